@@ -1,0 +1,4 @@
+# A thin front for CMake.
+help:
+	@echo "see CMakePresets.json"
+.PHONY: help

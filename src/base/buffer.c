@@ -1,0 +1,107 @@
+/* Owns one growing allocation. Invariant: data is NULL or data[length] is NUL. */
+#include "base/buffer.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+void buffer_init(struct buffer *buffer, size_t limit_bytes)
+{
+    *buffer = (struct buffer){.limit_bytes = limit_bytes};
+}
+
+void buffer_deinit(struct buffer *buffer)
+{
+    free(buffer->data);
+    buffer_init(buffer, buffer->limit_bytes);
+}
+
+void buffer_clear(struct buffer *buffer)
+{
+    buffer->length = 0;
+    buffer->failed = false;
+    if (buffer->data) {
+        buffer->data[0] = 0;
+    }
+}
+
+bool buffer_reserve(struct buffer *buffer, size_t bytes)
+{
+    size_t limit = buffer->limit_bytes ? buffer->limit_bytes : SIZE_MAX - 1;
+    if (bytes > limit || buffer->length > limit - bytes) {
+        buffer->failed = true;
+        return false;
+    }
+    size_t needed = buffer->length + bytes + 1;
+    if (needed <= buffer->capacity) {
+        return true;
+    }
+    size_t capacity = buffer->capacity < 32 ? 64 : buffer->capacity;
+    while (capacity < needed) {
+        capacity = capacity > SIZE_MAX / 2 ? needed : capacity * 2;
+    }
+    char *data = realloc(buffer->data, capacity);
+    if (!data) {
+        buffer->failed = true;
+        return false;
+    }
+    buffer->data = data;
+    buffer->capacity = capacity;
+    buffer->data[buffer->length] = 0;
+    return true;
+}
+
+bool buffer_append(struct buffer *buffer, const void *data, size_t bytes)
+{
+    if (!buffer_reserve(buffer, bytes)) {
+        return false;
+    }
+    if (bytes) {
+        memcpy(buffer->data + buffer->length, data, bytes);
+    }
+    buffer->length += bytes;
+    buffer->data[buffer->length] = 0;
+    return true;
+}
+
+bool buffer_append_text(struct buffer *buffer, const char *text)
+{
+    return buffer_append(buffer, text, strlen(text));
+}
+
+bool buffer_append_view(struct buffer *buffer, struct text_view view)
+{
+    return buffer_append(buffer, view.data, view.length);
+}
+
+bool buffer_append_byte(struct buffer *buffer, char byte)
+{
+    return buffer_append(buffer, &byte, 1);
+}
+
+bool buffer_printf(struct buffer *buffer, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(NULL, 0, format, arguments);
+    va_end(arguments);
+    if (length < 0 || !buffer_reserve(buffer, (size_t)length)) {
+        buffer->failed = true;
+        return false;
+    }
+    va_start(arguments, format);
+    vsnprintf(buffer->data + buffer->length, (size_t)length + 1, format, arguments);
+    va_end(arguments);
+    buffer->length += (size_t)length;
+    return true;
+}
+
+const char *buffer_text(const struct buffer *buffer)
+{
+    return buffer->data ? buffer->data : "";
+}
+
+struct text_view buffer_view(const struct buffer *buffer)
+{
+    return text_view_make(buffer_text(buffer), buffer->length);
+}

@@ -1,0 +1,62 @@
+/* Data types of weights and caches, and the layout of quantised blocks exactly as GGUF publishes
+ * them. A row is a sequence of whole blocks; a tensor is row-major, its innermost axis in blocks.
+ */
+#ifndef TENSOR_DTYPE_H
+#define TENSOR_DTYPE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/view.h"
+
+/* X(name, GGUF type id, elements a block, bytes a block, lower-case name) */
+#define DTYPE_LIST(X)             \
+    X(F32, 0, 1, 4, "f32")        \
+    X(F16, 1, 1, 2, "f16")        \
+    X(Q4_0, 2, 32, 18, "q4_0")    \
+    X(Q4_1, 3, 32, 20, "q4_1")    \
+    X(Q5_0, 6, 32, 22, "q5_0")    \
+    X(Q5_1, 7, 32, 24, "q5_1")    \
+    X(Q8_0, 8, 32, 34, "q8_0")    \
+    X(Q2_K, 10, 256, 84, "q2_k")  \
+    X(Q3_K, 11, 256, 110, "q3_k") \
+    X(Q4_K, 12, 256, 144, "q4_k") \
+    X(Q5_K, 13, 256, 176, "q5_k") \
+    X(Q6_K, 14, 256, 210, "q6_k") \
+    X(BF16, 30, 1, 2, "bf16")
+
+enum dtype {
+#define DTYPE_ENUM(name, id, elements, bytes, text) DTYPE_##name,
+    DTYPE_LIST(DTYPE_ENUM)
+#undef DTYPE_ENUM
+        DTYPE_COUNT
+};
+
+struct dtype_info {
+    const char *name;        /* "q4_k" */
+    uint32_t gguf_id;        /* as GGUF files number it */
+    uint32_t block_elements; /* 1 for plain types */
+    uint32_t block_bytes;
+};
+
+/* Table row of a valid type. Any thread. */
+const struct dtype_info *dtype_info(enum dtype dtype);
+
+/* The type with this GGUF id; false when it is unknown to this build. */
+bool dtype_from_gguf(uint32_t gguf_id, enum dtype *dtype);
+
+/* The published name of a GGUF type id, also of types that are not supported; NULL when unknown. */
+const char *dtype_gguf_name(uint32_t gguf_id);
+
+/* Bytes of a row of `elements`; false when `elements` is no multiple of the block or the size does
+ * not fit. */
+bool dtype_row_bytes(enum dtype dtype, uint64_t elements, uint64_t *bytes);
+
+/* Conversions of single values; bf16 and f16 round to nearest, ties to even. */
+float float_from_f16(uint16_t bits);
+float float_from_bf16(uint16_t bits);
+uint16_t float_to_f16(float value);
+uint16_t float_to_bf16(float value);
+
+#endif
