@@ -61,6 +61,9 @@ struct device_ceilings {
     double integer_op_per_second; /* int8 multiply-adds counted as two; 0 when not measured */
 };
 
+struct device;
+struct device_model;
+
 /* A backend's function table; its own structs begin with a pointer to it. Use the functions below.
  */
 struct device_interface {

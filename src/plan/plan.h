@@ -19,11 +19,11 @@
 
 /* What the rows of a step pass through. Every buffer is float32, [n, width] (logits: [m, V]). */
 enum plan_buffer {
-    PLAN_RESIDUAL, /* [n, E] the residual stream */
-    PLAN_QUERY,    /* [n, H·D] queries after rotary */
-    PLAN_ATTENDED, /* [n, H·D] attention output before its projection */
-    PLAN_HIDDEN,   /* [n, F] activated feed-forward */
-    PLAN_LOGITS,   /* [m, V] */
+    PLAN_BUFFER_RESIDUAL, /* [n, E] the residual stream */
+    PLAN_BUFFER_QUERY,    /* [n, H·D] queries after rotary */
+    PLAN_BUFFER_ATTENDED, /* [n, H·D] attention output before its projection */
+    PLAN_BUFFER_HIDDEN,   /* [n, F] activated feed-forward */
+    PLAN_BUFFER_LOGITS,   /* [m, V] */
     PLAN_BUFFER_COUNT
 };
 
@@ -61,7 +61,7 @@ enum plan_op_kind {
      */
     PLAN_FEED_FORWARD,
     /* logits = cap(scale · linear(norm(residual of the wanted rows))) */
-    PLAN_LOGITS_OP,
+    PLAN_LOGITS,
     PLAN_OP_KIND_COUNT
 };
 
@@ -93,7 +93,7 @@ struct plan_op {
             uint32_t sinks;  /* [H] extra logit of the softmax's denominator, or PLAN_NONE */
         } attention;
         struct {
-            enum plan_buffer input; /* PLAN_ATTENDED or PLAN_HIDDEN */
+            enum plan_buffer input; /* PLAN_BUFFER_ATTENDED or PLAN_BUFFER_HIDDEN */
             uint32_t weight;        /* [E, width of input] */
             uint32_t bias;          /* [E] or PLAN_NONE */
             struct plan_norm norm;  /* of the product; norm.weight PLAN_NONE: none */
