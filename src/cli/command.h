@@ -14,7 +14,7 @@ struct command_spec {
     const char *summary;
     const char *description;
     const char *example; /* lines of shell */
-    int (*run)(const struct options *options);
+    int (*run)(struct options *options);
 };
 
 const struct command_spec *command_spec(enum command_id id);
@@ -22,7 +22,7 @@ const struct command_spec *command_spec(enum command_id id);
 enum command_id command_find(const char *name);
 
 /* Each returns an exit status, having said on standard error what went wrong. */
-#define COMMAND_DECLARE(id, name, ...) int command_##name(const struct options *options);
+#define COMMAND_DECLARE(id, name, ...) int command_##name(struct options *options);
 COMMAND_LIST(COMMAND_DECLARE)
 #undef COMMAND_DECLARE
 

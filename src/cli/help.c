@@ -306,7 +306,7 @@ bool help_completion(const char *shell, struct buffer *out)
     return false;
 }
 
-int command_completion(const struct options *options)
+int command_completion(struct options *options)
 {
     struct buffer out = {0};
     if (options->argument_count != 1 || !help_completion(options->arguments[0], &out)) {
