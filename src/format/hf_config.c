@@ -4,7 +4,7 @@
 
 #include "base/limits.h"
 
-#define CONFIG_VALUES_MAX (1u << 19)
+#define CONFIG_VALUES_MAX (1u << 17)
 
 llcuda_status hf_config_parse(struct text_view text, struct json_document **document,
                               struct llcuda_error *error)
