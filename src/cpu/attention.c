@@ -97,8 +97,8 @@ static void finish(const struct attention_call *call, float *state, uint32_t pai
         total = total * scale + expf(sink - largest);
     }
     scale /= total;
-    float *out = call->out + pair / call->head_count * call->out_stride +
-                 (uint64_t)head * call->head_size;
+    float *out =
+        call->out + pair / call->head_count * call->out_stride + (uint64_t)head * call->head_size;
     for (uint32_t d = 0; d < call->head_size; d++) {
         out[d] = state[d] * scale;
     }
@@ -176,9 +176,8 @@ static uint64_t round_up_16(uint64_t count)
 /* Queries, scores of a partition, a partial and the merged state, in this order. */
 uint64_t attention_scratch_floats(uint32_t pairs, uint32_t head_size, uint64_t positions)
 {
-    uint64_t vector = (uint64_t)pairs *
-                      (round_up_16(head_size) + ATTENTION_PARTITION_TOKENS +
-                       2ull * attention_partial_floats(head_size));
+    uint64_t vector = (uint64_t)pairs * (round_up_16(head_size) + ATTENTION_PARTITION_TOKENS +
+                                         2ull * attention_partial_floats(head_size));
     uint64_t scalar = round_up_16(positions);
     return vector > scalar ? vector : scalar;
 }
@@ -191,8 +190,8 @@ void attention_run(const struct attention_call *call, const struct cpu_ops *ops)
     }
     uint32_t pairs = call->row_count * call->head_count;
     uint64_t stride = attention_partial_floats(call->head_size);
-    float *partials = call->scratch + (uint64_t)pairs * (round_up_16(call->head_size) +
-                                                         ATTENTION_PARTITION_TOKENS);
+    float *partials = call->scratch +
+                      (uint64_t)pairs * (round_up_16(call->head_size) + ATTENTION_PARTITION_TOKENS);
     float *states = partials + pairs * stride;
     uint32_t begin = attention_partition_begin(call);
     uint32_t end = attention_partition_end(call);

@@ -22,7 +22,7 @@ void cpu_features_detect(struct cpu_features *features)
     uint32_t a;
     uint32_t b1, c1, d1;
     uint32_t b7, c7, d7;
-    uint32_t a71, b71, c71, d71;
+    uint32_t a71 = 0, b71, c71, d71;
     if (!__get_cpuid(1, &a, &b1, &c1, &d1) || !bit(c1, 27)) {
         return; /* no XGETBV: the system saves no vector registers */
     }

@@ -47,8 +47,7 @@ static llcuda_status choose_kernel(struct cpu_model *model, uint32_t index,
 {
     const struct plan_weight *source = &model->base.plan->weights[index];
     struct cpu_weight *weight = &model->weights[index];
-    weight->kernel =
-        linear_kernel_choose(source->dtype, source->columns, &model->device->features);
+    weight->kernel = linear_kernel_choose(source->dtype, source->columns, &model->device->features);
     if (!weight->kernel) {
         return error_set(error, LLCUDA_UNSUPPORTED,
                          "weight '%.*s' of type %s with %llu columns: no kernel for it",
@@ -82,8 +81,7 @@ static llcuda_status choose_kernels(struct cpu_model *model, uint64_t *vector_fl
             }
             if (!used[j].is_matrix) {
                 *vector_floats += (source->columns + 15) / 16 * 16;
-            } else if (plan->ops[i].kind != PLAN_EMBED &&
-                       !model->weights[used[j].weight].kernel) {
+            } else if (plan->ops[i].kind != PLAN_EMBED && !model->weights[used[j].weight].kernel) {
                 llcuda_status status = choose_kernel(model, used[j].weight, error);
                 if (status != LLCUDA_OK) {
                     return status;
@@ -128,8 +126,8 @@ static void pack_item(void *context, uint32_t worker, uint64_t item)
     (void)worker;
     const struct pack *pack = context;
     uint64_t begin = pack->row_begin + item * pack->item_rows;
-    uint64_t end = pack->row_end - begin > pack->item_rows ? begin + pack->item_rows
-                                                           : pack->row_end;
+    uint64_t end =
+        pack->row_end - begin > pack->item_rows ? begin + pack->item_rows : pack->row_end;
     pack->kernel->pack(pack->source->data, pack->source->rows, pack->source->columns, begin, end,
                        pack->packed);
 }
@@ -228,9 +226,8 @@ static llcuda_status check_memory(const struct cpu_model *model, uint64_t other_
     uint64_t available = memory_free_bytes();
     for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
         const struct cpu_weight *weight = &model->weights[i];
-        uint64_t packed = weight->kernel ? weight->kernel->packed_bytes(weight->rows,
-                                                                        weight->columns)
-                                         : 0;
+        uint64_t packed =
+            weight->kernel ? weight->kernel->packed_bytes(weight->rows, weight->columns) : 0;
         if (!checked_add_u64(needed, packed, &needed)) {
             needed = UINT64_MAX;
             break;
@@ -240,8 +237,7 @@ static llcuda_status check_memory(const struct cpu_model *model, uint64_t other_
         return error_set(error, LLCUDA_OUT_OF_MEMORY,
                          "the model needs %llu MB on the CPU and %llu MB are free: use a smaller "
                          "context or a smaller model",
-                         (unsigned long long)(needed >> 20),
-                         (unsigned long long)(available >> 20));
+                         (unsigned long long)(needed >> 20), (unsigned long long)(available >> 20));
     }
     return LLCUDA_OK;
 }

@@ -31,8 +31,8 @@ static struct attention_call make_call(const struct stage *stage, uint32_t worke
         .head_count = group,
         .head_size = op->attention.head_size,
         .position = run->position + (tile->row_begin - run->row_begin),
-        .block_table = model->batch->block_tables +
-                       (uint64_t)run->sequence * model->batch->block_table_stride,
+        .block_table =
+            model->batch->block_tables + (uint64_t)run->sequence * model->batch->block_table_stride,
         .layer = &stage->layer,
         .kv_head = kv_head,
         .scale = op->attention.scale,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cpu/model.h"
+#include "tensor/quant.h"
 #include "tensor/reference.h"
 
 /* A stage that goes row by row. */
@@ -55,9 +56,9 @@ static void embed_row(void *context, uint32_t worker, uint64_t row)
     const struct plan_weight *weight = &model->base.plan->weights[stage->op->embed.weight];
     uint64_t row_bytes = weight->bytes / weight->rows;
     float *out = cpu_row(model->buffers[PLAN_BUFFER_RESIDUAL], row);
-    reference_row(weight->dtype,
-                  (const unsigned char *)weight->data + model->batch->tokens[row] * row_bytes, out,
-                  weight->columns);
+    dequantize_row(weight->dtype,
+                   (const unsigned char *)weight->data + model->batch->tokens[row] * row_bytes, out,
+                   weight->columns);
     if (stage->op->embed.scale != 1.0f) {
         for (uint64_t i = 0; i < weight->columns; i++) {
             out[i] *= stage->op->embed.scale;
@@ -120,9 +121,9 @@ static void finish_qkv_row(void *context, uint32_t worker, uint64_t row)
     struct kv_layer layer = model->kv;
     layer.data += op->layer * model->layer_bytes;
     uint32_t position = batch->positions[row];
-    uint32_t block = batch->block_tables[(uint64_t)batch->sequences[row] *
-                                             batch->block_table_stride +
-                                         position / KV_BLOCK_TOKENS];
+    uint32_t block =
+        batch->block_tables[(uint64_t)batch->sequences[row] * batch->block_table_stride +
+                            position / KV_BLOCK_TOKENS];
     kv_write(&layer, model->device->ops, block, position % KV_BLOCK_TOKENS, key, value,
              model->workers[worker].half);
 }

@@ -101,7 +101,8 @@ static void take_attention(struct walk *walk, struct cpu_model *model)
     uint32_t threads = pool_thread_count(model->device->pool);
     uint32_t pairs = (uint32_t)larger(ATTENTION_PAIRS, group_size_max(plan));
     uint64_t scratch = attention_scratch_floats(pairs, plan->head_size, positions);
-    uint64_t widest = larger(plan->embedding_length, (uint64_t)plan->kv_head_count * plan->head_size);
+    uint64_t widest =
+        larger(plan->embedding_length, (uint64_t)plan->kv_head_count * plan->head_size);
     model->workers = take(walk, threads, sizeof *model->workers);
     for (uint32_t i = 0; i < threads; i++) {
         float *attention = take(walk, scratch, sizeof(float));

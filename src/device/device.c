@@ -8,8 +8,8 @@
 
 uint64_t device_kv_block_bytes(const struct plan *plan, enum dtype kv_dtype)
 {
-    uint64_t row_bytes = (uint64_t)plan->kv_head_count * plan->head_size *
-                         dtype_info(kv_dtype)->block_bytes;
+    uint64_t row_bytes =
+        (uint64_t)plan->kv_head_count * plan->head_size * dtype_info(kv_dtype)->block_bytes;
     return 2ull * plan->layer_count * KV_BLOCK_TOKENS * row_bytes;
 }
 

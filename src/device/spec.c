@@ -26,8 +26,7 @@ static bool read_index(struct text_view text, size_t *at, uint32_t *index)
 {
     size_t begin = *at;
     uint32_t value = 0;
-    while (*at < text.length && text.data[*at] >= '0' && text.data[*at] <= '9' &&
-           *at - begin < 4) {
+    while (*at < text.length && text.data[*at] >= '0' && text.data[*at] <= '9' && *at - begin < 4) {
         value = value * 10 + (uint32_t)(text.data[*at] - '0');
         (*at)++;
     }
