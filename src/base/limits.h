@@ -10,6 +10,7 @@
 #define LIMIT_GGUF_ALIGNMENT        (1u << 20)
 #define LIMIT_SAFETENSORS_HEADER    100000000ull /* the reference parser's own limit */
 #define LIMIT_SAFETENSORS_FILES     4096u
+#define LIMIT_SAFETENSORS_METADATA  (1u << 16) /* members of __metadata__ */
 #define LIMIT_CONFIG_BYTES          (16ull << 20)
 #define LIMIT_TENSOR_COUNT          (1u << 20)
 #define LIMIT_TENSOR_NAME_BYTES     1024u
