@@ -61,7 +61,8 @@ static llcuda_status tokenize_text(const struct evaluator *evaluator, const stru
         }
     }
     if (!status) {
-        *bos = vocabulary->add_bos ? vocabulary->bos : TOKEN_NONE;
+        const struct vocabulary *table = tokenizer_vocabulary(tokenizer);
+        *bos = table->prefix_count ? table->prefix_ids[0] : TOKEN_NONE;
         status = tokenizer_encode(tokenizer, buffer_view(text), &plain, NULL, ids, error);
     }
     tokenizer_destroy(tokenizer);

@@ -1,0 +1,18 @@
+/* Every matrix kernel, a line each, the best of a data type first: the first that the CPU can run
+ * is chosen. Included on its own it declares them; linear.c defines the two macros otherwise to get
+ * the table. Kernels in LINEAR_KERNEL_X86 are built for x86-64 only. */
+#ifndef LINEAR_KERNEL
+#include "cpu/linear.h"
+#define LINEAR_KERNEL(symbol)     extern const struct linear_kernel symbol;
+#define LINEAR_KERNEL_X86(symbol) extern const struct linear_kernel symbol;
+#endif
+
+/* clang-format off */
+LINEAR_KERNEL(linear_f32_f32_scalar)
+LINEAR_KERNEL(linear_f16_f32_scalar)
+LINEAR_KERNEL(linear_bf16_f32_scalar)
+/* Quantised types. */
+/* clang-format on */
+
+#undef LINEAR_KERNEL
+#undef LINEAR_KERNEL_X86
