@@ -17,6 +17,7 @@ struct model_source {
     struct gguf *gguf; /* NULL: a Hugging Face folder */
     struct hf_folder folder;
     struct text_view architecture;
+    bool mapped;
 };
 
 static bool ends_in(const char *path, const char *suffix)
@@ -197,6 +198,7 @@ llcuda_status model_source_open(const char *path, bool header_only, struct model
         model_source_close(made);
         return status;
     }
+    made->mapped = !header_only;
     *source = made;
     return LLCUDA_OK;
 }
@@ -252,6 +254,11 @@ const char *model_source_path(const struct model_source *source)
 uint64_t model_source_file_bytes(const struct model_source *source)
 {
     return source->gguf ? gguf_file_bytes(source->gguf) : source->folder.file_bytes;
+}
+
+bool model_source_mapped(const struct model_source *source)
+{
+    return source->mapped;
 }
 
 bool model_source_damaged(const struct model_source *source)

@@ -28,6 +28,9 @@ enum model_container model_source_container(const struct model_source *source);
 const char *model_source_path(const struct model_source *source); /* "(built in)" from memory */
 /* Bytes of all weight files together. */
 uint64_t model_source_file_bytes(const struct model_source *source);
+/* True when tensor data lies in maps of files, so that its pages may be dropped and read again;
+ * false for a model in memory and for one opened with header_only. */
+bool model_source_mapped(const struct model_source *source);
 /* True when a mapped file shrank and its contents are void. */
 bool model_source_damaged(const struct model_source *source);
 

@@ -14,6 +14,11 @@ static llcuda_status read_common(struct model_builder *builder, struct decoder *
     if (decoder_read(builder, decoder, defaults) != LLCUDA_OK) {
         return builder->status;
     }
+    if (model_read_bool_or(builder, NULL, "use_bidirectional_attention", false)) {
+        return model_fail(builder, LLCUDA_UNSUPPORTED,
+                          "use_bidirectional_attention: this model embeds text, it does not "
+                          "continue it");
+    }
     decoder->activation = PLAN_GELU_TANH; /* early files say "gelu" and mean this */
     decoder->norm_offset = model_is_gguf(builder) ? 0.0f : 1.0f;
     decoder->embedding_scale = (float)sqrt((double)decoder->embedding_length);

@@ -56,28 +56,11 @@ static llcuda_status fail_unknown(const struct model_source *source, struct llcu
                      list);
 }
 
-/* What can be said before any architecture looks. */
-static llcuda_status check_source(const struct model_source *source, struct llcuda_error *error)
+static llcuda_status fail_empty(struct llcuda_error *error)
 {
-    const struct gguf *gguf = model_source_gguf(source);
-    uint64_t parts = 1;
-    if (gguf) {
-        llcuda_status status = gguf_read_u64(gguf, "split.count", 0, UINT16_MAX, &parts, error);
-        if (status != LLCUDA_OK && status != LLCUDA_NOT_FOUND) {
-            return status;
-        }
-    }
-    if (parts > 1) {
-        return error_set(error, LLCUDA_UNSUPPORTED,
-                         "this is one of %u parts of a model; join them into one file first",
-                         (unsigned)parts);
-    }
-    if (model_source_tensor_count(source) == 0) {
-        return error_set(error, LLCUDA_UNSUPPORTED,
-                         "the file holds a vocabulary and no tensors: it can tokenise, but there "
-                         "is no model in it to run");
-    }
-    return LLCUDA_OK;
+    return error_set(error, LLCUDA_UNSUPPORTED,
+                     "the file holds a vocabulary and no tensors: it can tokenise, but there is no "
+                     "model in it to run");
 }
 
 /* An empty set of twice the size that can be needed. */
@@ -107,9 +90,8 @@ static uint64_t weight_bytes(const struct plan *plan)
 llcuda_status model_plan_build(const struct model_source *source, struct plan **plan,
                                struct model_info *info, struct llcuda_error *error)
 {
-    llcuda_status status = check_source(source, error);
-    if (status != LLCUDA_OK) {
-        return status;
+    if (model_source_tensor_count(source) == 0) {
+        return fail_empty(error);
     }
     const struct model_architecture *architecture = find_architecture(source);
     if (!architecture) {
@@ -126,7 +108,8 @@ llcuda_status model_plan_build(const struct model_source *source, struct plan **
         return error_no_memory(error, "the plan of a model", sizeof *builder.plan);
     }
     snprintf(found.architecture, sizeof found.architecture, "%s", architecture->name);
-    status = init_bound(&builder);
+    builder.plan->weights_mapped = model_source_mapped(source);
+    llcuda_status status = init_bound(&builder);
     if (status == LLCUDA_OK) {
         status = architecture->build(&builder);
     }
