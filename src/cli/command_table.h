@@ -33,7 +33,7 @@
       "conversation, its own message is shown and the exit status is 1.",                           \
       "llcuda template -m model.gguf --input conversation.json\n"                                   \
       "llcuda template --template chat.jinja --input conversation.json")                            \
-    X(INSPECT, inspect, "MODEL", "show what a model file holds",                                    \
+    X(INSPECT, inspect, "[MODEL]", "show what a model file holds",                                  \
       "Container, architecture, configuration, tensors and their types. Reads headers only.",       \
       "llcuda inspect model.gguf\n"                                                                 \
       "llcuda inspect --json folder/")                                                              \

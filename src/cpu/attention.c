@@ -8,6 +8,7 @@
 
 #include "base/limits.h"
 #include "cpu/ops.h"
+#include "tensor/quant.h"
 #include "tensor/reference.h"
 
 static void to_half(enum dtype dtype, const struct cpu_ops *ops, const float *x, uint16_t *out,
@@ -133,12 +134,12 @@ static void cache_read(void *user, uint64_t position, float *key, float *value)
     if (key) {
         for (uint32_t d = 0; d < size; d++) {
             uint64_t element = (uint64_t)d * KV_BLOCK_TOKENS + slot;
-            reference_row(layer->dtype, keys + element * bytes, &key[d], 1);
+            dequantize_row(layer->dtype, keys + element * bytes, &key[d], 1);
         }
     }
     if (value) {
         const unsigned char *values = keys + (uint64_t)KV_BLOCK_TOKENS * size * bytes;
-        reference_row(layer->dtype, values + (uint64_t)slot * size * bytes, value, size);
+        dequantize_row(layer->dtype, values + (uint64_t)slot * size * bytes, value, size);
     }
 }
 

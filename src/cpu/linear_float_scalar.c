@@ -18,7 +18,7 @@ static uint64_t in_place(uint64_t rows, uint64_t columns)
 
 static inline void multiply(enum dtype dtype, const struct linear_call *call)
 {
-    uint64_t row_bytes = call->columns * dtype_info(dtype)->block_bytes;
+    uint64_t row_bytes = call->columns * dtype_info(dtype)->block_bytes; /* blocks of one */
     const unsigned char *weight = call->weight;
     const unsigned char *activations = call->activations;
     for (uint64_t row = call->row_begin; row < call->row_end; row++) {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "base/checked.h"
-#include "tensor/reference.h"
+#include "tensor/quant.h"
 
 /* Source bytes that are packed before their pages are dropped and progress is reported … */
 #define PIECE_BYTES (32u << 20)
@@ -103,7 +103,7 @@ static void convert_vectors(struct cpu_model *model)
             const struct plan_weight *source = &plan->weights[used[j].weight];
             struct cpu_weight *weight = &model->weights[used[j].weight];
             if (!used[j].is_matrix && !weight->vector) {
-                reference_row(source->dtype, source->data, next, source->columns);
+                dequantize_row(source->dtype, source->data, next, source->columns);
                 weight->vector = next;
                 next += (source->columns + 15) / 16 * 16;
             }

@@ -65,7 +65,7 @@ llcuda_status hf_config_find(const struct json_value *root, const char *key,
     for (;;) {
         const char *dot = strchr(part, '.');
         size_t length = dot ? (size_t)(dot - part) : strlen(part);
-        if (!json_is(at, JSON_OBJECT)) {
+        if (at->kind != JSON_OBJECT) {
             return error_set_at(error, LLCUDA_BAD_FORMAT, at->offset,
                                 "'%.*s' at byte %u of the configuration is %s instead of an object",
                                 part == key ? 0 : (int)(part - key - 1), key, at->offset,

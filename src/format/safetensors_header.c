@@ -392,7 +392,7 @@ llcuda_status safetensors_header_init(struct safetensors_header *header, struct 
     arena_init(&header->decoded, 0);
     struct parser parser = {
         .header = header, .text = text, .data_bytes = data_bytes, .error = error};
-    uint32_t count;
+    uint32_t count = 0;
     llcuda_status status = check_text(&parser, &count);
     if (status) {
         return status;

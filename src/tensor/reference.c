@@ -4,30 +4,9 @@
 
 #include <assert.h>
 #include <math.h>
-#include <string.h>
 
 #include "base/limits.h"
-
-static float plain_value(enum dtype dtype, const void *row, uint64_t index)
-{
-    const unsigned char *bytes = row;
-    if (dtype == DTYPE_F32) {
-        float value;
-        memcpy(&value, bytes + 4 * index, sizeof value);
-        return value;
-    }
-    uint16_t bits;
-    memcpy(&bits, bytes + 2 * index, sizeof bits);
-    return dtype == DTYPE_F16 ? float_from_f16(bits) : float_from_bf16(bits);
-}
-
-void reference_row(enum dtype dtype, const void *row, float *out, uint64_t count)
-{
-    assert(dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16);
-    for (uint64_t i = 0; i < count; i++) {
-        out[i] = plain_value(dtype, row, i);
-    }
-}
+#include "tensor/quant.h"
 
 void reference_norm_rms(const float *x, const float *weight, float weight_offset, float epsilon,
                         uint64_t count, float *out)
@@ -65,15 +44,11 @@ void reference_norm_layer(const float *x, const float *weight, const float *bias
 void reference_linear(enum dtype dtype, const void *weight, uint64_t rows, uint64_t columns,
                       const float *x, float *y)
 {
-    const unsigned char *row = weight;
-    uint64_t row_bytes = columns * dtype_info(dtype)->block_bytes;
+    const struct dtype_info *info = dtype_info(dtype);
+    uint64_t row_bytes = columns / info->block_elements * info->block_bytes;
     for (uint64_t r = 0; r < rows; r++) {
-        double sum = 0;
-        for (uint64_t k = 0; k < columns; k++) {
-            sum += (double)plain_value(dtype, row, k) * (double)x[k];
-        }
-        y[r] = (float)sum;
-        row += row_bytes;
+        y[r] =
+            (float)reference_dot(dtype, (const unsigned char *)weight + r * row_bytes, x, columns);
     }
 }
 

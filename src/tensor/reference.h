@@ -7,9 +7,6 @@
 
 #include "tensor/dtype.h"
 
-/* Values of one row of a plain type (F32, F16, BF16), of alignment 1. */
-void reference_row(enum dtype dtype, const void *row, float *out, uint64_t count);
-
 /* out[i] = x[i] / sqrt(mean(x²) + epsilon) · (weight_offset + weight[i]). `out` may be `x`. */
 void reference_norm_rms(const float *x, const float *weight, float weight_offset, float epsilon,
                         uint64_t count, float *out);
@@ -19,8 +16,8 @@ void reference_norm_rms(const float *x, const float *weight, float weight_offset
 void reference_norm_layer(const float *x, const float *weight, const float *bias,
                           float weight_offset, float epsilon, uint64_t count, float *out);
 
-/* y[r] = Σ_k W[r, k] · x[k], W row-major of a plain type with alignment 1. Quantised types have
- * reference_dot in quant.h. */
+/* y[r] = Σ_k W[r, k] · x[k], W row-major of any type with alignment 1: reference_dot of quant.h a
+ * row. */
 void reference_linear(enum dtype dtype, const void *weight, uint64_t rows, uint64_t columns,
                       const float *x, float *y);
 

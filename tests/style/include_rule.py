@@ -19,8 +19,10 @@ ALLOWED = {
     "dist": {"device", "plan"},
     "engine": {"tensor", "format", "text", "plan", "model", "device", "cpu", "gpu", "dist",
                "public"},
+    "net": set(),
+    "server": {"net", "public"},
     "cli": {"tensor", "format", "text", "plan", "model", "device", "cpu", "gpu", "dist", "engine",
-            "public"},
+            "net", "server", "public"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
