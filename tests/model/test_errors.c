@@ -178,8 +178,6 @@ static void features_are_named(void **state)
            .key = "llama.vocab_size", .number = &nine);
     EXPECT("llama-rope3", UNSUPPORTED, "keys of size 9 with values of size 16",
            .key = "llama.attention.key_length", .number = &nine);
-    EXPECT("llama", BAD_FORMAT, "the head size 9 ", .key = "llama.attention.key_length",
-           .number = &nine);
 }
 
 static void vectors_must_be_plain(void **state)
@@ -275,6 +273,8 @@ static void configurations_are_checked(void **state)
                   "\"quantization_config\": "
                   "{\"quant_method\": \"awq\"}",
                   LLCUDA_UNSUPPORTED, "quantised with 'awq'");
+    expect_config("llama", "\"head_dim\": 8", "\"head_dim\": 9", LLCUDA_BAD_FORMAT,
+                  "the head size 9");
     expect_config("llama", "\"attention_bias\": false", "\"attention_bias\": true",
                   LLCUDA_BAD_FORMAT, "'model.layers.0.self_attn.q_proj.bias' [32] is missing");
     expect_config("llama-linear-bias", "\"mlp_bias\": true", "\"mlp_bias\": false",
