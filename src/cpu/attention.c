@@ -169,18 +169,13 @@ static void run_reference(const struct attention_call *call)
 
 /* --- whole tiles --------------------------------------------------------------------------- */
 
-static uint64_t round_up_16(uint64_t count)
-{
-    return (count + 15) / 16 * 16;
-}
-
 /* Queries, scores of a partition, a partial and the merged state, in this order. */
 uint64_t attention_scratch_floats(uint32_t pairs, uint32_t head_size, uint64_t positions)
 {
-    uint64_t vector = (uint64_t)pairs * (round_up_16(head_size) + ATTENTION_PARTITION_TOKENS +
-                                         2ull * attention_partial_floats(head_size));
-    uint64_t scalar = round_up_16(positions);
-    return vector > scalar ? vector : scalar;
+    uint64_t vector =
+        attention_query_floats(pairs, head_size) +
+        (uint64_t)pairs * (ATTENTION_PARTITION_TOKENS + 2ull * attention_partial_floats(head_size));
+    return vector > positions ? vector : positions;
 }
 
 void attention_run(const struct attention_call *call, const struct cpu_ops *ops)
@@ -191,8 +186,8 @@ void attention_run(const struct attention_call *call, const struct cpu_ops *ops)
     }
     uint32_t pairs = call->row_count * call->head_count;
     uint64_t stride = attention_partial_floats(call->head_size);
-    float *partials = call->scratch +
-                      (uint64_t)pairs * (round_up_16(call->head_size) + ATTENTION_PARTITION_TOKENS);
+    float *partials = call->scratch + attention_query_floats(pairs, call->head_size) +
+                      (uint64_t)pairs * ATTENTION_PARTITION_TOKENS;
     float *states = partials + pairs * stride;
     uint32_t begin = attention_partition_begin(call);
     uint32_t end = attention_partition_end(call);

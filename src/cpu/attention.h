@@ -98,8 +98,20 @@ static inline uint32_t attention_partition_end(const struct attention_call *call
     return last / ATTENTION_PARTITION_TOKENS + 1;
 }
 
+/* Floats of a tile's queries in the scratch: pairs in groups of eight. */
+static inline uint64_t attention_query_floats(uint32_t pairs, uint32_t head_size)
+{
+    return (uint64_t)((pairs + 7) / 8 * 8) * ((head_size + 15) / 16 * 16);
+}
+
 /* Scratch of a worker: for `pairs` pairs, and at the scalar level for `positions` scores. */
 uint64_t attention_scratch_floats(uint32_t pairs, uint32_t head_size, uint64_t positions);
+
+/* One partition at each level; see struct cpu_ops. */
+void attention_partition_avx2(const struct attention_call *call, uint32_t partition,
+                              float *partials);
+void attention_partition_avx512(const struct attention_call *call, uint32_t partition,
+                                float *partials);
 
 /* Computes a tile from beginning to end. */
 void attention_run(const struct attention_call *call, const struct cpu_ops *ops);

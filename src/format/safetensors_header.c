@@ -311,6 +311,12 @@ static bool offset_less(const void *context, uint32_t a, uint32_t b)
     return header->tensors[a].tensor.bytes < header->tensors[b].tensor.bytes;
 }
 
+/* The place of data in the file for messages; what lies behind its end is told as its end. */
+static uint64_t place_of(const struct parser *parser, uint64_t offset)
+{
+    return parser->text.length + (offset < parser->data_bytes ? offset : parser->data_bytes);
+}
+
 /* No hole, no overlap, nothing left over. */
 static llcuda_status check_cover(const struct parser *parser)
 {
@@ -328,7 +334,7 @@ static llcuda_status check_cover(const struct parser *parser)
         uint64_t begin = header->offsets[order[i]];
         if (begin != end) {
             status =
-                error_set_at(parser->error, LLCUDA_BAD_FORMAT, parser->text.length + end,
+                error_set_at(parser->error, LLCUDA_BAD_FORMAT, place_of(parser, end),
                              "tensor '%.*s' begins at offset %llu of the data instead of "
                              "%llu: tensors %s",
                              TEXT_ARGUMENTS(name_clip(tensor->name)), (unsigned long long)begin,
@@ -338,8 +344,7 @@ static llcuda_status check_cover(const struct parser *parser)
     }
     free(order);
     if (!status && end != parser->data_bytes) {
-        status = error_set_at(parser->error, LLCUDA_BAD_FORMAT,
-                              parser->text.length + (end < parser->data_bytes ? end : 0),
+        status = error_set_at(parser->error, LLCUDA_BAD_FORMAT, place_of(parser, end),
                               "the tensors take %llu bytes, but the file has %llu behind its "
                               "header",
                               (unsigned long long)end, (unsigned long long)parser->data_bytes);
