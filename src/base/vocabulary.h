@@ -202,8 +202,10 @@ struct vocabulary {
     /* WordPiece: */
     struct text_view word_prefix; /* before the first piece of a word: GGUF writes U+2581 there */
     uint32_t word_characters_max; /* longer words are unknown */
-    /* Unigram: sums in float, as the SentencePiece library has it, instead of double. */
+    /* Unigram: sums in float, as the SentencePiece library has it, instead of double; and as there
+     * only normal and user-defined pieces can be on the path. */
     bool float_sums;
+    bool only_usable_kinds;
 
     /* Owned memory. */
     struct arena arena;
