@@ -1,9 +1,7 @@
-/* The matrix kernels of the plain types in portable C: one row at a time, summed over the columns
- * in order in double precision, from the file's own layout. These define what the vector kernels
- * are tested against, and serve machines without one. Stateless. */
-#include <string.h>
-
+/* The matrix kernels of the plain types in portable C: the reference primitive, a row at a time,
+ * from the file's own layout. They serve machines without vector kernels. Stateless. */
 #include "cpu/linear_table.h"
+#include "tensor/reference.h"
 
 static bool always(const struct cpu_features *features)
 {
@@ -18,33 +16,16 @@ static uint64_t in_place(uint64_t rows, uint64_t columns)
     return 0;
 }
 
-/* File rows have alignment 1, hence memcpy. */
-static float load(enum dtype dtype, const unsigned char *row, uint64_t column)
-{
-    uint16_t half;
-    if (dtype == DTYPE_F32) {
-        float value;
-        memcpy(&value, row + 4 * column, sizeof value);
-        return value;
-    }
-    memcpy(&half, row + 2 * column, sizeof half);
-    return dtype == DTYPE_F16 ? float_from_f16(half) : float_from_bf16(half);
-}
-
 static inline void multiply(enum dtype dtype, const struct linear_call *call)
 {
-    uint64_t row_bytes = call->columns * (dtype == DTYPE_F32 ? 4 : 2);
+    uint64_t row_bytes = call->columns * dtype_info(dtype)->block_bytes; /* blocks of one */
     const unsigned char *weight = call->weight;
     const unsigned char *activations = call->activations;
     for (uint64_t row = call->row_begin; row < call->row_end; row++) {
         for (uint32_t token = 0; token < call->token_count; token++) {
-            const float *x =
-                (const float *)(const void *)(activations + token * call->activation_stride);
-            double sum = 0;
-            for (uint64_t k = 0; k < call->columns; k++) {
-                sum += (double)load(dtype, weight + row * row_bytes, k) * (double)x[k];
-            }
-            call->out[token * call->out_stride + row] = (float)sum;
+            const void *x = activations + token * call->activation_stride;
+            reference_linear(dtype, weight + row * row_bytes, 1, call->columns, x,
+                             call->out + token * call->out_stride + row);
         }
     }
 }

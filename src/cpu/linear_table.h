@@ -8,8 +8,14 @@
 #endif
 
 /* clang-format off */
+LINEAR_KERNEL_X86(linear_f32_f32_avx512_r32)
+LINEAR_KERNEL_X86(linear_f32_f32_avx2_r32)
 LINEAR_KERNEL(linear_f32_f32_scalar)
+LINEAR_KERNEL_X86(linear_f16_f32_avx512_r32)
+LINEAR_KERNEL_X86(linear_f16_f32_avx2_r32)
 LINEAR_KERNEL(linear_f16_f32_scalar)
+LINEAR_KERNEL_X86(linear_bf16_f32_avx512_r32)
+LINEAR_KERNEL_X86(linear_bf16_f32_avx2_r32)
 LINEAR_KERNEL(linear_bf16_f32_scalar)
 /* Quantised types. */
 LINEAR_KERNEL_X86(linear_q8_0_q8_avx512vnni)

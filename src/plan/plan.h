@@ -142,6 +142,8 @@ struct plan {
     struct plan_rotary_table *rotary_tables;
     uint32_t rotary_table_count;
 
+    /* plan_finish derives all of this from the stages, except context_length and weights_mapped,
+     * which the builder sets. */
     uint32_t embedding_length;         /* E */
     uint32_t vocabulary_size;          /* V: width of the logits */
     uint32_t layer_count;              /* cache layers */
@@ -149,8 +151,12 @@ struct plan {
     uint32_t head_size;                /* D, equal in all layers */
     uint32_t context_length;           /* positions the model was made for */
     uint32_t width[PLAN_BUFFER_COUNT]; /* elements a row */
-    uint64_t parameter_count;
+    uint64_t parameter_count;          /* elements of all weights, each counted once */
     bool weights_mapped; /* weight data lies in a file map: pages may be dropped after repacking */
+
+    /* Of the builder. */
+    uint32_t op_capacity, weight_capacity, rotary_table_capacity;
+    bool out_of_memory; /* an add has failed */
 };
 
 /* Building. plan_create makes an empty plan; the add functions return false without memory (the
@@ -159,25 +165,43 @@ struct plan *plan_create(void);
 void plan_destroy(struct plan *plan);
 
 /* Adds rows [row_begin, row_begin + rows) of a tensor of rank 1 or 2 as a weight; returns its index
- * or PLAN_NONE without memory. The ranges must lie inside the tensor (asserted). */
+ * or PLAN_NONE without memory. The ranges must lie inside the tensor (asserted). The "rows" of a
+ * tensor of rank 1 are its elements (of a plain type when it is not taken whole); it becomes one
+ * row of `rows` columns. Data that two stages share must be added once and its index used twice. */
 uint32_t plan_add_weight(struct plan *plan, const struct tensor *tensor, uint64_t row_begin,
                          uint64_t rows);
 /* Adds a table; `frequencies` are copied. Returns its index or PLAN_NONE. */
 uint32_t plan_add_rotary_table(struct plan *plan, const float *frequencies, uint32_t size,
                                float magnitude);
-/* Adds a zeroed stage and returns it, or NULL. The pointer is valid until the next call. */
+/* Adds a stage and returns it, or NULL. Its weights are PLAN_NONE, everything else is zero. The
+ * pointer is valid until the next call. */
 struct plan_op *plan_add_op(struct plan *plan, enum plan_op_kind kind, uint32_t layer);
 
 /* Checks the whole plan: every index in range, every shape against its neighbours, every divisor
- * non-zero, float types where vectors are needed. Fills in the widths. OUT_OF_MEMORY when an add
- * has failed before, BAD_FORMAT with the stage and the weight otherwise. */
+ * non-zero, float types where vectors are needed, stages in an order in which each buffer is
+ * written before it is read and each layer's cache exactly once. Fills in the widths. OUT_OF_MEMORY
+ * when an add has failed before, BAD_FORMAT with the stage and the weight otherwise. */
 llcuda_status plan_finish(struct plan *plan, struct llcuda_error *error);
 
 /* Names for dumps: "embed", "qkv" … */
 const char *plan_op_name(enum plan_op_kind kind);
 
+/* The weights of a stage, absent ones left out: whoever uploads, shards, counts or prints weights
+ * need not know the stages. */
+#define PLAN_OP_WEIGHTS_MAX 12u
+struct plan_op_weight {
+    const char *role; /* "query", "norm" … */
+    uint32_t weight;  /* index into plan->weights */
+    bool is_matrix;   /* a linear layer or embedding; otherwise a float-typed vector */
+};
+/* Writes at most PLAN_OP_WEIGHTS_MAX entries and returns their number. */
+uint32_t plan_op_weights(const struct plan_op *op, struct plan_op_weight *out);
+
 /* Cost of one stage for `rows` rows whose contexts sum to `context_sum` positions, with
  * `logits_rows` wanted: bytes of weights and cache read or written, and floating-point operations.
+ * A weight counts once a step, an embedding only its rows. Each row reads its own context, as in
+ * decode; rows of one sequence may share those reads. The operations are those of the linear layers
+ * and of attention, a multiply-add counted as two; all the rest is below a hundredth of them.
  */
 struct plan_cost {
     uint64_t weight_bytes;
