@@ -16,7 +16,7 @@
 #include <immintrin.h>
 #endif
 
-#include "cpu/linear.h"
+#include "cpu/features.h"
 #include "tensor/quant.h"
 
 static const struct {
@@ -27,20 +27,6 @@ static const struct {
 static const uint32_t token_counts[] = {1, 2, 4, 8, 64, 512};
 #define TOKEN_COUNTS (sizeof token_counts / sizeof token_counts[0])
 #define TOKENS_MAX   512
-
-static struct cpu_features detect(void)
-{
-    struct cpu_features features = {0};
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    features.avx2_fma_f16c = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    features.avx512 = __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-                      __builtin_cpu_supports("avx512dq");
-    features.avx512_vnni = __builtin_cpu_supports("avx512vnni");
-    features.avx_vnni = features.avx512_vnni && __builtin_cpu_supports("avx512bf16");
-#endif
-    return features;
-}
 
 static uint64_t now_ns(void)
 {
@@ -177,7 +163,8 @@ static void bench_shape(const struct linear_kernel *kernel, uint64_t rows, uint6
     uint64_t stride = activation_row_bytes(ACTIVATION_Q8, columns);
     unsigned char *activations = allocate(stride * TOKENS_MAX);
     float *out = allocate(TOKENS_MAX * rows * sizeof(float));
-    struct cpu_features features = detect();
+    struct cpu_features features;
+    cpu_features_detect(&features);
     for (uint64_t r = 0; r < rows; r++) {
         for (uint64_t k = 0; k < columns; k++) {
             row[k] = (float)(rand() % 2001 - 1000) * 1e-3f;
@@ -238,7 +225,8 @@ int main(int count, char **arguments)
     memset(memory, 1, bytes);
     double ceiling = read_bandwidth(memory, bytes);
     free(memory);
-    struct cpu_features features = detect();
+    struct cpu_features features;
+    cpu_features_detect(&features);
     double peak = 1;
 #if defined(__x86_64__)
     peak = features.avx512_vnni ? dot_peak() : 1;
