@@ -504,8 +504,8 @@ llcuda_status vocabulary_from_gguf(const struct gguf *gguf, struct vocabulary **
 {
     *vocabulary = NULL;
     struct reader reader = {.gguf = gguf, .error = error};
-    struct text_view model;
-    enum vocabulary_kind kind;
+    struct text_view model = {0};
+    enum vocabulary_kind kind = VOCABULARY_BPE;
     llcuda_status status = read_kind(&reader, &model, &kind);
     if (!status) {
         status = vocabulary_create(kind, &reader.vocabulary, error);

@@ -114,7 +114,8 @@ static void store_piece(struct vocabulary *vocabulary, uint32_t id, struct text_
 static llcuda_status read_tokens(struct document *d)
 {
     struct vocabulary *vocabulary = d->vocabulary;
-    uint64_t count, bytes;
+    uint64_t count = 0;
+    uint64_t bytes = 0;
     llcuda_status status = measure(d, &count, &bytes);
     bool scores = json_is(d->tokens, JSON_ARRAY);
     if (!status) {
@@ -391,7 +392,7 @@ static llcuda_status read_document(struct document *d, struct text_view config)
         (!json_is(d->tokens, JSON_OBJECT) && !json_is(d->tokens, JSON_ARRAY))) {
         return bad(d, d->model, "no tokeniser model with a vocabulary");
     }
-    enum vocabulary_kind kind;
+    enum vocabulary_kind kind = VOCABULARY_BPE;
     llcuda_status status = find_kind(d, &kind);
     if (status) {
         return status;

@@ -53,7 +53,7 @@ static llcuda_status apply_model_config(struct vocabulary *vocabulary, const cha
 {
     struct buffer contents = {0};
     struct json_document *json = NULL;
-    bool there;
+    bool there = false;
     llcuda_status status = read_file(folder, name, LIMIT_CONFIG_BYTES, &contents, &there, error);
     if (!status && there) {
         status = json_parse(buffer_view(&contents), NULL, &json, error);
@@ -70,7 +70,7 @@ static llcuda_status read_vocabulary(const char *folder, struct text_view config
                                      struct vocabulary **vocabulary, struct llcuda_error *error)
 {
     struct buffer contents = {0};
-    bool there;
+    bool there = false;
     const char *name = "tokenizer.json";
     llcuda_status status = read_file(folder, name, LIMIT_JSON_BYTES, &contents, &there, error);
     if (!status && there) {
@@ -96,7 +96,7 @@ llcuda_status vocabulary_from_folder(const char *folder, struct vocabulary **voc
 {
     *vocabulary = NULL;
     struct buffer config = {0};
-    bool there;
+    bool there = false;
     llcuda_status status =
         read_file(folder, "tokenizer_config.json", LIMIT_CONFIG_BYTES, &config, &there, error);
     if (!status) {
@@ -118,15 +118,4 @@ llcuda_status vocabulary_from_folder(const char *folder, struct vocabulary **voc
         *vocabulary = NULL;
     }
     return status;
-}
-
-llcuda_status vocabulary_open(const struct model_source *source, struct vocabulary **vocabulary,
-                              struct llcuda_error *error)
-{
-    *vocabulary = NULL;
-    const struct gguf *gguf = model_source_gguf(source);
-    llcuda_status status =
-        gguf ? vocabulary_from_gguf(gguf, vocabulary, error)
-             : vocabulary_from_folder(model_source_folder(source), vocabulary, error);
-    return status ? error_prefix(error, status, "%s", model_source_path(source)) : LLCUDA_OK;
 }

@@ -296,7 +296,8 @@ static bool may_be_unused(const struct model_builder *builder, struct text_view 
         !begins_with(name, builder->hf_tensor_prefix)) {
         return true;
     }
-    return ends_with(name, "rotary_emb.inv_freq") || ends_with(name, "lm_head.weight");
+    return ends_with(name, "rotary_emb.inv_freq") || ends_with(name, "attn_rot_embd.weight") ||
+           ends_with(name, "lm_head.weight");
 }
 
 llcuda_status model_check_all_bound(struct model_builder *builder)

@@ -375,35 +375,44 @@ static llcuda_status encode_all(struct tokenizer_scratch *scratch, struct text_v
     return status;
 }
 
-llcuda_status tokenizer_encode(const struct tokenizer *tokenizer, struct text_view text,
-                               const struct tokenizer_encode_options *options,
-                               struct tokenizer_scratch *scratch, struct token_ids *out,
-                               struct llcuda_error *error)
+static llcuda_status encode_with(const struct tokenizer *tokenizer, struct text_view text,
+                                 const struct tokenizer_encode_options *options,
+                                 struct tokenizer_scratch *scratch, struct token_ids *out,
+                                 struct llcuda_error *error)
 {
-    static const struct tokenizer_encode_options defaults = {true, true};
-    if (text.length > TEXT_BYTES_MAX) {
-        return error_set(error, LLCUDA_LIMIT, "a text of %zu bytes is too long to be tokenised",
-                         text.length);
-    }
-    struct tokenizer_scratch *own = NULL;
-    if (!scratch) {
-        llcuda_status status = tokenizer_scratch_create(tokenizer, &own, error);
-        if (status) {
-            return status;
-        }
-        scratch = own;
-    }
     size_t before = out->count;
     scratch->out = out;
     scratch->run.plan = &tokenizer->splits;
     scratch->run.word = on_word;
     scratch->run.user = scratch;
     scratch->run.error = error;
-    llcuda_status status = encode_all(scratch, text, options ? options : &defaults, error);
+    llcuda_status status = encode_all(scratch, text, options, error);
     if (status) {
         out->count = before;
     }
     scratch->out = NULL;
-    tokenizer_scratch_destroy(own);
+    return status;
+}
+
+llcuda_status tokenizer_encode(const struct tokenizer *tokenizer, struct text_view text,
+                               const struct tokenizer_encode_options *options,
+                               struct tokenizer_scratch *scratch, struct token_ids *out,
+                               struct llcuda_error *error)
+{
+    static const struct tokenizer_encode_options defaults = {true, true};
+    options = options ? options : &defaults;
+    if (text.length > TEXT_BYTES_MAX) {
+        return error_set(error, LLCUDA_LIMIT, "a text of %zu bytes is too long to be tokenised",
+                         text.length);
+    }
+    if (scratch) {
+        return encode_with(tokenizer, text, options, scratch, out, error);
+    }
+    struct tokenizer_scratch *own;
+    llcuda_status status = tokenizer_scratch_create(tokenizer, &own, error);
+    if (own) {
+        status = encode_with(tokenizer, text, options, own, out, error);
+        tokenizer_scratch_destroy(own);
+    }
     return status;
 }

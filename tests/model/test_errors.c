@@ -147,6 +147,9 @@ static void tensors_are_checked(void **state)
            .tensor = "blk.0.ffn_down.weight", .shape = turned, .rank = 2);
     EXPECT("llama", BAD_FORMAT, "tensor 'blk.0.ffn_up.weight' is [1536], wanted is [48, 32]",
            .tensor = "blk.0.ffn_up.weight", .shape = flat, .rank = 1);
+    static const uint32_t half = 24;
+    EXPECT("llama", BAD_FORMAT, "tensor 'blk.0.ffn_gate.weight' is [48, 32], wanted is [24, 32]",
+           .key = "llama.feed_forward_length", .number = &half);
     EXPECT("llama", BAD_FORMAT, "tensor 'token_embd.weight' [96, 32] is missing",
            .tensor = "token_embd.weight", .renamed = "");
     EXPECT("qwen2", BAD_FORMAT, "tensor 'blk.0.attn_k.bias' [16] is missing",

@@ -4,6 +4,7 @@ and odd feature, computed by PyTorch and transformers.
 
     python3 -m venv venv && venv/bin/pip install -r requirements.txt
     venv/bin/python make_models.py            # writes data/NAME/, a second run changes no byte
+    venv/bin/python make_models.py --seeds    # writes smaller ones still, ../../fuzz/corpus/model
 
 data/NAME/ is a Hugging Face folder (config.json, model.safetensors) with model.gguf beside it, the
 same weights under GGUF's names and layout, tokens.npy (int32 [n]) and logits.npy (float32 [n, V]).
@@ -274,19 +275,37 @@ def choose_tokens(model, seed):
             return tokens, logits
 
 
-def make(name, seed):
+def build(name, seed, changes=None):
     class_name, fields, files = MODELS[name]
-    config = getattr(transformers, class_name)(**fields)
+    config = getattr(transformers, class_name)(**{**fields, **(changes or {})})
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.eval()
     randomise(model, seed)
+    arch = files.get("arch", config.model_type.removesuffix("_text"))
+    return model, arch
+
+
+def make_seed(name, seed):
+    """One layer of width 16: what fuzz_model begins with."""
+    changes = dict(vocab_size=4, hidden_size=16, intermediate_size=4, num_hidden_layers=1,
+                   num_attention_heads=1, num_key_value_heads=1)
+    if "layer_types" in MODELS[name][1]:
+        changes["layer_types"] = ["sliding_attention"]
+    model, arch = build(name, seed, changes)
+    folder = HERE.parent.parent / "fuzz" / "corpus" / "model"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_gguf(folder / f"{name}.gguf", model, arch, "F16")
+
+
+def make(name, seed):
+    files = MODELS[name][2]
+    model, arch = build(name, seed)
     tokens, logits = choose_tokens(model, seed + 1000)
     folder = HERE / "data" / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     numpy.save(folder / "tokens.npy", tokens[0].numpy().astype(numpy.int32))
     numpy.save(folder / "logits.npy", logits.numpy())
-    arch = files.get("arch", config.model_type.removesuffix("_text"))
     write_gguf(folder / "model.gguf", model, arch, files["gguf"])
     kind = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}[files["hf"]]
     model.to(kind).save_pretrained(folder)
@@ -299,9 +318,10 @@ def make(name, seed):
 
 def main():
     torch.set_num_threads(1)
-    names = sys.argv[1:] or list(MODELS)
+    seeds = sys.argv[1:] == ["--seeds"]
+    names = list(MODELS) if seeds else sys.argv[1:] or list(MODELS)
     for name in names:
-        make(name, 1 + list(MODELS).index(name))
+        (make_seed if seeds else make)(name, 1 + list(MODELS).index(name))
 
 
 if __name__ == "__main__":
