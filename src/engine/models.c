@@ -82,7 +82,8 @@ static llcuda_status copy_options(struct entry *entry, const llcuda_engine_optio
     if (status == LLCUDA_OK) {
         status = parameters_check_engine(&entry->options, error);
     }
-    const char **texts[] = {&entry->options.model, &entry->options.device};
+    const char **texts[] = {&entry->options.model, &entry->options.device,
+                            &entry->options.chat_template};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0] && status == LLCUDA_OK; i++) {
         if (*texts[i]) {
             *texts[i] = arena_copy_text(&entry->arena, text_view_of(*texts[i])).data;
@@ -221,8 +222,10 @@ llcuda_status llcuda_models_acquire(llcuda_models *models, const char *name, llc
     *engine = NULL;
     pthread_mutex_lock(&models->mutex);
     struct entry *entry = *find(models, name);
-    llcuda_status status = entry ? bring_up(models, entry, error) : not_found(name, error);
-    if (status == LLCUDA_OK) {
+    llcuda_status status;
+    if (!entry) {
+        status = not_found(name, error);
+    } else if ((status = bring_up(models, entry, error)) == LLCUDA_OK) {
         entry->holders++;
         entry->used = ++models->tick;
         *engine = entry->engine;
