@@ -664,6 +664,7 @@ const struct jinja_builtin *jinja_find_filter(struct text_view name)
         {"float", "default", 0, filter_float},
         {"forceescape", "", 0, filter_forceescape},
         {"format", NULL, 0, filter_format},
+        {"from_json", "", 0, filter_from_json},
         {"groupby", "attribute,default,case_sensitive", 1, filter_groupby},
         {"indent", "width,first,blank", 0, filter_indent},
         {"int", "default,base", 0, filter_int},

@@ -180,7 +180,6 @@ static bool split_space(struct jinja_render *render, struct jinja_value whole, i
             return true;
         }
         if (limit-- == 0) {
-            drop(&rest, run_length(rest, true, !from_right), !from_right);
             return add_part(render, whole, items, rest);
         }
         limit = limit < 0 ? -1 : limit;
