@@ -76,11 +76,31 @@ def templates():
     yield from template_chats.cases()
 
 
+def tables(cases):
+    """Templates and contexts that several cases share are stored once."""
+    stored = {"templates": [], "contexts": [snippets.CONTEXT], "cases": cases}
+    places = {}
+    for case in cases:
+        context = json.dumps(case["context"])
+        if context == json.dumps(snippets.CONTEXT):
+            del case["context"]
+        else:
+            if context not in places:
+                places[context] = len(stored["contexts"])
+                stored["contexts"].append(case["context"])
+            case["context"] = places[context]
+        template = case["template"]
+        if len(template) > 1000:
+            if template not in places:
+                places[template] = len(stored["templates"])
+                stored["templates"].append(template)
+            case["template"] = places[template]
+    return stored
+
+
 def make_case(template, context):
     answer = render(template, context, NOW)
-    case = {"template": template}
-    if context is not snippets.CONTEXT:
-        case["context"] = context
+    case = {"template": template, "context": context}
     if "text" in answer:
         case["expected"] = answer["text"]
     elif "raised" in answer:
@@ -120,9 +140,9 @@ def main():
     if driver:
         print(f"{different} of {len(cases)} differ")
         return
-    lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases)
-    contents = (f'{{"now": {NOW}, "context": {json.dumps(snippets.CONTEXT, ensure_ascii=False)},\n'
-                f'"cases": [\n{lines}\n]}}\n')
+    contents = "{" + f'"now": {NOW},\n' + ",\n".join(
+        f'"{name}": [\n' + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]"
+        for name, rows in tables(cases).items()) + "}\n"
     (HERE / "data" / "template_cases.json").write_text(contents, encoding="utf-8", newline="\n")
     counts = [sum(kind in case for case in cases) for kind in ("expected", "raised", "refused")]
     print("%d cases: %d rendered, %d raised, %d refused" % (len(cases), *counts))
