@@ -198,7 +198,7 @@ static bool find_hashed(struct jinja_render *render, const struct jinja_dict *di
 bool jinja_dict_find(struct jinja_render *render, const struct jinja_dict *dict,
                      struct jinja_value key, struct jinja_entry **found)
 {
-    uint64_t hash;
+    uint64_t hash = 0;
     return jinja_hash(render, key, &hash) && find_hashed(render, dict, key, hash, found);
 }
 
@@ -218,7 +218,7 @@ struct jinja_entry *jinja_dict_find_text(struct jinja_render *render, const stru
 bool jinja_dict_set(struct jinja_render *render, struct jinja_dict *dict, struct jinja_value key,
                     struct jinja_value value)
 {
-    uint64_t hash;
+    uint64_t hash = 0;
     struct jinja_entry *found;
     if (!jinja_hash(render, key, &hash) || !find_hashed(render, dict, key, hash, &found)) {
         return false;
