@@ -128,6 +128,10 @@ typedef struct llcuda_engine_options {
     void (*log)(void *user, llcuda_log_level level, const char *message);
     void *log_user;
     llcuda_log_level log_level; /* more detailed messages are not made; default INFO */
+
+    /* A chat template (Jinja, NUL-terminated) to use instead of the model's own; NULL: the model's.
+     * One that cannot be parsed fails the opening. */
+    const char *chat_template;
 } llcuda_engine_options;
 
 /* Fills in the defaults. `size` is sizeof(llcuda_engine_options) as the caller sees it. */

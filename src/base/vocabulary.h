@@ -127,11 +127,13 @@ enum decoder_kind {
     DECODER_METASPACE, /* content: the replacement; prepend */
     DECODER_BYTE_FALLBACK,
     DECODER_FUSE,
-    DECODER_REPLACE,   /* pattern (plain text), content */
-    DECODER_STRIP,     /* content: one character; start, stop */
-    DECODER_WORDPIECE, /* content: the prefix; cleanup */
-    DECODER_BPE,       /* content: the suffix of a word's end */
-    DECODER_JOIN,      /* a space between tokens: what a file without a decoder means */
+    DECODER_REPLACE,       /* pattern (plain text), content */
+    DECODER_STRIP,         /* content: one character; start, stop */
+    DECODER_WORDPIECE,     /* content: the prefix; cleanup */
+    DECODER_BPE,           /* content: the suffix of a word's end */
+    DECODER_SENTENCEPIECE, /* content: U+2581, becomes a space, but not at the beginning of the
+                              text: there it goes away, with `cleanup` for piece after piece */
+    DECODER_JOIN,          /* a space between tokens: what a file without a decoder means */
 };
 
 struct vocabulary_decoder {
@@ -194,9 +196,10 @@ struct vocabulary {
     uint32_t decoder_count;
 
     /* BPE: */
-    bool ignore_merges; /* a word that is a token is that token */
-    bool byte_fallback; /* unknown characters become byte tokens */
-    bool fuse_unk;      /* neighbouring unknown characters become one unk */
+    bool ignore_merges;           /* a word that is a token is that token */
+    bool byte_fallback;           /* unknown characters become byte tokens */
+    bool fuse_unk;                /* neighbouring unknown characters become one unk */
+    struct text_view unk_surface; /* what unk is in a decoded text; empty: its piece */
     struct text_view continuing_subword_prefix;
     struct text_view end_of_word_suffix;
     /* WordPiece: */

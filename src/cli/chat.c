@@ -226,8 +226,7 @@ int command_chat(struct options *options)
     if (result) {
         return result;
     }
-    if (!llcuda_engine_get_info(engine)->has_chat_template &&
-        !option_text(options, OPTION_TEMPLATE)) {
+    if (!llcuda_engine_get_info(engine)->has_chat_template) {
         fprintf(stderr, "llcuda chat: this model has no chat template; give one with --template "
                         "FILE, or use `llcuda infer`\n");
         llcuda_engine_close(engine);

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/file.h"
+#include "base/limits.h"
+
 static void write_engine_log(void *user, llcuda_log_level level, const char *message)
 {
     log_message(user, (enum log_level)level, "%s", message);
@@ -44,6 +47,25 @@ static bool cache_type(const struct options *options, llcuda_kv_type *type)
     return true;
 }
 
+/* The text of --template, kept in the options' arena; EXIT_DONE with NULL when it was not given. */
+static int read_template(struct options *options, const char **text)
+{
+    struct llcuda_error error = {0};
+    struct buffer contents = {0};
+    const char *path = option_text(options, OPTION_TEMPLATE);
+    *text = NULL;
+    if (!path) {
+        return EXIT_DONE;
+    }
+    llcuda_status status = file_read_all(path, LIMIT_TEMPLATE_BYTES, &contents, &error);
+    if (!status) {
+        *text = arena_copy_text(&options->arena, buffer_view(&contents)).data;
+        status = *text ? LLCUDA_OK : error_no_memory(&error, path, contents.length);
+    }
+    buffer_deinit(&contents);
+    return status ? console_fail(options, &error) : EXIT_DONE;
+}
+
 int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **engine)
 {
     struct log_sink log;
@@ -59,6 +81,10 @@ int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **e
     if (!console_log_sink(options, &log) || !device_spec(options, &engine_options.device) ||
         !cache_type(options, &engine_options.kv_type)) {
         return EXIT_USAGE;
+    }
+    int result = read_template(options, &engine_options.chat_template);
+    if (result) {
+        return result;
     }
     engine_options.log = write_engine_log;
     engine_options.log_user = &log;

@@ -117,8 +117,14 @@ static llcuda_status open_tokenizer(struct loaded_model *model, struct llcuda_er
 
 /* A template that this build cannot read does not keep the model from being opened: what needs it
  * will say why. */
-static llcuda_status open_template(struct loaded_model *model, struct llcuda_error *error)
+static llcuda_status open_template(struct loaded_model *model, const llcuda_engine_options *options,
+                                   struct llcuda_error *error)
 {
+    if (options->chat_template) {
+        llcuda_status parsed =
+            template_parse(text_view_of(options->chat_template), &model->template, error);
+        return parsed ? error_prefix(error, parsed, "the chat template") : LLCUDA_OK;
+    }
     struct buffer text = {0};
     llcuda_status status = chat_template_read(model->source, &text, &model->template_error);
     if (status == LLCUDA_OK) {
@@ -192,7 +198,7 @@ static llcuda_status open_parts(struct loaded_model *model, const llcuda_engine_
         status = open_tokenizer(model, error);
     }
     if (status == LLCUDA_OK) {
-        status = open_template(model, error);
+        status = open_template(model, options, error);
     }
     if (status == LLCUDA_OK && !options->vocabulary_only) {
         status = model_plan_build(model->source, &model->plan, &model->info, error);

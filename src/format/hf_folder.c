@@ -40,7 +40,16 @@ llcuda_status hf_folder_look(const char *folder, struct hf_folder_files *files,
     if (!status) {
         status = look(folder, SINGLE_NAME, &files->single, error);
     }
-    return status ? status : look(folder, INDEX_NAME, &files->index, error);
+    if (!status) {
+        status = look(folder, INDEX_NAME, &files->index, error);
+    }
+    if (!status) {
+        status = look(folder, "tokenizer.json", &files->tokenizer, error);
+    }
+    if (!status && !files->tokenizer) {
+        status = look(folder, "tokenizer.model", &files->tokenizer, error);
+    }
+    return status;
 }
 
 static llcuda_status open_config(const char *folder, const char *name, struct hf_config *config,
@@ -213,6 +222,18 @@ static llcuda_status open_weights(struct hf_folder *model, const struct hf_folde
                   : open_shard(model, 0, weights ? weights : SINGLE_NAME, header_only, error);
 }
 
+llcuda_status hf_folder_open_bare(struct hf_folder *model, const char *folder,
+                                  struct llcuda_error *error)
+{
+    size_t bytes = strlen(folder) + 1;
+    model->folder = malloc(bytes);
+    if (!model->folder) {
+        return error_no_memory(error, "a file name", bytes);
+    }
+    memcpy(model->folder, folder, bytes);
+    return LLCUDA_OK;
+}
+
 llcuda_status hf_folder_open(struct hf_folder *model, const char *folder, const char *weights,
                              bool header_only, struct llcuda_error *error)
 {
@@ -225,12 +246,10 @@ llcuda_status hf_folder_open(struct hf_folder *model, const char *folder, const 
     if (!files.config) {
         return error_set(error, LLCUDA_NOT_FOUND, "'%s' has no config.json", folder);
     }
-    size_t bytes = strlen(folder) + 1;
-    model->folder = malloc(bytes);
-    if (!model->folder) {
-        return error_no_memory(error, "a file name", bytes);
+    status = hf_folder_open_bare(model, folder, error);
+    if (status) {
+        return status;
     }
-    memcpy(model->folder, folder, bytes);
     status = open_config(folder, "config.json", &model->config, error);
     if (!status && files.generation) {
         status = open_config(folder, "generation_config.json", &model->generation, error);

@@ -26,6 +26,9 @@ struct hf_folder {
  * all shards when it is one of an index. NOT_FOUND lists what was looked for. */
 llcuda_status hf_folder_open(struct hf_folder *model, const char *folder, const char *weights,
                              bool header_only, struct llcuda_error *error);
+/* A folder with a tokeniser alone: no configuration, no tensors. */
+llcuda_status hf_folder_open_bare(struct hf_folder *model, const char *folder,
+                                  struct llcuda_error *error);
 /* A zeroed or closed one is fine. */
 void hf_folder_close(struct hf_folder *model);
 
@@ -37,6 +40,7 @@ struct hf_folder_files {
     bool generation; /* generation_config.json */
     bool single;     /* model.safetensors */
     bool index;      /* model.safetensors.index.json */
+    bool tokenizer;  /* tokenizer.json or tokenizer.model */
 };
 llcuda_status hf_folder_look(const char *folder, struct hf_folder_files *files,
                              struct llcuda_error *error);

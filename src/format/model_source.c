@@ -150,6 +150,9 @@ static llcuda_status open_folder(struct model_source *source, const char *folder
     if (status || found) {
         return status;
     }
+    if (header_only && files.tokenizer && !weights) {
+        return hf_folder_open_bare(&source->folder, folder, error);
+    }
     /* Opening it as what it is nearest to tells what is missing. */
     if (files.config || weights) {
         return open_hf(source, folder, NULL, header_only, error);
@@ -278,7 +281,8 @@ const struct gguf *model_source_gguf(const struct model_source *source)
 
 const struct json_value *model_source_config(const struct model_source *source)
 {
-    return source->gguf ? NULL : json_root(source->folder.config.document);
+    const struct json_document *document = source->folder.config.document;
+    return document ? json_root(document) : NULL;
 }
 
 const struct json_value *model_source_generation(const struct model_source *source)

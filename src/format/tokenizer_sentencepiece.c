@@ -112,6 +112,7 @@ struct reader {
     uint64_t model_type;
     bool byte_fallback;
     int64_t unk_id, bos_id, eos_id, pad_id;
+    struct text_view unk_surface;
 };
 
 /* ModelProto: pieces = 1, trainer_spec = 2, normalizer_spec = 3, self_test_data = 4,
@@ -158,14 +159,16 @@ static llcuda_status read_piece(struct reader *r, uint32_t id, struct message me
 }
 
 /* TrainerSpec: model_type = 3, treat_whitespace_as_suffix = 24, byte_fallback = 35, unk_id = 40,
- * bos_id = 41, eos_id = 42, pad_id = 43. */
+ * bos_id = 41, eos_id = 42, pad_id = 43, unk_surface = 44. */
 static llcuda_status read_trainer(struct reader *r, struct message message)
 {
     struct field field;
     bool more;
     llcuda_status status = next_field(&message, &field, &more, r->error);
     while (!status && more) {
-        if (field.wire == WIRE_VARINT) {
+        if (field.wire == WIRE_BYTES && field.number == 44) {
+            r->unk_surface = field_text(&field);
+        } else if (field.wire == WIRE_VARINT) {
             switch (field.number) {
             case 3:
                 r->model_type = field.value;
@@ -309,6 +312,12 @@ static llcuda_status finish(struct reader *r, struct text_view config)
     }
     v->byte_fallback = r->byte_fallback;
     v->fuse_unk = true;
+    if (utf8_valid(r->unk_surface)) {
+        v->unk_surface = vocabulary_copy(v, r->unk_surface);
+        if (!v->unk_surface.data) {
+            return error_no_memory(r->error, "the text of unknown tokens", r->unk_surface.length);
+        }
+    }
     v->float_sums = v->only_usable_kinds = v->kind == VOCABULARY_UNIGRAM;
     v->unk_id = special_id(v, r->unk_id, TOKEN_UNKNOWN);
     for (uint32_t id = 0; id < v->token_count && v->unk_id == TOKEN_NONE; id++) {
@@ -319,17 +328,13 @@ static llcuda_status finish(struct reader *r, struct text_view config)
     v->pad_id = special_id(v, r->pad_id, TOKEN_CONTROL);
     v->normalizers[v->normalizer_count++] = r->normalizer;
     v->add_space_prefix = r->normalizer.add_dummy_prefix;
-    struct vocabulary_decoder decoders[] = {
-        {.kind = DECODER_REPLACE,
-         .pattern = text_view_of(space_symbol),
-         .content = text_view_of(" ")},
-        {.kind = DECODER_BYTE_FALLBACK},
-        {.kind = DECODER_FUSE},
-        {.kind = DECODER_STRIP, .content = text_view_of(" "), .start = 1},
-    };
-    bool strips = r->normalizer.add_dummy_prefix && !r->normalizer.treat_whitespace_as_suffix;
-    v->decoder_count = strips ? 4 : 3;
-    memcpy(v->decoders, decoders, v->decoder_count * sizeof decoders[0]);
+    bool drops = r->normalizer.add_dummy_prefix || r->normalizer.remove_extra_whitespaces;
+    v->decoders[v->decoder_count++] = (struct vocabulary_decoder){.kind = DECODER_BYTE_FALLBACK};
+    v->decoders[v->decoder_count++] =
+        (struct vocabulary_decoder){.kind = drops ? DECODER_SENTENCEPIECE : DECODER_REPLACE,
+                                    .pattern = text_view_of(space_symbol),
+                                    .content = text_view_of(drops ? space_symbol : " "),
+                                    .cleanup = r->normalizer.remove_extra_whitespaces};
     llcuda_status status = vocabulary_index_build(v, r->error);
     if (!status) {
         status = collect_added(r);
@@ -355,6 +360,7 @@ llcuda_status vocabulary_from_sentencepiece(const void *data, size_t bytes, stru
         .bos_id = 1,
         .eos_id = 2,
         .pad_id = -1,
+        .unk_surface = text_view_of(" \xE2\x81\x87 "), /* U+2047 between spaces */
         .normalizer = {.kind = NORMALIZER_SENTENCEPIECE,
                        .add_dummy_prefix = true,
                        .remove_extra_whitespaces = true,

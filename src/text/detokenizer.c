@@ -18,6 +18,7 @@ struct detokenizer {
     const struct tokenizer *tokenizer;
     bool skip_special;
     bool started;  /* a token has been pushed */
+    bool begun;    /* text has been made, or the space before it has been dropped */
     bool byte_run; /* `open` comes from byte tokens */
     char open[4];  /* the beginning of a character */
     size_t open_bytes;
@@ -175,20 +176,46 @@ static struct text_view strip_token(const struct vocabulary_decoder *decoder, st
     return text;
 }
 
-/* One decoder before Fuse. */
-static void decode_step(const struct vocabulary_decoder *decoder, struct text_view text, bool first,
-                        bool added, struct buffer *out, struct buffer *spare)
+/* Where a token stands. */
+struct place {
+    bool first;    /* no token before it */
+    bool at_start; /* no text before it */
+    bool added;    /* it is an added token */
+    bool dropped;  /* result: the space before the text was dropped, what follows keeps its own */
+};
+
+static void decode_sentencepiece(const struct vocabulary_decoder *decoder, struct text_view text,
+                                 struct place *place, struct buffer *out)
 {
+    struct text_view space = decoder->content;
+    if (place->at_start && text.length >= space.length &&
+        memcmp(text.data, space.data, space.length) == 0) {
+        text.data += space.length;
+        text.length -= space.length;
+        place->dropped = !decoder->cleanup;
+    }
+    replace_all(text, space, text_view_of(" "), out);
+}
+
+/* One decoder before Fuse. */
+static void decode_step(const struct vocabulary_decoder *decoder, struct text_view text,
+                        struct place *place, struct buffer *out, struct buffer *spare)
+{
+    bool first = place->first;
+    bool added = place->added;
     switch (decoder->kind) {
     case DECODER_BYTE_LEVEL:
-        if (added) {
+        decode_byte_level(text, out);
+        if (added && !utf8_valid(buffer_view(out))) { /* it was no byte-level text after all */
+            buffer_clear(out);
             buffer_append_view(out, text);
-        } else {
-            decode_byte_level(text, out);
         }
         return;
     case DECODER_METASPACE:
         decode_metaspace(decoder, text, first, out);
+        return;
+    case DECODER_SENTENCEPIECE:
+        decode_sentencepiece(decoder, text, place, out);
         return;
     case DECODER_REPLACE:
         replace_all(text, decoder->pattern, decoder->content, out);
@@ -218,14 +245,22 @@ static void decode_step(const struct vocabulary_decoder *decoder, struct text_vi
 
 /* The text of a token up to and with the step that joins tokens, in `token`; *byte is the byte that
  * a byte token stands for, -1 for other tokens. */
-static void decode_piece(const struct tokenizer *tokenizer, uint32_t id, bool first,
+static void decode_piece(const struct tokenizer *tokenizer, uint32_t id, struct place *place,
                          struct buffer *token, struct buffer *spare, int *byte)
 {
     const struct vocabulary *vocabulary = tokenizer->vocabulary;
-    bool added = tokenizer->added_of[id] != TOKEN_NONE;
+    uint32_t added_index = tokenizer->added_of[id];
+    place->added = added_index != TOKEN_NONE;
+    struct text_view piece = tokenizer_piece(tokenizer, id);
+    if (place->added && vocabulary->added[added_index].normalized) {
+        piece = tokenizer->added_forms[added_index]; /* the text that it was found as */
+    }
+    if (id == vocabulary->unk_id && vocabulary->unk_surface.length) {
+        piece = vocabulary->unk_surface;
+    }
     *byte = -1;
     buffer_clear(token);
-    buffer_append_view(token, tokenizer_piece(tokenizer, id));
+    buffer_append_view(token, piece);
     uint32_t fuse = fuse_index(vocabulary);
     struct buffer third = {0};
     for (uint32_t i = 0; i < vocabulary->decoder_count && i <= fuse; i++) {
@@ -236,7 +271,7 @@ static void decode_piece(const struct tokenizer *tokenizer, uint32_t id, bool fi
             }
         }
         buffer_clear(spare);
-        decode_step(&vocabulary->decoders[i], buffer_view(token), first, added, spare, &third);
+        decode_step(&vocabulary->decoders[i], buffer_view(token), place, spare, &third);
         swap_buffers(token, spare);
     }
     token->failed |= third.failed;
@@ -253,8 +288,9 @@ llcuda_status tokenizer_decode_token(const struct tokenizer *tokenizer, uint32_t
     }
     struct buffer token = {0};
     struct buffer spare = {0};
+    struct place place = {0};
     int byte;
-    decode_piece(tokenizer, id, false, &token, &spare, &byte);
+    decode_piece(tokenizer, id, &place, &token, &spare, &byte);
     if (byte >= 0) {
         buffer_append_byte(out, (char)byte);
     } else {
@@ -305,6 +341,7 @@ void detokenizer_reset(struct detokenizer *detokenizer)
 {
     const struct vocabulary_decoder *strip = final_strip(detokenizer->tokenizer->vocabulary);
     detokenizer->started = false;
+    detokenizer->begun = false;
     detokenizer->byte_run = false;
     detokenizer->open_bytes = 0;
     detokenizer->strip_left = strip ? strip->start : 0;
@@ -440,8 +477,10 @@ llcuda_status detokenizer_push(struct detokenizer *detokenizer, uint32_t id, str
         return LLCUDA_OK;
     }
     int byte;
-    decode_piece(tokenizer, id, !d->started, &d->token, &d->spare, &byte);
+    struct place place = {.first = !d->started, .at_start = !d->begun};
+    decode_piece(tokenizer, id, &place, &d->token, &d->spare, &byte);
     d->started = true;
+    d->begun = d->begun || place.dropped || byte >= 0 || d->token.length > 0;
     if (byte >= 0) {
         char single = (char)byte;
         emit_bytes(d, text_view_make(&single, 1), true, out);

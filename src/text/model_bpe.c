@@ -78,21 +78,6 @@ static void add_unknown(const struct vocabulary *vocabulary, struct symbol_list 
     list->unknown = vocabulary->unk_id;
 }
 
-static void byte_symbols(const struct word_model *model, struct text_view word,
-                         struct symbol_list *list)
-{
-    for (size_t i = 0; i < word.length; i++) {
-        uint32_t symbol = model->byte_symbols[(uint8_t)word.data[i]];
-        if (symbol == TOKEN_NONE) {
-            add_unknown(model->vocabulary, list);
-            continue;
-        }
-        close_unknown(list);
-        list->symbols[list->count++] = symbol;
-    }
-    close_unknown(list);
-}
-
 /* The token of a character with the prefix of a word's inside and the suffix of its end. */
 static uint32_t decorated(const struct vocabulary *vocabulary, struct text_view character,
                           bool first, bool last)
@@ -115,6 +100,31 @@ static uint32_t decorated(const struct vocabulary *vocabulary, struct text_view 
         memcpy(text + prefix.length + character.length, suffix.data, suffix.length);
     }
     return vocabulary_find(vocabulary, text_view_make(text, length));
+}
+
+static void byte_symbols(const struct word_model *model, struct text_view word,
+                         struct symbol_list *list)
+{
+    const struct vocabulary *vocabulary = model->vocabulary;
+    bool plain = vocabulary->continuing_subword_prefix.length == 0 &&
+                 vocabulary->end_of_word_suffix.length == 0;
+    for (size_t i = 0; i < word.length; i++) {
+        uint8_t byte = (uint8_t)word.data[i];
+        uint32_t symbol = model->byte_symbols[byte];
+        if (!plain) {
+            char encoded[4];
+            size_t length = utf8_encode(byte_level_character(byte), encoded);
+            symbol = decorated(vocabulary, text_view_make(encoded, length), i == 0,
+                               i + 1 == word.length);
+        }
+        if (symbol == TOKEN_NONE) {
+            add_unknown(vocabulary, list);
+            continue;
+        }
+        close_unknown(list);
+        list->symbols[list->count++] = symbol;
+    }
+    close_unknown(list);
 }
 
 static bool add_fallback_symbols(const struct word_model *model, struct text_view character,

@@ -165,8 +165,7 @@ static bool is_cjk(uint32_t code)
 static void bert_clean(struct text_view text, const struct vocabulary_normalizer *spec,
                        struct buffer *out)
 {
-    uint32_t other =
-        CLASS_OF(UNICODE_CC) | CLASS_OF(UNICODE_CF) | CLASS_OF(UNICODE_CO) | CLASS_OF(UNICODE_CN);
+    uint32_t other = CLASS_OF(UNICODE_CC) | CLASS_OF(UNICODE_CF) | CLASS_OF(UNICODE_CO);
     size_t length;
     for (size_t at = 0; at < text.length; at += length) {
         uint32_t code = unicode_next(text.data + at, &length);

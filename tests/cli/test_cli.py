@@ -39,7 +39,7 @@ class Help(unittest.TestCase):
         bash = run("completion", "bash").out
         subprocess.run(["bash", "-n"], input=bash.encode(), check=True)
         self.assertIn("--top-k", bash)
-        self.assertIn("--top-k", run("completion", "fish").out)
+        self.assertIn("-l top-k", run("completion", "fish").out)
         self.assertIn(r"\-\-top\-k", run("--man-page").out)
         run("completion", "tcsh", status=2)
 
@@ -180,6 +180,19 @@ class Chat(unittest.TestCase):
     def test_lines_from_a_pipe(self):
         answers = run("chat", stdin="What is 2+2?\n/reset\nWhat is 6 x 7?\n").out.split()
         self.assertEqual(answers, ["4", "42"])
+
+
+    def test_a_template_of_the_users_own(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".jinja") as file:
+            file.write("{{ messages[0].content }}")
+            file.flush()
+            own = run_json("infer", "--chat", "--template", file.name, "-p", "What is 2+2?")
+            raw = run_json("infer", "-p", "What is 2+2?")
+            self.assertEqual(own["prompt_ids"], raw["prompt_ids"][1:])
+            file.write("{% if %}")
+            file.flush()
+            self.assertIn("line 1", run("infer", "--chat", "--template", file.name, "-p", "x",
+                                        status=1).err)
 
 
 class Template(unittest.TestCase):

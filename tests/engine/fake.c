@@ -192,6 +192,33 @@ static uint64_t fake_clock(void *user)
     return ((struct fake_engine *)user)->now_ns;
 }
 
+bool fake_core_open(struct engine_core *core, struct core_options *options, struct mailbox *mailbox,
+                    struct fake_model **model, struct request_setup *setup)
+{
+    struct llcuda_error error;
+    options->piece_bytes_max = fake_codec.piece_bytes_max;
+    options->mailbox = mailbox;
+    *model = fake_model_make(options, options->vocabulary_size);
+    if (!*model) {
+        return false;
+    }
+    if (core_init(core, options, &error) != LLCUDA_OK) {
+        assert_int_equal(error.status, LLCUDA_OUT_OF_MEMORY);
+        fake_model_free(*model);
+        return false;
+    }
+    core_set_device(core, &(*model)->base);
+    *setup = (struct request_setup){
+        .vocabulary_size = options->vocabulary_size,
+        .context_length = options->scheduler.context_max,
+        .end_tokens = end_tokens,
+        .end_token_count = 1,
+        .codec = &fake_codec,
+        .mailbox = mailbox,
+    };
+    return true;
+}
+
 bool fake_engine_open(struct fake_engine *engine, const struct scheduler_options *options,
                       uint32_t vocabulary_size)
 {
@@ -200,31 +227,16 @@ bool fake_engine_open(struct fake_engine *engine, const struct scheduler_options
     struct core_options core = {
         .scheduler = *options,
         .vocabulary_size = vocabulary_size,
-        .piece_bytes_max = fake_codec.piece_bytes_max,
-        .mailbox = engine->mailbox,
         .clock_ns = fake_clock,
         .clock_user = engine,
     };
-    if (engine->mailbox) {
-        engine->model = fake_model_make(&core, vocabulary_size);
-    }
-    struct llcuda_error error;
-    if (!engine->model || core_init(&engine->core, &core, &error) != LLCUDA_OK) {
-        fake_model_free(engine->model);
-        if (engine->mailbox) {
-            mailbox_release(engine->mailbox);
-        }
+    if (!engine->mailbox) {
         return false;
     }
-    core_set_device(&engine->core, &engine->model->base);
-    engine->setup = (struct request_setup){
-        .vocabulary_size = vocabulary_size,
-        .context_length = options->context_max,
-        .end_tokens = end_tokens,
-        .end_token_count = 1,
-        .codec = &fake_codec,
-        .mailbox = engine->mailbox,
-    };
+    if (!fake_core_open(&engine->core, &core, engine->mailbox, &engine->model, &engine->setup)) {
+        mailbox_release(engine->mailbox);
+        return false;
+    }
     return true;
 }
 
@@ -238,23 +250,29 @@ void fake_engine_close(struct fake_engine *engine)
     mailbox_release(engine->mailbox);
 }
 
-llcuda_request *fake_submit(struct fake_engine *engine, const llcuda_request_options *options,
-                            llcuda_status *status)
+llcuda_request *fake_post(const struct request_setup *setup, const llcuda_request_options *options,
+                          uint64_t now_ns, llcuda_status *status)
 {
     struct llcuda_error error;
     llcuda_request *request;
-    *status = parameters_check_request(options, engine->setup.vocabulary_size, &error);
+    *status = parameters_check_request(options, setup->vocabulary_size, &error);
     if (*status == LLCUDA_OK) {
-        *status = request_create(&engine->setup, options, options->prompt_tokens,
-                                 options->prompt_token_count, text_view_of("prompt"), NULL,
-                                 engine->now_ns, &request, &error);
+        *status =
+            request_create(setup, options, options->prompt_tokens, options->prompt_token_count,
+                           text_view_of("prompt"), NULL, now_ns, &request, &error);
     }
     if (*status != LLCUDA_OK) {
         return NULL;
     }
-    atomic_fetch_add(&engine->mailbox->sequences_live, options->choice_count);
-    mailbox_post(engine->mailbox, request, MAIL_SUBMIT);
+    atomic_fetch_add(&setup->mailbox->sequences_live, options->choice_count);
+    mailbox_post(setup->mailbox, request, MAIL_SUBMIT);
     return request;
+}
+
+llcuda_request *fake_submit(struct fake_engine *engine, const llcuda_request_options *options,
+                            llcuda_status *status)
+{
+    return fake_post(&engine->setup, options, engine->now_ns, status);
 }
 
 /* ------------------------------------------------------------------ the lone run */

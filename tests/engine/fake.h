@@ -26,7 +26,6 @@ struct fake_model {
     uint64_t steps;
     uint64_t fail_at_step; /* 0: never; the step with this number fails */
     bool nan_token;        /* FAKE_NAN_TOKEN works */
-    uint64_t last_steps_rows;
 };
 
 /* Fails the test without memory unless `quiet`; NULL then. */
@@ -44,8 +43,12 @@ struct fake_engine {
     struct fake_model *model;
     struct request_setup setup;
     uint64_t now_ns;
-    bool made;
 };
+
+/* The parts of an engine around a fake device: what fake_engine_open and the threaded tests make.
+ * `core->options.clock_ns` NULL is the real clock. False without memory; nothing is left then. */
+bool fake_core_open(struct engine_core *core, struct core_options *options, struct mailbox *mailbox,
+                    struct fake_model **model, struct request_setup *setup);
 
 /* False when an allocation failed; everything is freed then. */
 bool fake_engine_open(struct fake_engine *engine, const struct scheduler_options *options,
@@ -55,6 +58,10 @@ void fake_engine_close(struct fake_engine *engine);
  */
 llcuda_request *fake_submit(struct fake_engine *engine, const llcuda_request_options *options,
                             llcuda_status *status);
+
+/* The same with another mailbox and clock. */
+llcuda_request *fake_post(const struct request_setup *setup, const llcuda_request_options *options,
+                          uint64_t now_ns, llcuda_status *status);
 
 /* What choice `index` of a request must answer: tokens (caller frees), and how it ends. */
 struct fake_answer {

@@ -3,6 +3,7 @@
 #include "format/model_files.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "format/model_source.h"
 
 static struct model_source *open_oracle(const char *name, bool header_only)
@@ -129,9 +130,48 @@ static void vocabularies_open_quickly(void **state)
     }
 }
 
+/* Every byte of the header of a real model, and of the padding behind it. */
+static void survives_every_header_byte(void **state)
+{
+    (void)state;
+    char *path = test_oracle_path("models/stories260K-f32.gguf");
+    if (!path) {
+        skip();
+    }
+    struct buffer file = {0};
+    struct llcuda_error error;
+    struct model_source *source;
+    assert_ok(file_read_all(path, 1u << 24, &file, &error), error);
+    free(path);
+    assert_ok(model_source_open_memory(file.data, file.length, &source, &error), error);
+    const char *data = model_source_tensor_at(source, 0)->data;
+    size_t header = (size_t)(data - file.data);
+    model_source_close(source);
+    size_t opened = 0;
+    size_t refused = 0;
+    for (size_t i = 0; i < header; i++) {
+        uint8_t original = (uint8_t)file.data[i];
+        const uint8_t values[] = {0, 0xff, original ^ 1, original ^ 0x80};
+        for (size_t k = 0; k < sizeof values; k++) {
+            file.data[i] = (char)values[k];
+            llcuda_status status =
+                model_source_open_memory(file.data, file.length, &source, &error);
+            assert_int_equal(status == LLCUDA_OK, source != NULL);
+            opened += status == LLCUDA_OK;
+            refused += status != LLCUDA_OK;
+            model_source_close(source);
+        }
+        file.data[i] = (char)original;
+    }
+    printf("%zu header bytes: %zu opened, %zu refused\n", header, opened, refused);
+    assert_true(refused > header);
+    buffer_deinit(&file);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(both_formats_hold_the_same_weights),
     cmocka_unit_test(vocabularies_open_quickly),
+    cmocka_unit_test(survives_every_header_byte),
 };
 
 TEST_MAIN(tests)

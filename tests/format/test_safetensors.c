@@ -83,6 +83,13 @@ static void accepts_the_reference_cases(void **state)
     accepts("{\"test\":{\"dtype\":\"I32\",\"shape\":[2,0],\"data_offsets\":[0, 0]}}",
             0); /* test_zero_sized_tensor */
     accepts("{\"a\":{\"dtype\":\"F4\",\"shape\":[2,2],\"data_offsets\":[0,2]}}", 2); /* fp4 */
+    /* a tensor without bytes before and behind the one that begins at its place */
+    accepts("{\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},"
+            "\"z\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}",
+            4);
+    accepts("{\"z\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},"
+            "\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}",
+            4);
     accepts("{}  ", 0); /* test_whitespace_padded_header, with the format's 0x20 */
 }
 
