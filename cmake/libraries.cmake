@@ -19,5 +19,6 @@ endmacro()
 llcuda_optional(PCRE2 libpcre2-8)
 llcuda_optional(UTF8PROC libutf8proc)
 llcuda_optional(EDIT libedit)
+llcuda_optional(YAML yaml-0.1)
 configure_file(${PROJECT_SOURCE_DIR}/cmake/build_config.h.in
     ${PROJECT_BINARY_DIR}/generated/build_config.h @ONLY)

@@ -127,57 +127,6 @@ char *file_path_join(const char *folder, const char *name)
     return path.data;
 }
 
-static llcuda_status write_all(int descriptor, const char *data, size_t bytes, const char *path,
-                               struct llcuda_error *error)
-{
-    while (bytes) {
-        ssize_t count = write(descriptor, data, bytes);
-        if (count < 0 && errno == EINTR) {
-            continue;
-        }
-        if (count < 0) {
-            return error_from_errno(error, errno, "write", path);
-        }
-        data += count;
-        bytes -= (size_t)count;
-    }
-    if (fsync(descriptor) != 0) {
-        return error_from_errno(error, errno, "flush", path);
-    }
-    return LLCUDA_OK;
-}
-
-llcuda_status file_write_atomic(const char *path, const void *data, size_t bytes,
-                                struct llcuda_error *error)
-{
-    struct buffer temporary = {0};
-    buffer_printf(&temporary, "%s.XXXXXX", path);
-    if (temporary.failed) {
-        buffer_deinit(&temporary);
-        return error_no_memory(error, "a file name", strlen(path));
-    }
-    llcuda_status status = LLCUDA_OK;
-    int descriptor = mkstemp(temporary.data);
-    if (descriptor < 0) {
-        status = error_from_errno(error, errno, "create", temporary.data);
-        buffer_deinit(&temporary);
-        return status;
-    }
-    fchmod(descriptor, 0644);
-    status = write_all(descriptor, data, bytes, path, error);
-    if (close(descriptor) != 0 && !status) {
-        status = error_from_errno(error, errno, "close", path);
-    }
-    if (!status && rename(temporary.data, path) != 0) {
-        status = error_from_errno(error, errno, "rename a temporary file to", path);
-    }
-    if (status) {
-        unlink(temporary.data);
-    }
-    buffer_deinit(&temporary);
-    return status;
-}
-
 static int register_map(uintptr_t begin, uintptr_t end)
 {
     for (int i = 0; i < MAP_SLOTS; i++) {

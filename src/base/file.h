@@ -36,6 +36,29 @@ char *file_path_join(const char *folder, const char *name);
 llcuda_status file_write_atomic(const char *path, const void *data, size_t bytes,
                                 struct llcuda_error *error);
 
+/* The same in pieces, for files larger than memory. */
+struct file_output {
+    int descriptor; /* < 0: not open */
+    char *path;
+    char *temporary;
+    uint64_t written; /* bytes so far */
+};
+
+/* Makes the temporary file. After a failure there is nothing to abort. */
+llcuda_status file_output_open(struct file_output *output, const char *path,
+                               struct llcuda_error *error);
+llcuda_status file_output_write(struct file_output *output, const void *data, size_t bytes,
+                                struct llcuda_error *error);
+/* Flushes and renames. Also after a failure the output is closed and no temporary file is left. */
+llcuda_status file_output_commit(struct file_output *output, struct llcuda_error *error);
+/* Removes the temporary file; a closed or never opened output (descriptor < 0) is fine. */
+void file_output_abort(struct file_output *output);
+
+/* Looks in a folder for entries whose names end in `suffix`. *count tells how many there are
+ * and *name (caller frees, NULL when there is none) is the first of them by name. */
+llcuda_status file_folder_find(const char *folder, const char *suffix, char **name, uint32_t *count,
+                               struct llcuda_error *error);
+
 /* A read-only map of a whole file. */
 struct file_map {
     const uint8_t *data; /* NULL when size is 0 */

@@ -332,13 +332,21 @@ static llcuda_status parse_word(struct parser *parser, const char *word, enum js
     return status;
 }
 
-static uint64_t hash_text(struct text_view text)
+/* Keyed by a random seed: keys that all fall into one slot cannot be prepared. */
+static uint64_t hash_text(uint64_t seed, struct text_view text)
 {
-    uint64_t hash = text.length;
-    for (size_t i = 0; i < text.length; i++) {
-        hash = (hash ^ (uint8_t)text.data[i]) * 0x100000001B3ull;
+    uint64_t hash = seed ^ text.length;
+    size_t i = 0;
+    for (; i + 8 <= text.length; i += 8) {
+        uint64_t word;
+        memcpy(&word, text.data + i, sizeof word);
+        hash = random_mix(hash ^ word);
     }
-    return random_mix(hash);
+    uint64_t rest = 0;
+    for (; i < text.length; i++) {
+        rest = rest << 8 | (uint8_t)text.data[i];
+    }
+    return random_mix(hash ^ rest);
 }
 
 /* Open addressing over the keys of one object; only where the caller wants unique keys. */
@@ -353,9 +361,10 @@ static llcuda_status check_unique(struct parser *parser, const struct json_value
         return error_no_memory(parser->error, "a JSON key table", capacity * sizeof(void *));
     }
     llcuda_status status = LLCUDA_OK;
+    uint64_t seed = object->count > 16 ? random_seed() : 0;
     JSON_EACH_KEY(key, object)
     {
-        size_t slot = (size_t)hash_text(json_text(key)) & (capacity - 1);
+        size_t slot = (size_t)hash_text(seed, json_text(key)) & (capacity - 1);
         while (table[slot] && !text_view_equal(json_text(table[slot]), json_text(key))) {
             slot = (slot + 1) & (capacity - 1);
         }
@@ -487,6 +496,7 @@ llcuda_status json_parse(struct text_view text, const struct json_options *optio
         .data = text.data, .size = text.length, .document = made, .error = error};
     if (options) {
         parser.options = *options;
+        parser.position = options->begin < text.length ? options->begin : text.length;
     }
     if (parser.options.depth_max == 0 || parser.options.depth_max > LIMIT_JSON_DEPTH) {
         parser.options.depth_max = LIMIT_JSON_DEPTH;

@@ -41,6 +41,7 @@ struct json_options {
     uint32_t depth_max;
     uint32_t value_count_max;
     bool unique_keys; /* an object with the same key twice is BAD_FORMAT */
+    size_t begin;     /* parse from here on; offsets still count from the start of `text` */
 };
 
 /* Parses `text`, which must outlive the document. `options` may be NULL. On success *document is

@@ -110,6 +110,24 @@ static void bounds_depth_and_duplicates(void **state)
     json_destroy(document);
 }
 
+static void begins_where_it_is_told(void **state)
+{
+    (void)state;
+    struct json_document *document;
+    struct llcuda_error error;
+    struct json_options options = {.begin = 4};
+    assert_ok(json_parse(text_view_of("\x01\x02{}[7]"), &options, &document, &error), error);
+    assert_int_equal(json_first(json_root(document))->offset, 5);
+    json_destroy(document);
+    assert_int_equal(json_parse(text_view_of("1234[7"), &options, &document, &error),
+                     LLCUDA_BAD_FORMAT);
+    assert_int_equal(error.offset, 6);
+    options.begin = 1000;
+    assert_int_equal(json_parse(text_view_of("1234[7"), &options, &document, &error),
+                     LLCUDA_BAD_FORMAT);
+    assert_int_equal(error.offset, 6);
+}
+
 static void numbers_survive_a_round_trip(void **state)
 {
     (void)state;
@@ -157,11 +175,9 @@ static void writes_nested_values(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(reads_every_kind),
-    cmocka_unit_test(iterates_in_order),
-    cmocka_unit_test(refuses_with_a_place),
-    cmocka_unit_test(bounds_depth_and_duplicates),
-    cmocka_unit_test(numbers_survive_a_round_trip),
+    cmocka_unit_test(reads_every_kind),        cmocka_unit_test(iterates_in_order),
+    cmocka_unit_test(refuses_with_a_place),    cmocka_unit_test(bounds_depth_and_duplicates),
+    cmocka_unit_test(begins_where_it_is_told), cmocka_unit_test(numbers_survive_a_round_trip),
     cmocka_unit_test(writes_nested_values),
 };
 

@@ -1,0 +1,148 @@
+/* Owns atomic writing and looking into folders. Invariant: the final name appears only when the
+ * whole content is on disk; until then the bytes lie in a temporary file in the same folder, which
+ * is removed by whoever closes the output. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+llcuda_status file_output_open(struct file_output *output, const char *path,
+                               struct llcuda_error *error)
+{
+    *output = (struct file_output){.descriptor = -1};
+    struct buffer name = {0};
+    struct buffer temporary = {0};
+    llcuda_status status;
+    buffer_append_text(&name, path);
+    buffer_printf(&temporary, "%s.XXXXXX", path);
+    if (name.failed || temporary.failed) {
+        status = error_no_memory(error, "a file name", strlen(path));
+        goto fail;
+    }
+    output->descriptor = mkstemp(temporary.data);
+    if (output->descriptor < 0) {
+        status = error_from_errno(error, errno, "create", path);
+        goto fail;
+    }
+    fchmod(output->descriptor, 0644);
+    output->path = name.data;
+    output->temporary = temporary.data;
+    return LLCUDA_OK;
+fail:
+    buffer_deinit(&temporary);
+    buffer_deinit(&name);
+    return status;
+}
+
+llcuda_status file_output_write(struct file_output *output, const void *data, size_t bytes,
+                                struct llcuda_error *error)
+{
+    const char *source = data;
+    while (bytes) {
+        ssize_t count = write(output->descriptor, source, bytes);
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count < 0) {
+            return error_from_errno(error, errno, "write", output->path);
+        }
+        source += count;
+        bytes -= (size_t)count;
+        output->written += (uint64_t)count;
+    }
+    return LLCUDA_OK;
+}
+
+static void forget(struct file_output *output)
+{
+    free(output->temporary);
+    free(output->path);
+    *output = (struct file_output){.descriptor = -1};
+}
+
+llcuda_status file_output_commit(struct file_output *output, struct llcuda_error *error)
+{
+    llcuda_status status = LLCUDA_OK;
+    if (fsync(output->descriptor) != 0) {
+        status = error_from_errno(error, errno, "flush", output->path);
+    }
+    if (close(output->descriptor) != 0 && !status) {
+        status = error_from_errno(error, errno, "close", output->path);
+    }
+    if (!status && rename(output->temporary, output->path) != 0) {
+        status = error_from_errno(error, errno, "rename a temporary file to", output->path);
+    }
+    if (status) {
+        unlink(output->temporary);
+    }
+    forget(output);
+    return status;
+}
+
+void file_output_abort(struct file_output *output)
+{
+    if (output->descriptor >= 0) {
+        close(output->descriptor);
+        unlink(output->temporary);
+        forget(output);
+    }
+}
+
+llcuda_status file_write_atomic(const char *path, const void *data, size_t bytes,
+                                struct llcuda_error *error)
+{
+    struct file_output output;
+    llcuda_status status = file_output_open(&output, path, error);
+    if (status) {
+        return status;
+    }
+    status = file_output_write(&output, data, bytes, error);
+    if (status) {
+        file_output_abort(&output);
+        return status;
+    }
+    return file_output_commit(&output, error);
+}
+
+static bool ends_in(const char *name, const char *suffix)
+{
+    size_t length = strlen(name);
+    size_t tail = strlen(suffix);
+    return length > tail && memcmp(name + length - tail, suffix, tail) == 0;
+}
+
+llcuda_status file_folder_find(const char *folder, const char *suffix, char **name, uint32_t *count,
+                               struct llcuda_error *error)
+{
+    *name = NULL;
+    *count = 0;
+    DIR *stream = opendir(folder);
+    if (!stream) {
+        return error_from_errno(error, errno, "look into", folder);
+    }
+    struct buffer first = {0};
+    for (struct dirent *entry = readdir(stream); entry; entry = readdir(stream)) {
+        if (!ends_in(entry->d_name, suffix)) {
+            continue;
+        }
+        if (*count == 0 || strcmp(entry->d_name, first.data) < 0) {
+            buffer_clear(&first);
+            if (!buffer_append_text(&first, entry->d_name)) {
+                break;
+            }
+        }
+        (*count)++;
+    }
+    closedir(stream);
+    if (first.failed) {
+        buffer_deinit(&first);
+        *count = 0;
+        return error_no_memory(error, "a file name", strlen(folder));
+    }
+    *name = first.data;
+    return LLCUDA_OK;
+}

@@ -1,0 +1,410 @@
+/* Owns what the models share: tables built once, the cache of short words, the cutting of long
+ * texts into segments. Invariant of the cache: an entry holds exactly what the model would give. */
+#include "text/word_model.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/utf8.h"
+#include "text/split.h"
+#include "text/unicode.h"
+
+#define CACHED_BYTES_MAX   15u
+#define CACHE_ENTRIES_MIN  64u
+#define CACHE_ENTRIES_MAX  32768u
+#define CACHE_BYTES_A_WORD 16u /* a text of n bytes gets a cache for n / 16 different words */
+
+static const char space_symbol[] = "\xE2\x96\x81"; /* U+2581 */
+
+void token_ids_deinit(struct token_ids *ids)
+{
+    free(ids->data);
+    *ids = (struct token_ids){0};
+}
+
+bool token_ids_append(struct token_ids *ids, uint32_t id)
+{
+    if (ids->count == ids->capacity) {
+        size_t capacity = ids->capacity ? ids->capacity * 2 : 64;
+        if (capacity > SIZE_MAX / sizeof *ids->data) {
+            return false;
+        }
+        uint32_t *data = realloc(ids->data, capacity * sizeof *data);
+        if (!data) {
+            return false;
+        }
+        ids->data = data;
+        ids->capacity = capacity;
+    }
+    ids->data[ids->count++] = id;
+    return true;
+}
+
+static void find_byte_tokens(struct word_model *model)
+{
+    for (unsigned byte = 0; byte < 256; byte++) {
+        char piece[8] = "<0x00>";
+        static const char digits[] = "0123456789ABCDEF";
+        piece[3] = digits[byte >> 4];
+        piece[4] = digits[byte & 15];
+        model->fallback_ids[byte] = vocabulary_find(model->vocabulary, text_view_make(piece, 6));
+        char encoded[4];
+        size_t length = utf8_encode(byte_level_character((uint8_t)byte), encoded);
+        model->byte_symbols[byte] =
+            vocabulary_find(model->vocabulary, text_view_make(encoded, length));
+    }
+}
+
+/* U+2581 behind another character. */
+static bool reaches_across(struct text_view piece)
+{
+    const char *from = piece.data;
+    size_t left = piece.length;
+    while (left >= 3 && memcmp(from, space_symbol, 3) == 0) {
+        from += 3;
+        left -= 3;
+    }
+    return left && memmem(from, left, space_symbol, 3);
+}
+
+/* Whether cutting before each U+2581 that follows another character changes nothing: no token
+ * reaches across such a place, and U+2581 itself is a token, so that no run of unknown characters
+ * does. */
+static bool cuts_are_exact(const struct vocabulary *vocabulary)
+{
+    bool whole_words = vocabulary->ignore_merges || vocabulary->continuing_subword_prefix.length ||
+                       vocabulary->end_of_word_suffix.length;
+    if (whole_words || vocabulary_find(vocabulary, text_view_of(space_symbol)) == TOKEN_NONE) {
+        return false;
+    }
+    uint32_t count =
+        vocabulary->kind == VOCABULARY_BPE ? vocabulary->merge_count : vocabulary->token_count;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t id = vocabulary->kind == VOCABULARY_BPE ? vocabulary->merges[i].result : i;
+        if (reaches_across(vocabulary->pieces[id]) &&
+            (vocabulary->kind == VOCABULARY_BPE || vocabulary->kinds[id] != TOKEN_CONTROL)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+struct key_list {
+    struct trie_key *keys;
+    size_t count;
+};
+
+static void add_key(struct key_list *list, struct text_view text, uint32_t value)
+{
+    if (text.length > 0 && utf8_valid(text)) {
+        list->keys[list->count++] = (struct trie_key){text, value};
+    }
+}
+
+static bool is_word_piece_start(const struct vocabulary *vocabulary, struct text_view *piece)
+{
+    struct text_view prefix = vocabulary->word_prefix;
+    if (piece->length < prefix.length || memcmp(piece->data, prefix.data, prefix.length) != 0) {
+        return false;
+    }
+    piece->data += prefix.length;
+    piece->length -= prefix.length;
+    return true;
+}
+
+static bool is_continuation(const struct vocabulary *vocabulary, struct text_view *piece)
+{
+    struct text_view prefix = vocabulary->continuing_subword_prefix;
+    if (piece->length < prefix.length || memcmp(piece->data, prefix.data, prefix.length) != 0) {
+        return false;
+    }
+    piece->data += prefix.length;
+    piece->length -= prefix.length;
+    return true;
+}
+
+/* Fills the keys of one trie. */
+static void collect_keys(const struct vocabulary *vocabulary, bool continuations, bool user_defined,
+                         struct key_list *list)
+{
+    for (uint32_t id = 0; id < vocabulary->token_count; id++) {
+        struct text_view piece = vocabulary->pieces[id];
+        uint8_t kind = vocabulary->kinds[id];
+        if (!vocabulary->in_model[id]) {
+            continue;
+        }
+        if (user_defined) {
+            if (kind == TOKEN_USER_DEFINED) {
+                add_key(list, piece, id);
+            }
+            continue;
+        }
+        if (vocabulary->kind == VOCABULARY_WORDPIECE) {
+            bool wanted = continuations ? is_continuation(vocabulary, &piece)
+                                        : is_word_piece_start(vocabulary, &piece);
+            if (wanted) {
+                add_key(list, piece, id);
+            }
+            continue;
+        }
+        /* The SentencePiece library keeps control, unknown, byte and unused pieces out. */
+        bool usable =
+            !vocabulary->only_usable_kinds || kind == TOKEN_NORMAL || kind == TOKEN_USER_DEFINED;
+        if (usable) {
+            add_key(list, piece, id);
+        }
+    }
+}
+
+static llcuda_status build_trie(const struct vocabulary *vocabulary, struct trie *trie,
+                                bool continuations, bool user_defined, struct llcuda_error *error)
+{
+    struct key_list list = {
+        .keys = malloc(((size_t)vocabulary->token_count + 1) * sizeof(struct trie_key))};
+    if (!list.keys) {
+        return error_no_memory(error, "the keys of a trie",
+                               vocabulary->token_count * sizeof(struct trie_key));
+    }
+    collect_keys(vocabulary, continuations, user_defined, &list);
+    llcuda_status status = trie_build(trie, list.keys, list.count, error);
+    free(list.keys);
+    return status;
+}
+
+/* Scores of what is in no piece: ten below the worst, as both published implementations have it. */
+static void find_scores(struct word_model *model)
+{
+    const struct vocabulary *vocabulary = model->vocabulary;
+    double least = INFINITY;
+    double most = -INFINITY;
+    for (uint32_t id = 0; id < vocabulary->token_count; id++) {
+        bool counts = vocabulary->in_model[id] &&
+                      (!vocabulary->only_usable_kinds || vocabulary->kinds[id] == TOKEN_NORMAL);
+        if (counts) {
+            least = vocabulary->scores[id] < least ? vocabulary->scores[id] : least;
+            most = vocabulary->scores[id] > most ? vocabulary->scores[id] : most;
+        }
+    }
+    model->unknown_score = least - 10.0;
+    if (vocabulary->float_sums) {
+        model->unknown_score = (double)((float)least - 10.0f);
+    }
+    model->user_defined_score = most;
+}
+
+llcuda_status word_model_init(struct word_model *model, const struct vocabulary *vocabulary,
+                              bool bytes, struct llcuda_error *error)
+{
+    *model = (struct word_model){.vocabulary = vocabulary, .bytes = bytes};
+    if ((vocabulary->kind == VOCABULARY_UNIGRAM || vocabulary->kind == VOCABULARY_SENTENCEPIECE) &&
+        !vocabulary->scores) {
+        return error_set(error, LLCUDA_BAD_FORMAT, "the vocabulary has no scores");
+    }
+    for (uint32_t id = 0; id < vocabulary->token_count; id++) {
+        size_t length = vocabulary->in_model[id] ? vocabulary->pieces[id].length : 0;
+        model->piece_bytes_max = length > model->piece_bytes_max ? length : model->piece_bytes_max;
+    }
+    find_byte_tokens(model);
+    llcuda_status status = LLCUDA_OK;
+    switch (vocabulary->kind) {
+    case VOCABULARY_BPE:
+        model->segments = !bytes && cuts_are_exact(vocabulary);
+        return merge_table_from_merges(&model->merges, vocabulary, error);
+    case VOCABULARY_SENTENCEPIECE:
+        model->segments = cuts_are_exact(vocabulary);
+        status = build_trie(vocabulary, &model->user_defined, false, true, error);
+        return status ? status : merge_table_from_scores(&model->merges, vocabulary, error);
+    case VOCABULARY_UNIGRAM:
+        find_scores(model);
+        if (vocabulary->only_usable_kinds) {
+            status = build_trie(vocabulary, &model->user_defined, false, true, error);
+        }
+        return status ? status : build_trie(vocabulary, &model->pieces, false, false, error);
+    case VOCABULARY_WORDPIECE:
+        status = build_trie(vocabulary, &model->pieces, false, false, error);
+        return status ? status : build_trie(vocabulary, &model->continuations, true, false, error);
+    case VOCABULARY_WORD_LEVEL:
+        return LLCUDA_OK;
+    }
+    return error_set(error, LLCUDA_UNSUPPORTED, "a vocabulary of an unknown kind");
+}
+
+void word_model_deinit(struct word_model *model)
+{
+    merge_table_deinit(&model->merges);
+    trie_deinit(&model->pieces);
+    trie_deinit(&model->continuations);
+    trie_deinit(&model->user_defined);
+}
+
+llcuda_status word_scratch_prepare(struct word_scratch *scratch, size_t text_bytes,
+                                   struct llcuda_error *error)
+{
+    size_t entries = CACHE_ENTRIES_MIN;
+    while (entries < CACHE_ENTRIES_MAX && entries < text_bytes / CACHE_BYTES_A_WORD) {
+        entries *= 2;
+    }
+    if (scratch->cache && scratch->cache_mask + 1 >= entries) {
+        return LLCUDA_OK;
+    }
+    struct cached_word *cache = calloc(entries, sizeof *cache);
+    if (!cache) {
+        return error_no_memory(error, "a cache of words", entries * sizeof *cache);
+    }
+    free(scratch->cache);
+    scratch->cache = cache;
+    scratch->cache_mask = entries - 1;
+    return LLCUDA_OK;
+}
+
+void word_scratch_deinit(struct word_scratch *scratch)
+{
+    free(scratch->cache);
+    free(scratch->symbols);
+    free(scratch->path);
+    merge_scratch_deinit(&scratch->merge);
+    *scratch = (struct word_scratch){0};
+}
+
+uint32_t *word_scratch_symbols(struct word_scratch *scratch, size_t count)
+{
+    if (count > scratch->symbol_capacity) {
+        size_t capacity = scratch->symbol_capacity * 2 + 256;
+        capacity = capacity < count ? count : capacity;
+        if (capacity > SIZE_MAX / sizeof(uint32_t)) {
+            return NULL;
+        }
+        uint32_t *symbols = realloc(scratch->symbols, capacity * sizeof *symbols);
+        if (!symbols) {
+            return NULL;
+        }
+        scratch->symbols = symbols;
+        scratch->symbol_capacity = capacity;
+    }
+    return scratch->symbols;
+}
+
+bool append_fallback(const struct word_model *model, struct text_view text, struct token_ids *out,
+                     bool *failed)
+{
+    for (size_t i = 0; i < text.length; i++) {
+        if (model->fallback_ids[(uint8_t)text.data[i]] == TOKEN_NONE) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < text.length; i++) {
+        if (!token_ids_append(out, model->fallback_ids[(uint8_t)text.data[i]])) {
+            *failed = true;
+            return false;
+        }
+    }
+    return true;
+}
+
+static llcuda_status encode_uncached(const struct word_model *model, struct word_scratch *scratch,
+                                     struct text_view word, struct token_ids *out,
+                                     struct llcuda_error *error)
+{
+    switch (model->vocabulary->kind) {
+    case VOCABULARY_BPE:
+        return encode_bpe(model, scratch, word, out, error);
+    case VOCABULARY_SENTENCEPIECE:
+        return encode_sentencepiece(model, scratch, word, out, error);
+    case VOCABULARY_UNIGRAM:
+        return encode_unigram(model, scratch, word, out, error);
+    case VOCABULARY_WORDPIECE:
+        return encode_wordpiece(model, scratch, word, out, error);
+    case VOCABULARY_WORD_LEVEL:
+        return encode_word_level(model, scratch, word, out, error);
+    }
+    return LLCUDA_INTERNAL;
+}
+
+/* The first `length` bytes of text as two numbers, zeros behind them. */
+static inline void load_word(const char *text, size_t length, const char *readable_end,
+                             uint64_t *low, uint64_t *high)
+{
+    uint64_t words[2] = {0, 0};
+    if ((size_t)(readable_end - text) >= sizeof words) {
+        memcpy(words, text, sizeof words);
+        if (length < 8) {
+            words[0] &= (1ull << (8 * length)) - 1;
+            words[1] = 0;
+        } else {
+            words[1] &= (1ull << (8 * (length - 8))) - 1;
+        }
+    } else {
+        memcpy(words, text, length);
+    }
+    *low = words[0];
+    *high = words[1];
+}
+
+static llcuda_status encode_cached(const struct word_model *model, struct word_scratch *scratch,
+                                   struct text_view word, const char *readable_end,
+                                   struct token_ids *out, struct llcuda_error *error)
+{
+    if (word.length > CACHED_BYTES_MAX) {
+        return encode_uncached(model, scratch, word, out, error);
+    }
+    uint64_t low, high;
+    load_word(word.data, word.length, readable_end, &low, &high);
+    high |= (uint64_t)word.length << 56;
+    unsigned __int128 product =
+        (unsigned __int128)(low ^ 0xA0761D6478BD642Full) * (high ^ 0xE7037ED1A0B428DBull);
+    uint64_t hash = (uint64_t)product ^ (uint64_t)(product >> 64);
+    struct cached_word *entry = &scratch->cache[(size_t)hash & scratch->cache_mask];
+    if (entry->low == low && entry->high == high) {
+        if (out->capacity - out->count >= 3) {
+            memcpy(out->data + out->count, entry->ids, sizeof entry->ids);
+            out->count += entry->count;
+            return LLCUDA_OK;
+        }
+        for (uint32_t i = 0; i < entry->count; i++) {
+            if (!token_ids_append(out, entry->ids[i])) {
+                return error_no_memory(error, "token ids", out->count * sizeof *out->data);
+            }
+        }
+        return LLCUDA_OK;
+    }
+    size_t before = out->count;
+    llcuda_status status = encode_uncached(model, scratch, word, out, error);
+    size_t made = out->count - before;
+    if (!status && made <= 3) {
+        *entry = (struct cached_word){.low = low, .high = high, .count = (uint32_t)made};
+        memcpy(entry->ids, out->data + before, made * sizeof *out->data);
+    }
+    return status;
+}
+
+/* The end of a segment: U+2581 repeated, then anything up to the next U+2581. */
+static size_t segment_end(const char *text, size_t length)
+{
+    size_t at = 0;
+    while (length - at >= 3 && memcmp(text + at, space_symbol, 3) == 0) {
+        at += 3;
+    }
+    const char *next = memmem(text + at, length - at, space_symbol, 3);
+    return next ? (size_t)(next - text) : length;
+}
+
+llcuda_status word_model_encode(const struct word_model *model, struct word_scratch *scratch,
+                                const char *text, size_t length, const char *readable_end,
+                                struct token_ids *out, struct llcuda_error *error)
+{
+    if (!model->segments) {
+        return encode_cached(model, scratch, text_view_make(text, length), readable_end, out,
+                             error);
+    }
+    while (length > 0) {
+        size_t end = segment_end(text, length);
+        llcuda_status status =
+            encode_cached(model, scratch, text_view_make(text, end), readable_end, out, error);
+        if (status) {
+            return status;
+        }
+        text += end;
+        length -= end;
+    }
+    return LLCUDA_OK;
+}

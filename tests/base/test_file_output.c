@@ -1,0 +1,68 @@
+/* Files that appear whole or not at all, and looking into folders. */
+#include "support/test_support.h"
+
+#include "base/file.h"
+
+static void appears_only_when_committed(void **state)
+{
+    (void)state;
+    struct llcuda_error error;
+    const char *folder = test_folder_make();
+    char *path = file_path_join(folder, "out");
+    struct file_output output;
+    assert_ok(file_output_open(&output, path, &error), error);
+    assert_ok(file_output_write(&output, "abc", 3, &error), error);
+    assert_ok(file_output_write(&output, "def", 3, &error), error);
+    assert_int_equal(output.written, 6);
+    assert_false(file_exists(path));
+    assert_ok(file_output_commit(&output, &error), error);
+    file_output_abort(&output);
+    struct buffer contents = {0};
+    assert_ok(file_read_all(path, 100, &contents, &error), error);
+    assert_string_equal(buffer_text(&contents), "abcdef");
+    buffer_deinit(&contents);
+
+    assert_ok(file_output_open(&output, path, &error), error);
+    assert_ok(file_output_write(&output, "x", 1, &error), error);
+    file_output_abort(&output);
+    char *name;
+    uint32_t count;
+    assert_ok(file_folder_find(folder, "", &name, &count, &error), error);
+    assert_int_equal(count, 3); /* ".", ".." and the file: no temporary file is left */
+    free(name);
+    free(path);
+    path = file_path_join(folder, "absent/out");
+    assert_int_equal(file_output_open(&output, path, &error), LLCUDA_NOT_FOUND);
+    file_output_abort(&output);
+    free(path);
+    test_folder_remove(folder);
+}
+
+static void finds_entries_by_suffix(void **state)
+{
+    (void)state;
+    struct llcuda_error error;
+    const char *folder = test_folder_make();
+    static const char *const names[] = {"b.gguf", "a.gguf", "c.ggu", ".gguf", "gguf"};
+    for (size_t i = 0; i < 5; i++) {
+        free(test_file_write(folder, names[i], "", 0));
+    }
+    char *name;
+    uint32_t count;
+    assert_ok(file_folder_find(folder, ".gguf", &name, &count, &error), error);
+    assert_int_equal(count, 2);
+    assert_string_equal(name, "a.gguf");
+    free(name);
+    assert_ok(file_folder_find(folder, ".none", &name, &count, &error), error);
+    assert_int_equal(count, 0);
+    assert_null(name);
+    test_folder_remove(folder);
+    assert_int_equal(file_folder_find(folder, "", &name, &count, &error), LLCUDA_NOT_FOUND);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(appears_only_when_committed),
+    cmocka_unit_test(finds_entries_by_suffix),
+};
+
+TEST_MAIN(tests)
