@@ -5,6 +5,7 @@
 #include <math.h>
 
 #include "base/limits.h"
+#include "base/utf8.h"
 #include "engine/scheduler.h"
 #include "engine/sequence_heap.h"
 
@@ -226,6 +227,9 @@ static llcuda_status check_texts(const llcuda_text *texts, uint32_t count, const
         if (texts[i].bytes > LIMIT_STOP_STRING_BYTES) {
             return error_set(error, LLCUDA_LIMIT, "%s[%u] has %zu bytes, at most %u are allowed",
                              name, i, texts[i].bytes, LIMIT_STOP_STRING_BYTES);
+        }
+        if (!utf8_valid(text_view_make(texts[i].data, texts[i].bytes))) {
+            return error_set(error, LLCUDA_INVALID_ARGUMENT, "%s[%u] is not valid UTF-8", name, i);
         }
     }
     return LLCUDA_OK;
