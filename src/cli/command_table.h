@@ -21,6 +21,12 @@
       "\"text\", \"finish_reason\", \"usage\"} or {\"id\", \"error\"}. OpenAI batch lines give "    \
       "OpenAI batch lines. A run that was stopped goes on where it stopped.",                       \
       "llcuda batch -m model.gguf -i requests.jsonl -o answers.jsonl")                              \
+    X(SERVE, serve, "", "answer over HTTP, as OpenAI's API does",                                   \
+      "Serves /v1/chat/completions, /v1/completions, /v1/models and more to any OpenAI client. "    \
+      "On a loopback address no key is needed; other addresses need --api-key or "                  \
+      "--api-key-file. SIGTERM lets running answers end, SIGHUP reads the key file again.",         \
+      "llcuda serve -m model.gguf\n"                                                                \
+      "llcuda serve -m model.gguf --host 0.0.0.0 --port 8000 --api-key-file keys.txt")              \
     X(TOKENIZE, tokenize, "[TEXT]", "turn text into token ids",                                     \
       "Prints the ids separated by spaces. Special tokens in the text count as special tokens.",    \
       "llcuda tokenize -m model.gguf \"Hello world\"\n"                                             \
