@@ -18,10 +18,16 @@
       "echo \"What is 6 x 7?\" | llcuda chat")                                                    \
     X(BATCH, batch, "", "answer a file of requests",                                              \
       "Each line {\"id\", \"prompt\" | \"messages\", \"max_tokens\", ...} gives one line "        \
-      "{\"id\", "                                                                                 \
-      "\"text\", \"finish_reason\", \"usage\"} or {\"id\", \"error\"}. OpenAI batch lines give "  \
+      "{\"id\", \"text\", \"finish_reason\", \"usage\"} or {\"id\", \"error\"}. OpenAI batch "    \
+      "lines give "                                                                               \
       "OpenAI batch lines. A run that was stopped goes on where it stopped.",                     \
       "llcuda batch -m model.gguf -i requests.jsonl -o answers.jsonl")                            \
+    X(SERVE, serve, "", "answer over HTTP, as OpenAI's API does",                                 \
+      "Serves /v1/chat/completions, /v1/completions, /v1/models and more to any OpenAI client. "  \
+      "On a loopback address no key is needed; other addresses need --api-key or "                \
+      "--api-key-file. SIGTERM lets running answers end, SIGHUP reads the key file again.",       \
+      "llcuda serve -m model.gguf\n"                                                              \
+      "llcuda serve -m model.gguf --host 0.0.0.0 --port 8000 --api-key-file keys.txt")            \
     X(TOKENIZE, tokenize, "[TEXT]", "turn text into token ids",                                   \
       "Prints the ids separated by spaces. Special tokens in the text count as special tokens.",  \
       "llcuda tokenize -m model.gguf \"Hello world\"\n"                                           \
@@ -29,7 +35,7 @@
     X(DETOKENIZE, detokenize, "ID...", "turn token ids into text", "Prints the text of the ids.", \
       "llcuda detokenize -m model.gguf 9906 1917")                                                \
     X(TEMPLATE, template, "", "render a chat template",                                           \
-      "Renders {messages, tools?, add_generation_prompt?, bos_token?, eos_token?, now?, …} "    \
+      "Renders {messages, tools?, add_generation_prompt?, bos_token?, eos_token?, now?, ...} "    \
       "and prints the rendering and nothing else. When the template refuses the "                 \
       "conversation, its own message is shown and the exit status is 1.",                         \
       "llcuda template -m model.gguf --input conversation.json\n"                                 \
