@@ -13,10 +13,9 @@ static void reach(struct llcuda_engine *engine, enum engine_state state)
     wakeup_signal(&engine->reached);
 }
 
-/* Follows `wanted` where that is possible now. */
-static void follow(struct llcuda_engine *engine)
+/* Follows `wanted` where that is possible now. True when the state has changed. */
+static bool follow(struct llcuda_engine *engine, uint32_t wanted)
 {
-    uint32_t wanted = atomic_load(&engine->wanted);
     uint32_t actual = atomic_load(&engine->actual);
     struct engine_core *core = &engine->core;
     if (wanted == ENGINE_ASLEEP && actual == ENGINE_AWAKE) {
@@ -24,19 +23,21 @@ static void follow(struct llcuda_engine *engine)
         if (core_sequence_count(core) == 0) {
             core_set_device(core, NULL);
             reach(engine, ENGINE_ASLEEP);
+            return true;
         }
     } else if (wanted == ENGINE_AWAKE && actual == ENGINE_ASLEEP) {
         core_set_device(core, engine->model.device_model);
         core_hold(core, false);
         reach(engine, ENGINE_AWAKE);
+        return true;
     }
+    return false;
 }
 
-/* Sleeps until mail, a wish or a deadline comes. */
-static void wait_for_news(struct llcuda_engine *engine)
+/* Sleeps until mail, a wish other than the `wanted` that was followed last, or a deadline comes. */
+static void wait_for_news(struct llcuda_engine *engine, uint32_t wanted)
 {
     struct mailbox *mailbox = engine->mailbox;
-    uint32_t wanted = atomic_load(&engine->wanted);
     wakeup_prepare(&mailbox->wakeup);
     if (!mailbox_empty(mailbox) || atomic_load(&engine->wanted) != wanted) {
         wakeup_cancel(&mailbox->wakeup);
@@ -52,10 +53,14 @@ static void *run(void *argument)
     struct engine_core *core = &engine->core;
     while (atomic_load(&engine->wanted) != ENGINE_STOPPED) {
         core_take_mail(core);
-        follow(engine);
-        if (!core_step(core) && atomic_load(&engine->wanted) != ENGINE_STOPPED) {
-            follow(engine); /* the last request may have ended just now */
-            wait_for_news(engine);
+        follow(engine, atomic_load(&engine->wanted));
+        if (core_step(core)) {
+            continue;
+        }
+        /* The last request may have ended just now; and what wakes up may find work at once. */
+        uint32_t wanted = atomic_load(&engine->wanted);
+        if (wanted != ENGINE_STOPPED && !follow(engine, wanted)) {
+            wait_for_news(engine, wanted);
         }
     }
     core_take_mail(core);
