@@ -481,7 +481,7 @@ class Admission(unittest.TestCase):
         self.assertEqual(answer.headers["retry-after"], "1")
         for link in (first, second):
             link.link.close()
-        self.assertTrue(service.wait_for("llcuda_http_requests_in_flight", 1))
+        self.assertTrue(service.wait_for("llcuda_engine_requests_cancelled_total", 2))
         self.assertEqual(service.post(TEXT, {"prompt": "a", "max_tokens": 1}).status, 200)
         self.assertEqual(service.close(), 0)
 
