@@ -11,9 +11,11 @@
 #include "engine/sampler_history.h"
 #include "engine/sampler_select.h"
 
-/* Buckets of 1/8 nat below the largest logit, for finding where top-p cuts. */
+/* Buckets of 1/8 below the largest logit, for finding where top-p cuts, and the depth that is tried
+ * first. */
 #define BUCKETS          513u
 #define BUCKETS_PER_UNIT 8.0f
+#define NUCLEUS_DEPTH    5.0f
 
 static uint32_t block_count_of(uint32_t vocabulary_size)
 {
@@ -150,12 +152,12 @@ struct candidates {
     bool sorted; /* by logit */
 };
 
-static float scaled(float logit, float maximum, double inverse)
+static float scaled(float logit, float maximum, float inverse)
 {
-    return (float)(((double)logit - (double)maximum) * inverse);
+    return (logit - maximum) * inverse;
 }
 
-static void weigh(struct candidates *c, const float *logits, float maximum, double inverse)
+static void weigh(struct candidates *c, const float *logits, float maximum, float inverse)
 {
     for (uint32_t i = 0; i < c->count; i++) {
         c->weights[i] = select_exp(scaled(logits[select_token(c->items[i])], maximum, inverse));
@@ -174,7 +176,7 @@ static double sum_of(const struct candidates *c)
 /* Keeps the most typical tokens (Meister et al., "Locally typical sampling", 2022): those whose
  * surprise is nearest to the distribution's entropy, up to the mass typical_p. */
 static void keep_typical(struct candidates *c, struct sampler_workspace *workspace,
-                         const float *logits, float maximum, double inverse, double typical_p)
+                         const float *logits, float maximum, float inverse, double typical_p)
 {
     double sum = sum_of(c);
     double log_sum = log(sum);
@@ -212,32 +214,74 @@ static void keep_typical(struct candidates *c, struct sampler_workspace *workspa
     weigh(c, logits, maximum, inverse);
 }
 
-/* The tokens among which top-p cuts, when the whole vocabulary is the candidate: sums the mass of
- * buckets of 1/8 nat from the top until top_p is reached, and collects those buckets only. The mass
- * of everything is returned, since the cut is a share of it. */
-static double collect_nucleus(struct candidates *c, const struct sampler_workspace *workspace,
-                              const float *logits, uint32_t count, float maximum, double inverse,
-                              double top_p)
+/* Weights of the whole vocabulary, and their sums by blocks in workspace->block_sum. */
+static double weigh_all(struct sampler_workspace *workspace, const float *logits, uint32_t count,
+                        float maximum, float inverse)
+{
+    double sum = 0;
+    for (uint32_t begin = 0; begin < count; begin += SAMPLER_BLOCK) {
+        uint32_t length = count - begin < SAMPLER_BLOCK ? count - begin : SAMPLER_BLOCK;
+        float *restrict weights = workspace->weights + begin;
+        const float *restrict block_logits = logits + begin;
+        for (uint32_t i = 0; i < length; i++) {
+            weights[i] = select_exp(scaled(block_logits[i], maximum, inverse));
+        }
+        double block = 0;
+        for (uint32_t i = 0; i < length; i++) {
+            block += (double)weights[i];
+        }
+        workspace->block_sum[begin / SAMPLER_BLOCK] = block;
+        sum += block;
+    }
+    return sum;
+}
+
+/* How far below the best logit (in units of the temperature) the tokens lie that have together the
+ * mass `wanted`: from sums over buckets of 1/8, and one bucket more for what rounding does. */
+static float nucleus_depth(const struct sampler_workspace *workspace, const float *logits,
+                           uint32_t count, float maximum, float inverse, double wanted)
 {
     double mass[BUCKETS] = {0};
-    double sum = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        float y = scaled(logits[i], maximum, inverse);
-        float depth = -y * BUCKETS_PER_UNIT;
-        uint32_t bucket = depth < (float)(BUCKETS - 1) ? (uint32_t)depth : BUCKETS - 1;
-        double weight = (double)select_exp(y);
-        mass[bucket] += weight;
-        sum += weight;
+    for (uint32_t begin = 0; begin < count; begin += SAMPLER_BLOCK) {
+        uint32_t length = count - begin < SAMPLER_BLOCK ? count - begin : SAMPLER_BLOCK;
+        int32_t buckets[SAMPLER_BLOCK];
+        for (uint32_t i = 0; i < length; i++) {
+            float depth = scaled(logits[begin + i], maximum, inverse) * -BUCKETS_PER_UNIT;
+            buckets[i] = (int32_t)(depth < (float)(BUCKETS - 1) ? depth : (float)(BUCKETS - 1));
+        }
+        for (uint32_t i = 0; i < length; i++) {
+            mass[buckets[i]] += (double)workspace->weights[begin + i];
+        }
     }
     double reached = 0;
     uint32_t last = 0;
-    while (last < BUCKETS - 1 && (reached += mass[last]) < top_p * sum) {
+    while (last < BUCKETS - 1 && (reached += mass[last]) < wanted) {
         last++;
     }
-    /* One bucket more covers what rounding did to sums taken in another order. */
-    double below = last + 2 >= BUCKETS ? (double)INFINITY : (last + 2) / (double)BUCKETS_PER_UNIT;
-    float threshold = (float)((double)maximum - below / inverse);
-    c->count = select_collect(logits, count, workspace->block_max, threshold, c->items);
+    return last + 2 >= BUCKETS ? INFINITY : (float)(last + 2) / BUCKETS_PER_UNIT;
+}
+
+/* The tokens among which top-p cuts when the whole vocabulary is the candidate. A peaked
+ * distribution has them near its best token; otherwise the depth is looked for. Returns the mass of
+ * everything, since the cut is a share of it. */
+static double collect_nucleus(struct candidates *c, struct sampler_workspace *workspace,
+                              const float *logits, uint32_t count, float maximum, float inverse,
+                              double top_p)
+{
+    double sum = weigh_all(workspace, logits, count, maximum, inverse);
+    float depth = NUCLEUS_DEPTH;
+    for (int attempt = 0; attempt < 2; attempt++) {
+        c->count = select_collect(logits, count, workspace->block_max, maximum - depth / inverse,
+                                  c->items);
+        double mass = 0;
+        for (uint32_t i = 0; i < c->count; i++) {
+            mass += (double)workspace->weights[select_token(c->items[i])];
+        }
+        if (mass >= top_p * sum) {
+            break;
+        }
+        depth = nucleus_depth(workspace, logits, count, maximum, inverse, top_p * sum);
+    }
     return sum;
 }
 
@@ -287,24 +331,10 @@ static uint32_t draw(const struct candidates *c, double uniform)
 /* Temperature alone: nothing is cut, so nothing needs to be collected. Sums go by blocks, the draw
  * finds its block and then its token. */
 static uint32_t draw_from_all(struct sampler_workspace *workspace, const float *logits,
-                              uint32_t count, float maximum, double inverse, double uniform)
+                              uint32_t count, float maximum, float inverse, double uniform)
 {
-    double sum = 0;
+    double sum = weigh_all(workspace, logits, count, maximum, inverse);
     uint32_t blocks = block_count_of(count);
-    for (uint32_t b = 0; b < blocks; b++) {
-        uint32_t begin = b * SAMPLER_BLOCK;
-        uint32_t length = count - begin < SAMPLER_BLOCK ? count - begin : SAMPLER_BLOCK;
-        float *weights = workspace->weights + begin;
-        for (uint32_t i = 0; i < length; i++) {
-            weights[i] = select_exp(scaled(logits[begin + i], maximum, inverse));
-        }
-        double block = 0;
-        for (uint32_t i = 0; i < length; i++) {
-            block += (double)weights[i];
-        }
-        workspace->block_sum[b] = block;
-        sum += block;
-    }
     double target = uniform * sum;
     double mass = 0;
     uint32_t b = 0;
@@ -331,7 +361,7 @@ static uint32_t choose_random(const struct sampler *sampler, struct sampler_work
 {
     const struct sampler_params *p = sampler->params;
     uint32_t vocabulary = p->vocabulary_size;
-    double inverse = 1.0 / p->temperature;
+    float inverse = (float)(1.0 / p->temperature);
     bool top_k = p->top_k > 0 && p->top_k < vocabulary;
     bool typical = p->typical_p < 1;
     bool top_p = p->top_p < 1;

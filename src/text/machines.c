@@ -18,18 +18,56 @@ INLINE uint32_t class_at(const char *text, size_t at, size_t *length)
     return unicode_class(unicode_next(text + at, length));
 }
 
+/* The end of the run of ASCII letters from `at` on, eight bytes at a time: in `low` the upper-case
+ * letters are lower case, and adding puts into the highest bit of each byte whether it is at least
+ * 'a', and whether it is beyond 'z'. */
+INLINE size_t ascii_letters(const char *text, size_t end, size_t at)
+{
+    const uint64_t ones = 0x0101010101010101ull;
+    const uint64_t tops = 0x80 * ones;
+    while (end - at >= 8) {
+        uint64_t bytes;
+        memcpy(&bytes, text + at, sizeof bytes);
+        uint64_t low = (bytes | 0x20 * ones) & ~tops;
+        uint64_t letters =
+            (low + (0x80 - 'a') * ones) & ~(low + (0x7F - 'z') * ones) & ~bytes & tops;
+        if (letters != tops) {
+            return at + (size_t)(__builtin_ctzll(letters ^ tops) >> 3);
+        }
+        at += 8;
+    }
+    while (at < end && (unicode_ascii_class[(uint8_t)text[at]] & CLASS_L)) {
+        at++;
+    }
+    return at;
+}
+
 /* The end of the run of characters from `at` on that are in `wanted` and not in `unwanted`. */
 INLINE size_t run_of(const char *text, size_t end, size_t at, uint32_t wanted, uint32_t unwanted)
 {
-    while (at < end) {
+    bool letters = (wanted == CLASS_L || wanted == (CLASS_L | CLASS_M)) && unwanted == 0;
+    for (;;) {
+        /* ASCII first: a byte of a longer character is in no class here. */
+        if (letters) {
+            at = ascii_letters(text, end, at);
+        }
+        while (!letters && at < end) {
+            uint32_t class = unicode_ascii_class[(uint8_t)text[at]];
+            if (!(class & wanted) || (class & unwanted)) {
+                break;
+            }
+            at++;
+        }
+        if (at == end || (uint8_t)text[at] < 0x80) {
+            return at;
+        }
         size_t length;
-        uint32_t class = class_at(text, at, &length);
+        uint32_t class = unicode_class(unicode_next(text + at, &length));
         if (!(class & wanted) || (class & unwanted)) {
-            break;
+            return at;
         }
         at += length;
     }
-    return at;
 }
 
 INLINE size_t run_not(const char *text, size_t end, size_t at, uint32_t unwanted)

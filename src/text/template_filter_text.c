@@ -284,12 +284,10 @@ FILTER(filter_truncate)
     struct jinja_value end = values[3];
     struct jinja_value head;
     (void)call;
-    if (values[0].kind == JINJA_UNDEFINED) {
-        *out = values[0];
-        return true;
-    }
-    if (values[0].kind != JINJA_STRING) {
-        return jinja_fail(render, "truncate needs a string, not %s", jinja_type_name(values[0]));
+    bool sized;
+    size_t have = jinja_length(values[0], &sized);
+    if (!sized) {
+        return jinja_fail(render, "object of type '%s' has no len()", jinja_type_name(values[0]));
     }
     if (end.kind == JINJA_MISSING && !jinja_string_borrow(render, text_view_of("..."), &end)) {
         return false;
@@ -302,10 +300,13 @@ FILTER(filter_truncate)
         return jinja_fail(render, "truncate: expected length >= len(end) and leeway >= 0");
     }
     *out = values[0];
-    const struct jinja_string *string = values[0].string;
-    if (leeway >= INT64_MAX - length || (int64_t)string->characters <= length + leeway) {
-        return true;
+    if (leeway >= INT64_MAX - length || (int64_t)have <= length + leeway) {
+        return true; /* whatever it is */
     }
+    if (values[0].kind != JINJA_STRING) {
+        return jinja_fail(render, "truncate needs a string, not %s", jinja_type_name(values[0]));
+    }
+    const struct jinja_string *string = values[0].string;
     size_t keep = (size_t)length - end.string->characters;
     if (!jinja_substring(render, string, 0, keep, &head)) {
         return false;

@@ -64,8 +64,8 @@ enum unicode_category {
 
 extern const uint8_t unicode_stage1[];
 extern const uint8_t unicode_stage2[];
-/* unicode_class() of the ASCII characters. */
-extern const uint32_t unicode_ascii_class[128];
+/* unicode_class() of the ASCII characters; 0 for bytes of longer ones. */
+extern const uint32_t unicode_ascii_class[256];
 
 struct unicode_lower_run {
     uint32_t first, last;

@@ -2,8 +2,8 @@
 """Writes data/template_cases.json: our own snippets and chat templates as jinja2 renders them.
 
 Run it by hand (python3 tests/text/make_templates.py) after changing template_snippets.py or
-template_chats.py; test_template.c replays the file. Needs jinja2. With --compare DRIVER it renders
-with our engine too and prints where they differ.
+template_chats.py; test_template.c replays the file. Needs jinja2. It also writes the seeds of the two fuzz targets.
+With --compare DRIVER it renders with our engine too and prints where they differ.
 """
 import itertools
 import json
@@ -120,6 +120,22 @@ def differs(case, ours):
     return "error" not in ours or (case["refused"] == "load" and not ours["load"])
 
 
+def write_seeds(cases):
+    """Some of the cases as fuzzing seeds: a template, and a template, NUL, its variables."""
+    corpus = HERE.parents[1] / "fuzz" / "corpus"
+    for target in ("template_parse", "template_render"):
+        folder = corpus / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("case-*"):
+            old.unlink()
+    short = [case for case in cases if len(case["template"]) > 25 and "context" in case]
+    for number, case in enumerate(short[::23]):
+        template = case["template"].encode()
+        context = json.dumps(case["context"], ensure_ascii=False).encode()
+        (corpus / "template_parse" / f"case-{number:03}").write_bytes(template)
+        (corpus / "template_render" / f"case-{number:03}").write_bytes(template + b"\0" + context)
+
+
 def main():
     driver = Driver(sys.argv[2]) if len(sys.argv) > 2 and sys.argv[1] == "--compare" else None
     cases, seen, different = [], set(), 0
@@ -140,6 +156,7 @@ def main():
     if driver:
         print(f"{different} of {len(cases)} differ")
         return
+    write_seeds(cases)
     contents = "{" + f'"now": {NOW},\n' + ",\n".join(
         f'"{name}": [\n' + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]"
         for name, rows in tables(cases).items()) + "}\n"
