@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import ssl
@@ -64,6 +65,25 @@ class Probes(Shared):
         self.assertEqual(self.service.request("GET", "/v1/models/demo").json()["object"], "model")
         self.assertEqual(self.service.request("GET", "/v1/models/%64emo").status, 200)
         self.refused(self.service.request("GET", "/v1/models/other"), 404, "model_not_found", "model")
+
+    def test_page(self):
+        page = self.service.request("GET", "/")
+        self.assertEqual(page.headers["content-type"], "text/html; charset=utf-8")
+        policy = page.headers["content-security-policy"]
+        self.assertIn("default-src 'none'", policy)
+        self.assertNotIn("unsafe", policy)
+        text = page.body.decode()
+        self.assertNotRegex(text, r"https?://", "nothing comes from elsewhere")
+        self.assertNotRegex(text, r"<script>|<style| on[a-z]+=", "nothing is inline")
+        names = re.findall(r'(?:src|href)="(page\.\w+)"', text)
+        self.assertEqual(sorted(names), ["page.css", "page.js"])
+        source = pathlib.Path(__file__).parents[2] / "src/server/page"
+        for name in names:
+            self.assertEqual(self.service.request("GET", "/" + name).body, (source / name).read_bytes())
+        script = (source / "page.js").read_text()
+        self.assertNotRegex(script, r"innerHTML|insertAdjacent|document\.write|eval\(")
+        for name in re.findall(r'\$\("([\w-]+)"\)', script):
+            self.assertIn(f'id="{name}"', text)
 
     def test_unknown_paths_and_methods(self):
         self.refused(self.service.request("GET", "/v1/nothing"), 404, "route_not_found")
