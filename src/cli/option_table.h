@@ -111,7 +111,7 @@
     X(RUNNING_MAX, "running-max", 0, INTEGER, "N", 1, 4096, NULL, "Server", FOR_SERVE,             \
       "sequences computed together (default: 64)")                                                 \
     X(QUEUE_MAX, "queue-max", 0, INTEGER, "N", 1, 1000000, NULL, "Server", FOR_SERVE,              \
-      "requests waiting or running; more are answered 429 (default: 1024)")                        \
+      "answers waiting or running, at least --running-max; more get 429 (default: 1024)")          \
     X(CONNECTION_MAX, "connection-max", 0, INTEGER, "N", 1, 1000000, "16384", "Server", FOR_SERVE, \
       "open connections; more are answered 503")                                                   \
     X(DRAIN_TIMEOUT, "drain-timeout", 0, NUMBER, "SECONDS", 0, 86400, "30", "Server", FOR_SERVE,   \

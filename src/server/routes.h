@@ -9,4 +9,10 @@ void route_tokenize(struct call *call);
 void route_detokenize(struct call *call);
 void route_apply_template(struct call *call);
 
+/* page.c: the web page, which is open to everybody: what it shows needs a key where there is one.
+ */
+void route_page_html(struct call *call);
+void route_page_css(struct call *call);
+void route_page_js(struct call *call);
+
 #endif
