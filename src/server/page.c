@@ -1,5 +1,6 @@
-/* Owns the web page: three files, put into the program's read-only data by the assembler, served
- * with a policy that lets it load nothing from elsewhere and run nothing inline. */
+/* Owns what is served as it is: the web page, three files, and the OpenAPI document, put into the
+ * program's read-only data by the assembler, served with a policy that lets it load nothing from
+ * elsewhere and run nothing inline. */
 #include "server/routes.h"
 
 #define EMBED(name, file)                            \
@@ -14,6 +15,7 @@
 EMBED(html, "index.html");
 EMBED(css, "page.css");
 EMBED(js, "page.js");
+EMBED(openapi, "../openapi.json");
 
 static void respond(struct call *call, const char *content_type, const char *begin, const char *end)
 {
@@ -38,4 +40,9 @@ void route_page_css(struct call *call)
 void route_page_js(struct call *call)
 {
     respond(call, "text/javascript; charset=utf-8", page_js_begin, page_js_end);
+}
+
+void route_openapi(struct call *call)
+{
+    respond(call, "application/json", page_openapi_begin, page_openapi_end);
 }

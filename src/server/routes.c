@@ -166,6 +166,7 @@ static const struct route routes[] = {
     {"GET", "/", ACCESS_OPEN, false, route_page_html},
     {"GET", "/page.css", ACCESS_OPEN, false, route_page_css},
     {"GET", "/page.js", ACCESS_OPEN, false, route_page_js},
+    {"GET", "/openapi.json", ACCESS_OPEN, false, route_openapi},
     {"GET", "/livez", ACCESS_OPEN, false, route_live},
     {"GET", "/readyz", ACCESS_OPEN, false, route_ready},
     {"GET", "/health", ACCESS_OPEN, false, route_health},

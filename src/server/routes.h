@@ -14,5 +14,6 @@ void route_apply_template(struct call *call);
 void route_page_html(struct call *call);
 void route_page_css(struct call *call);
 void route_page_js(struct call *call);
+void route_openapi(struct call *call);
 
 #endif

@@ -85,6 +85,26 @@ class Probes(Shared):
         for name in re.findall(r'\$\("([\w-]+)"\)', script):
             self.assertIn(f'id="{name}"', text)
 
+    def test_openapi_document_matches(self):
+        """Every route is in the document and the other way round; every field is read."""
+        document = self.service.request("GET", "/openapi.json").json()
+        source = pathlib.Path(__file__).parents[2] / "src/server"
+        routes = re.findall(r'\{"(GET|POST)", "(/[^"]*)"', (source / "routes.c").read_text())
+        served = {(method.lower(), path) for method, path in routes} - {
+            ("get", "/"), ("get", "/page.css"), ("get", "/page.js")}
+        told = {(method, path.replace("{model}", "")) for path, item in document["paths"].items()
+                for method in item}
+        self.assertEqual(served, told)
+        schemas = document["components"]["schemas"]
+        fields = re.findall(r'\{"(\w+)", (BOTH|CHAT|COMPLETION), (\w+)\}',
+                            (source / "openai_request.c").read_text())
+        read = {name for name, _, how in fields if not how.startswith(("ignore", "refuse"))}
+        named = {name for schema in ("Common", "ChatRequest", "CompletionRequest")
+                 for name in schemas[schema]["properties"]}
+        self.assertEqual(read, named)
+        self.assertEqual(document["info"]["version"],
+                         self.service.request("GET", "/version").json()["version"])
+
     def test_unknown_paths_and_methods(self):
         self.refused(self.service.request("GET", "/v1/nothing"), 404, "route_not_found")
         self.refused(self.service.request("GET", CHAT), 405, "method_not_allowed")
