@@ -101,20 +101,12 @@ static void add_key(struct key_list *list, struct text_view text, uint32_t value
     }
 }
 
-static bool is_word_piece_start(const struct vocabulary *vocabulary, struct text_view *piece)
+/* Takes `prefix` off the front; false when it is not there. */
+static bool take_prefix(struct text_view *piece, struct text_view prefix)
 {
-    struct text_view prefix = vocabulary->word_prefix;
-    if (piece->length < prefix.length || memcmp(piece->data, prefix.data, prefix.length) != 0) {
-        return false;
+    if (prefix.length == 0) {
+        return true;
     }
-    piece->data += prefix.length;
-    piece->length -= prefix.length;
-    return true;
-}
-
-static bool is_continuation(const struct vocabulary *vocabulary, struct text_view *piece)
-{
-    struct text_view prefix = vocabulary->continuing_subword_prefix;
     if (piece->length < prefix.length || memcmp(piece->data, prefix.data, prefix.length) != 0) {
         return false;
     }
@@ -140,9 +132,8 @@ static void collect_keys(const struct vocabulary *vocabulary, bool continuations
             continue;
         }
         if (vocabulary->kind == VOCABULARY_WORDPIECE) {
-            bool wanted = continuations ? is_continuation(vocabulary, &piece)
-                                        : is_word_piece_start(vocabulary, &piece);
-            if (wanted) {
+            if (take_prefix(&piece, continuations ? vocabulary->continuing_subword_prefix
+                                                  : vocabulary->word_prefix)) {
                 add_key(list, piece, id);
             }
             continue;
