@@ -13,7 +13,8 @@ static void reach(struct llcuda_engine *engine, enum engine_state state)
     wakeup_signal(&engine->reached);
 }
 
-/* Follows `wanted` where that is possible now. True when the state has changed. */
+/* Follows the wish where that is possible now; true when the state has changed, and with it perhaps
+ * what there is to do. */
 static bool follow(struct llcuda_engine *engine, uint32_t wanted)
 {
     uint32_t actual = atomic_load(&engine->actual);
@@ -34,7 +35,7 @@ static bool follow(struct llcuda_engine *engine, uint32_t wanted)
     return false;
 }
 
-/* Sleeps until mail, a wish other than the `wanted` that was followed last, or a deadline comes. */
+/* Sleeps until mail, another wish than the one that was followed, or a deadline comes. */
 static void wait_for_news(struct llcuda_engine *engine, uint32_t wanted)
 {
     struct mailbox *mailbox = engine->mailbox;
@@ -51,15 +52,12 @@ static void *run(void *argument)
 {
     struct llcuda_engine *engine = argument;
     struct engine_core *core = &engine->core;
-    while (atomic_load(&engine->wanted) != ENGINE_STOPPED) {
+    uint32_t wanted;
+    while ((wanted = atomic_load(&engine->wanted)) != ENGINE_STOPPED) {
         core_take_mail(core);
-        follow(engine, atomic_load(&engine->wanted));
-        if (core_step(core)) {
-            continue;
-        }
-        /* The last request may have ended just now; and what wakes up may find work at once. */
-        uint32_t wanted = atomic_load(&engine->wanted);
-        if (wanted != ENGINE_STOPPED && !follow(engine, wanted)) {
+        bool changed = follow(engine, wanted);
+        bool worked = core_step(core);
+        if (!worked && !changed) {
             wait_for_news(engine, wanted);
         }
     }
