@@ -69,6 +69,10 @@ static void *run(void *argument)
 
 llcuda_status engine_thread_start(struct llcuda_engine *engine, struct llcuda_error *error)
 {
+    bool asleep = engine->options.asleep;
+    atomic_store(&engine->wanted, asleep ? ENGINE_ASLEEP : ENGINE_AWAKE);
+    atomic_store(&engine->actual, asleep ? ENGINE_ASLEEP : ENGINE_AWAKE);
+    core_hold(&engine->core, asleep);
     int failure = pthread_create(&engine->thread, NULL, run, engine);
     if (failure != 0) {
         return error_from_errno(error, failure, "start", "the engine thread");
