@@ -114,7 +114,8 @@ def main():
     write_numbers("unicode_stage1", "uint8_t", stage1, out)
     write_numbers("unicode_stage2", "uint8_t", [b for block in blocks for b in block], out)
     ascii_classes = [1 << (b & 31) | (b & (WHITE_SPACE | HAN)) << 25 for b in blocks[stage1[0]]]
-    write_numbers("unicode_ascii_class", "uint32_t", [f"0x{c:X}u" for c in ascii_classes], out)
+    write_numbers("unicode_ascii_class", "uint32_t",
+                  [f"0x{c:X}u" for c in ascii_classes] + ["0"] * 128, out)
     runs = lower_ranges()
     out.append(f"const struct unicode_lower_run unicode_lower_runs[{len(runs)}] = {{")
     for first, last, step, delta in runs:

@@ -83,11 +83,17 @@ static uint64_t fold(uint64_t a, uint64_t b)
     return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+/* 1 to 8 bytes as a number, by two loads that may overlap. */
 static uint64_t load_up_to_8(const char *data, size_t length)
 {
-    uint64_t value = 0;
-    memcpy(&value, data, length);
-    return value;
+    if (length >= 4) {
+        uint32_t low, high;
+        memcpy(&low, data, sizeof low);
+        memcpy(&high, data + length - sizeof high, sizeof high);
+        return low | (uint64_t)high << 32;
+    }
+    const uint8_t *bytes = (const uint8_t *)data;
+    return bytes[0] | (uint32_t)bytes[length / 2] << 8 | (uint32_t)bytes[length - 1] << 16;
 }
 
 static uint64_t hash_piece(uint64_t seed, struct text_view piece)
@@ -158,6 +164,44 @@ uint32_t vocabulary_find(const struct vocabulary *vocabulary, struct text_view p
         slot = (slot + 1) & index->mask;
     }
     return TOKEN_NONE;
+}
+
+void vocabulary_find_many(const struct vocabulary *vocabulary, const struct text_view *pieces,
+                          size_t count, uint32_t *ids)
+{
+    enum { BATCH = 32 };
+    const struct vocabulary_index *index = vocabulary->index;
+    while (count > 0) {
+        size_t batch = count < BATCH ? count : BATCH;
+        uint64_t hashes[BATCH];
+        for (size_t i = 0; i < batch; i++) {
+            hashes[i] = hash_piece(index->seed, pieces[i]);
+            __builtin_prefetch(&index->slots[(size_t)hashes[i] & index->mask]);
+        }
+        for (size_t i = 0; i < batch; i++) {
+            size_t slot = (size_t)hashes[i] & index->mask;
+            while (index->slots[slot].id != TOKEN_NONE &&
+                   index->slots[slot].tag != (uint32_t)(hashes[i] >> 32)) {
+                slot = (slot + 1) & index->mask;
+            }
+            ids[i] = index->slots[slot].id;
+            __builtin_prefetch(ids[i] == TOKEN_NONE ? vocabulary->pieces
+                                                    : &vocabulary->pieces[ids[i]]);
+        }
+        for (size_t i = 0; i < batch; i++) {
+            if (ids[i] != TOKEN_NONE) {
+                __builtin_prefetch(vocabulary->pieces[ids[i]].data);
+            }
+        }
+        for (size_t i = 0; i < batch; i++) {
+            if (ids[i] != TOKEN_NONE && !text_view_equal(vocabulary->pieces[ids[i]], pieces[i])) {
+                ids[i] = vocabulary_find(vocabulary, pieces[i]); /* another piece with its tag */
+            }
+        }
+        pieces += batch;
+        ids += batch;
+        count -= batch;
+    }
 }
 
 static int hex_digit(char c)

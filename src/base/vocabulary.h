@@ -236,6 +236,10 @@ llcuda_status vocabulary_index_build(struct vocabulary *vocabulary, struct llcud
  * model are not found here. Needs the index. Any thread. */
 uint32_t vocabulary_find(const struct vocabulary *vocabulary, struct text_view piece);
 
+/* vocabulary_find for many pieces at once, which hides the time that memory takes. */
+void vocabulary_find_many(const struct vocabulary *vocabulary, const struct text_view *pieces,
+                          size_t count, uint32_t *ids);
+
 /* The byte that a piece like "<0x0A>" stands for, -1 for any other piece. */
 int vocabulary_piece_byte(struct text_view piece);
 

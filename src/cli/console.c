@@ -13,6 +13,10 @@
 #include "base/limits.h"
 
 static volatile sig_atomic_t interrupted;
+/* Set before and reset after the signals that read them are let through. */
+static void (*volatile watch_stop)(void *user);
+static void (*volatile watch_reload)(void *user);
+static void *volatile watch_user;
 
 int console_fail(const struct options *options, const struct llcuda_error *error)
 {
@@ -115,6 +119,36 @@ static void on_interrupt(int number)
         _exit(128 + number);
     }
     interrupted = number;
+    if (watch_stop) {
+        watch_stop(watch_user);
+    }
+}
+
+static void on_hang_up(int number)
+{
+    (void)number;
+    if (watch_reload) {
+        watch_reload(watch_user);
+    }
+}
+
+void console_watch_signals(void (*stop)(void *user), void (*reload)(void *user), void *user)
+{
+    struct sigaction hang_up = {.sa_handler = reload ? on_hang_up : SIG_DFL};
+    sigset_t watched, before;
+    sigemptyset(&watched);
+    sigaddset(&watched, SIGINT);
+    sigaddset(&watched, SIGTERM);
+    sigaddset(&watched, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &watched, &before);
+    watch_user = user;
+    watch_stop = stop;
+    watch_reload = reload;
+    sigaction(SIGHUP, &hang_up, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (stop && interrupted) {
+        stop(user); /* it came while the model was being loaded */
+    }
 }
 
 void console_install_signals(void)

@@ -33,6 +33,11 @@ bool console_write_buffer(const struct buffer *buffer);
  * The second interrupt ends the program at once. */
 void console_install_signals(void);
 bool console_interrupted(void);
+
+/* For a command that sleeps: calls `stop` from the handler of the first SIGINT or SIGTERM, and
+ * `reload` for each SIGHUP. Both must be async-signal-safe. NULL, NULL takes them back. */
+void console_watch_signals(void (*stop)(void *user), void (*reload)(void *user), void *user);
+
 /* Forgets an interrupt: `chat` goes on with the next question. */
 void console_clear_interrupt(void);
 

@@ -261,6 +261,7 @@ int command_inspect(struct options *options)
     }
     /* Out of memory is the only trouble here that is not a fact about the file. */
     status = model_plan_build(source, &plan, &info, &problem);
+    problem.status = status;
     int result = EXIT_FAILED;
     if (status == LLCUDA_OUT_OF_MEMORY) {
         console_fail(options, &problem);

@@ -78,6 +78,8 @@ int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **e
     engine_options.vocabulary_only = vocabulary_only;
     engine_options.threads = (uint32_t)option_integer(options, OPTION_THREADS, 0);
     engine_options.context_length = (uint32_t)option_integer(options, OPTION_CONTEXT, 0);
+    engine_options.running_max = (uint32_t)option_integer(options, OPTION_RUNNING_MAX, 0);
+    engine_options.queue_max = (uint32_t)option_integer(options, OPTION_QUEUE_MAX, 0);
     if (!console_log_sink(options, &log) || !device_spec(options, &engine_options.device) ||
         !cache_type(options, &engine_options.kv_type)) {
         return EXIT_USAGE;

@@ -134,8 +134,7 @@ SIMD_INLINE void direct_groups(enum dtype dtype, uint32_t groups, uint32_t token
 SIMD_INLINE void direct(enum dtype dtype, uint32_t tokens, const struct linear_call *call)
 {
     uint64_t row = call->row_begin;
-    for (; tokens <= 2 && row + LINEAR_FLOAT_ROWS < call->row_end;
-         row += 2 * LINEAR_FLOAT_ROWS) {
+    for (; tokens <= 2 && row + LINEAR_FLOAT_ROWS < call->row_end; row += 2 * LINEAR_FLOAT_ROWS) {
         direct_groups(dtype, 2, tokens, call, row);
     }
     for (; row < call->row_end; row += LINEAR_FLOAT_ROWS) {

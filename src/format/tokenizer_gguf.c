@@ -161,32 +161,18 @@ static llcuda_status read_merges(const struct reader *r)
     if (!vocabulary->merges) {
         return error_no_memory(r->error, "merges", merges->count * sizeof *vocabulary->merges);
     }
-    struct buffer joined = {0};
-    for (uint64_t i = 0; i < merges->count; i++) {
+    struct merge_batch batch = {.vocabulary = vocabulary};
+    for (uint64_t i = 0; i < merges->count && !status; i++) {
         struct text_view text = merges->texts[i];
         /* The left part has at least one byte, which may be a space itself. */
         const char *space = text.length > 2 ? memchr(text.data + 1, ' ', text.length - 1) : NULL;
-        if (!space) {
-            continue;
-        }
-        struct text_view left = text_view_make(text.data, (size_t)(space - text.data));
-        struct text_view right = text_view_make(space + 1, text.length - left.length - 1);
-        buffer_clear(&joined);
-        buffer_append_view(&joined, left);
-        buffer_append_view(&joined, right);
-        if (joined.failed) {
-            status = error_no_memory(r->error, "a merge", text.length);
-            break;
-        }
-        struct vocabulary_merge merge = {vocabulary_find(vocabulary, left),
-                                         vocabulary_find(vocabulary, right),
-                                         vocabulary_find(vocabulary, buffer_view(&joined))};
-        if (merge.left != TOKEN_NONE && merge.right != TOKEN_NONE && merge.result != TOKEN_NONE) {
-            vocabulary->merges[vocabulary->merge_count++] = merge;
+        if (space) {
+            struct text_view left = text_view_make(text.data, (size_t)(space - text.data));
+            struct text_view right = text_view_make(space + 1, text.length - left.length - 1);
+            status = merge_batch_add(&batch, left, right, merges->offset, r->error);
         }
     }
-    buffer_deinit(&joined);
-    return status;
+    return merge_batch_finish(&batch, status, r->error);
 }
 
 /* A key that is absent leaves the default; the default is dropped when it is out of range. */

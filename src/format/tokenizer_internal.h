@@ -2,6 +2,7 @@
 #ifndef FORMAT_TOKENIZER_INTERNAL_H
 #define FORMAT_TOKENIZER_INTERNAL_H
 
+#include "base/buffer.h"
 #include "base/json.h"
 #include "base/vocabulary.h"
 
@@ -23,6 +24,28 @@ llcuda_status read_post_processor(struct vocabulary *vocabulary, const struct js
  * added tokens and templates are known. */
 llcuda_status apply_tokenizer_config(struct vocabulary *vocabulary, struct text_view config,
                                      struct llcuda_error *error);
+
+#define MERGE_BATCH 64u
+
+/* Merges on their way from texts to ids. Zeroed but for the first fields, it is ready. */
+struct merge_batch {
+    struct vocabulary *vocabulary; /* merges has room for all of them */
+    size_t prefix_bytes;           /* of a right part, not in the result; each has as many */
+    bool must_exist;               /* BAD_FORMAT for a merge of unknown tokens, else left out */
+    struct text_view left[MERGE_BATCH];
+    struct text_view right[MERGE_BATCH];
+    uint64_t offsets[MERGE_BATCH];
+    uint32_t count;
+    uint32_t last_result;
+    struct buffer joined;
+};
+
+/* The texts must live until the batch is finished. */
+llcuda_status merge_batch_add(struct merge_batch *batch, struct text_view left,
+                              struct text_view right, uint64_t offset, struct llcuda_error *error);
+/* Resolves the rest unless `status` is a failure already; releases the batch in any case. */
+llcuda_status merge_batch_finish(struct merge_batch *batch, llcuda_status status,
+                                 struct llcuda_error *error);
 
 /* The ids that end a generation by what is known so far: eos, eot, eom, and special tokens whose
  * text is that of a published end token. */

@@ -208,30 +208,6 @@ static bool merge_halves(const struct json_value *merge, struct text_view *left,
     return memchr(right->data, ' ', right->length) == NULL;
 }
 
-static llcuda_status read_merge(struct document *d, const struct json_value *value,
-                                struct buffer *joined, struct vocabulary_merge *merge)
-{
-    const struct vocabulary *vocabulary = d->vocabulary;
-    size_t prefix = vocabulary->continuing_subword_prefix.length;
-    struct text_view left, right;
-    if (!merge_halves(value, &left, &right) || right.length < prefix) {
-        return bad(d, value, "a merge is no pair of tokens");
-    }
-    buffer_clear(joined);
-    buffer_append_view(joined, left);
-    buffer_append(joined, right.data + prefix, right.length - prefix);
-    if (joined->failed) {
-        return error_no_memory(d->error, "a merge", left.length + right.length);
-    }
-    merge->left = vocabulary_find(vocabulary, left);
-    merge->right = vocabulary_find(vocabulary, right);
-    merge->result = vocabulary_find(vocabulary, buffer_view(joined));
-    if (merge->left == TOKEN_NONE || merge->right == TOKEN_NONE || merge->result == TOKEN_NONE) {
-        return bad(d, value, "a merge names a token that is not in the vocabulary");
-    }
-    return LLCUDA_OK;
-}
-
 static llcuda_status read_merges(struct document *d)
 {
     const struct json_value *list = json_member(d->model, "merges");
@@ -246,23 +222,26 @@ static llcuda_status read_merges(struct document *d)
     if (!vocabulary->merges) {
         return error_no_memory(d->error, "merges", list->count * sizeof *vocabulary->merges);
     }
-    struct buffer joined = {0};
+    struct merge_batch batch = {.vocabulary = vocabulary,
+                                .prefix_bytes = vocabulary->continuing_subword_prefix.length,
+                                .must_exist = true};
     llcuda_status status = LLCUDA_OK;
     JSON_EACH(value, list)
     {
         struct text_view text = json_text(value);
+        struct text_view left, right;
         bool comment = text.length >= 8 && memcmp(text.data, "#version", 8) == 0;
         if (comment) {
             continue;
         }
-        status = read_merge(d, value, &joined, &vocabulary->merges[vocabulary->merge_count]);
+        status = merge_halves(value, &left, &right) && right.length >= batch.prefix_bytes
+                     ? merge_batch_add(&batch, left, right, value->offset, d->error)
+                     : bad(d, value, "a merge is no pair of tokens");
         if (status) {
             break;
         }
-        vocabulary->merge_count++;
     }
-    buffer_deinit(&joined);
-    return status;
+    return merge_batch_finish(&batch, status, d->error);
 }
 
 static llcuda_status copy_text(struct document *d, const char *key, struct text_view *out)

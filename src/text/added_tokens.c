@@ -11,7 +11,7 @@ llcuda_status added_set_build(struct added_set *set, const struct vocabulary *vo
                               bool normalized, const struct text_view *forms,
                               struct llcuda_error *error)
 {
-    *set = (struct added_set){.added = vocabulary->added};
+    *set = (struct added_set){.added = vocabulary->added, .first_byte = -1};
     struct trie_key *keys = malloc(((size_t)vocabulary->added_count + 1) * sizeof *keys);
     if (!keys) {
         return error_no_memory(error, "the added tokens", vocabulary->added_count * sizeof *keys);
@@ -27,6 +27,16 @@ llcuda_status added_set_build(struct added_set *set, const struct vocabulary *vo
     }
     llcuda_status status = trie_build(&set->trie, keys, count, error);
     free(keys);
+    unsigned beginnings = 0;
+    for (int byte = 0; byte < 256; byte++) {
+        if (set->trie.root[byte]) {
+            set->first_byte = byte;
+            beginnings++;
+        }
+    }
+    if (beginnings > 1) {
+        set->first_byte = -1;
+    }
     return status;
 }
 
@@ -79,7 +89,13 @@ static uint32_t find_key(struct added_walk *walk, size_t *start, size_t *matched
     const struct trie *trie = &walk->set->trie;
     const uint8_t *text = (const uint8_t *)walk->text.data;
     for (size_t at = walk->from; at < walk->text.length; at++) {
-        if (trie->root[text[at]] == 0) {
+        if (walk->set->first_byte >= 0) {
+            const uint8_t *next = memchr(text + at, walk->set->first_byte, walk->text.length - at);
+            if (!next) {
+                break;
+            }
+            at = (size_t)(next - text);
+        } else if (trie->root[text[at]] == 0) {
             continue;
         }
         uint32_t value = trie_longest(trie, walk->text.data + at, walk->text.length - at, matched);

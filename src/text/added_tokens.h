@@ -8,6 +8,7 @@
 struct added_set {
     struct trie trie; /* values are positions in vocabulary->added */
     const struct vocabulary_added *added;
+    int first_byte; /* that all of them begin with, -1 when they differ */
 };
 
 /* The tokens with this `normalized` flag. `forms`, when not NULL, are their texts to look for, by

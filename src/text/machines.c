@@ -18,18 +18,56 @@ INLINE uint32_t class_at(const char *text, size_t at, size_t *length)
     return unicode_class(unicode_next(text + at, length));
 }
 
+/* The end of the run of ASCII letters from `at` on, eight bytes at a time: in `low` the upper-case
+ * letters are lower case, and adding puts into the highest bit of each byte whether it is at least
+ * 'a', and whether it is beyond 'z'. */
+INLINE size_t ascii_letters(const char *text, size_t end, size_t at)
+{
+    const uint64_t ones = 0x0101010101010101ull;
+    const uint64_t tops = 0x80 * ones;
+    while (end - at >= 8) {
+        uint64_t bytes;
+        memcpy(&bytes, text + at, sizeof bytes);
+        uint64_t low = (bytes | 0x20 * ones) & ~tops;
+        uint64_t letters =
+            (low + (0x80 - 'a') * ones) & ~(low + (0x7F - 'z') * ones) & ~bytes & tops;
+        if (letters != tops) {
+            return at + (size_t)(__builtin_ctzll(letters ^ tops) >> 3);
+        }
+        at += 8;
+    }
+    while (at < end && (unicode_ascii_class[(uint8_t)text[at]] & CLASS_L)) {
+        at++;
+    }
+    return at;
+}
+
 /* The end of the run of characters from `at` on that are in `wanted` and not in `unwanted`. */
 INLINE size_t run_of(const char *text, size_t end, size_t at, uint32_t wanted, uint32_t unwanted)
 {
-    while (at < end) {
+    bool letters = (wanted == CLASS_L || wanted == (CLASS_L | CLASS_M)) && unwanted == 0;
+    for (;;) {
+        /* ASCII first: a byte of a longer character is in no class here. */
+        if (letters) {
+            at = ascii_letters(text, end, at);
+        }
+        while (!letters && at < end) {
+            uint32_t class = unicode_ascii_class[(uint8_t)text[at]];
+            if (!(class & wanted) || (class & unwanted)) {
+                break;
+            }
+            at++;
+        }
+        if (at == end || (uint8_t)text[at] < 0x80) {
+            return at;
+        }
         size_t length;
-        uint32_t class = class_at(text, at, &length);
+        uint32_t class = unicode_class(unicode_next(text + at, &length));
         if (!(class & wanted) || (class & unwanted)) {
-            break;
+            return at;
         }
         at += length;
     }
-    return at;
 }
 
 INLINE size_t run_not(const char *text, size_t end, size_t at, uint32_t unwanted)
@@ -136,6 +174,42 @@ static size_t match_gpt2(const char *text, size_t end, size_t at)
     return space_run_end(text, end, at, run_of(text, end, at, CLASS_SPACE, 0));
 }
 
+/* \s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|…|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}. Inside of a run of
+ * white space, behind anything but a line break, no line break follows any more: the match before
+ * would have taken it. Without that, every piece would be looked for to the end of the run. */
+static size_t match_cascading_spaces(const char *text, size_t end, size_t at)
+{
+    size_t length;
+    bool inside = at > 0 && !is_newline(text[at - 1]) &&
+                  (class_at(text, unicode_previous(text, at), &length) & CLASS_SPACE);
+    size_t after_newline = 0;
+    for (size_t run = at; !inside && run < end; run += length) {
+        if (!(class_at(text, run, &length) & CLASS_SPACE)) {
+            break;
+        }
+        if (is_newline(text[run])) {
+            after_newline = run + 1;
+        }
+    }
+    if (after_newline) {
+        return after_newline;
+    }
+    size_t stops[513]; /* the ends of the first characters */
+    size_t count = 0;
+    size_t run = at;
+    while (run < end && count < 513 && (class_at(text, run, &length) & CLASS_SPACE)) {
+        run += length;
+        stops[count++] = run;
+    }
+    size_t usable = run == end ? count : count - 1; /* one stays before a word */
+    for (size_t wanted = 512; wanted >= 1; wanted /= 2) {
+        if (wanted <= usable) {
+            return stops[wanted - 1];
+        }
+    }
+    return stops[0];
+}
+
 /* What the cl100k family varies. */
 struct words {
     enum contraction contraction;
@@ -144,6 +218,7 @@ struct words {
     uint32_t digits;    /* of one number, at most; 0: all */
     bool newlines;      /* symbols take the newlines after them along */
     bool slashes;       /* and slashes */
+    bool cascade;       /* white space in pieces of powers of two */
 };
 
 /* ' ?[^\s\p{L}\p{N}]+[\r\n]*' from `at`, whose first symbol is at `body`. */
@@ -190,7 +265,7 @@ INLINE size_t match_words(const char *text, size_t end, size_t at, struct words 
     if (!(class & CLASS_SPACE)) {
         return match_symbols(text, end, at, words);
     }
-    return match_spaces(text, end, at);
+    return words.cascade ? match_cascading_spaces(text, end, at) : match_spaces(text, end, at);
 }
 
 #define WORDS_MACHINE(name, ...)                                        \
@@ -199,15 +274,72 @@ INLINE size_t match_words(const char *text, size_t end, size_t at, struct words 
         return match_words(text, end, at, (struct words){__VA_ARGS__}); \
     }
 
-WORDS_MACHINE(match_llama3, CONTRACTION_FOLDED, CLASS_L, CLASS_L | CLASS_N, 3, true, false)
-WORDS_MACHINE(match_llama3_ascii, CONTRACTION_ASCII, CLASS_L, CLASS_L | CLASS_N, 3, true, false)
-WORDS_MACHINE(match_qwen2, CONTRACTION_FOLDED, CLASS_L, CLASS_L | CLASS_N, 1, true, false)
-WORDS_MACHINE(match_qwen2_ascii, CONTRACTION_ASCII, CLASS_L, CLASS_L | CLASS_N, 1, true, false)
-WORDS_MACHINE(match_minicpm5, CONTRACTION_FOLDED, CLASS_L, CLASS_L | CLASS_N, 0, true, false)
+WORDS_MACHINE(match_llama3, CONTRACTION_FOLDED, CLASS_L, CLASS_L | CLASS_N, 3, true, false, false)
+WORDS_MACHINE(match_llama3_ascii, CONTRACTION_ASCII, CLASS_L, CLASS_L | CLASS_N, 3, true, false,
+              false)
+WORDS_MACHINE(match_qwen2, CONTRACTION_FOLDED, CLASS_L, CLASS_L | CLASS_N, 1, true, false, false)
+WORDS_MACHINE(match_qwen2_ascii, CONTRACTION_ASCII, CLASS_L, CLASS_L | CLASS_N, 1, true, false,
+              false)
+WORDS_MACHINE(match_minicpm5, CONTRACTION_FOLDED, CLASS_L, CLASS_L | CLASS_N, 0, true, false, false)
 WORDS_MACHINE(match_qwen35, CONTRACTION_FOLDED, CLASS_L | CLASS_M, CLASS_L | CLASS_M | CLASS_N, 1,
-              true, false)
-WORDS_MACHINE(match_seed_coder, CONTRACTION_FOLDED, CLASS_L, CLASS_L | CLASS_N, 1, false, false)
-WORDS_MACHINE(match_no_contractions, CONTRACTION_NONE, CLASS_L, CLASS_L | CLASS_N, 1, true, false)
+              true, false, false)
+WORDS_MACHINE(match_seed_coder, CONTRACTION_FOLDED, CLASS_L, CLASS_L | CLASS_N, 1, false, false,
+              false)
+WORDS_MACHINE(match_no_contractions, CONTRACTION_NONE, CLASS_L, CLASS_L | CLASS_N, 1, true, false,
+              false)
+
+WORDS_MACHINE(match_jais2, CONTRACTION_FOLDED, CLASS_L, CLASS_L | CLASS_N, 3, true, false, true)
+
+/* \p{L}\p{M}*(?: ?\p{L}\p{M}*)* from `at`, where a letter is: single spaces between words stay. */
+static size_t run_of_spaced_words(const char *text, size_t end, size_t at)
+{
+    for (;;) {
+        size_t length;
+        class_at(text, at, &length);
+        at = run_of(text, end, at + length, CLASS_M, 0);
+        size_t next = at < end && text[at] == ' ' ? at + 1 : at;
+        if (next >= end || !(class_at(text, next, &length) & CLASS_L)) {
+            return at;
+        }
+        at = next;
+    }
+}
+
+/* contractions|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}|
+ * ' ?[^\s\p{L}\p{N}]+[\r\n/]?'|\s*[\r\n]|\s+(?!\S)|\s+ */
+static size_t match_exaone_moe(const char *text, size_t end, size_t at)
+{
+    if (text[at] == '\'') {
+        size_t contraction = contraction_at(text, end, at, CONTRACTION_FOLDED);
+        if (contraction) {
+            return at + contraction;
+        }
+    }
+    size_t length;
+    uint32_t class = class_at(text, at, &length);
+    if (class & CLASS_L) {
+        return run_of_spaced_words(text, end, at);
+    }
+    if (class & CLASS_N) {
+        return at + length;
+    }
+    size_t body = at;
+    if (!is_newline(text[at]) && at + length < end) {
+        size_t next_length;
+        uint32_t next = class_at(text, at + length, &next_length);
+        if (next & CLASS_L) {
+            return run_of_spaced_words(text, end, at + length);
+        }
+        bool symbol = text[at] == ' ' && !(next & (CLASS_SPACE | CLASS_N));
+        body = symbol ? at + 1 : at;
+        class = symbol ? next : class;
+    }
+    if (class & CLASS_SPACE) {
+        return match_spaces(text, end, at);
+    }
+    size_t stop = run_not(text, end, body, CLASS_SPACE | CLASS_L | CLASS_N);
+    return stop < end && (is_newline(text[stop]) || text[stop] == '/') ? stop + 1 : stop;
+}
 
 #define UPPER                                                                                    \
     (CLASS_OF(UNICODE_LU) | CLASS_OF(UNICODE_LT) | CLASS_OF(UNICODE_LM) | CLASS_OF(UNICODE_LO) | \
@@ -307,6 +439,7 @@ INLINE size_t match_cased(const char *text, size_t end, size_t at, struct cased_
 
 CASED_MACHINE(match_gpt4o, CONTRACTION_FOLDED, 3, 0, true)
 CASED_MACHINE(match_tekken, CONTRACTION_NONE, 1, 0, true)
+CASED_MACHINE(match_youtu, CONTRACTION_FOLDED, 1, 0, true)
 CASED_MACHINE(match_kimi, CONTRACTION_FOLDED, 3, CLASS_HAN, false)
 
 INLINE bool is_ascii_letter(char c)
@@ -321,7 +454,7 @@ INLINE bool is_ascii_punctuation(char c)
 
 /* DeepSeek-V3: ASCII punctuation with ASCII letters, words with marks, symbols, spaces. What no
  * alternative takes (a lone control character or digit) is left over. */
-static size_t match_deepseek3(const char *text, size_t end, size_t at)
+INLINE size_t match_deepseek(const char *text, size_t end, size_t at, bool with_newlines)
 {
     if (is_ascii_punctuation(text[at]) && at + 1 < end && is_ascii_letter(text[at + 1])) {
         size_t stop = at + 2;
@@ -348,12 +481,30 @@ static size_t match_deepseek3(const char *text, size_t end, size_t at)
     }
     if (class & (CLASS_P | CLASS_S)) {
         size_t stop = run_of(text, end, text[at] == ' ' ? next : at, CLASS_P | CLASS_S, 0);
-        while (stop < end && is_newline(text[stop])) {
+        while (with_newlines && stop < end && is_newline(text[stop])) {
             stop++;
         }
         return stop;
     }
-    return class & CLASS_SPACE ? match_spaces(text, end, at) : at;
+    if (!(class & CLASS_SPACE)) {
+        return at;
+    }
+    if (with_newlines) {
+        return match_spaces(text, end, at);
+    }
+    return is_newline(text[at])
+               ? at + 1
+               : space_run_end(text, end, at, run_of(text, end, at, CLASS_SPACE, 0));
+}
+
+static size_t match_deepseek3(const char *text, size_t end, size_t at)
+{
+    return match_deepseek(text, end, at, true);
+}
+
+static size_t match_spark25(const char *text, size_t end, size_t at)
+{
+    return match_deepseek(text, end, at, false);
 }
 
 /* [^\n]+|[\n]+ */
@@ -364,6 +515,25 @@ static size_t match_lines(const char *text, size_t end, size_t at)
         at++;
     }
     return at;
+}
+
+/* \s+$, where $ is the end of a line too. Only the beginning of a run is looked at: if the run does
+ * not match there, no later part of it does, and looking again would take quadratic time. */
+static size_t match_trailing_spaces(const char *text, size_t end, size_t at)
+{
+    size_t length;
+    if (at > 0 && (class_at(text, unicode_previous(text, at), &length) & CLASS_SPACE)) {
+        return at;
+    }
+    size_t run = at;
+    size_t before_newline = at;
+    while (run < end && (class_at(text, run, &length) & CLASS_SPACE)) {
+        if (text[run] == '\n') {
+            before_newline = run;
+        }
+        run += length;
+    }
+    return run == end ? run : before_newline;
 }
 
 static size_t match_whitespace(const char *text, size_t end, size_t at)
@@ -437,7 +607,19 @@ static const struct {
     {"[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?"
      "[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
      {match_deepseek3}},
+    {"[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?"
+     "[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+|[\\r\\n]|\\s+(?!\\S)|\\s+",
+     {match_spark25}},
+    {CASED(FOLDED "?") "|\\p{N}" REST_OF_CASED, {match_youtu}},
+    {FOLDED "|" LETTERS "|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s{512}(?!\\S)|"
+            "\\s{256}(?!\\S)|\\s{128}(?!\\S)|\\s{64}(?!\\S)|\\s{32}(?!\\S)|\\s{16}(?!\\S)|"
+            "\\s{8}(?!\\S)|\\s{4}(?!\\S)|\\s{1,2}(?!\\S)|\\s{1}",
+     {match_jais2}},
+    {FOLDED "|[^\\r\\n\\p{L}\\p{N}]?(?:\\p{L}\\p{M}*(?: \\p{L}\\p{M}*)*)+|\\p{N}|"
+            " ?[^\\s\\p{L}\\p{N}]+[\\r\\n/]?|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+",
+     {match_exaone_moe}},
     {"[^\\n]+|[\\n]+", {match_lines}},
+    {"\\s+$", {match_trailing_spaces}},
 };
 
 /* The next character of an expression, with a line break in it seen as its escape. */

@@ -7,7 +7,8 @@
 #include "base/view.h"
 
 /* The end of the match that begins exactly at `at` in text[0, end), or `at` when none begins there.
- * The text is valid UTF-8, `at` < `end` is the beginning of a character. Any thread. */
+ * The text is valid UTF-8 and begins where the expression's text begins, `at` < `end` is the
+ * beginning of a character. Any thread. */
 struct machine {
     size_t (*match)(const char *text, size_t end, size_t at);
 };

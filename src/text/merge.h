@@ -12,7 +12,7 @@
 
 /* A symbol is a token id, or a character that is no token: the flag and the code point. */
 #define SYMBOL_CHARACTER 0x80000000u
-/* The empty slot of a pair table and the place of a symbol that was merged away. */
+/* An empty slot, and the place of a symbol that was merged away. */
 #define SYMBOL_NONE UINT32_MAX
 
 struct merge_pair {
@@ -21,9 +21,17 @@ struct merge_pair {
     uint32_t result;
 };
 
+/* Half of the slots and more are empty, so most look-ups that find nothing touch eight bytes. */
+struct merge_slot {
+    uint32_t tag;  /* high half of the hash */
+    uint32_t pair; /* index of pairs[]; SYMBOL_NONE: empty */
+};
+
 struct merge_table {
-    struct merge_pair *slots;
+    struct merge_slot *slots;
     size_t mask;
+    struct merge_pair *pairs; /* by rank, so that the frequent ones lie together */
+    uint32_t pair_count;
     uint64_t seed;
     uint32_t rank_count;
     uint32_t token_count;
@@ -45,23 +53,30 @@ void merge_table_deinit(struct merge_table *table);
 uint32_t merge_symbol_of(const struct vocabulary *vocabulary, const char *text, size_t length,
                          uint32_t code);
 
+static inline uint64_t merge_hash(const struct merge_table *table, uint32_t left, uint32_t right)
+{
+    uint64_t key = ((uint64_t)left << 32 | right) ^ table->seed;
+    unsigned __int128 product = (unsigned __int128)key * 0x9E3779B97F4A7C15ull;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
 /* NULL when the two do not merge. */
 static inline const struct merge_pair *merge_find(const struct merge_table *table, uint32_t left,
                                                   uint32_t right)
 {
-    uint64_t key = (uint64_t)left << 32 | right;
-    unsigned __int128 product = (unsigned __int128)(key ^ table->seed) * 0x9E3779B97F4A7C15ull;
-    size_t slot = (size_t)((uint64_t)product ^ (uint64_t)(product >> 64)) & table->mask;
-    for (;;) {
-        const struct merge_pair *pair = &table->slots[slot];
-        if (pair->left == left && pair->right == right) {
-            return pair;
-        }
-        if (pair->left == SYMBOL_NONE) {
-            return NULL;
+    uint64_t hash = merge_hash(table, left, right);
+    uint32_t tag = (uint32_t)(hash >> 32);
+    size_t slot = (size_t)hash & table->mask;
+    while (table->slots[slot].pair != SYMBOL_NONE) {
+        if (table->slots[slot].tag == tag) {
+            const struct merge_pair *pair = &table->pairs[table->slots[slot].pair];
+            if (pair->left == left && pair->right == right) {
+                return pair;
+            }
         }
         slot = (slot + 1) & table->mask;
     }
+    return NULL;
 }
 
 /* Buffers of one thread. A zeroed struct is ready. */

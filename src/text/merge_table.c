@@ -16,8 +16,10 @@ static llcuda_status make_slots(struct merge_table *table, uint64_t count,
         capacity *= 2;
     }
     table->slots = malloc(capacity * sizeof *table->slots);
-    if (!table->slots) {
-        return error_no_memory(error, "a table of merges", capacity * sizeof *table->slots);
+    table->pairs = malloc(((size_t)count + 1) * sizeof *table->pairs);
+    if (!table->slots || !table->pairs) {
+        return error_no_memory(error, "a table of merges",
+                               capacity * sizeof *table->slots + count * sizeof *table->pairs);
     }
     memset(table->slots, 0xFF, capacity * sizeof *table->slots);
     table->mask = capacity - 1;
@@ -27,15 +29,20 @@ static llcuda_status make_slots(struct merge_table *table, uint64_t count,
 
 static void insert(struct merge_table *table, struct merge_pair pair)
 {
-    /* merge_find stops at the pair or at the empty slot where it belongs. */
-    uint64_t key = (uint64_t)pair.left << 32 | pair.right;
-    unsigned __int128 product = (unsigned __int128)(key ^ table->seed) * 0x9E3779B97F4A7C15ull;
-    size_t slot = (size_t)((uint64_t)product ^ (uint64_t)(product >> 64)) & table->mask;
-    while (table->slots[slot].left != SYMBOL_NONE &&
-           !(table->slots[slot].left == pair.left && table->slots[slot].right == pair.right)) {
+    uint64_t hash = merge_hash(table, pair.left, pair.right);
+    uint32_t tag = (uint32_t)(hash >> 32);
+    size_t slot = (size_t)hash & table->mask;
+    while (table->slots[slot].pair != SYMBOL_NONE) {
+        struct merge_pair *other = &table->pairs[table->slots[slot].pair];
+        if (table->slots[slot].tag == tag && other->left == pair.left &&
+            other->right == pair.right) {
+            *other = pair;
+            return;
+        }
         slot = (slot + 1) & table->mask;
     }
-    table->slots[slot] = pair;
+    table->slots[slot] = (struct merge_slot){tag, table->pair_count};
+    table->pairs[table->pair_count++] = pair;
 }
 
 llcuda_status merge_table_from_merges(struct merge_table *table,
@@ -161,5 +168,6 @@ llcuda_status merge_table_from_scores(struct merge_table *table,
 void merge_table_deinit(struct merge_table *table)
 {
     free(table->slots);
+    free(table->pairs);
     *table = (struct merge_table){0};
 }

@@ -45,11 +45,44 @@ struct translator {
     bool in_class;
 };
 
+/* \p{Han} is a script; PCRE2 would take every character that is used with it. */
+static bool translate_property(struct translator *t)
+{
+    static const char *const scripts[] = {
+        "Han",      "Hiragana", "Katakana", "Hangul",   "Latin",      "Cyrillic", "Greek", "Arabic",
+        "Hebrew",   "Thai",     "Lao",      "Khmer",    "Devanagari", "Bengali",  "Tamil", "Telugu",
+        "Armenian", "Georgian", "Myanmar",  "Ethiopic", "Tibetan",    "Bopomofo"};
+    const char *name = t->in.data + t->at + 3;
+    size_t left = t->in.length - t->at;
+    buffer_append(t->out, t->in.data + t->at, 2);
+    if (left < 4 || name[-1] != '{') {
+        return true;
+    }
+    for (size_t i = 0; i < sizeof scripts / sizeof scripts[0]; i++) {
+        size_t length = strlen(scripts[i]);
+        if (left > length + 3 && memcmp(name, scripts[i], length) == 0 && name[length] == '}') {
+            t->at += 1;
+            return buffer_append_text(t->out, "{sc:");
+        }
+    }
+    return true;
+}
+
 /* Escapes whose meaning differs. True when the escape at `at` has been dealt with. */
 static bool translate_escape(struct translator *t, char c)
 {
-    static const char word[] = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+    static const char word[] =
+        "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}";
     switch (c) {
+    case 'p':
+    case 'P':
+        return translate_property(t);
+    case 'b':
+    case 'B':
+        return !t->in_class && buffer_printf(t->out,
+                                             c == 'b' ? "(?:(?<=[%s])(?![%s])|(?<![%s])(?=[%s]))"
+                                                      : "(?:(?<=[%s])(?=[%s])|(?<![%s])(?![%s]))",
+                                             word, word, word, word);
     case 's':
         return buffer_append_text(t->out, "\\p{White_Space}");
     case 'S':

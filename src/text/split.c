@@ -328,7 +328,7 @@ static llcuda_status run_digit_groups(struct split_run *run, uint32_t index,
             count++;
         }
         bool counts = groups == DIGIT_GROUPS_EDGES || stop == length ||
-                      !unicode_is_word(unicode_next(text + stop, &step));
+                      !unicode_is_regex_word(unicode_next(text + stop, &step));
         for (size_t left = count; counts && at < stop; left--) {
             bool edge = left % 3 == 0 || (groups == DIGIT_GROUPS_WORD_END && left == count);
             if (edge) {

@@ -490,7 +490,7 @@ bool jinja_get_attribute(struct jinja_render *render, struct jinja_value object,
 {
     bool found = false;
     struct text_view text = jinja_text(name->string);
-    if (object.kind == JINJA_UNDEFINED) {
+    if (object.kind == JINJA_UNDEFINED && !is_dunder(text)) {
         return jinja_fail_undefined(render, object);
     }
     if ((name->builtin_attribute || object.kind == JINJA_NAMESPACE) &&

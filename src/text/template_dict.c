@@ -198,7 +198,7 @@ static bool find_hashed(struct jinja_render *render, const struct jinja_dict *di
 bool jinja_dict_find(struct jinja_render *render, const struct jinja_dict *dict,
                      struct jinja_value key, struct jinja_entry **found)
 {
-    uint64_t hash;
+    uint64_t hash = 0;
     return jinja_hash(render, key, &hash) && find_hashed(render, dict, key, hash, found);
 }
 
@@ -218,7 +218,7 @@ struct jinja_entry *jinja_dict_find_text(struct jinja_render *render, const stru
 bool jinja_dict_set(struct jinja_render *render, struct jinja_dict *dict, struct jinja_value key,
                     struct jinja_value value)
 {
-    uint64_t hash;
+    uint64_t hash = 0;
     struct jinja_entry *found;
     if (!jinja_hash(render, key, &hash) || !find_hashed(render, dict, key, hash, &found)) {
         return false;
@@ -240,7 +240,14 @@ bool jinja_dict_set(struct jinja_render *render, struct jinja_dict *dict, struct
 
 /* --- JSON --- */
 
-static bool list_from_json(struct jinja_render *render, const struct json_value *json,
+static bool string_from_json(struct jinja_render *render, const struct json_value *json, bool copy,
+                             struct jinja_value *out)
+{
+    return copy ? jinja_string_copy(render, json_text(json), out)
+                : jinja_string_borrow(render, json_text(json), out);
+}
+
+static bool list_from_json(struct jinja_render *render, const struct json_value *json, bool copy,
                            struct jinja_value *out)
 {
     struct jinja_value *items = jinja_alloc(render, json->count, sizeof *items);
@@ -250,14 +257,14 @@ static bool list_from_json(struct jinja_render *render, const struct json_value 
     size_t count = 0;
     JSON_EACH(element, json)
     {
-        if (!jinja_from_json(render, element, &items[count++])) {
+        if (!jinja_from_json(render, element, copy, &items[count++])) {
             return false;
         }
     }
     return jinja_list_make(render, JINJA_LIST, items, count, out);
 }
 
-static bool dict_from_json(struct jinja_render *render, const struct json_value *json,
+static bool dict_from_json(struct jinja_render *render, const struct json_value *json, bool copy,
                            struct jinja_value *out)
 {
     struct jinja_dict *dict = jinja_dict_make(render, json->count);
@@ -268,8 +275,8 @@ static bool dict_from_json(struct jinja_render *render, const struct json_value 
     {
         struct jinja_value name;
         struct jinja_value value;
-        if (!jinja_string_borrow(render, json_text(key), &name) ||
-            !jinja_from_json(render, json_next(key), &value) ||
+        if (!string_from_json(render, key, copy, &name) ||
+            !jinja_from_json(render, json_next(key), copy, &value) ||
             !jinja_dict_set(render, dict, name, value)) {
             return false;
         }
@@ -279,7 +286,7 @@ static bool dict_from_json(struct jinja_render *render, const struct json_value 
 }
 
 /* The depth of parsed JSON is bounded by its own limit, which is lower than ours. */
-bool jinja_from_json(struct jinja_render *render, const struct json_value *json,
+bool jinja_from_json(struct jinja_render *render, const struct json_value *json, bool copy,
                      struct jinja_value *out)
 {
     if (!jinja_enter(render)) {
@@ -301,13 +308,13 @@ bool jinja_from_json(struct jinja_render *render, const struct json_value *json,
         *out = jinja_float(json->number);
         break;
     case JSON_STRING:
-        ok = jinja_string_borrow(render, json_text(json), out);
+        ok = string_from_json(render, json, copy, out);
         break;
     case JSON_ARRAY:
-        ok = list_from_json(render, json, out);
+        ok = list_from_json(render, json, copy, out);
         break;
     case JSON_OBJECT:
-        ok = dict_from_json(render, json, out);
+        ok = dict_from_json(render, json, copy, out);
         break;
     }
     jinja_leave(render);

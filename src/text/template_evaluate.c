@@ -25,7 +25,7 @@ bool jinja_resolve_global(struct jinja_render *render, const struct jinja_name *
             }
         }
         if (member) {
-            if (!jinja_from_json(render, member, global)) {
+            if (!jinja_from_json(render, member, false, global)) {
                 return false;
             }
         } else {

@@ -787,11 +787,10 @@ struct jinja_node *parse_expression(struct jinja_parser *parser)
 
 /* --- tuples and targets --- */
 
-static bool at_tuple_end(const struct jinja_parser *parser, const struct jinja_tuple_rules *rules)
+static bool at_tuple_end(const struct jinja_parser *parser)
 {
     return parser->current.kind == TOKEN_VARIABLE_END || parser->current.kind == TOKEN_BLOCK_END ||
-           parser->current.kind == TOKEN_RIGHT_PAREN ||
-           (rules->end_word && parser_is_name(parser, rules->end_word));
+           parser->current.kind == TOKEN_RIGHT_PAREN;
 }
 
 static struct jinja_node *parse_tuple_item(struct jinja_parser *parser,
@@ -818,7 +817,7 @@ struct jinja_node *parse_tuple(struct jinja_parser *parser, struct jinja_tuple_r
         if (list.count && !parser_expect(parser, TOKEN_COMMA, "a comma")) {
             return NULL;
         }
-        if (at_tuple_end(parser, &rules)) {
+        if (at_tuple_end(parser)) {
             break;
         }
         struct jinja_node *item = parse_tuple_item(parser, &rules);
@@ -862,10 +861,9 @@ static bool make_target(struct jinja_parser *parser, struct jinja_node *node)
     return true;
 }
 
-struct jinja_node *parse_target(struct jinja_parser *parser, const char *end_word, bool namespaces)
+struct jinja_node *parse_target(struct jinja_parser *parser, bool namespaces)
 {
-    struct jinja_tuple_rules rules = {
-        .simplified = true, .namespaces = namespaces, .end_word = end_word};
+    struct jinja_tuple_rules rules = {.simplified = true, .namespaces = namespaces};
     struct jinja_node *node = parse_tuple(parser, rules);
     return node && make_target(parser, node) ? node : NULL;
 }

@@ -58,10 +58,10 @@ static const struct jinja_keyword *find_keyword(const struct jinja_call *call, c
 }
 
 static bool map_attribute(struct jinja_render *render, const struct jinja_call *call,
-                          struct jinja_generator *generator)
+                          struct jinja_value path, struct jinja_generator *generator)
 {
     const struct jinja_keyword *fallback = find_keyword(call, "default");
-    generator->path = find_keyword(call, "attribute")->value;
+    generator->path = path;
     if (fallback && fallback->value.kind != JINJA_NONE) {
         generator->fallback = fallback->value;
     }
@@ -87,8 +87,9 @@ FILTER(filter_map)
     if (!jinja_truth(values[0])) {
         return make_empty(render, generator);
     }
-    if (call->count == 0 && find_keyword(call, "attribute")) {
-        return map_attribute(render, call, generator);
+    const struct jinja_keyword *attribute = find_keyword(call, "attribute");
+    if (call->count == 0 && attribute) {
+        return map_attribute(render, call, attribute->value, generator);
     }
     if (call->count == 0) {
         return jinja_fail(render, "map requires a filter argument");
@@ -664,6 +665,7 @@ const struct jinja_builtin *jinja_find_filter(struct text_view name)
         {"float", "default", 0, filter_float},
         {"forceescape", "", 0, filter_forceescape},
         {"format", NULL, 0, filter_format},
+        {"from_json", "", 0, filter_from_json},
         {"groupby", "attribute,default,case_sensitive", 1, filter_groupby},
         {"indent", "width,first,blank", 0, filter_indent},
         {"int", "default,base", 0, filter_int},

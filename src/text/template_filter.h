@@ -6,9 +6,9 @@
 
 /* template_filter_text.c */
 jinja_function filter_capitalize, filter_center, filter_escape, filter_filesizeformat,
-    filter_forceescape, filter_format, filter_indent, filter_lower, filter_replace, filter_safe,
-    filter_string, filter_title, filter_tojson, filter_trim, filter_truncate, filter_upper,
-    filter_urlencode, filter_wordcount, filter_xmlattr;
+    filter_forceescape, filter_format, filter_from_json, filter_indent, filter_lower,
+    filter_replace, filter_safe, filter_string, filter_title, filter_tojson, filter_trim,
+    filter_truncate, filter_upper, filter_urlencode, filter_wordcount, filter_xmlattr;
 
 /* template_filter_number.c */
 jinja_function filter_abs, filter_float, filter_int, filter_round;

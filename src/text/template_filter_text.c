@@ -284,12 +284,10 @@ FILTER(filter_truncate)
     struct jinja_value end = values[3];
     struct jinja_value head;
     (void)call;
-    if (values[0].kind == JINJA_UNDEFINED) {
-        *out = values[0];
-        return true;
-    }
-    if (values[0].kind != JINJA_STRING) {
-        return jinja_fail(render, "truncate needs a string, not %s", jinja_type_name(values[0]));
+    bool sized;
+    size_t have = jinja_length(values[0], &sized);
+    if (!sized) {
+        return jinja_fail(render, "object of type '%s' has no len()", jinja_type_name(values[0]));
     }
     if (end.kind == JINJA_MISSING && !jinja_string_borrow(render, text_view_of("..."), &end)) {
         return false;
@@ -302,10 +300,13 @@ FILTER(filter_truncate)
         return jinja_fail(render, "truncate: expected length >= len(end) and leeway >= 0");
     }
     *out = values[0];
-    const struct jinja_string *string = values[0].string;
-    if (leeway >= INT64_MAX - length || (int64_t)string->characters <= length + leeway) {
-        return true;
+    if (leeway >= INT64_MAX - length || (int64_t)have <= length + leeway) {
+        return true; /* whatever it is */
     }
+    if (values[0].kind != JINJA_STRING) {
+        return jinja_fail(render, "truncate needs a string, not %s", jinja_type_name(values[0]));
+    }
+    const struct jinja_string *string = values[0].string;
     size_t keep = (size_t)length - end.string->characters;
     if (!jinja_substring(render, string, 0, keep, &head)) {
         return false;
@@ -428,8 +429,12 @@ FILTER(filter_filesizeformat)
     bool is_binary = jinja_truth(values[1]);
     double base = is_binary ? 1024 : 1000;
     size_t mark = jinja_capture(render);
+    arguments[1] = jinja_none(); /* what filter_float gives for what is no number */
     if (!filter_float(render, arguments, call, &number)) {
         return false;
+    }
+    if (number.kind != JINJA_FLOAT) {
+        return jinja_fail(render, "filesizeformat needs a number");
     }
     double bytes = number.number;
     if (bytes == 1) {
@@ -499,4 +504,25 @@ FILTER(filter_tojson)
     }
     return json_separators(render, values[3], &style) &&
            jinja_print_json(render, values[0], &style) && jinja_capture_end(render, mark, out);
+}
+
+/* Not Jinja's, but templates that come with GGUF files use it: the value that a JSON text means. */
+FILTER(filter_from_json)
+{
+    struct json_document *document;
+    struct llcuda_error ignored;
+    struct json_options options = {.depth_max = LIMIT_TEMPLATE_DEPTH};
+    (void)call;
+    if (values[0].kind != JINJA_STRING) {
+        return jinja_fail(render, "from_json needs a string, not %s", jinja_type_name(values[0]));
+    }
+    if (!jinja_step(render, 1 + values[0].string->length / 8)) {
+        return false;
+    }
+    if (json_parse(jinja_text(values[0]), &options, &document, &ignored)) {
+        return jinja_fail(render, "from_json: the text is not valid JSON");
+    }
+    bool ok = jinja_from_json(render, json_root(document), true, out);
+    json_destroy(document);
+    return ok;
 }

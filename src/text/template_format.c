@@ -136,7 +136,7 @@ static char peek(const struct percent *percent)
 /* A number or '*', which takes a value. */
 static bool read_star(struct percent *percent, int64_t *out)
 {
-    size_t count;
+    size_t count = 0;
     if (peek(percent) != '*') {
         if (!read_count(percent->render, percent->format, &percent->position, &count)) {
             return false;
@@ -377,7 +377,7 @@ static bool read_spec(struct braces *braces, struct text_view text, struct jinja
         spec->grouping = text.data[position++];
     }
     if (position < text.length && text.data[position] == '.') {
-        size_t precision;
+        size_t precision = 0;
         size_t before = ++position;
         if (!read_count(render, text, &position, &precision)) {
             return false;

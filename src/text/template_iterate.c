@@ -64,8 +64,7 @@ static bool string_item(struct jinja_render *render, struct jinja_iterator *iter
         end++;
     }
     iterator->position = end;
-    return jinja_string_borrow(render, text_view_make(string->data + begin, end - begin), out) &&
-           jinja_string_mark(render, *out, string->markup, out);
+    return jinja_string_borrow(render, text_view_make(string->data + begin, end - begin), out);
 }
 
 static enum jinja_advance generator_next(struct jinja_render *render,

@@ -15,11 +15,10 @@
 static bool string_argument(struct jinja_render *render, struct jinja_value value,
                             struct text_view *out)
 {
-    if (value.kind != JINJA_STRING) {
-        return jinja_fail(render, "the argument must be str, not %s", jinja_type_name(value));
-    }
-    *out = jinja_text(value);
-    return true;
+    bool is_string = value.kind == JINJA_STRING;
+    *out = is_string ? jinja_text(value) : text_view_make("", 0);
+    return is_string ||
+           jinja_fail(render, "the argument must be str, not %s", jinja_type_name(value));
 }
 
 static bool integer_argument(struct jinja_render *render, struct jinja_value value,
@@ -180,7 +179,6 @@ static bool split_space(struct jinja_render *render, struct jinja_value whole, i
             return true;
         }
         if (limit-- == 0) {
-            drop(&rest, run_length(rest, true, !from_right), !from_right);
             return add_part(render, whole, items, rest);
         }
         limit = limit < 0 ? -1 : limit;

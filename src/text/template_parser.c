@@ -247,7 +247,7 @@ static bool parse_set(struct jinja_parser *parser, struct jinja_node **out)
         return false;
     }
     *out = node;
-    node->set.target = parse_target(parser, NULL, true);
+    node->set.target = parse_target(parser, true);
     if (!node->set.target || !parser_skip_if(parser, TOKEN_ASSIGN, &assign)) {
         return false;
     }
@@ -268,7 +268,7 @@ static bool parse_set(struct jinja_parser *parser, struct jinja_node **out)
 static bool parse_for_head(struct jinja_parser *parser, struct jinja_for *loop)
 {
     bool skipped;
-    if (!parser_advance(parser) || !(loop->target = parse_target(parser, "in", false))) {
+    if (!parser_advance(parser) || !(loop->target = parse_target(parser, false))) {
         return false;
     }
     if (!parser_skip_name(parser, "in", &skipped)) {
@@ -277,7 +277,7 @@ static bool parse_for_head(struct jinja_parser *parser, struct jinja_for *loop)
     if (!skipped) {
         return parser_fail(parser, parser->current.offset, "'in' is expected here");
     }
-    struct jinja_tuple_rules rules = {.no_condition = true, .end_word = "recursive"};
+    struct jinja_tuple_rules rules = {.no_condition = true};
     if (!(loop->iterable = parse_tuple(parser, rules)) ||
         !parser_skip_name(parser, "if", &skipped)) {
         return false;
@@ -356,7 +356,7 @@ static bool parse_with(struct jinja_parser *parser, struct jinja_node **out)
         if (targets.count && !parser_expect(parser, TOKEN_COMMA, "a comma")) {
             return false;
         }
-        struct jinja_node *target = parse_target(parser, NULL, false);
+        struct jinja_node *target = parse_target(parser, false);
         if (!target || !parser_expect(parser, TOKEN_ASSIGN, "'='")) {
             return false;
         }

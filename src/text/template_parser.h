@@ -57,17 +57,16 @@ bool parser_constant_string(struct jinja_parser *parser, struct text_view text,
 
 /* --- expressions --- */
 struct jinja_node *parse_expression(struct jinja_parser *parser);
-/* Where a tuple ends besides the usual places: before a keyword. */
+/* What may stand in a tuple. */
 struct jinja_tuple_rules {
     bool simplified;   /* names and literals only: the target of an assignment */
     bool namespaces;   /* a.b is a namespace attribute */
     bool no_condition; /* "x if y" is not part of it */
     bool parentheses;  /* an empty tuple is fine */
-    const char *end_word;
 };
 struct jinja_node *parse_tuple(struct jinja_parser *parser, struct jinja_tuple_rules rules);
 /* A name, a tuple of names, with `namespaces` also a.b. */
-struct jinja_node *parse_target(struct jinja_parser *parser, const char *end_word, bool namespaces);
+struct jinja_node *parse_target(struct jinja_parser *parser, bool namespaces);
 /* "| filter | filter …" on nothing, for set and filter blocks: a POSTFIX without a first node.
  * `inline_first`: the first name stands without its bar. */
 struct jinja_node *parse_filters(struct jinja_parser *parser, bool inline_first);

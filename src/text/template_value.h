@@ -275,8 +275,9 @@ bool jinja_dict_find(struct jinja_render *render, const struct jinja_dict *dict,
 struct jinja_entry *jinja_dict_find_text(struct jinja_render *render, const struct jinja_dict *dict,
                                          struct text_view key);
 
-/* A parsed JSON value and its children as template values. */
-bool jinja_from_json(struct jinja_render *render, const struct json_value *json,
+/* A parsed JSON value and its children as template values. Strings are borrowed unless `copy` says
+ * that the document will not outlive the rendering. */
+bool jinja_from_json(struct jinja_render *render, const struct json_value *json, bool copy,
                      struct jinja_value *out);
 
 /* --- asking values --- */

@@ -253,13 +253,6 @@ void tokenizer_scratch_destroy(struct tokenizer_scratch *scratch)
     }
 }
 
-static llcuda_status on_word(struct split_run *run, const char *text, size_t length)
-{
-    struct tokenizer_scratch *scratch = run->user;
-    return word_model_encode(&scratch->tokenizer->model, &scratch->words, text, length,
-                             run->readable_end, scratch->out, run->error);
-}
-
 static llcuda_status append_id(struct token_ids *out, uint32_t id, struct llcuda_error *error)
 {
     return token_ids_append(out, id)
@@ -333,22 +326,44 @@ static llcuda_status encode_text(struct tokenizer_scratch *scratch, struct text_
                           after_special, skip_special, error);
 }
 
+/* The length of the valid UTF-8 that `text` begins with. */
+static size_t valid_prefix(struct text_view text)
+{
+    size_t at = 0;
+    while (at < text.length) {
+        uint64_t eight;
+        if (text.length - at >= sizeof eight) {
+            memcpy(&eight, text.data + at, sizeof eight);
+            if ((eight & 0x8080808080808080ull) == 0) {
+                at += sizeof eight;
+                continue;
+            }
+        }
+        uint32_t code;
+        size_t length = utf8_decode(text.data + at, text.length - at, &code);
+        if (length == 0) {
+            break;
+        }
+        at += length;
+    }
+    return at;
+}
+
 /* Replaces what is no UTF-8 by U+FFFD, each maximal part once. */
 static llcuda_status make_valid(struct buffer *valid, struct text_view *text,
                                 struct llcuda_error *error)
 {
     buffer_clear(valid);
-    size_t at = 0;
-    while (at < text->length) {
-        uint32_t code;
-        size_t length = utf8_decode(text->data + at, text->length - at, &code);
-        if (length) {
-            buffer_append(valid, text->data + at, length);
-        } else {
-            length = utf8_invalid_length(text->data + at, text->length - at);
+    buffer_reserve(valid, text->length);
+    struct text_view rest = *text;
+    while (rest.length > 0) {
+        size_t length = valid_prefix(rest);
+        buffer_append(valid, rest.data, length);
+        if (length < rest.length) {
             buffer_append_text(valid, "\xEF\xBF\xBD");
+            length += utf8_invalid_length(rest.data + length, rest.length - length);
         }
-        at += length;
+        rest = text_view_make(rest.data + length, rest.length - length);
     }
     *text = buffer_view(valid);
     return valid->failed ? error_no_memory(error, "a text made valid", text->length) : LLCUDA_OK;
@@ -360,7 +375,7 @@ static llcuda_status encode_all(struct tokenizer_scratch *scratch, struct text_v
 {
     const struct vocabulary *vocabulary = scratch->tokenizer->vocabulary;
     llcuda_status status = word_scratch_prepare(&scratch->words, text.length, error);
-    if (!status && !utf8_valid(text)) {
+    if (!status && valid_prefix(text) < text.length) {
         status = make_valid(&scratch->valid, &text, error);
     }
     for (uint32_t i = 0; options->add_special && i < vocabulary->prefix_count && !status; i++) {
@@ -383,8 +398,9 @@ static llcuda_status encode_with(const struct tokenizer *tokenizer, struct text_
     size_t before = out->count;
     scratch->out = out;
     scratch->run.plan = &tokenizer->splits;
-    scratch->run.word = on_word;
-    scratch->run.user = scratch;
+    scratch->run.word = word_sink_take;
+    scratch->run.user = &scratch->sink;
+    scratch->sink = (struct word_sink){&tokenizer->model, &scratch->words, out};
     scratch->run.error = error;
     llcuda_status status = encode_all(scratch, text, options, error);
     if (status) {

@@ -30,6 +30,7 @@ struct tokenizer_scratch {
     struct buffer valid; /* the text with what is no UTF-8 replaced */
     /* During a call: */
     const struct tokenizer *tokenizer;
+    struct word_sink sink;
     struct token_ids *out;
 };
 

@@ -15,6 +15,13 @@ bool unicode_is_word(uint32_t code)
            (code >= 0x1F170 && code <= 0x1F189);
 }
 
+bool unicode_is_regex_word(uint32_t code)
+{
+    bool latin_number =
+        code == 0xB2 || code == 0xB3 || code == 0xB9 || (code >= 0xBC && code <= 0xBE);
+    return latin_number || (code != 0x200C && code != 0x200D && unicode_is_word(code));
+}
+
 bool unicode_is_numeric(uint32_t code)
 {
     return (unicode_class(code) & CLASS_N) != 0;

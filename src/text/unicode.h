@@ -64,8 +64,8 @@ enum unicode_category {
 
 extern const uint8_t unicode_stage1[];
 extern const uint8_t unicode_stage2[];
-/* unicode_class() of the ASCII characters. */
-extern const uint32_t unicode_ascii_class[128];
+/* unicode_class() of the ASCII characters; 0 for bytes of longer ones. */
+extern const uint32_t unicode_ascii_class[256];
 
 struct unicode_lower_run {
     uint32_t first, last;
@@ -129,6 +129,8 @@ static inline bool unicode_is_space(uint32_t code)
 
 /* \w of UTS 18: alphabetic characters, marks, decimal digits, connectors and joiners. */
 bool unicode_is_word(uint32_t code);
+/* \w of Oniguruma: the same without joiners, but with the numbers of Latin-1 (U+00B2 …). */
+bool unicode_is_regex_word(uint32_t code);
 /* Number: Nd, Nl, No. */
 bool unicode_is_numeric(uint32_t code);
 /* ASCII punctuation or general category P. */

@@ -6,12 +6,12 @@
 #include <stdlib.h>
 
 #include "base/utf8.h"
-#include "text/split.h"
 #include "text/unicode.h"
 
 #define CACHED_BYTES_MAX   15u
+#define CACHED_IDS_MAX     6u
 #define CACHE_ENTRIES_MIN  64u
-#define CACHE_ENTRIES_MAX  32768u
+#define CACHE_ENTRIES_MAX  131072u
 #define CACHE_BYTES_A_WORD 16u /* a text of n bytes gets a cache for n / 16 different words */
 
 static const char space_symbol[] = "\xE2\x96\x81"; /* U+2581 */
@@ -101,20 +101,12 @@ static void add_key(struct key_list *list, struct text_view text, uint32_t value
     }
 }
 
-static bool is_word_piece_start(const struct vocabulary *vocabulary, struct text_view *piece)
+/* Takes `prefix` off the front; false when it is not there. */
+static bool take_prefix(struct text_view *piece, struct text_view prefix)
 {
-    struct text_view prefix = vocabulary->word_prefix;
-    if (piece->length < prefix.length || memcmp(piece->data, prefix.data, prefix.length) != 0) {
-        return false;
+    if (prefix.length == 0) {
+        return true;
     }
-    piece->data += prefix.length;
-    piece->length -= prefix.length;
-    return true;
-}
-
-static bool is_continuation(const struct vocabulary *vocabulary, struct text_view *piece)
-{
-    struct text_view prefix = vocabulary->continuing_subword_prefix;
     if (piece->length < prefix.length || memcmp(piece->data, prefix.data, prefix.length) != 0) {
         return false;
     }
@@ -140,9 +132,8 @@ static void collect_keys(const struct vocabulary *vocabulary, bool continuations
             continue;
         }
         if (vocabulary->kind == VOCABULARY_WORDPIECE) {
-            bool wanted = continuations ? is_continuation(vocabulary, &piece)
-                                        : is_word_piece_start(vocabulary, &piece);
-            if (wanted) {
+            if (take_prefix(&piece, continuations ? vocabulary->continuing_subword_prefix
+                                                  : vocabulary->word_prefix)) {
                 add_key(list, piece, id);
             }
             continue;
@@ -195,7 +186,8 @@ static void find_scores(struct word_model *model)
 llcuda_status word_model_init(struct word_model *model, const struct vocabulary *vocabulary,
                               bool bytes, struct llcuda_error *error)
 {
-    *model = (struct word_model){.vocabulary = vocabulary, .bytes = bytes};
+    *model = (struct word_model){
+        .vocabulary = vocabulary, .bytes = bytes, .narrow = vocabulary->token_count <= 0x10000};
     if ((vocabulary->kind == VOCABULARY_UNIGRAM || vocabulary->kind == VOCABULARY_SENTENCEPIECE) &&
         !vocabulary->scores) {
         return error_set(error, LLCUDA_BAD_FORMAT, "the vocabulary has no scores");
@@ -301,9 +293,9 @@ bool append_fallback(const struct word_model *model, struct text_view text, stru
     return true;
 }
 
-static llcuda_status encode_uncached(const struct word_model *model, struct word_scratch *scratch,
-                                     struct text_view word, struct token_ids *out,
-                                     struct llcuda_error *error)
+static __attribute__((noinline)) llcuda_status
+encode_uncached(const struct word_model *model, struct word_scratch *scratch, struct text_view word,
+                struct token_ids *out, struct llcuda_error *error)
 {
     switch (model->vocabulary->kind) {
     case VOCABULARY_BPE:
@@ -324,15 +316,29 @@ static llcuda_status encode_uncached(const struct word_model *model, struct word
 static inline void load_word(const char *text, size_t length, const char *readable_end,
                              uint64_t *low, uint64_t *high)
 {
+    static const uint64_t masks[16][2] = {
+        {0, 0},
+        {0xFF, 0},
+        {0xFFFF, 0},
+        {0xFFFFFF, 0},
+        {0xFFFFFFFF, 0},
+        {0xFFFFFFFFFF, 0},
+        {0xFFFFFFFFFFFF, 0},
+        {0xFFFFFFFFFFFFFF, 0},
+        {UINT64_MAX, 0},
+        {UINT64_MAX, 0xFF},
+        {UINT64_MAX, 0xFFFF},
+        {UINT64_MAX, 0xFFFFFF},
+        {UINT64_MAX, 0xFFFFFFFF},
+        {UINT64_MAX, 0xFFFFFFFFFF},
+        {UINT64_MAX, 0xFFFFFFFFFFFF},
+        {UINT64_MAX, 0xFFFFFFFFFFFFFF},
+    };
     uint64_t words[2] = {0, 0};
     if ((size_t)(readable_end - text) >= sizeof words) {
         memcpy(words, text, sizeof words);
-        if (length < 8) {
-            words[0] &= (1ull << (8 * length)) - 1;
-            words[1] = 0;
-        } else {
-            words[1] &= (1ull << (8 * (length - 8))) - 1;
-        }
+        words[0] &= masks[length][0];
+        words[1] &= masks[length][1];
     } else {
         memcpy(words, text, length);
     }
@@ -340,41 +346,90 @@ static inline void load_word(const char *text, size_t length, const char *readab
     *high = words[1];
 }
 
-static llcuda_status encode_cached(const struct word_model *model, struct word_scratch *scratch,
-                                   struct text_view word, const char *readable_end,
-                                   struct token_ids *out, struct llcuda_error *error)
+/* All ids of an entry, used or not, into out[0, CACHED_IDS_MAX). */
+static inline void unpack_ids(const struct cached_word *entry, bool narrow, uint32_t *out)
 {
-    if (word.length > CACHED_BYTES_MAX) {
-        return encode_uncached(model, scratch, word, out, error);
+    if (narrow) {
+        for (size_t i = 0; i < 6; i++) {
+            out[i] = entry->ids[2 * i] | (uint32_t)entry->ids[2 * i + 1] << 8;
+        }
+        return;
+    }
+    for (size_t i = 0; i < 4; i++) {
+        out[i] = entry->ids[3 * i] | (uint32_t)entry->ids[3 * i + 1] << 8 |
+                 (uint32_t)entry->ids[3 * i + 2] << 16;
+    }
+}
+
+static void cache_ids(struct cached_word *entry, const uint32_t *ids, size_t count, bool narrow)
+{
+    for (size_t i = 0; i < count; i++) {
+        memcpy(entry->ids + (narrow ? 2 : 3) * i, &ids[i], narrow ? 2 : 3);
+    }
+    entry->count = (uint32_t)count;
+}
+
+static inline llcuda_status append_cached(const struct cached_word *entry, bool narrow,
+                                          struct token_ids *out, struct llcuda_error *error)
+{
+    if (out->capacity - out->count >= CACHED_IDS_MAX) {
+        unpack_ids(entry, narrow, out->data + out->count);
+        out->count += entry->count;
+        return LLCUDA_OK;
+    }
+    uint32_t ids[CACHED_IDS_MAX];
+    unpack_ids(entry, narrow, ids);
+    for (uint32_t i = 0; i < entry->count; i++) {
+        if (!token_ids_append(out, ids[i])) {
+            return error_no_memory(error, "token ids", out->count * sizeof *out->data);
+        }
+    }
+    return LLCUDA_OK;
+}
+
+static __attribute__((noinline)) llcuda_status
+encode_and_cache(const struct word_sink *sink, struct text_view word, struct cached_word *entry,
+                 uint64_t low, uint64_t high, struct llcuda_error *error)
+{
+    size_t before = sink->out->count;
+    llcuda_status status = encode_uncached(sink->model, sink->scratch, word, sink->out, error);
+    size_t made = sink->out->count - before;
+    if (!status && made <= (sink->model->narrow ? CACHED_IDS_MAX : 4u)) {
+        entry->low = low;
+        entry->high = high;
+        cache_ids(entry, sink->out->data + before, made, sink->model->narrow);
+    }
+    return status;
+}
+
+/* `skipped` bytes of the word, always the same ones, are left out of the key; `mark` says so. */
+static inline llcuda_status encode_cached(const struct word_sink *sink, struct text_view word,
+                                          size_t skipped, uint64_t mark, const char *readable_end,
+                                          struct llcuda_error *error)
+{
+    size_t length = word.length - skipped;
+    if (length > CACHED_BYTES_MAX) {
+        return encode_uncached(sink->model, sink->scratch, word, sink->out, error);
     }
     uint64_t low, high;
-    load_word(word.data, word.length, readable_end, &low, &high);
-    high |= (uint64_t)word.length << 56;
+    load_word(word.data + skipped, length, readable_end, &low, &high);
+    high |= (uint64_t)length << 56 | mark;
     unsigned __int128 product =
         (unsigned __int128)(low ^ 0xA0761D6478BD642Full) * (high ^ 0xE7037ED1A0B428DBull);
     uint64_t hash = (uint64_t)product ^ (uint64_t)(product >> 64);
-    struct cached_word *entry = &scratch->cache[(size_t)hash & scratch->cache_mask];
+    struct cached_word *entry = &sink->scratch->cache[(size_t)hash & sink->scratch->cache_mask];
     if (entry->low == low && entry->high == high) {
-        if (out->capacity - out->count >= 3) {
-            memcpy(out->data + out->count, entry->ids, sizeof entry->ids);
-            out->count += entry->count;
-            return LLCUDA_OK;
-        }
-        for (uint32_t i = 0; i < entry->count; i++) {
-            if (!token_ids_append(out, entry->ids[i])) {
-                return error_no_memory(error, "token ids", out->count * sizeof *out->data);
-            }
-        }
-        return LLCUDA_OK;
+        return append_cached(entry, sink->model->narrow, sink->out, error);
     }
-    size_t before = out->count;
-    llcuda_status status = encode_uncached(model, scratch, word, out, error);
-    size_t made = out->count - before;
-    if (!status && made <= 3) {
-        *entry = (struct cached_word){.low = low, .high = high, .count = (uint32_t)made};
-        memcpy(entry->ids, out->data + before, made * sizeof *out->data);
-    }
-    return status;
+    return encode_and_cache(sink, word, entry, low, high, error);
+}
+
+/* A word that may begin with U+2581, which is nearly always there and has a bit of its own. */
+static llcuda_status encode_segment(const struct word_sink *sink, struct text_view word,
+                                    const char *readable_end, struct llcuda_error *error)
+{
+    bool spaced = word.length > 3 && memcmp(word.data, space_symbol, 3) == 0;
+    return encode_cached(sink, word, spaced ? 3 : 0, spaced ? 1ull << 63 : 0, readable_end, error);
 }
 
 /* The end of a segment: U+2581 repeated, then anything up to the next U+2581. */
@@ -388,18 +443,17 @@ static size_t segment_end(const char *text, size_t length)
     return next ? (size_t)(next - text) : length;
 }
 
-llcuda_status word_model_encode(const struct word_model *model, struct word_scratch *scratch,
-                                const char *text, size_t length, const char *readable_end,
-                                struct token_ids *out, struct llcuda_error *error)
+llcuda_status word_sink_take(struct split_run *run, const char *text, size_t length)
 {
-    if (!model->segments) {
-        return encode_cached(model, scratch, text_view_make(text, length), readable_end, out,
-                             error);
+    const struct word_sink *sink = run->user;
+    if (!sink->model->segments) {
+        return encode_cached(sink, text_view_make(text, length), 0, 0, run->readable_end,
+                             run->error);
     }
     while (length > 0) {
         size_t end = segment_end(text, length);
         llcuda_status status =
-            encode_cached(model, scratch, text_view_make(text, end), readable_end, out, error);
+            encode_segment(sink, text_view_make(text, end), run->readable_end, run->error);
         if (status) {
             return status;
         }

@@ -4,12 +4,14 @@
 #define TEXT_WORD_MODEL_H
 
 #include "text/merge.h"
+#include "text/split.h"
 #include "text/tokenizer.h"
 #include "text/trie.h"
 
 struct word_model {
     const struct vocabulary *vocabulary; /* borrowed */
     bool bytes;                 /* words are bytes, pieces are in the byte-level alphabet */
+    bool narrow;                /* ids fit 16 bits */
     bool segments;              /* words may be cut before U+2581, see word_model_encode */
     uint32_t byte_symbols[256]; /* bytes: the token of each byte, TOKEN_NONE for none */
     uint32_t fallback_ids[256]; /* "<0x41>", TOKEN_NONE for none */
@@ -22,10 +24,11 @@ struct word_model {
     double user_defined_score;  /* Unigram: a byte of a user-defined piece */
 };
 
-/* A word of up to 15 bytes and its one to three tokens. */
+/* A word of up to 15 bytes and its tokens: up to six ids of 16 bits, or, in vocabularies that need
+ * more bits, up to four of 24. */
 struct cached_word {
     uint64_t low, high; /* the bytes, the length in the last one; high 0: empty */
-    uint32_t ids[3];
+    uint8_t ids[12];
     uint32_t count;
 };
 
@@ -55,10 +58,15 @@ llcuda_status word_scratch_prepare(struct word_scratch *scratch, size_t text_byt
                                    struct llcuda_error *error);
 void word_scratch_deinit(struct word_scratch *scratch);
 
-/* Appends the tokens of one word, not empty. Up to `readable_end` bytes may be read. */
-llcuda_status word_model_encode(const struct word_model *model, struct word_scratch *scratch,
-                                const char *text, size_t length, const char *readable_end,
-                                struct token_ids *out, struct llcuda_error *error);
+/* What a run over a text hands its words to. */
+struct word_sink {
+    const struct word_model *model;
+    struct word_scratch *scratch;
+    struct token_ids *out;
+};
+
+/* The `word` of a split_run whose `user` is a word_sink: appends the tokens of the word. */
+llcuda_status word_sink_take(struct split_run *run, const char *text, size_t length);
 
 /* One word, or one segment of it, without the cache; one file a kind. */
 llcuda_status encode_bpe(const struct word_model *model, struct word_scratch *scratch,

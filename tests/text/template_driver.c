@@ -21,8 +21,8 @@ static void answer(struct text_view line, struct buffer *out)
         status = template_parse(json_text(json_member(root, "template")), &template, &error);
         loaded = !status;
         if (loaded) {
-            status = template_render(template, json_member(root, "context"), &options, &text,
-                                     &error);
+            status =
+                template_render(template, json_member(root, "context"), &options, &text, &error);
         }
     }
     struct json_writer writer;
