@@ -102,13 +102,6 @@ static llcuda_status check_range(const struct gguf *gguf, const struct tensor *t
                                  uint64_t offset, struct llcuda_error *error)
 {
     uint64_t begin;
-    if (offset % gguf->alignment != 0) {
-        return error_set_at(error, LLCUDA_BAD_FORMAT, gguf->data_begin,
-                            "the data of tensor '%.*s' is at offset %llu, no multiple of the "
-                            "alignment %u",
-                            TEXT_ARGUMENTS(name_clip(tensor->name)), (unsigned long long)offset,
-                            gguf->alignment);
-    }
     if (!checked_add_u64(gguf->data_begin, offset, &begin) || begin > gguf->file_bytes ||
         tensor->bytes > gguf->file_bytes - begin) {
         return error_set_at(error, LLCUDA_BAD_FORMAT, gguf->file_bytes,
@@ -118,6 +111,13 @@ static llcuda_status check_range(const struct gguf *gguf, const struct tensor *t
                             (unsigned long long)tensor->bytes, (unsigned long long)offset,
                             (unsigned long long)gguf->data_begin,
                             (unsigned long long)gguf->file_bytes);
+    }
+    if (offset % gguf->alignment != 0) {
+        return error_set_at(error, LLCUDA_BAD_FORMAT, begin,
+                            "the data of tensor '%.*s' is at offset %llu, no multiple of the "
+                            "alignment %u",
+                            TEXT_ARGUMENTS(name_clip(tensor->name)), (unsigned long long)offset,
+                            gguf->alignment);
     }
     return LLCUDA_OK;
 }

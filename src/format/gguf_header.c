@@ -271,6 +271,28 @@ static llcuda_status bad_bool(struct gguf_reader *reader, uint64_t offset, uint8
                         (unsigned long long)offset);
 }
 
+/* Booleans are looked at one by one, a window at a time. */
+static llcuda_status read_bools(struct gguf_reader *reader, struct gguf_value *value)
+{
+    value->elements = reader->memory ? reader->memory + reader->position : NULL;
+    for (uint64_t left = value->count; left > 0;) {
+        uint32_t piece = left < GGUF_WINDOW_BYTES ? (uint32_t)left : GGUF_WINDOW_BYTES;
+        uint64_t begin = reader->position;
+        const uint8_t *bytes;
+        llcuda_status status = take(reader, piece, &bytes);
+        if (status) {
+            return status;
+        }
+        for (uint32_t i = 0; i < piece; i++) {
+            if (bytes[i] > 1) {
+                return bad_bool(reader, begin + i, bytes[i]);
+            }
+        }
+        left -= piece;
+    }
+    return LLCUDA_OK;
+}
+
 static llcuda_status read_array(struct gguf_reader *reader, struct gguf_value *value)
 {
     uint32_t kind;
@@ -302,14 +324,8 @@ static llcuda_status read_array(struct gguf_reader *reader, struct gguf_value *v
     if (kind == GGUF_STRING) {
         return read_texts(reader, value);
     }
-    uint64_t begin = reader->position;
-    status = pass(reader, value->count * element_bytes, &value->elements);
-    for (uint64_t i = 0; !status && kind == GGUF_BOOL && value->elements && i < value->count; i++) {
-        if (value->elements[i] > 1) {
-            return bad_bool(reader, begin + i, value->elements[i]);
-        }
-    }
-    return status;
+    return kind == GGUF_BOOL ? read_bools(reader, value)
+                             : pass(reader, value->count * element_bytes, &value->elements);
 }
 
 /* Widens a scalar, whose bytes are `data`. */

@@ -154,6 +154,10 @@ static void reads_through_its_window(void **state)
     }
     texts[TEXTS / 2].length = LONG_BYTES;
     gguf_writer_add_texts(writer, "texts", texts, TEXTS);
+    /* Booleans are checked one by one, in pieces of a window. */
+    static uint8_t booleans[LONG_BYTES];
+    booleans[LONG_BYTES - 1] = 1;
+    gguf_writer_add_array(writer, "booleans", GGUF_BOOL, booleans, LONG_BYTES);
     gguf_writer_add_u32(writer, "after", 77);
     assert_ok(gguf_writer_begin_data(writer, &error), error);
     assert_ok(gguf_writer_finish(writer, &error), error);
@@ -166,7 +170,15 @@ static void reads_through_its_window(void **state)
     }
     assert_int_equal(gguf_find(gguf, "after")->unsigned_integer, 77);
     assert_int_equal(gguf_tensor_count(gguf), 0);
+    uint64_t last = gguf_find(gguf, "booleans")->offset + 12 + LONG_BYTES - 1;
     gguf_close(gguf);
+    FILE *stream = fopen(path, "r+b");
+    assert_non_null(stream);
+    assert_int_equal(fseek(stream, (long)last, SEEK_SET), 0);
+    assert_int_equal(fputc(2, stream), 2);
+    assert_int_equal(fclose(stream), 0);
+    assert_int_equal(gguf_open(path, false, &gguf, &error), LLCUDA_BAD_FORMAT);
+    assert_int_equal(error.offset, last);
     free(texts);
     free(long_text);
     free(path);

@@ -314,6 +314,21 @@ static void refuses_shared_names_and_bytes(void **state)
     put_gguf_tensor(&file, "b", 1, eight, 0, 0);
     put_gguf_data(&file, 32, 64);
     accepts(&file);
+
+    /* By one byte, and not at all. */
+    for (uint64_t begin = 31; begin < 33; begin++) {
+        put_gguf_prelude(&file, 2, 1);
+        put_key(&file, "general.alignment", GGUF_U32);
+        put_u32(&file, 1);
+        put_gguf_tensor(&file, "a", 1, eight, 0, 0);
+        put_gguf_tensor(&file, "b", 1, eight, 0, begin);
+        put_gguf_data(&file, 1, 64);
+        if (begin == 31) {
+            refuses(&file, LLCUDA_BAD_FORMAT, "overlap at byte");
+        } else {
+            accepts(&file);
+        }
+    }
 }
 
 /* Every tensor in turn, moved one alignment step past where the file's end allows it. */

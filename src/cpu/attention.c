@@ -1,0 +1,204 @@
+/* Owns the layout of the cache and the merging of partitions, which are the same at every level,
+ * and the scalar level's attention. Invariant: nothing outside a row's span is read, so that what a
+ * masked slot holds (it may be a NaN from another sequence) cannot matter. Stateless. */
+#include "cpu/attention.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "cpu/ops.h"
+#include "tensor/quant.h"
+#include "tensor/reference.h"
+
+static void to_half(enum dtype dtype, const struct cpu_ops *ops, const float *x, uint16_t *out,
+                    uint64_t count)
+{
+    if (dtype == DTYPE_F16) {
+        ops->to_f16(x, out, count);
+        return;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        out[i] = float_to_bf16(x[i]);
+    }
+}
+
+static void write_f32(const struct kv_layer *layer, unsigned char *block, uint32_t slot,
+                      const float *key, const float *value)
+{
+    uint32_t size = layer->head_size;
+    for (uint32_t head = 0; head < layer->kv_head_count; head++) {
+        float *keys = (float *)(void *)(block + head * layer->head_bytes);
+        float *values = keys + (uint64_t)size * KV_BLOCK_TOKENS;
+        for (uint32_t d = 0; d < size; d++) {
+            keys[d * KV_BLOCK_TOKENS + slot] = key[head * size + d];
+        }
+        memcpy(values + (uint64_t)slot * size, value + (uint64_t)head * size, size * sizeof *value);
+    }
+}
+
+void kv_write(const struct kv_layer *layer, const struct cpu_ops *ops, uint32_t block_index,
+              uint32_t slot, const float *key, const float *value, uint16_t *scratch)
+{
+    unsigned char *block = layer->data + block_index * layer->block_bytes;
+    uint32_t size = layer->head_size;
+    if (layer->dtype == DTYPE_F32) {
+        write_f32(layer, block, slot, key, value);
+        return;
+    }
+    to_half(layer->dtype, ops, key, scratch, (uint64_t)layer->kv_head_count * size);
+    for (uint32_t head = 0; head < layer->kv_head_count; head++) {
+        uint16_t *keys = (uint16_t *)(void *)(block + head * layer->head_bytes);
+        for (uint32_t d = 0; d < size; d++) {
+            keys[d * KV_BLOCK_TOKENS + slot] = scratch[head * size + d];
+        }
+    }
+    for (uint32_t head = 0; head < layer->kv_head_count; head++) {
+        uint16_t *keys = (uint16_t *)(void *)(block + head * layer->head_bytes);
+        uint16_t *values = keys + (uint64_t)size * KV_BLOCK_TOKENS;
+        to_half(layer->dtype, ops, value + (uint64_t)head * size, values + (uint64_t)slot * size,
+                size);
+    }
+}
+
+/* --- merging ------------------------------------------------------------------------------- */
+
+/* state := state ⊕ partial, both relative to the larger of their maxima. */
+static void merge(float *state, float *partial, uint32_t head_size)
+{
+    float *state_tail = attention_partial_tail(state, head_size);
+    const float *tail = attention_partial_tail(partial, head_size);
+    if (tail[0] == -INFINITY && tail[1] == 0) {
+        return;
+    }
+    if (state_tail[0] == -INFINITY && state_tail[1] == 0) {
+        memcpy(state, partial, attention_partial_floats(head_size) * sizeof *state);
+        return;
+    }
+    float largest = state_tail[0] > tail[0] ? state_tail[0] : tail[0];
+    float old_scale = expf(state_tail[0] - largest);
+    float new_scale = expf(tail[0] - largest);
+    for (uint32_t d = 0; d < head_size; d++) {
+        state[d] = state[d] * old_scale + partial[d] * new_scale;
+    }
+    state_tail[0] = largest;
+    state_tail[1] = state_tail[1] * old_scale + tail[1] * new_scale;
+}
+
+static void finish(const struct attention_call *call, float *state, uint32_t pair)
+{
+    uint32_t head = pair % call->head_count;
+    const float *tail = attention_partial_tail(state, call->head_size);
+    float scale = 1.0f;
+    float total = tail[1];
+    if (call->sinks) {
+        float sink = call->sinks[head];
+        float largest = sink > tail[0] ? sink : tail[0];
+        scale = expf(tail[0] - largest);
+        total = total * scale + expf(sink - largest);
+    }
+    scale /= total;
+    float *out =
+        call->out + pair / call->head_count * call->out_stride + (uint64_t)head * call->head_size;
+    for (uint32_t d = 0; d < call->head_size; d++) {
+        out[d] = state[d] * scale;
+    }
+}
+
+void attention_combine(const struct attention_call *call, float *partials)
+{
+    uint32_t pairs = call->row_count * call->head_count;
+    uint32_t count = attention_partition_end(call) - attention_partition_begin(call);
+    uint64_t stride = attention_partial_floats(call->head_size);
+    for (uint32_t pair = 0; pair < pairs; pair++) {
+        float *state = partials + pair * stride;
+        for (uint32_t i = 1; i < count; i++) {
+            merge(state, partials + ((uint64_t)i * pairs + pair) * stride, call->head_size);
+        }
+        finish(call, state, pair);
+    }
+}
+
+/* --- scalar level -------------------------------------------------------------------------- */
+
+static void cache_read(void *user, uint64_t position, float *key, float *value)
+{
+    const struct attention_call *call = user;
+    const struct kv_layer *layer = call->layer;
+    uint32_t block = call->block_table[position / KV_BLOCK_TOKENS];
+    uint32_t slot = position % KV_BLOCK_TOKENS;
+    uint32_t size = layer->head_size;
+    uint32_t bytes = dtype_info(layer->dtype)->block_bytes;
+    const unsigned char *keys =
+        layer->data + block * layer->block_bytes + call->kv_head * layer->head_bytes;
+    if (key) {
+        for (uint32_t d = 0; d < size; d++) {
+            uint64_t element = (uint64_t)d * KV_BLOCK_TOKENS + slot;
+            dequantize_row(layer->dtype, keys + element * bytes, &key[d], 1);
+        }
+    }
+    if (value) {
+        const unsigned char *values = keys + (uint64_t)KV_BLOCK_TOKENS * size * bytes;
+        dequantize_row(layer->dtype, values + (uint64_t)slot * size * bytes, value, size);
+    }
+}
+
+static void run_reference(const struct attention_call *call)
+{
+    /* cache_read only reads the call; the callback's type cannot say so. */
+    struct attention_call copy = *call;
+    for (uint32_t row = 0; row < call->row_count; row++) {
+        struct attention_span span = attention_span(call, row);
+        for (uint32_t head = 0; head < call->head_count; head++) {
+            uint64_t offset = (uint64_t)head * call->head_size;
+            struct reference_attention reference = {
+                .query = call->query + row * call->query_stride + offset,
+                .head_size = call->head_size,
+                .begin = span.begin,
+                .end = span.end,
+                .scale = call->scale,
+                .soft_cap = call->soft_cap,
+                .sink = call->sinks ? &call->sinks[head] : NULL,
+                .cache = {cache_read, &copy},
+                .scores = call->scratch,
+            };
+            reference_attention(&reference, call->out + row * call->out_stride + offset);
+        }
+    }
+}
+
+/* --- whole tiles --------------------------------------------------------------------------- */
+
+/* Queries, scores of a partition, a partial and the merged state, in this order. */
+uint64_t attention_scratch_floats(uint32_t pairs, uint32_t head_size, uint64_t positions)
+{
+    uint64_t vector =
+        attention_query_floats(pairs, head_size) +
+        (uint64_t)pairs * (ATTENTION_PARTITION_TOKENS + 2ull * attention_partial_floats(head_size));
+    return vector > positions ? vector : positions;
+}
+
+void attention_run(const struct attention_call *call, const struct cpu_ops *ops)
+{
+    if (!ops->attention_partition) {
+        run_reference(call);
+        return;
+    }
+    uint32_t pairs = call->row_count * call->head_count;
+    uint64_t stride = attention_partial_floats(call->head_size);
+    float *partials = call->scratch + attention_query_floats(pairs, call->head_size) +
+                      (uint64_t)pairs * ATTENTION_PARTITION_TOKENS;
+    float *states = partials + pairs * stride;
+    uint32_t begin = attention_partition_begin(call);
+    uint32_t end = attention_partition_end(call);
+    ops->attention_partition(call, begin, states);
+    for (uint32_t partition = begin + 1; partition < end; partition++) {
+        ops->attention_partition(call, partition, partials);
+        for (uint32_t pair = 0; pair < pairs; pair++) {
+            merge(states + pair * stride, partials + pair * stride, call->head_size);
+        }
+    }
+    for (uint32_t pair = 0; pair < pairs; pair++) {
+        finish(call, states + pair * stride, pair);
+    }
+}

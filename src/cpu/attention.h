@@ -1,0 +1,123 @@
+/* Attention over the paged cache.
+ *
+ * The cache: [layer][block][kv head], and of each head in a block first the keys, then the values:
+ *
+ *     keys   [head_size][16]   element d of the 16 positions side by side
+ *     values [16][head_size]
+ *
+ * Both are read as they are summed: 16 scores at a time need no sum across a vector, and neither
+ * do the values. A head's part of a block is one contiguous piece (4 KB at head size 64 in F16).
+ *
+ * A row's softmax runs in an order fixed by absolute position (idea 7): partitions of 512
+ * positions, each summed by itself in order of its blocks, merged from the first to the last. Rows,
+ * heads and partitions may be spread over threads at will. */
+#ifndef CPU_ATTENTION_H
+#define CPU_ATTENTION_H
+
+#include "device/device.h"
+
+#define ATTENTION_PARTITION_TOKENS 512u
+#define ATTENTION_PARTITION_BLOCKS (ATTENTION_PARTITION_TOKENS / KV_BLOCK_TOKENS)
+
+/* Query rows times heads that are handled together: enough to read a block of the cache once for
+ * many of them, few enough for their state to stay in the second-level cache. A group of more heads
+ * than this is still handled together. */
+#define ATTENTION_PAIRS 32u
+
+/* Where a layer's cache lies. */
+struct kv_layer {
+    unsigned char *data; /* block 0 */
+    enum dtype dtype;    /* F32, F16 or BF16 */
+    uint32_t kv_head_count, head_size;
+    uint64_t head_bytes;  /* keys and values of one head in one block */
+    uint64_t block_bytes; /* of one block of this layer */
+};
+
+static inline uint64_t kv_head_bytes(enum dtype dtype, uint32_t head_size)
+{
+    return 2ull * KV_BLOCK_TOKENS * head_size * dtype_info(dtype)->block_bytes;
+}
+
+struct cpu_ops;
+
+/* Writes key and value, [kv heads · head_size] each, of one position. `scratch`: that many
+ * uint16_t. */
+void kv_write(const struct kv_layer *layer, const struct cpu_ops *ops, uint32_t block,
+              uint32_t slot, const float *key, const float *value, uint16_t *scratch);
+
+/* A tile: consecutive rows of one sequence, and the query heads that share one key-value head. A
+ * pair is a row and a head; pair index = row · head_count + head. */
+struct attention_call {
+    const float *query;    /* first row, first head of the group; heads follow one another */
+    uint64_t query_stride; /* elements from row to row */
+    float *out;            /* laid out like query */
+    uint64_t out_stride;
+    uint32_t row_count, head_count, head_size;
+    uint32_t position; /* of the first row */
+    const uint32_t *block_table;
+    const struct kv_layer *layer;
+    uint32_t kv_head;
+    float scale, soft_cap;
+    uint32_t window;    /* 0: none */
+    const float *sinks; /* [head_count] or NULL */
+    float *scratch;     /* attention_scratch_floats, 64-byte aligned, of this worker */
+};
+
+/* The positions that one row attends to, [begin, end). */
+struct attention_span {
+    uint32_t begin, end;
+};
+static inline struct attention_span attention_span(const struct attention_call *call, uint32_t row)
+{
+    uint32_t position = call->position + row;
+    bool cut = call->window != 0 && position >= call->window;
+    return (struct attention_span){cut ? position - call->window + 1 : 0, position + 1};
+}
+
+/* The result of a pair on one partition, and of several merged ones: sums of values [head_size],
+ * padded to 16 floats, then 16 floats of which the first two are the largest score and the sum of
+ * weights relative to it. A pair that sees nothing of a partition has largest = −∞ and is skipped.
+ */
+static inline uint32_t attention_partial_floats(uint32_t head_size)
+{
+    return (head_size + 15) / 16 * 16 + 16;
+}
+static inline float *attention_partial_tail(float *partial, uint32_t head_size)
+{
+    return partial + (head_size + 15) / 16 * 16;
+}
+
+/* First and one past the last partition that any row of the tile sees. */
+static inline uint32_t attention_partition_begin(const struct attention_call *call)
+{
+    return attention_span(call, 0).begin / ATTENTION_PARTITION_TOKENS;
+}
+static inline uint32_t attention_partition_end(const struct attention_call *call)
+{
+    uint32_t last = call->position + call->row_count - 1;
+    return last / ATTENTION_PARTITION_TOKENS + 1;
+}
+
+/* Floats of a tile's queries in the scratch: pairs in groups of eight. */
+static inline uint64_t attention_query_floats(uint32_t pairs, uint32_t head_size)
+{
+    return (uint64_t)((pairs + 7) / 8 * 8) * ((head_size + 15) / 16 * 16);
+}
+
+/* Scratch of a worker: for `pairs` pairs, and at the scalar level for `positions` scores. */
+uint64_t attention_scratch_floats(uint32_t pairs, uint32_t head_size, uint64_t positions);
+
+/* One partition at each level; see struct cpu_ops. */
+void attention_partition_avx2(const struct attention_call *call, uint32_t partition,
+                              float *partials);
+void attention_partition_avx512(const struct attention_call *call, uint32_t partition,
+                                float *partials);
+
+/* Computes a tile from beginning to end. */
+void attention_run(const struct attention_call *call, const struct cpu_ops *ops);
+
+/* The same in two steps: partitions in any order on any thread by ops->attention_partition, then
+ * this, given the partials of all partitions [begin, end), [partition][pair][partial floats]. */
+void attention_combine(const struct attention_call *call, float *partials);
+
+#endif

@@ -1,0 +1,327 @@
+/* One partition of an attention call in the words of simd_*.h. The including file first defines how
+ * much fits the registers:
+ *
+ *     SCORE_PAIRS   pairs whose scores against one block are summed together
+ *     VALUE_PAIRS, VALUE_VECTORS   pairs and vectors of the head whose values are summed together
+ *
+ * Three passes over the partition's blocks, which stay in the second-level cache between them:
+ * scores (keys), softmax, values. Order of every sum: over the head's elements for a score, over
+ * positions for the rest; neither depends on which pairs are together. */
+#ifndef CPU_ATTENTION_SIMD_H
+#define CPU_ATTENTION_SIMD_H
+
+#include <math.h>
+
+#include "cpu/attention.h"
+#include "cpu/math_simd.h"
+
+#define BLOCK_VECTORS (KV_BLOCK_TOKENS / SIMD_WIDTH)
+
+/* What the passes share. */
+struct partition {
+    const struct attention_call *call;
+    uint32_t pairs;
+    uint32_t begin, end; /* positions, multiples of the block; end may exceed the last row's */
+    float *queries;      /* [pairs / SCORE_PAIRS][head_size][SCORE_PAIRS] */
+    float *scores;       /* [pairs][ATTENTION_PARTITION_TOKENS] */
+    float *partials;     /* [pairs][partial floats] */
+};
+
+/* The part of a pair's span inside [begin, end); empty: begin == end. */
+SIMD_INLINE struct attention_span clip(const struct partition *p, uint32_t pair, uint32_t begin,
+                                       uint32_t end)
+{
+    struct attention_span span = attention_span(p->call, pair / p->call->head_count);
+    span.begin = span.begin > begin ? span.begin : begin;
+    span.end = span.end < end ? span.end : end;
+    span.begin = span.begin < span.end ? span.begin : span.end;
+    return span;
+}
+
+SIMD_INLINE const unsigned char *block_keys(const struct partition *p, uint32_t position)
+{
+    const struct kv_layer *layer = p->call->layer;
+    uint32_t block = p->call->block_table[position / KV_BLOCK_TOKENS];
+    return layer->data + block * layer->block_bytes + p->call->kv_head * layer->head_bytes;
+}
+
+static void arrange_queries(const struct partition *p)
+{
+    const struct attention_call *call = p->call;
+    for (uint32_t pair = 0; pair < p->pairs; pair++) {
+        const float *query = call->query + pair / call->head_count * call->query_stride +
+                             (uint64_t)(pair % call->head_count) * call->head_size;
+        float *out = p->queries + (uint64_t)(pair / SCORE_PAIRS) * call->head_size * SCORE_PAIRS +
+                     pair % SCORE_PAIRS;
+        for (uint32_t d = 0; d < call->head_size; d++) {
+            out[d * SCORE_PAIRS] = query[d];
+        }
+    }
+}
+
+/* --- scores --------------------------------------------------------------------------------- */
+
+/* `count` pairs from `pair` against the 16 keys of one block. */
+SIMD_INLINE void score_some(const struct partition *p, enum dtype dtype, uint32_t count,
+                            uint32_t pair, const unsigned char *keys, float *scores)
+{
+    uint32_t size = p->call->head_size;
+    const float *query = p->queries + (uint64_t)(pair / SCORE_PAIRS) * size * SCORE_PAIRS;
+    SIMD_VECTOR sums[SCORE_PAIRS][BLOCK_VECTORS];
+    for (uint32_t j = 0; j < count; j++) {
+        for (uint32_t v = 0; v < BLOCK_VECTORS; v++) {
+            sums[j][v] = simd_zero();
+        }
+    }
+    for (uint32_t d = 0; d < size; d++) {
+        SIMD_VECTOR key[BLOCK_VECTORS];
+        for (uint32_t v = 0; v < BLOCK_VECTORS; v++) {
+            key[v] = simd_load_plain(dtype, keys, (uint64_t)d * KV_BLOCK_TOKENS + v * SIMD_WIDTH);
+        }
+        for (uint32_t j = 0; j < count; j++) {
+            SIMD_VECTOR factor = simd_set(query[d * SCORE_PAIRS + j]);
+            for (uint32_t v = 0; v < BLOCK_VECTORS; v++) {
+                sums[j][v] = simd_multiply_add(key[v], factor, sums[j][v]);
+            }
+        }
+    }
+    for (uint32_t j = 0; j < count; j++) {
+        for (uint32_t v = 0; v < BLOCK_VECTORS; v++) {
+            simd_store(scores + j * ATTENTION_PARTITION_TOKENS + v * SIMD_WIDTH, sums[j][v]);
+        }
+    }
+}
+
+SIMD_INLINE void score_block(const struct partition *p, enum dtype dtype, uint32_t position)
+{
+    const unsigned char *keys = block_keys(p, position);
+    for (uint32_t pair = 0; pair < p->pairs; pair += SCORE_PAIRS) {
+        uint32_t count = p->pairs - pair < SCORE_PAIRS ? p->pairs - pair : SCORE_PAIRS;
+        /* Spans move forward with the row: the first begins first, the last ends last. */
+        uint32_t block_end = position + KV_BLOCK_TOKENS;
+        if (attention_span(p->call, pair / p->call->head_count).begin >= block_end ||
+            attention_span(p->call, (pair + count - 1) / p->call->head_count).end <= position) {
+            continue;
+        }
+        float *scores =
+            p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS + (position - p->begin);
+        switch (count) {
+        case 1:
+            score_some(p, dtype, 1, pair, keys, scores);
+            break;
+        case 2:
+            score_some(p, dtype, 2, pair, keys, scores);
+            break;
+        case 3:
+            score_some(p, dtype, 3, pair, keys, scores);
+            break;
+#if SCORE_PAIRS > 4
+        case 4:
+            score_some(p, dtype, 4, pair, keys, scores);
+            break;
+        case 5:
+            score_some(p, dtype, 5, pair, keys, scores);
+            break;
+        case 6:
+            score_some(p, dtype, 6, pair, keys, scores);
+            break;
+        case 7:
+            score_some(p, dtype, 7, pair, keys, scores);
+            break;
+#endif
+        default:
+            score_some(p, dtype, SCORE_PAIRS, pair, keys, scores);
+        }
+    }
+}
+
+/* --- softmax -------------------------------------------------------------------------------- */
+
+SIMD_INLINE SIMD_VECTOR scaled(const struct attention_call *call, SIMD_VECTOR score)
+{
+    score = simd_multiply(score, simd_set(call->scale));
+    if (call->soft_cap != 0) {
+        SIMD_VECTOR part = simd_tanh(simd_multiply(score, simd_set(1.0f / call->soft_cap)));
+        score = simd_multiply(part, simd_set(call->soft_cap));
+    }
+    return score;
+}
+
+/* Lanes of the vector at `position` that lie in the span. */
+SIMD_INLINE SIMD_VECTOR keep_span(SIMD_VECTOR v, float other, uint32_t position,
+                                  struct attention_span span)
+{
+    uint32_t begin = span.begin > position ? span.begin - position : 0;
+    uint32_t end = span.end < position + SIMD_WIDTH ? span.end - position : SIMD_WIDTH;
+    return simd_keep(v, simd_set(other), begin, end);
+}
+
+/* Turns a pair's scores into weights relative to the largest; writes the partial's tail. Slots
+ * outside the span may hold anything: they are replaced before they are used. */
+static void soften(const struct partition *p, uint32_t pair)
+{
+    struct attention_span span = clip(p, pair, p->begin, p->end);
+    float *partial = p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size);
+    float *tail = attention_partial_tail(partial, p->call->head_size);
+    tail[0] = -INFINITY;
+    tail[1] = 0;
+    if (span.begin == span.end) {
+        return;
+    }
+    float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
+    uint32_t first = span.begin / SIMD_WIDTH * SIMD_WIDTH;
+    SIMD_VECTOR largest = simd_set(-INFINITY);
+    for (uint32_t position = first; position < span.end; position += SIMD_WIDTH) {
+        float *at = scores + (position - p->begin);
+        SIMD_VECTOR score = keep_span(scaled(p->call, simd_load(at)), -INFINITY, position, span);
+        largest = simd_at_least(score, largest);
+        simd_store(at, score);
+    }
+    tail[0] = simd_largest(largest);
+    SIMD_VECTOR away = simd_set(-tail[0]);
+    SIMD_VECTOR sums = simd_zero();
+    for (uint32_t position = first; position < span.end; position += SIMD_WIDTH) {
+        float *at = scores + (position - p->begin);
+        SIMD_VECTOR weight = simd_exp(simd_add(simd_load(at), away));
+        weight = keep_span(weight, 0, position, span);
+        sums = simd_add(sums, weight);
+        simd_store(at, weight);
+    }
+    tail[1] = simd_sum(sums);
+}
+
+/* --- values --------------------------------------------------------------------------------- */
+
+/* A rectangle of sums: `pairs` pairs by `vectors` vectors of the head from element `d`, over
+ * positions [begin, end) of one block. `lanes` < SIMD_WIDTH: the last vector of a head whose size
+ * is no multiple of the vector, alone. */
+SIMD_INLINE void value_some(const struct partition *p, enum dtype dtype, uint32_t pairs,
+                            uint32_t vectors, uint32_t lanes, uint32_t pair,
+                            const unsigned char *values, uint32_t d, uint32_t block,
+                            struct attention_span span)
+{
+    uint32_t size = p->call->head_size;
+    uint64_t stride = attention_partial_floats(size);
+    float *partial = p->partials + pair * stride + d;
+    const float *weights =
+        p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS + (block - p->begin);
+    SIMD_VECTOR sums[VALUE_PAIRS][VALUE_VECTORS];
+    for (uint32_t j = 0; j < pairs; j++) {
+        for (uint32_t v = 0; v < vectors; v++) {
+            sums[j][v] = simd_load(partial + j * stride + v * SIMD_WIDTH);
+        }
+    }
+    for (uint32_t slot = span.begin - block; slot < span.end - block; slot++) {
+        SIMD_VECTOR value[VALUE_VECTORS];
+        for (uint32_t v = 0; v < vectors; v++) {
+            uint64_t element = (uint64_t)slot * size + d + v * SIMD_WIDTH;
+            value[v] = lanes == SIMD_WIDTH ? simd_load_plain(dtype, values, element)
+                                           : simd_load_plain_part(dtype, values, element, lanes);
+        }
+        for (uint32_t j = 0; j < pairs; j++) {
+            SIMD_VECTOR weight = simd_set(weights[j * ATTENTION_PARTITION_TOKENS + slot]);
+            for (uint32_t v = 0; v < vectors; v++) {
+                sums[j][v] = simd_multiply_add(value[v], weight, sums[j][v]);
+            }
+        }
+    }
+    for (uint32_t j = 0; j < pairs; j++) {
+        for (uint32_t v = 0; v < vectors; v++) {
+            simd_store(partial + j * stride + v * SIMD_WIDTH, sums[j][v]);
+        }
+    }
+}
+
+/* All elements of the head. */
+SIMD_INLINE void value_pairs(const struct partition *p, enum dtype dtype, uint32_t pairs,
+                             uint32_t pair, const unsigned char *values, uint32_t block,
+                             struct attention_span span)
+{
+    uint32_t size = p->call->head_size;
+    uint32_t d = 0;
+    for (; d + VALUE_VECTORS * SIMD_WIDTH <= size; d += VALUE_VECTORS * SIMD_WIDTH) {
+        value_some(p, dtype, pairs, VALUE_VECTORS, SIMD_WIDTH, pair, values, d, block, span);
+    }
+    for (; d + SIMD_WIDTH <= size; d += SIMD_WIDTH) {
+        value_some(p, dtype, pairs, 1, SIMD_WIDTH, pair, values, d, block, span);
+    }
+    if (d < size) {
+        value_some(p, dtype, pairs, 1, size - d, pair, values, d, block, span);
+    }
+}
+
+SIMD_INLINE void value_block(const struct partition *p, enum dtype dtype, uint32_t block)
+{
+    const unsigned char *values = block_keys(p, block) + p->call->layer->head_bytes / 2;
+    uint32_t block_end = block + KV_BLOCK_TOKENS;
+    for (uint32_t pair = 0; pair < p->pairs; pair += VALUE_PAIRS) {
+        uint32_t count = p->pairs - pair < VALUE_PAIRS ? p->pairs - pair : VALUE_PAIRS;
+        struct attention_span first = clip(p, pair, block, block_end);
+        struct attention_span last = clip(p, pair + count - 1, block, block_end);
+        bool whole = first.begin == block && first.end == block_end && last.begin == block &&
+                     last.end == block_end;
+        if (whole && count == VALUE_PAIRS) {
+            value_pairs(p, dtype, VALUE_PAIRS, pair, values, block, first);
+            continue;
+        }
+        /* At the edges of the spans and at the end of the pairs: one by one. A pair's own span is
+         * never exceeded, not even with weight 0, since 0 · NaN is NaN. */
+        for (uint32_t j = 0; j < count; j++) {
+            struct attention_span span = clip(p, pair + j, block, block_end);
+            if (span.begin < span.end) {
+                value_pairs(p, dtype, 1, pair + j, values, block, span);
+            }
+        }
+    }
+}
+
+/* --- all of it ------------------------------------------------------------------------------ */
+
+SIMD_INLINE void run_partition(const struct partition *p, enum dtype dtype)
+{
+    uint64_t stride = attention_partial_floats(p->call->head_size);
+    uint32_t first = attention_span(p->call, 0).begin / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
+    uint32_t last = p->call->position + p->call->row_count;
+    first = first > p->begin ? first : p->begin;
+    last = last < p->end ? last : p->end;
+    arrange_queries(p);
+    for (uint32_t position = first; position < last; position += KV_BLOCK_TOKENS) {
+        score_block(p, dtype, position);
+    }
+    for (uint32_t pair = 0; pair < p->pairs; pair++) {
+        soften(p, pair);
+        float *partial = p->partials + pair * stride;
+        for (uint32_t d = 0; d < p->call->head_size; d += SIMD_WIDTH) {
+            simd_store(partial + d, simd_zero());
+        }
+    }
+    for (uint32_t position = first; position < last; position += KV_BLOCK_TOKENS) {
+        value_block(p, dtype, position);
+    }
+}
+
+static void attention_partition(const struct attention_call *call, uint32_t index, float *partials)
+{
+    uint32_t pairs = call->row_count * call->head_count;
+    struct partition p = {
+        .call = call,
+        .pairs = pairs,
+        .begin = index * ATTENTION_PARTITION_TOKENS,
+        .end = (index + 1) * ATTENTION_PARTITION_TOKENS,
+        .queries = call->scratch,
+        .scores = call->scratch + attention_query_floats(pairs, call->head_size),
+        .partials = partials,
+    };
+    switch (call->layer->dtype) {
+    case DTYPE_F16:
+        run_partition(&p, DTYPE_F16);
+        break;
+    case DTYPE_BF16:
+        run_partition(&p, DTYPE_BF16);
+        break;
+    default:
+        run_partition(&p, DTYPE_F32);
+    }
+}
+
+#endif

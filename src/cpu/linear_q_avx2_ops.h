@@ -1,0 +1,98 @@
+/* The vector operations of linear_q_body.h that both sources with 256-bit vectors share. */
+#ifndef CPU_LINEAR_Q_AVX2_OPS_H
+#define CPU_LINEAR_Q_AVX2_OPS_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+typedef __m256i vint;
+typedef __m256 vfloat;
+
+static inline vint load(const void *bytes)
+{
+    return _mm256_loadu_si256((const __m256i *)bytes);
+}
+
+static inline vint broadcast_i32(int32_t value)
+{
+    return _mm256_set1_epi32(value);
+}
+
+static inline vint and_bits(vint a, uint32_t mask)
+{
+    return _mm256_and_si256(a, _mm256_set1_epi32((int32_t)mask));
+}
+
+static inline vint or_bits(vint a, vint b)
+{
+    return _mm256_or_si256(a, b);
+}
+
+static inline vint shift_right(vint a, int bits)
+{
+    return _mm256_srli_epi32(a, bits);
+}
+
+static inline vint shift_left(vint a, int bits)
+{
+    return _mm256_slli_epi32(a, bits);
+}
+
+static inline vint shift_right_signed(vint a, int bits)
+{
+    return _mm256_srai_epi32(a, bits);
+}
+
+static inline vint add_i32(vint a, vint b)
+{
+    return _mm256_add_epi32(a, b);
+}
+
+static inline vfloat to_float(vint a)
+{
+    return _mm256_cvtepi32_ps(a);
+}
+
+static inline vfloat multiply_f32(vfloat a, vfloat b)
+{
+    return _mm256_mul_ps(a, b);
+}
+
+static inline vfloat fma_f32(vfloat a, vfloat b, vfloat c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+static inline vfloat broadcast_f32(float value)
+{
+    return _mm256_set1_ps(value);
+}
+
+static inline vfloat negate_f32(vfloat a)
+{
+    return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f));
+}
+
+static inline vfloat load_f16(const void *bytes)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)bytes));
+}
+
+static inline vint first_lanes(unsigned count)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int32_t)count),
+                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+/* The first `count` lanes; the others are zero. Nothing beyond them is touched. */
+static inline vfloat load_some(const float *values, unsigned count)
+{
+    return _mm256_maskload_ps(values, first_lanes(count));
+}
+
+static inline void store_some(float *values, vfloat a, unsigned count)
+{
+    _mm256_maskstore_ps(values, first_lanes(count), a);
+}
+
+#endif

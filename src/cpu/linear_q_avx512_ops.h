@@ -1,0 +1,92 @@
+/* The vector operations of linear_q_body.h that both AVX-512 sources share. */
+#ifndef CPU_LINEAR_Q_AVX512_OPS_H
+#define CPU_LINEAR_Q_AVX512_OPS_H
+
+#include <immintrin.h>
+#include <stdint.h>
+
+typedef __m512i vint;
+typedef __m512 vfloat;
+
+static inline vint load(const void *bytes)
+{
+    return _mm512_loadu_si512(bytes);
+}
+
+static inline vint broadcast_i32(int32_t value)
+{
+    return _mm512_set1_epi32(value);
+}
+
+static inline vint and_bits(vint a, uint32_t mask)
+{
+    return _mm512_and_si512(a, _mm512_set1_epi32((int32_t)mask));
+}
+
+static inline vint or_bits(vint a, vint b)
+{
+    return _mm512_or_si512(a, b);
+}
+
+static inline vint shift_right(vint a, int bits)
+{
+    return _mm512_srli_epi32(a, (unsigned)bits);
+}
+
+static inline vint shift_left(vint a, int bits)
+{
+    return _mm512_slli_epi32(a, (unsigned)bits);
+}
+
+static inline vint shift_right_signed(vint a, int bits)
+{
+    return _mm512_srai_epi32(a, (unsigned)bits);
+}
+
+static inline vint add_i32(vint a, vint b)
+{
+    return _mm512_add_epi32(a, b);
+}
+
+static inline vfloat to_float(vint a)
+{
+    return _mm512_cvtepi32_ps(a);
+}
+
+static inline vfloat multiply_f32(vfloat a, vfloat b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+static inline vfloat fma_f32(vfloat a, vfloat b, vfloat c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+static inline vfloat broadcast_f32(float value)
+{
+    return _mm512_set1_ps(value);
+}
+
+static inline vfloat negate_f32(vfloat a)
+{
+    return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f));
+}
+
+static inline vfloat load_f16(const void *bytes)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)bytes));
+}
+
+/* The first `count` lanes; the others are zero. Nothing beyond them is touched. */
+static inline vfloat load_some(const float *values, unsigned count)
+{
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), values);
+}
+
+static inline void store_some(float *values, vfloat a, unsigned count)
+{
+    _mm512_mask_storeu_ps(values, (__mmask16)((1u << count) - 1), a);
+}
+
+#endif

@@ -1,0 +1,590 @@
+/* The vector kernels of the quantised types, written once over a handful of vector operations. A
+ * source of one instruction set defines those operations (listed below), includes this, and so
+ * gets its own static copy; there is nothing here to include from anywhere else.
+ *
+ * Rows lie in lanes (linear_q_layout.h): four columns of all rows of a group times four broadcast
+ * activations add up in 32-bit lanes. For each step of 32 columns, row and token:
+ *     i = Σ (code − offset) · activation            exact integers, in any order
+ *     t = float(i) · scale                          types with scales of 32 columns
+ *     t = fma(float(i₁), scale₁, float(i₀) · scale₀)     with scales of 16 columns
+ *     t = fma(minimum, float(Σ activation), t)      types with minima, one or two
+ *     sum = fma(t, activation scale, sum)           over the steps in order
+ * This is what linear_q_scalar.c computes too, so that all levels agree to the bit. One token goes
+ * straight from memory through registers; more tokens share a panel of unpacked codes that stays in
+ * the nearest cache, and tiles of groups × tokens run over it. Both execute `accumulate` below, so
+ * the company of a token cannot change its result.
+ *
+ * The includer defines: LANES, TILE_TOKENS (4 or 6), DOT_IS_EXACT32 (a dot product of four bytes
+ * goes straight into 32 bits), the types vint and vfloat, and
+ *     vint load(const void *)             any alignment
+ *     vint broadcast_i32(int32_t)
+ *     vint and_bits(vint, uint32_t)       the mask in every lane
+ *     vint or_bits(vint, vint)
+ *     vint shift_right(vint, int), shift_left(vint, int), shift_right_signed(vint, int)   32 bits
+ *     vint add_i32(vint, vint)
+ *     vint dot(vint part, vint codes, vint activations)
+ *     vint widen(vint part)               of 16-bit sums to 32 bits; DOT_IS_EXACT32: not called
+ *     vfloat to_float(vint), multiply_f32(vfloat, vfloat), fma_f32(vfloat, vfloat, vfloat)
+ *     vfloat broadcast_f32(float), negate_f32(vfloat), load_f16(const void *)
+ *     vfloat load_some(const float *, unsigned), void store_some(float *, vfloat, unsigned) */
+#include <string.h>
+
+#include "cpu/linear_q_layout.h"
+
+/* Loops over constants that must become straight code, or arrays of vectors end up in memory. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+#define TILE_GROUPS   2
+#define PANEL_STEPS   8 /* 256 columns */
+#define PANEL_GROUPS  4
+#define PREFETCH_FAR  6144 /* bytes, into the second-level cache */
+#define PREFETCH_NEAR 1536 /* and into the first */
+#define SUM_STEPS     512  /* of which one token's half sums are kept */
+
+/* Codes of one step and group in bytes, with what they are multiplied by. Eight-bit codes overflow
+ * 16-bit sums and are split in two nibbles where there is no exact dot: low 0 … 7, high 8 … 15. */
+struct step_weights {
+    vint codes[DOT_IS_EXACT32 ? 8 : 16];
+    vfloat scale[2];
+    vfloat minimum[2];
+};
+
+INLINE bool codes_are_split(struct q_layout layout)
+{
+    return !DOT_IS_EXACT32 && layout.bits == 8;
+}
+
+/* How many products of codes with activations (at most 127) a 16-bit sum of two columns holds. */
+INLINE unsigned products_per_widening(struct q_layout layout)
+{
+    return layout.bits == 5 ? 4 : layout.bits == 6 ? 2 : 8;
+}
+
+/* What the steps of a block share: d and dmin, and the small scales as bytes, four a word. */
+struct block_scales {
+    vfloat d, minimum;
+    vint scales[4], minima[4];
+};
+
+struct group {
+    const unsigned char *halves, *words, *planes;
+};
+
+INLINE struct group group_at(enum dtype dtype, const struct linear_call *call, uint64_t row)
+{
+    struct q_group_offsets offsets = q_group_offsets_of(dtype, LANES, call->columns);
+    const unsigned char *base = (const unsigned char *)call->weight + row / LANES * offsets.end;
+    return (struct group){base, base + offsets.words, base + offsets.planes};
+}
+
+INLINE void load_block(enum dtype dtype, const struct group *group, uint64_t block,
+                       struct block_scales *out)
+{
+    const struct q_layout layout = q_layout_of(dtype);
+    const unsigned char *halves = group->halves + block * layout.halves * LANES * 2;
+    const unsigned char *words = group->words + block * layout.words * LANES * 4;
+    out->d = load_f16(halves);
+    if (layout.halves == 2) {
+        out->minimum = load_f16(halves + LANES * 2);
+    }
+    if (layout.words == 0) {
+        return;
+    }
+    vint w[4];
+    UNROLL for (unsigned i = 0; i < layout.words; i++)
+    {
+        w[i] = load(words + i * LANES * 4);
+    }
+    if (dtype == DTYPE_Q4_K || dtype == DTYPE_Q5_K) {
+        out->minimum = negate_f32(out->minimum);
+        out->scales[0] = and_bits(w[0], 0x3f3f3f3f);
+        out->minima[0] = and_bits(w[1], 0x3f3f3f3f);
+        out->scales[1] =
+            or_bits(and_bits(w[2], 0x0f0f0f0f), and_bits(shift_right(w[0], 2), 0x30303030));
+        out->minima[1] = or_bits(and_bits(shift_right(w[2], 4), 0x0f0f0f0f),
+                                 and_bits(shift_right(w[1], 2), 0x30303030));
+    }
+    UNROLL for (unsigned i = 0; i < 4; i++)
+    {
+        if (dtype == DTYPE_Q6_K) {
+            out->scales[i] = w[i];
+        } else if (dtype == DTYPE_Q2_K) {
+            out->scales[i] = and_bits(w[i], 0x0f0f0f0f);
+            out->minima[i] = and_bits(shift_right(w[i], 4), 0x0f0f0f0f);
+        } else if (dtype == DTYPE_Q3_K) {
+            vint low = and_bits(shift_right(w[i % 2], (int)(i / 2 * 4)), 0x0f0f0f0f);
+            vint high = and_bits(shift_right(w[2], (int)(2 * i)), 0x03030303);
+            out->scales[i] = or_bits(low, shift_left(high, 4));
+        }
+    }
+    if (dtype == DTYPE_Q2_K) {
+        out->minimum = negate_f32(out->minimum);
+    }
+}
+
+INLINE vfloat byte_to_float(vint words, unsigned byte, bool is_signed)
+{
+    if (is_signed) {
+        return to_float(shift_right_signed(shift_left(words, (int)(24 - 8 * byte)), 24));
+    }
+    return to_float(and_bits(shift_right(words, (int)(8 * byte)), 0xff));
+}
+
+/* The float scales of step `part` of a block. */
+INLINE void set_scales(enum dtype dtype, const struct block_scales *block, unsigned part,
+                       struct step_weights *out)
+{
+    const struct q_layout layout = q_layout_of(dtype);
+    if (layout.words == 0) {
+        out->scale[0] = block->d;
+        if (layout.has_minimum) {
+            out->minimum[0] = block->minimum;
+        }
+        return;
+    }
+    const unsigned parts = layout.scale_16 ? 2 : 1;
+    UNROLL for (unsigned half = 0; half < parts; half++)
+    {
+        unsigned index = layout.scale_16 ? 2 * part + half : part;
+        vint words = block->scales[index / 4];
+        if (dtype == DTYPE_Q3_K) {
+            vint code = and_bits(shift_right(words, (int)(8 * (index % 4))), 0xff);
+            out->scale[half] = multiply_f32(block->d, to_float(add_i32(code, broadcast_i32(-32))));
+        } else {
+            out->scale[half] =
+                multiply_f32(block->d, byte_to_float(words, index % 4, dtype == DTYPE_Q6_K));
+        }
+        if (layout.has_minimum) {
+            out->minimum[half] = multiply_f32(
+                block->minimum, byte_to_float(block->minima[index / 4], index % 4, false));
+        }
+    }
+}
+
+/* The codes of one step as bytes. */
+INLINE void unpack_codes(enum dtype dtype, const struct group *group, uint64_t step,
+                         struct step_weights *out)
+{
+    const struct q_layout layout = q_layout_of(dtype);
+    const unsigned char *planes = group->planes + step * q_layout_vectors(layout) * LANES * 4;
+    if (layout.bits == 8) {
+        UNROLL for (unsigned v = 0; v < 8; v++)
+        {
+            vint codes = load(planes + v * LANES * 4);
+            if (codes_are_split(layout)) {
+                out->codes[v] = and_bits(codes, 0x0f0f0f0f);
+                out->codes[v + 8] = and_bits(shift_right(codes, 4), 0x0f0f0f0f);
+            } else {
+                out->codes[v] = codes;
+            }
+        }
+        return;
+    }
+    unsigned next = 0;
+    if (layout.bits >= 4) {
+        UNROLL for (unsigned v = 0; v < 4; v++)
+        {
+            vint nibbles = load(planes + v * LANES * 4);
+            out->codes[v] = and_bits(nibbles, 0x0f0f0f0f);
+            out->codes[v + 4] = and_bits(shift_right(nibbles, 4), 0x0f0f0f0f);
+        }
+        next = 4;
+    }
+    if (layout.bits == 6 || layout.bits < 4) {
+        UNROLL for (unsigned v = 0; v < 8; v++)
+        {
+            vint pairs = load(planes + (next + v / 4) * LANES * 4);
+            int shift = (int)(v % 4 * 2);
+            if (layout.bits == 6) {
+                vint high = shift == 6 ? shift_right(pairs, 2) : shift_left(pairs, 4 - shift);
+                out->codes[v] = or_bits(out->codes[v], and_bits(high, 0x30303030));
+            } else {
+                out->codes[v] = and_bits(shift_right(pairs, shift), 0x03030303);
+            }
+        }
+        next += 2;
+    }
+    if (layout.bits == 5 || layout.bits == 3) {
+        vint bits = load(planes + next * LANES * 4);
+        int place = layout.bits == 5 ? 4 : 2;
+        UNROLL for (int v = 0; v < 8; v++)
+        {
+            vint moved = v <= place ? shift_left(bits, place - v) : shift_right(bits, v - place);
+            out->codes[v] = or_bits(out->codes[v], and_bits(moved, 0x01010101u << place));
+        }
+    }
+}
+
+/* Adds the products of vectors [first, first + count) of the codes to `sums`. */
+INLINE void add_products(struct q_layout layout, unsigned groups, unsigned tokens, unsigned first,
+                         unsigned count, const struct step_weights *weights, unsigned weight_stride,
+                         const unsigned char *activation, uint64_t stride,
+                         vint sums[TILE_GROUPS][TILE_TOKENS])
+{
+    const unsigned products = DOT_IS_EXACT32 ? 8 : products_per_widening(layout);
+    const unsigned batch = products < count ? products : count;
+    UNROLL for (unsigned start = first; start < first + count; start += batch)
+    {
+        vint parts[TILE_GROUPS][TILE_TOKENS];
+        UNROLL for (unsigned g = 0; g < groups; g++)
+        {
+            UNROLL for (unsigned t = 0; t < tokens; t++)
+            {
+                parts[g][t] = DOT_IS_EXACT32 ? sums[g][t] : broadcast_i32(0);
+            }
+        }
+        UNROLL for (unsigned v = start; v < start + batch; v++)
+        {
+            vint codes[TILE_GROUPS];
+            UNROLL for (unsigned g = 0; g < groups; g++)
+            {
+                codes[g] = weights[g * weight_stride].codes[v];
+            }
+            UNROLL for (unsigned t = 0; t < tokens; t++)
+            {
+                int32_t quad;
+                memcpy(&quad, activation + t * stride + 8 + v % 8 * 4, sizeof quad);
+                vint values = broadcast_i32(quad);
+                UNROLL for (unsigned g = 0; g < groups; g++)
+                {
+                    parts[g][t] = dot(parts[g][t], codes[g], values);
+                }
+            }
+        }
+        UNROLL for (unsigned g = 0; g < groups; g++)
+        {
+            UNROLL for (unsigned t = 0; t < tokens; t++)
+            {
+                sums[g][t] = DOT_IS_EXACT32 ? parts[g][t] : add_i32(sums[g][t], widen(parts[g][t]));
+            }
+        }
+    }
+}
+
+INLINE const struct activation_q8_block *block_of(const unsigned char *activation, unsigned token,
+                                                  uint64_t stride)
+{
+    return (const struct activation_q8_block *)(const void *)(activation + token * stride);
+}
+
+/* One step of `groups` × `tokens` sums. `activation` is the step's block of the first token;
+ * `halves[2t]`, `halves[2t + 1]` (t · half_stride on) are its half sums, for scale_16 types. */
+INLINE void accumulate(enum dtype dtype, unsigned groups, unsigned tokens,
+                       const struct step_weights *weights, unsigned weight_stride,
+                       const unsigned char *activation, uint64_t stride, const int32_t *halves,
+                       unsigned half_stride, vfloat sums[TILE_GROUPS][TILE_TOKENS])
+{
+    const struct q_layout layout = q_layout_of(dtype);
+    const unsigned parts = layout.scale_16 ? 2 : 1;
+    const unsigned minima = layout.has_minimum ? parts : 0;
+    vfloat terms[TILE_GROUPS][TILE_TOKENS];
+    UNROLL for (unsigned part = 0; part < parts; part++)
+    {
+        vint integers[TILE_GROUPS][TILE_TOKENS];
+        UNROLL for (unsigned t = 0; t < tokens; t++)
+        {
+            int32_t total = layout.scale_16 ? halves[t * half_stride + part]
+                                            : block_of(activation, t, stride)->sum;
+            vint start = broadcast_i32(-layout.offset * total);
+            UNROLL for (unsigned g = 0; g < groups; g++)
+            {
+                integers[g][t] = codes_are_split(layout) ? broadcast_i32(0) : start;
+            }
+        }
+        if (codes_are_split(layout)) {
+            add_products(layout, groups, tokens, 8, 8, weights, weight_stride, activation, stride,
+                         integers);
+            UNROLL for (unsigned t = 0; t < tokens; t++)
+            {
+                vint start = broadcast_i32(-layout.offset * block_of(activation, t, stride)->sum);
+                UNROLL for (unsigned g = 0; g < groups; g++)
+                {
+                    integers[g][t] = add_i32(shift_left(integers[g][t], 4), start);
+                }
+            }
+        }
+        add_products(layout, groups, tokens, part * 4, 8 / parts, weights, weight_stride,
+                     activation, stride, integers);
+        UNROLL for (unsigned t = 0; t < tokens; t++)
+        {
+            UNROLL for (unsigned g = 0; g < groups; g++)
+            {
+                vfloat integer = to_float(integers[g][t]);
+                vfloat scale = weights[g * weight_stride].scale[part];
+                terms[g][t] =
+                    part == 0 ? multiply_f32(integer, scale) : fma_f32(integer, scale, terms[g][t]);
+            }
+        }
+    }
+    UNROLL for (unsigned t = 0; t < tokens; t++)
+    {
+        const struct activation_q8_block *block = block_of(activation, t, stride);
+        vfloat scale = broadcast_f32(block->scale);
+        UNROLL for (unsigned part = 0; part < minima; part++)
+        {
+            int32_t total = layout.scale_16 ? halves[t * half_stride + part] : block->sum;
+            vfloat total_f32 = broadcast_f32((float)total);
+            UNROLL for (unsigned g = 0; g < groups; g++)
+            {
+                terms[g][t] =
+                    fma_f32(weights[g * weight_stride].minimum[part], total_f32, terms[g][t]);
+            }
+        }
+        UNROLL for (unsigned g = 0; g < groups; g++)
+        {
+            sums[g][t] = fma_f32(terms[g][t], scale, sums[g][t]);
+        }
+    }
+}
+
+/* Sums of values 0 … 15 and 16 … 31 of `count` blocks. */
+static void half_sums(const unsigned char *activation, uint64_t count, int32_t *out)
+{
+    const __m256i bias = _mm256_set1_epi8((char)0x80);
+    for (uint64_t i = 0; i < count; i++) {
+        const struct activation_q8_block *block = block_of(activation, 0, 0) + i;
+        __m256i values = _mm256_loadu_si256((const __m256i *)(const void *)block->values);
+        /* Sums of eight bytes, each 128 too large. */
+        __m256i eights = _mm256_sad_epu8(_mm256_xor_si256(values, bias), _mm256_setzero_si256());
+        __m256i sums = _mm256_add_epi32(eights, _mm256_srli_si256(eights, 8));
+        out[2 * i] = _mm256_extract_epi32(sums, 0) - 16 * 128;
+        out[2 * i + 1] = _mm256_extract_epi32(sums, 4) - 16 * 128;
+    }
+}
+
+INLINE unsigned lanes_used(const struct linear_call *call, uint64_t row)
+{
+    return call->row_end - row < LANES ? (unsigned)(call->row_end - row) : LANES;
+}
+
+/* Asks for the codes of later steps, in two hops: one alone leaves memory waiting. The next group
+ * follows at once, so that this is right across its boundary too; past the end of the weight it
+ * does no harm. */
+INLINE void prefetch_codes(enum dtype dtype, const struct group *group, uint64_t step)
+{
+    const unsigned bytes = q_layout_vectors(q_layout_of(dtype)) * LANES * 4;
+    const char *codes = (const char *)group->planes + step * bytes;
+    UNROLL for (unsigned i = 0; i < bytes; i += 64)
+    {
+        _mm_prefetch(codes + PREFETCH_FAR + i, _MM_HINT_T1);
+        _mm_prefetch(codes + PREFETCH_NEAR + i, _MM_HINT_T0);
+    }
+}
+
+/* Asks for the same block's scales in the next group: they are streams too short for the hardware
+ * to notice. */
+INLINE void prefetch_scales(enum dtype dtype, const struct group *group, uint64_t block,
+                            uint64_t group_bytes)
+{
+    const struct q_layout layout = q_layout_of(dtype);
+    const unsigned half_bytes = layout.halves * LANES * 2;
+    const unsigned word_bytes = layout.words * LANES * 4;
+    const unsigned char *halves = group->halves + group_bytes + block * half_bytes;
+    const unsigned char *words = group->words + group_bytes + block * word_bytes;
+    if (half_bytes >= 64 || block % (64 / half_bytes) == 0) {
+        _mm_prefetch((const char *)halves, _MM_HINT_T1);
+    }
+    for (unsigned i = 0; i < word_bytes; i += 64) {
+        _mm_prefetch((const char *)words + i, _MM_HINT_T1);
+    }
+}
+
+/* One token: weights pass through registers once. */
+INLINE void multiply_one(enum dtype dtype, const struct linear_call *call)
+{
+    const struct q_layout layout = q_layout_of(dtype);
+    const uint64_t steps = call->columns / 32;
+    const uint64_t group_bytes = q_group_offsets_of(dtype, LANES, call->columns).end;
+    int32_t halves[2 * SUM_STEPS];
+    for (uint64_t begin = 0; begin < steps; begin += SUM_STEPS) {
+        uint64_t end = steps - begin < SUM_STEPS ? steps : begin + SUM_STEPS;
+        const unsigned char *activation = call->activations;
+        if (layout.scale_16) {
+            half_sums(activation + begin * sizeof(struct activation_q8_block), end - begin, halves);
+        }
+        for (uint64_t row = call->row_begin; row < call->row_end; row += LANES) {
+            const struct group group = group_at(dtype, call, row);
+            vfloat sums[TILE_GROUPS][TILE_TOKENS];
+            sums[0][0] =
+                begin == 0 ? broadcast_f32(0) : load_some(call->out + row, lanes_used(call, row));
+            for (uint64_t step = begin; step < end; step += layout.block_steps) {
+                struct block_scales block;
+                load_block(dtype, &group, step / layout.block_steps, &block);
+                prefetch_scales(dtype, &group, step / layout.block_steps, group_bytes);
+                UNROLL for (unsigned part = 0; part < layout.block_steps; part++)
+                {
+                    struct step_weights weights;
+                    set_scales(dtype, &block, part, &weights);
+                    prefetch_codes(dtype, &group, step + part);
+                    unpack_codes(dtype, &group, step + part, &weights);
+                    accumulate(dtype, 1, 1, &weights, 1,
+                               activation + (step + part) * sizeof(struct activation_q8_block), 0,
+                               halves + 2 * (step + part - begin), 0, sums);
+                }
+            }
+            store_some(call->out + row, sums[0][0], lanes_used(call, row));
+        }
+    }
+}
+
+/* A place in a call: `groups` groups of rows from the panel, steps [begin, begin + count). */
+struct tile {
+    const struct linear_call *call;
+    const struct step_weights *weights;
+    uint64_t row, begin;
+    unsigned count;
+};
+
+/* Runs a tile of constant size over the panel's steps; `token` is its first token. */
+INLINE void multiply_tile(enum dtype dtype, unsigned groups, unsigned tokens,
+                          const struct tile *tile, uint32_t token)
+{
+    const struct q_layout layout = q_layout_of(dtype);
+    const struct linear_call *call = tile->call;
+    const uint64_t stride = call->activation_stride;
+    const unsigned char *activation = (const unsigned char *)call->activations + token * stride +
+                                      tile->begin * sizeof(struct activation_q8_block);
+    int32_t halves[TILE_TOKENS][2 * PANEL_STEPS];
+    vfloat sums[TILE_GROUPS][TILE_TOKENS];
+    float *out = call->out + token * call->out_stride + tile->row;
+    UNROLL for (unsigned t = 0; t < tokens; t++)
+    {
+        if (layout.scale_16) {
+            half_sums(activation + t * stride, tile->count, halves[t]);
+        }
+        UNROLL for (unsigned g = 0; g < groups; g++)
+        {
+            sums[g][t] = tile->begin == 0 ? broadcast_f32(0)
+                                          : load_some(out + t * call->out_stride + g * LANES,
+                                                      lanes_used(call, tile->row + g * LANES));
+        }
+    }
+    for (unsigned step = 0; step < tile->count; step++) {
+        accumulate(dtype, groups, tokens, tile->weights + step, PANEL_STEPS,
+                   activation + step * sizeof(struct activation_q8_block), stride,
+                   &halves[0][2 * step], 2 * PANEL_STEPS, sums);
+    }
+    UNROLL for (unsigned t = 0; t < tokens; t++)
+    {
+        UNROLL for (unsigned g = 0; g < groups; g++)
+        {
+            store_some(out + t * call->out_stride + g * LANES, sums[g][t],
+                       lanes_used(call, tile->row + g * LANES));
+        }
+    }
+}
+
+/* All tokens of the call over `groups` groups of the panel. */
+INLINE void multiply_strip(enum dtype dtype, unsigned groups, const struct tile *tile)
+{
+    uint32_t token = 0;
+    uint32_t count = tile->call->token_count;
+    for (; token + TILE_TOKENS <= count; token += TILE_TOKENS) {
+        multiply_tile(dtype, groups, TILE_TOKENS, tile, token);
+    }
+    for (; token + 2 <= count; token += 2) {
+        multiply_tile(dtype, groups, 2, tile, token);
+    }
+    if (token < count) {
+        multiply_tile(dtype, groups, 1, tile, token);
+    }
+}
+
+/* Steps [begin, begin + count) of one group. */
+INLINE void unpack_panel(enum dtype dtype, const struct group *group, uint64_t begin,
+                         unsigned count, struct step_weights *panel)
+{
+    const struct q_layout layout = q_layout_of(dtype);
+    for (unsigned step = 0; step < count; step += layout.block_steps) {
+        struct block_scales block;
+        load_block(dtype, group, (begin + step) / layout.block_steps, &block);
+        UNROLL for (unsigned part = 0; part < layout.block_steps; part++)
+        {
+            set_scales(dtype, &block, part, &panel[step + part]);
+            unpack_codes(dtype, group, begin + step + part, &panel[step + part]);
+        }
+    }
+}
+
+INLINE void multiply_many(enum dtype dtype, const struct linear_call *call)
+{
+    struct step_weights panel[PANEL_GROUPS * PANEL_STEPS];
+    const unsigned panel_groups = codes_are_split(q_layout_of(dtype)) ? 2 : PANEL_GROUPS;
+    const uint64_t steps = call->columns / 32;
+    for (uint64_t row = call->row_begin; row < call->row_end; row += panel_groups * LANES) {
+        uint64_t left = (call->row_end - row + LANES - 1) / LANES;
+        unsigned groups = left < panel_groups ? (unsigned)left : panel_groups;
+        for (uint64_t begin = 0; begin < steps; begin += PANEL_STEPS) {
+            struct tile tile = {call, panel, row, begin, PANEL_STEPS};
+            if (steps - begin < PANEL_STEPS) {
+                tile.count = (unsigned)(steps - begin);
+            }
+            for (unsigned g = 0; g < groups; g++) {
+                struct group group = group_at(dtype, call, row + g * LANES);
+                unpack_panel(dtype, &group, begin, tile.count, panel + g * PANEL_STEPS);
+            }
+            unsigned done = 0;
+            for (; done + 2 <= groups; done += 2) {
+                multiply_strip(dtype, 2, &tile);
+                tile.weights += 2 * PANEL_STEPS;
+                tile.row += 2 * LANES;
+            }
+            if (done < groups) {
+                multiply_strip(dtype, 1, &tile);
+            }
+        }
+    }
+}
+
+INLINE void multiply(enum dtype dtype, const struct linear_call *call)
+{
+    if (call->token_count == 1) {
+        multiply_one(dtype, call);
+    } else {
+        multiply_many(dtype, call);
+    }
+}
+
+/* The table entry of one type: `type` as in DTYPE_type, `lower` as in names, `level` such as
+ * avx2, `check` the function that says whether a CPU has it. */
+#define LINEAR_Q_KERNEL(type, lower, level, suffix, check)                                     \
+    static uint64_t bytes_##lower(uint64_t rows, uint64_t columns)                             \
+    {                                                                                          \
+        return linear_q_packed_bytes(DTYPE_##type, LANES, rows, columns);                      \
+    }                                                                                          \
+    static void pack_##lower(const void *source, uint64_t rows, uint64_t columns,              \
+                             uint64_t row_begin, uint64_t row_end, void *packed)               \
+    {                                                                                          \
+        linear_q_pack(DTYPE_##type, LANES, source, rows, columns, row_begin, row_end, packed); \
+    }                                                                                          \
+    static void multiply_##lower(const struct linear_call *call)                               \
+    {                                                                                          \
+        multiply(DTYPE_##type, call);                                                          \
+    }                                                                                          \
+    const struct linear_kernel linear_##lower##_q8_##level = {                                 \
+        .name = "linear_" #lower "_q8_" suffix,                                                \
+        .dtype = DTYPE_##type,                                                                 \
+        .activation = ACTIVATION_Q8,                                                           \
+        .row_group = LANES,                                                                    \
+        .available = check,                                                                    \
+        .packed_bytes = bytes_##lower,                                                         \
+        .pack = pack_##lower,                                                                  \
+        .multiply = multiply_##lower,                                                          \
+    };
+
+#define LINEAR_Q_KERNELS(level, suffix, check)        \
+    LINEAR_Q_KERNEL(Q4_0, q4_0, level, suffix, check) \
+    LINEAR_Q_KERNEL(Q4_1, q4_1, level, suffix, check) \
+    LINEAR_Q_KERNEL(Q5_0, q5_0, level, suffix, check) \
+    LINEAR_Q_KERNEL(Q5_1, q5_1, level, suffix, check) \
+    LINEAR_Q_KERNEL(Q8_0, q8_0, level, suffix, check) \
+    LINEAR_Q_KERNEL(Q2_K, q2_k, level, suffix, check) \
+    LINEAR_Q_KERNEL(Q3_K, q3_k, level, suffix, check) \
+    LINEAR_Q_KERNEL(Q4_K, q4_k, level, suffix, check) \
+    LINEAR_Q_KERNEL(Q5_K, q5_k, level, suffix, check) \
+    LINEAR_Q_KERNEL(Q6_K, q6_k, level, suffix, check)

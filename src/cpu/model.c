@@ -1,0 +1,354 @@
+/* Owns loading: which kernel serves a weight, packing, the cache and the workspace. Invariant: at
+ * no time do the packed copy and the mapped pages of more than one piece of a weight lie in memory
+ * together. The thread that loads is worker 0 of the pool. Knows no model's name. */
+#include "cpu/model.h"
+
+#include <stdlib.h>
+
+#include "base/checked.h"
+#include "tensor/quant.h"
+
+/* Source bytes that are packed before their pages are dropped and progress is reported … */
+#define PIECE_BYTES (32u << 20)
+/* … and of one work item. */
+#define ITEM_BYTES (512u << 10)
+
+/* Positions are counted in 32 bits, with room to add a partition. */
+#define KV_BLOCKS_MAX (1u << 27)
+
+struct load {
+    struct cpu_model *model;
+    const struct device_progress *progress;
+    struct llcuda_error *error;
+    uint64_t done_bytes, total_bytes;
+};
+
+static llcuda_status check_options(const struct plan *plan,
+                                   const struct device_model_options *options,
+                                   struct llcuda_error *error)
+{
+    enum dtype kv = options->kv_dtype;
+    if (kv != DTYPE_F16 && kv != DTYPE_F32 && kv != DTYPE_BF16) {
+        return error_set(error, LLCUDA_UNSUPPORTED,
+                         "a cache of type %s is not supported: use f16, bf16 or f32",
+                         (unsigned)kv < DTYPE_COUNT ? dtype_info(kv)->name : "unknown");
+    }
+    if (options->rows_max == 0 || options->logits_rows_max == 0 || options->kv_block_count == 0) {
+        return error_set(error, LLCUDA_INVALID_ARGUMENT,
+                         "a model needs at least one row, one row of logits and one cache block");
+    }
+    if (options->kv_block_count > KV_BLOCKS_MAX) {
+        return error_set(error, LLCUDA_LIMIT, "%u cache blocks; at most %u are possible",
+                         options->kv_block_count, KV_BLOCKS_MAX);
+    }
+    if (plan->op_count == 0 || plan->head_size == 0) {
+        return error_set(error, LLCUDA_INVALID_ARGUMENT, "the plan is not finished");
+    }
+    return LLCUDA_OK;
+}
+
+/* --- choosing ------------------------------------------------------------------------------- */
+
+static llcuda_status choose_kernel(struct cpu_model *model, uint32_t index,
+                                   struct llcuda_error *error)
+{
+    const struct plan_weight *source = &model->base.plan->weights[index];
+    struct cpu_weight *weight = &model->weights[index];
+    weight->kernel = linear_kernel_choose(source->dtype, source->columns, &model->device->features);
+    if (!weight->kernel) {
+        return error_set(error, LLCUDA_UNSUPPORTED,
+                         "weight '%.*s' of type %s with %llu columns: no kernel for it",
+                         TEXT_ARGUMENTS(source->name), dtype_info(source->dtype)->name,
+                         (unsigned long long)source->columns);
+    }
+    uint64_t group = weight->kernel->row_group;
+    uint64_t packed = weight->kernel->packed_bytes(source->rows, source->columns);
+    weight->rows = source->rows;
+    weight->columns = source->columns;
+    weight->group_bytes = packed ? packed / ((source->rows + group - 1) / group)
+                                 : source->bytes / source->rows * group;
+    return LLCUDA_OK;
+}
+
+/* Gives every weight that a stage multiplies with its kernel, and counts what small vectors need.
+ */
+static llcuda_status choose_kernels(struct cpu_model *model, uint64_t *vector_floats,
+                                    struct llcuda_error *error)
+{
+    const struct plan *plan = model->base.plan;
+    *vector_floats = 0;
+    for (uint32_t i = 0; i < plan->op_count; i++) {
+        struct plan_op_weight used[PLAN_OP_WEIGHTS_MAX];
+        uint32_t count = plan_op_weights(&plan->ops[i], used);
+        for (uint32_t j = 0; j < count; j++) {
+            const struct plan_weight *source = &plan->weights[used[j].weight];
+            if (!source->data) {
+                return error_set(error, LLCUDA_INVALID_ARGUMENT, "weight '%.*s' has no data",
+                                 TEXT_ARGUMENTS(source->name));
+            }
+            if (!used[j].is_matrix) {
+                *vector_floats += (source->columns + 15) / 16 * 16;
+            } else if (plan->ops[i].kind != PLAN_EMBED && !model->weights[used[j].weight].kernel) {
+                llcuda_status status = choose_kernel(model, used[j].weight, error);
+                if (status != LLCUDA_OK) {
+                    return status;
+                }
+            }
+        }
+    }
+    return LLCUDA_OK;
+}
+
+static void convert_vectors(struct cpu_model *model)
+{
+    const struct plan *plan = model->base.plan;
+    float *next = model->vectors.data;
+    for (uint32_t i = 0; i < plan->op_count; i++) {
+        struct plan_op_weight used[PLAN_OP_WEIGHTS_MAX];
+        uint32_t count = plan_op_weights(&plan->ops[i], used);
+        for (uint32_t j = 0; j < count; j++) {
+            const struct plan_weight *source = &plan->weights[used[j].weight];
+            struct cpu_weight *weight = &model->weights[used[j].weight];
+            if (!used[j].is_matrix && !weight->vector) {
+                dequantize_row(source->dtype, source->data, next, source->columns);
+                weight->vector = next;
+                next += (source->columns + 15) / 16 * 16;
+            }
+        }
+    }
+}
+
+/* --- packing -------------------------------------------------------------------------------- */
+
+struct pack {
+    const struct linear_kernel *kernel;
+    const struct plan_weight *source;
+    void *packed;
+    uint64_t row_begin, row_end; /* of this piece */
+    uint64_t item_rows;
+};
+
+static void pack_item(void *context, uint32_t worker, uint64_t item)
+{
+    (void)worker;
+    const struct pack *pack = context;
+    uint64_t begin = pack->row_begin + item * pack->item_rows;
+    uint64_t end =
+        pack->row_end - begin > pack->item_rows ? begin + pack->item_rows : pack->row_end;
+    pack->kernel->pack(pack->source->data, pack->source->rows, pack->source->columns, begin, end,
+                       pack->packed);
+}
+
+static uint64_t group_rows(uint64_t bytes, uint64_t row_bytes, uint64_t group)
+{
+    uint64_t rows = bytes / row_bytes;
+    return rows < group ? group : rows / group * group;
+}
+
+static llcuda_status report(struct load *load, uint64_t bytes)
+{
+    load->done_bytes += bytes;
+    const struct device_progress *progress = load->progress;
+    if (progress && progress->report &&
+        !progress->report(progress->user, load->done_bytes, load->total_bytes)) {
+        return error_set(load->error, LLCUDA_CANCELLED, "loading was cancelled");
+    }
+    return LLCUDA_OK;
+}
+
+static llcuda_status pack_weight(struct load *load, uint32_t index)
+{
+    struct cpu_model *model = load->model;
+    const struct plan_weight *source = &model->base.plan->weights[index];
+    struct cpu_weight *weight = &model->weights[index];
+    const struct linear_kernel *kernel = weight->kernel;
+    uint64_t packed_bytes = kernel->packed_bytes(source->rows, source->columns);
+    if (packed_bytes == 0) {
+        weight->data = source->data;
+        return report(load, source->bytes);
+    }
+    if (!region_map(&weight->packed, packed_bytes)) {
+        return error_no_memory(load->error, "a packed weight", packed_bytes);
+    }
+    weight->data = weight->packed.data;
+    uint64_t row_bytes = source->bytes / source->rows;
+    uint64_t piece_rows = group_rows(PIECE_BYTES, row_bytes, kernel->row_group);
+    llcuda_status status = LLCUDA_OK;
+    for (uint64_t row = 0; row < source->rows && status == LLCUDA_OK; row += piece_rows) {
+        uint64_t rows = source->rows - row < piece_rows ? source->rows - row : piece_rows;
+        struct pack pack = {.kernel = kernel,
+                            .source = source,
+                            .packed = weight->packed.data,
+                            .row_begin = row,
+                            .row_end = row + rows,
+                            .item_rows = group_rows(ITEM_BYTES, row_bytes, kernel->row_group)};
+        pool_run(model->device->pool, (rows + pack.item_rows - 1) / pack.item_rows, pack_item,
+                 &pack);
+        if (model->base.plan->weights_mapped) {
+            file_pages_drop((const unsigned char *)source->data + row * row_bytes,
+                            rows * row_bytes);
+        }
+        status = report(load, rows * row_bytes);
+    }
+    return status;
+}
+
+static llcuda_status pack_weights(struct load *load)
+{
+    struct cpu_model *model = load->model;
+    uint32_t count = model->base.plan->weight_count;
+    for (uint32_t i = 0; i < count; i++) {
+        load->total_bytes += model->weights[i].kernel ? model->base.plan->weights[i].bytes : 0;
+    }
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < count && status == LLCUDA_OK; i++) {
+        if (model->weights[i].kernel) {
+            status = pack_weight(load, i);
+        }
+    }
+    return status;
+}
+
+/* --- memory --------------------------------------------------------------------------------- */
+
+static bool plan_cache(struct cpu_model *model, uint64_t *bytes)
+{
+    const struct plan *plan = model->base.plan;
+    const struct device_model_options *options = &model->base.options;
+    struct kv_layer *kv = &model->kv;
+    kv->dtype = options->kv_dtype;
+    kv->kv_head_count = plan->kv_head_count;
+    kv->head_size = plan->head_size;
+    kv->head_bytes = kv_head_bytes(kv->dtype, kv->head_size);
+    return checked_mul_u64(kv->head_bytes, kv->kv_head_count, &kv->block_bytes) &&
+           checked_mul_u64(kv->block_bytes, options->kv_block_count, &model->layer_bytes) &&
+           checked_mul_u64(model->layer_bytes, plan->layer_count, bytes);
+}
+
+/* A refusal with numbers is better than the system's killer in the middle of an answer. */
+static llcuda_status check_memory(const struct cpu_model *model, uint64_t other_bytes,
+                                  struct llcuda_error *error)
+{
+    uint64_t needed = other_bytes;
+    uint64_t available = memory_free_bytes();
+    for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
+        const struct cpu_weight *weight = &model->weights[i];
+        uint64_t packed =
+            weight->kernel ? weight->kernel->packed_bytes(weight->rows, weight->columns) : 0;
+        if (!checked_add_u64(needed, packed, &needed)) {
+            needed = UINT64_MAX;
+            break;
+        }
+    }
+    if (available != 0 && needed > available) {
+        return error_set(error, LLCUDA_OUT_OF_MEMORY,
+                         "the model needs %llu MB on the CPU and %llu MB are free: use a smaller "
+                         "context or a smaller model",
+                         (unsigned long long)(needed >> 20), (unsigned long long)(available >> 20));
+    }
+    return LLCUDA_OK;
+}
+
+static llcuda_status allocate(struct cpu_model *model, struct llcuda_error *error)
+{
+    uint64_t vector_floats;
+    uint64_t cache_bytes;
+    uint64_t workspace_bytes;
+    uint64_t total;
+    llcuda_status status = choose_kernels(model, &vector_floats, error);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    if (!plan_cache(model, &cache_bytes) || !cpu_workspace_plan(model, NULL, &workspace_bytes) ||
+        !checked_add_u64(cache_bytes, workspace_bytes, &total)) {
+        return error_set(error, LLCUDA_OUT_OF_MEMORY,
+                         "the cache and workspace asked for exceed any memory");
+    }
+    status = check_memory(model, total, error);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    if (!region_map(&model->cache, cache_bytes)) {
+        return error_no_memory(error, "the key-value cache", cache_bytes);
+    }
+    if (!region_map(&model->workspace, workspace_bytes)) {
+        return error_no_memory(error, "the workspace", workspace_bytes);
+    }
+    if (!region_map(&model->vectors, vector_floats * sizeof(float))) {
+        return error_no_memory(error, "norms and biases", vector_floats * sizeof(float));
+    }
+    model->kv.data = model->cache.data;
+    cpu_workspace_plan(model, model->workspace.data, &workspace_bytes);
+    return LLCUDA_OK;
+}
+
+llcuda_status cpu_model_load(struct device *device, const struct plan *plan,
+                             const struct device_model_options *options,
+                             const struct device_progress *progress, struct device_model **out,
+                             struct llcuda_error *error)
+{
+    llcuda_status status = check_options(plan, options, error);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    struct cpu_model *model = calloc(1, sizeof *model);
+    if (!model) {
+        return error_no_memory(error, "a model", sizeof *model);
+    }
+    model->base = (struct device_model){device->interface, plan, *options};
+    model->device = (struct cpu_device *)device;
+    model->weights = calloc(plan->weight_count, sizeof *model->weights);
+    if (!model->weights) {
+        status = error_no_memory(error, "the weights' table",
+                                 plan->weight_count * sizeof *model->weights);
+        goto fail;
+    }
+    status = allocate(model, error);
+    if (status != LLCUDA_OK) {
+        goto fail;
+    }
+    convert_vectors(model);
+    struct load load = {.model = model, .progress = progress, .error = error};
+    status = pack_weights(&load);
+    if (status != LLCUDA_OK) {
+        goto fail;
+    }
+    *out = &model->base;
+    return LLCUDA_OK;
+fail:
+    cpu_model_unload(&model->base);
+    return status;
+}
+
+void cpu_model_unload(struct device_model *base)
+{
+    struct cpu_model *model = (struct cpu_model *)base;
+    for (uint32_t i = 0; model->weights && i < base->plan->weight_count; i++) {
+        region_unmap(&model->weights[i].packed);
+    }
+    region_unmap(&model->vectors);
+    region_unmap(&model->workspace);
+    region_unmap(&model->cache);
+    free(model->weights);
+    free(model);
+}
+
+uint64_t cpu_model_weight_bytes_read(const struct device_model *base)
+{
+    const struct cpu_model *model = (const struct cpu_model *)base;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < pool_thread_count(model->device->pool); i++) {
+        bytes += model->workers[i].weight_bytes_read;
+    }
+    return bytes;
+}
+
+uint64_t cpu_model_memory_bytes(const struct device_model *base)
+{
+    const struct cpu_model *model = (const struct cpu_model *)base;
+    uint64_t bytes = model->cache.bytes + model->workspace.bytes + model->vectors.bytes;
+    for (uint32_t i = 0; i < base->plan->weight_count; i++) {
+        bytes += model->weights[i].packed.bytes;
+    }
+    return bytes;
+}

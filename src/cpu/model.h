@@ -1,0 +1,153 @@
+/* A plan loaded into the CPU device: packed weights, cache, workspace. Shared by the files that
+ * load (model.c) and that run (step.c, stage_linear.c, stage_attention.c). */
+#ifndef CPU_MODEL_H
+#define CPU_MODEL_H
+
+#include "cpu/attention.h"
+#include "cpu/linear.h"
+#include "cpu/memory.h"
+#include "cpu/ops.h"
+#include "cpu/pool.h"
+#include "device/device.h"
+
+struct cpu_device {
+    struct device base;
+    struct pool *pool;
+    struct cpu_features features;
+    enum cpu_level level;
+    const struct cpu_ops *ops;
+    const struct log_sink *log;
+};
+
+/* A weight as this device reads it. */
+struct cpu_weight {
+    const struct linear_kernel *kernel; /* NULL when no stage multiplies with it */
+    const void *data;                   /* what the kernel reads: packed, or the plan's rows */
+    struct region packed;               /* empty when the kernel reads the plan's rows */
+    uint64_t rows, columns;
+    uint64_t group_bytes; /* memory of row_group rows */
+    float *vector;        /* a norm, bias or sinks as floats; NULL otherwise */
+};
+
+/* A buffer of the step: float rows, each 64-byte aligned and laid out as an ACTIVATION_F32 row. */
+struct cpu_rows {
+    float *data;
+    uint64_t stride; /* elements */
+};
+
+/* Consecutive rows of one sequence in the batch. */
+struct cpu_run {
+    uint32_t row_begin, row_count;
+    uint32_t position; /* of the first row */
+    uint32_t sequence;
+};
+
+/* Rows of one run that attention handles together. */
+struct cpu_attention_tile {
+    uint32_t run;
+    uint32_t row_begin, row_count;
+    uint32_t partition_count;
+    uint64_t partial_offset; /* floats into the partials, of kv head 0 */
+    uint64_t item_begin;     /* first item of this tile when partitions are spread over threads */
+};
+
+/* A worker's own memory, a cache line or more away from the others'. */
+struct cpu_worker {
+    _Alignas(64) float *attention;
+    float *row;                 /* one row of any width */
+    uint16_t *half;             /* one row of keys or values */
+    uint64_t weight_bytes_read; /* by this worker */
+};
+
+struct cpu_model {
+    struct device_model base;
+    struct cpu_device *device;
+    struct cpu_weight *weights; /* [plan->weight_count] */
+    struct region vectors;      /* all small vectors as floats */
+    struct region cache;
+    struct region workspace;
+    uint64_t layer_bytes; /* of the cache */
+    struct kv_layer kv;   /* of layer 0 */
+
+    /* Inside the workspace. */
+    struct cpu_rows buffers[PLAN_BUFFER_COUNT];
+    struct cpu_rows normed, key, value, up, product;
+    unsigned char *prepared[ACTIVATION_BF16 + 1]; /* rows in each format but F32 */
+    uint64_t prepared_stride[ACTIVATION_BF16 + 1];
+    float *angles; /* [table][row][cosines, sines] */
+    uint64_t angles_stride[2];
+    struct cpu_run *runs;
+    struct cpu_attention_tile *tiles;
+    float *partials;
+    uint64_t partial_floats; /* capacity */
+    struct cpu_worker *workers;
+
+    uint64_t rows_looked_up; /* since the embedding's pages were dropped */
+
+    /* Of the running step. */
+    const struct step_batch *batch;
+    uint32_t run_count;
+};
+
+/* The functions behind device.h. */
+llcuda_status cpu_model_load(struct device *device, const struct plan *plan,
+                             const struct device_model_options *options,
+                             const struct device_progress *progress, struct device_model **model,
+                             struct llcuda_error *error);
+void cpu_model_unload(struct device_model *model);
+llcuda_status cpu_model_step(struct device_model *model, const struct step_batch *batch,
+                             const float **logits, struct llcuda_error *error);
+llcuda_status cpu_model_copy_blocks(struct device_model *model, const uint32_t *from,
+                                    const uint32_t *to, uint32_t count, struct llcuda_error *error);
+uint64_t cpu_model_weight_bytes_read(const struct device_model *model);
+uint64_t cpu_model_memory_bytes(const struct device_model *model);
+llcuda_status cpu_device_measure(struct device *device, struct device_ceilings *ceilings,
+                                 struct llcuda_error *error);
+
+/* Lays out the workspace: with `base` NULL only counts, otherwise sets the pointers. Returns the
+ * bytes; false when they do not fit 64 bits. workspace.c */
+bool cpu_workspace_plan(struct cpu_model *model, unsigned char *base, uint64_t *bytes);
+
+/* --- stages, for the step ------------------------------------------------------------------ */
+
+/* One product of a stage: out[t, r] for all rows r of the weight. */
+struct linear_part {
+    uint32_t weight;
+    struct cpu_rows out;
+};
+
+struct linear_stage {
+    struct cpu_model *model;
+    struct cpu_rows input; /* float rows; other formats are prepared from them */
+    uint64_t columns;      /* of the input */
+    uint32_t token_count;
+    uint32_t part_count;
+    struct linear_part parts[3];
+    /* True: all parts have as many rows, and an item computes the same range of each before it
+     * calls `finish` for that range. */
+    bool side_by_side;
+    void (*finish)(const struct linear_stage *stage, uint64_t row_begin, uint64_t row_end);
+    const struct plan_op *op; /* for finish */
+    /* Filled in by linear_stage_run. */
+    uint64_t tile_rows[3];
+    uint64_t tile_end[3]; /* items of the parts so far */
+};
+
+/* Prepares the input in every format that the parts' kernels want but float, and runs them. */
+void linear_stage_run(struct linear_stage *stage);
+
+/* The attention stage of one layer over the step's runs. */
+void attention_stage_run(struct cpu_model *model, const struct plan_op *op);
+
+/* A small vector as floats, or NULL for PLAN_NONE. */
+static inline const float *cpu_vector(const struct cpu_model *model, uint32_t weight)
+{
+    return weight == PLAN_NONE ? NULL : model->weights[weight].vector;
+}
+
+static inline float *cpu_row(struct cpu_rows rows, uint64_t row)
+{
+    return rows.data + row * rows.stride;
+}
+
+#endif

@@ -1,0 +1,17 @@
+/* Owns the choice of an instruction-set level's functions. Stateless: any thread. */
+#include "cpu/ops.h"
+
+const struct cpu_ops *cpu_ops_choose(enum cpu_level level)
+{
+#if defined(__x86_64__)
+    if (level == CPU_AVX512) {
+        return &cpu_ops_avx512;
+    }
+    if (level == CPU_AVX2) {
+        return &cpu_ops_avx2;
+    }
+#else
+    (void)level;
+#endif
+    return &cpu_ops_scalar;
+}

@@ -1,0 +1,14 @@
+/* Norms, activations and conversions for AVX-512: the bodies are in ops_simd.h. Stateless. */
+#include "cpu/simd_avx512.h"
+
+#include "cpu/ops_simd.h"
+
+const struct cpu_ops cpu_ops_avx512 = {
+    .level = CPU_AVX512,
+    .norm_rms = norm_rms,
+    .norm_layer = norm_layer,
+    .activate = activate,
+    .soft_cap = soft_cap,
+    .to_f16 = to_f16,
+    .attention_partition = attention_partition_avx512,
+};

@@ -1,0 +1,31 @@
+/* The worker pool of a CPU device: a step is a row of short parallel loops, so that handing out
+ * work must cost a microsecond and waiting must cost nothing once the device is idle.
+ *
+ * Worker 0 is the thread that calls pool_run; the others are pinned to a CPU each. A loop's items
+ * are split into one contiguous share a worker; who finishes early takes items from the shares of
+ * the others, one at a time. A worker that the system has put aside is not waited for unless it
+ * holds an item. Results must not depend on which worker runs an item. */
+#ifndef CPU_POOL_H
+#define CPU_POOL_H
+
+#include "base/error.h"
+
+struct pool;
+
+/* Starts thread_count − 1 threads (1 … LIMIT_THREADS). Worker i is pinned to cpus[i] when there is
+ * a CPU for every worker; `cpus` may be NULL with cpu_count 0. Errors: OUT_OF_MEMORY, LIMIT. */
+llcuda_status pool_create(uint32_t thread_count, const uint32_t *cpus, uint32_t cpu_count,
+                          struct pool **pool, struct llcuda_error *error);
+
+/* Joins the threads. NULL is fine. */
+void pool_destroy(struct pool *pool);
+
+uint32_t pool_thread_count(const struct pool *pool);
+
+/* Calls task(context, worker, item) once for every item in [0, item_count), worker in
+ * [0, thread_count), and returns when all are done. At most one item at a time has a given worker
+ * number, so that workers may own scratch memory. One caller at a time; tasks may not call it. */
+void pool_run(struct pool *pool, uint64_t item_count,
+              void (*task)(void *context, uint32_t worker, uint64_t item), void *context);
+
+#endif

@@ -1,0 +1,132 @@
+/* Owns how a product of activations and weights is cut into items: row ranges of the weights, so
+ * that each weight byte is read from memory by one thread, once a step, however many tokens there
+ * are. Invariant: an item writes only its own range of rows of `out`. */
+#include "cpu/model.h"
+
+/* A range that one item multiplies should fit the second-level cache beside the activations, since
+ * kernels may walk it once per few tokens … */
+#define TILE_BYTES_MAX (256u << 10)
+/* … and be worth handing out: about 10 µs of multiply-adds. */
+#define TILE_WORK_MIN (1u << 17)
+
+struct prepare {
+    const struct linear_stage *stage;
+    bool wanted[ACTIVATION_BF16 + 1];
+};
+
+static void prepare_row(void *context, uint32_t worker, uint64_t row)
+{
+    (void)worker;
+    const struct prepare *prepare = context;
+    struct cpu_model *model = prepare->stage->model;
+    const float *input = cpu_row(prepare->stage->input, row);
+    for (int format = ACTIVATION_Q8; format <= ACTIVATION_BF16; format++) {
+        if (prepare->wanted[format]) {
+            activation_prepare((enum activation_format)format, input, prepare->stage->columns,
+                               model->prepared[format] + row * model->prepared_stride[format],
+                               &model->device->features);
+        }
+    }
+}
+
+static void prepare_inputs(const struct linear_stage *stage)
+{
+    struct prepare prepare = {.stage = stage};
+    bool any = false;
+    for (uint32_t i = 0; i < stage->part_count; i++) {
+        const struct cpu_weight *weight = &stage->model->weights[stage->parts[i].weight];
+        prepare.wanted[weight->kernel->activation] = true;
+        any = any || weight->kernel->activation != ACTIVATION_F32;
+    }
+    if (any) {
+        pool_run(stage->model->device->pool, stage->token_count, prepare_row, &prepare);
+    }
+}
+
+static void multiply(const struct linear_stage *stage, uint32_t worker, uint32_t part,
+                     uint64_t row_begin, uint64_t row_end)
+{
+    struct cpu_model *model = stage->model;
+    const struct cpu_weight *weight = &model->weights[stage->parts[part].weight];
+    const struct linear_kernel *kernel = weight->kernel;
+    struct linear_call call = {
+        .weight = weight->data,
+        .columns = weight->columns,
+        .row_begin = row_begin,
+        .row_end = row_end,
+        .row_count = weight->rows,
+        .activations = stage->input.data,
+        .activation_stride = stage->input.stride * sizeof(float),
+        .token_count = stage->token_count,
+        .out = stage->parts[part].out.data,
+        .out_stride = stage->parts[part].out.stride,
+    };
+    if (kernel->activation != ACTIVATION_F32) {
+        call.activations = model->prepared[kernel->activation];
+        call.activation_stride = model->prepared_stride[kernel->activation];
+    }
+    kernel->multiply(&call);
+    uint64_t groups = (row_end - row_begin + kernel->row_group - 1) / kernel->row_group;
+    model->workers[worker].weight_bytes_read += groups * weight->group_bytes;
+}
+
+static uint64_t range_end(uint64_t begin, uint64_t rows, uint64_t row_count)
+{
+    return rows < row_count - begin ? begin + rows : row_count;
+}
+
+static void run_item(void *context, uint32_t worker, uint64_t item)
+{
+    const struct linear_stage *stage = context;
+    uint32_t part = 0;
+    while (item >= stage->tile_end[part]) {
+        part++;
+    }
+    uint64_t first = part ? stage->tile_end[part - 1] : 0;
+    uint64_t row_count = stage->model->weights[stage->parts[part].weight].rows;
+    uint64_t begin = (item - first) * stage->tile_rows[part];
+    uint64_t end = range_end(begin, stage->tile_rows[part], row_count);
+    multiply(stage, worker, part, begin, end);
+    for (uint32_t i = 1; stage->side_by_side && i < stage->part_count; i++) {
+        multiply(stage, worker, i, begin, end);
+    }
+    if (stage->finish) {
+        stage->finish(stage, begin, end);
+    }
+}
+
+/* Rows of an item: a multiple of the group, about four items a thread, within the two limits. */
+static uint64_t tile_rows(const struct linear_stage *stage, const struct cpu_weight *weight,
+                          uint64_t group)
+{
+    uint64_t threads = pool_thread_count(stage->model->device->pool);
+    uint64_t row_bytes = weight->group_bytes / weight->kernel->row_group + 1;
+    uint64_t rows = weight->rows / (threads * 4);
+    uint64_t most = TILE_BYTES_MAX / row_bytes;
+    uint64_t least = TILE_WORK_MIN / (weight->columns * stage->token_count) + 1;
+    rows = rows < most ? rows : most;
+    rows = rows > least ? rows : least;
+    /* Kernels read two groups side by side when one token leaves them waiting for memory. */
+    rows = rows > 2 * group ? rows : 2 * group;
+    return (rows + group - 1) / group * group;
+}
+
+void linear_stage_run(struct linear_stage *stage)
+{
+    prepare_inputs(stage);
+    uint64_t group = 1;
+    for (uint32_t i = 0; i < stage->part_count; i++) {
+        const struct cpu_weight *weight = &stage->model->weights[stage->parts[i].weight];
+        /* Groups are powers of two: the largest serves all. */
+        group = weight->kernel->row_group > group ? weight->kernel->row_group : group;
+    }
+    uint64_t items = 0;
+    uint32_t counted = stage->side_by_side ? 1 : stage->part_count;
+    for (uint32_t i = 0; i < counted; i++) {
+        const struct cpu_weight *weight = &stage->model->weights[stage->parts[i].weight];
+        stage->tile_rows[i] = tile_rows(stage, weight, group);
+        items += (weight->rows + stage->tile_rows[i] - 1) / stage->tile_rows[i];
+        stage->tile_end[i] = items;
+    }
+    pool_run(stage->model->device->pool, items, run_item, stage);
+}

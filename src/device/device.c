@@ -1,0 +1,113 @@
+/* Owns what all devices share: the size of a cache block, the checks of a batch, and the words that
+ * name a device. Knows no backend. Stateless: any thread. */
+#include "device/device.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+uint64_t device_kv_block_bytes(const struct plan *plan, enum dtype kv_dtype)
+{
+    uint64_t row_bytes =
+        (uint64_t)plan->kv_head_count * plan->head_size * dtype_info(kv_dtype)->block_bytes;
+    return 2ull * plan->layer_count * KV_BLOCK_TOKENS * row_bytes;
+}
+
+/* --- batches -------------------------------------------------------------------------------- */
+
+BASE_PRINTF(2, 3)
+static llcuda_status refuse(struct llcuda_error *error, const char *format, ...)
+{
+    char message[LLCUDA_ERROR_MESSAGE_BYTES];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    return error_set(error, LLCUDA_INVALID_ARGUMENT, "step: %s", message);
+}
+
+static llcuda_status check_counts(const struct step_batch *batch, const struct device_model *model,
+                                  struct llcuda_error *error)
+{
+    const struct device_model_options *options = &model->options;
+    if (batch->row_count < 1 || batch->row_count > options->rows_max) {
+        return refuse(error, "%u rows, wanted are 1 … %u", batch->row_count, options->rows_max);
+    }
+    if (batch->logits_count > options->logits_rows_max) {
+        return refuse(error, "%u rows want logits, at most %u may", batch->logits_count,
+                      options->logits_rows_max);
+    }
+    if (!batch->tokens || !batch->positions || !batch->sequences || !batch->block_tables ||
+        (batch->logits_count && !batch->logits_rows)) {
+        return refuse(error, "an array is missing");
+    }
+    for (uint32_t i = 0; i < batch->logits_count; i++) {
+        uint32_t row = batch->logits_rows[i];
+        if (row >= batch->row_count || (i > 0 && row <= batch->logits_rows[i - 1])) {
+            return refuse(error, "rows that want logits must ascend below %u", batch->row_count);
+        }
+    }
+    return LLCUDA_OK;
+}
+
+/* The table of one sequence up to `position`. */
+static llcuda_status check_table(const struct step_batch *batch, const struct device_model *model,
+                                 uint32_t row, struct llcuda_error *error)
+{
+    uint32_t block_count = model->options.kv_block_count;
+    uint32_t last = batch->positions[row] / KV_BLOCK_TOKENS;
+    if (last >= batch->block_table_stride || last >= block_count) {
+        return refuse(error, "row %u is at position %u, beyond its block table or the cache", row,
+                      batch->positions[row]);
+    }
+    const uint32_t *table =
+        batch->block_tables + (uint64_t)batch->sequences[row] * batch->block_table_stride;
+    for (uint32_t i = 0; i <= last; i++) {
+        if (table[i] >= block_count) {
+            return refuse(error, "sequence %u uses cache block %u; there are %u",
+                          batch->sequences[row], table[i], block_count);
+        }
+    }
+    return LLCUDA_OK;
+}
+
+static bool is_run_begin(const struct step_batch *batch, uint32_t row)
+{
+    return row == 0 || batch->sequences[row] != batch->sequences[row - 1];
+}
+
+static bool is_run_end(const struct step_batch *batch, uint32_t row)
+{
+    return row + 1 == batch->row_count || is_run_begin(batch, row + 1);
+}
+
+llcuda_status step_batch_check(const struct step_batch *batch, const struct device_model *model,
+                               struct llcuda_error *error)
+{
+    llcuda_status status = check_counts(batch, model, error);
+    for (uint32_t row = 0; row < batch->row_count && status == LLCUDA_OK; row++) {
+        if (batch->tokens[row] >= model->plan->vocabulary_size) {
+            return refuse(error, "row %u has token %u; the vocabulary has %u", row,
+                          batch->tokens[row], model->plan->vocabulary_size);
+        }
+        if (batch->sequences[row] >= batch->sequence_count) {
+            return refuse(error, "row %u belongs to sequence %u of %u", row, batch->sequences[row],
+                          batch->sequence_count);
+        }
+        if (is_run_begin(batch, row)) {
+            for (uint32_t before = 0; before < row; before++) {
+                if (batch->sequences[before] == batch->sequences[row]) {
+                    return refuse(error, "the rows of sequence %u are not consecutive",
+                                  batch->sequences[row]);
+                }
+            }
+        } else if (batch->positions[row] != batch->positions[row - 1] + 1) {
+            return refuse(error, "row %u is at position %u after position %u", row,
+                          batch->positions[row], batch->positions[row - 1]);
+        }
+        if (is_run_end(batch, row)) {
+            status = check_table(batch, model, row, error);
+        }
+    }
+    return status;
+}

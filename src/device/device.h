@@ -1,0 +1,170 @@
+/* The contract between the engine and whatever computes: a device holds a plan's weights and a
+ * paged key-value cache, and runs one ragged step at a time.
+ *
+ * Ideas: what changes from step to step is data (tokens, positions, block tables), never shape of
+ * the program; a row's result depends on the model, its tokens and its positions only, never on the
+ * rows beside it or on how a prompt was cut into steps (ARCHITECTURE, idea 7).
+ *
+ * Threads: one thread at a time calls into a device and the models on it. */
+#ifndef DEVICE_DEVICE_H
+#define DEVICE_DEVICE_H
+
+#include "base/error.h"
+#include "base/log.h"
+#include "plan/plan.h"
+
+/* Positions in a cache block. Equal everywhere, so that block tables mean the same on all devices.
+ */
+#define KV_BLOCK_TOKENS 16u
+
+/* One step: rows of many sequences. Rows of one sequence are consecutive, positions ascending by 1.
+ * All arrays are borrowed for the duration of the call. */
+struct step_batch {
+    uint32_t row_count;        /* n, 1 … rows_max */
+    const uint32_t *tokens;    /* [n] each < vocabulary_size */
+    const uint32_t *positions; /* [n] */
+    const uint32_t *sequences; /* [n] each < sequence_count: which block table */
+    uint32_t sequence_count;
+    const uint32_t *block_tables; /* [sequence_count, block_table_stride]: position p of sequence s
+                                     is in block block_tables[s · stride + p / 16], slot p % 16 */
+    uint32_t block_table_stride;
+    uint32_t logits_count;       /* m, 0 … logits_rows_max */
+    const uint32_t *logits_rows; /* [m] row indices, ascending */
+};
+
+struct device_model_options {
+    uint32_t kv_block_count;  /* blocks in the cache */
+    enum dtype kv_dtype;      /* DTYPE_F16 or DTYPE_F32 (more where a device says so) */
+    uint32_t rows_max;        /* n */
+    uint32_t logits_rows_max; /* m */
+};
+
+/* Called from time to time while weights are loaded; may be NULL. Returning false cancels. */
+struct device_progress {
+    bool (*report)(void *user, uint64_t done_bytes, uint64_t total_bytes);
+    void *user;
+};
+
+struct device_info {
+    char name[96]; /* "Intel(R) Xeon(R) Processor, 2 threads, avx512+vnni" */
+    char kind[16]; /* "cpu", "cuda", "hip", "emu" */
+    uint32_t thread_count;
+    uint64_t memory_bytes;      /* of the device, 0 when unknown */
+    uint64_t memory_free_bytes; /* 0 when unknown */
+};
+
+/* What the machine allows, measured now: the yardstick of every speed report. */
+struct device_ceilings {
+    double read_bytes_per_second; /* streaming reads by all threads, larger than the caches */
+    double copy_bytes_per_second; /* read + written */
+    double flop_per_second;       /* float32 multiply-adds counted as two */
+    double integer_op_per_second; /* int8 multiply-adds counted as two; 0 when not measured */
+};
+
+struct device;
+struct device_model;
+
+/* A backend's function table; its own structs begin with a pointer to it. Use the functions below.
+ */
+struct device_interface {
+    void (*close)(struct device *device);
+    void (*describe)(const struct device *device, struct device_info *info);
+    llcuda_status (*model_load)(struct device *device, const struct plan *plan,
+                                const struct device_model_options *options,
+                                const struct device_progress *progress, struct device_model **model,
+                                struct llcuda_error *error);
+    void (*model_unload)(struct device_model *model);
+    llcuda_status (*step)(struct device_model *model, const struct step_batch *batch,
+                          const float **logits, struct llcuda_error *error);
+    llcuda_status (*copy_blocks)(struct device_model *model, const uint32_t *from,
+                                 const uint32_t *to, uint32_t count, struct llcuda_error *error);
+    llcuda_status (*measure)(struct device *device, struct device_ceilings *ceilings,
+                             struct llcuda_error *error);
+    uint64_t (*weight_bytes_read)(const struct device_model *model);
+    uint64_t (*memory_bytes)(const struct device_model *model);
+};
+
+struct device {
+    const struct device_interface *interface;
+};
+
+struct device_model {
+    const struct device_interface *interface;
+    const struct plan *plan; /* borrowed: outlives the model */
+    struct device_model_options options;
+};
+
+static inline void device_close(struct device *device)
+{
+    if (device) {
+        device->interface->close(device);
+    }
+}
+
+static inline void device_describe(const struct device *device, struct device_info *info)
+{
+    device->interface->describe(device, info);
+}
+
+/* Uploads or repacks the weights and makes the cache. `plan` and its weight data must outlive the
+ * model. Errors: OUT_OF_MEMORY, UNSUPPORTED (a weight type), CANCELLED by progress. */
+static inline llcuda_status device_model_load(struct device *device, const struct plan *plan,
+                                              const struct device_model_options *options,
+                                              const struct device_progress *progress,
+                                              struct device_model **model,
+                                              struct llcuda_error *error)
+{
+    return device->interface->model_load(device, plan, options, progress, model, error);
+}
+
+static inline void device_model_unload(struct device_model *model)
+{
+    if (model) {
+        model->interface->model_unload(model);
+    }
+}
+
+/* Runs one step and waits for it. *logits: [m, V] in host memory, owned by the model, valid until
+ * the next call. Rows are checked against the options (INVALID_ARGUMENT). Allocates nothing. */
+static inline llcuda_status device_step(struct device_model *model, const struct step_batch *batch,
+                                        const float **logits, struct llcuda_error *error)
+{
+    return model->interface->step(model, batch, logits, error);
+}
+
+/* Copies whole cache blocks of all layers, from[i] to to[i]: copy on write. */
+static inline llcuda_status device_copy_blocks(struct device_model *model, const uint32_t *from,
+                                               const uint32_t *to, uint32_t count,
+                                               struct llcuda_error *error)
+{
+    return model->interface->copy_blocks(model, from, to, count, error);
+}
+
+/* Takes a second or two. */
+static inline llcuda_status device_measure(struct device *device, struct device_ceilings *ceilings,
+                                           struct llcuda_error *error)
+{
+    return device->interface->measure(device, ceilings, error);
+}
+
+/* Weight bytes that all steps so far have read from memory: a step reads each weight once, however
+ * many rows it has. */
+static inline uint64_t device_weight_bytes_read(const struct device_model *model)
+{
+    return model->interface->weight_bytes_read(model);
+}
+
+/* Memory the model holds: repacked weights, cache, workspace; not the mapped file. */
+static inline uint64_t device_model_memory_bytes(const struct device_model *model)
+{
+    return model->interface->memory_bytes(model);
+}
+
+/* Bytes of one cache block, all layers, keys and values: the unit of every memory plan. */
+uint64_t device_kv_block_bytes(const struct plan *plan, enum dtype kv_dtype);
+
+/* Checks a batch against a model's options and its plan: what every backend does first. */
+llcuda_status step_batch_check(const struct step_batch *batch, const struct device_model *model,
+                               struct llcuda_error *error);
+
+#endif
