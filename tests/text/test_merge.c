@@ -3,8 +3,8 @@
 
 #include "text/merge.h"
 
-#define BASE_SYMBOLS 6u
-#define MERGES       60u
+#define BASE_SYMBOLS 3u
+#define MERGES       40u
 #define WORD_MAX     300u
 
 /* Merges of what there is into new tokens, in an order that need not be one that training gives. */
@@ -20,7 +20,7 @@ static void make_vocabulary(struct vocabulary *vocabulary, bool shuffled)
             used[left][right] = true;
             /* Now and then a token that something else makes too. */
             uint32_t result =
-                tokens > BASE_SYMBOLS && test_random_below(5) == 0
+                tokens > BASE_SYMBOLS && test_random_below(2) == 0
                     ? BASE_SYMBOLS + (uint32_t)test_random_below(tokens - BASE_SYMBOLS)
                     : tokens++;
             vocabulary->merges[count++] = (struct vocabulary_merge){left, right, result};
