@@ -24,10 +24,10 @@
 #define LIMIT_TEMPLATE_DEPTH        64u
 #define LIMIT_TEMPLATE_STEPS        10000000ull
 #define LIMIT_TEMPLATE_OUTPUT_BYTES (64ull << 20)
-#define LIMIT_TEMPLATE_MEMORY_BYTES                                                   \
-    (256ull << 20)                     /* of one parsed template, or of one rendering \
-                                        */
-#define LIMIT_TEMPLATE_CALL_DEPTH 500u /* nested evaluations while rendering, macros included */
+#define LIMIT_TEMPLATE_MEMORY_BYTES                                                    \
+    (256ull << 20)                      /* of one parsed template, or of one rendering \
+                                         */
+#define LIMIT_TEMPLATE_CALL_DEPTH 1000u /* nested evaluations while rendering, macros included */
 #define LIMIT_TEMPLATE_RANGE      100000u
 #define LIMIT_LAYER_COUNT         1024u
 #define LIMIT_EMBEDDING_LENGTH    (1u << 17)

@@ -208,6 +208,8 @@ static bool put_percent_integer(struct percent *percent, struct jinja_spec spec,
     bool decimal = strchr("diu", spec.type) != NULL;
     if (value.kind == JINJA_FLOAT && decimal && value.number > -0x1p63 && value.number < 0x1p63) {
         integer = (int64_t)value.number;
+    } else if (value.kind == JINJA_FLOAT && decimal && isfinite(value.number)) {
+        return jinja_fail(percent->render, "the number does not fit a 64-bit integer");
     } else if (!jinja_as_integer(value, &integer)) {
         return jinja_fail(percent->render, "%%%c format: a number is required, not %s", spec.type,
                           jinja_type_name(value));
