@@ -419,12 +419,18 @@ static const struct jinja_builtin *method_of(struct jinja_value object, struct t
     }
 }
 
+/* What every undefined value has in Python; any other attribute of one is an error. */
+static const char *const undefined_names[] = {
+    "__class__", "__doc__",   "__module__", "__init__",   "__new__",     "__eq__",      "__ne__",
+    "__hash__",  "__str__",   "__repr__",   "__len__",    "__iter__",    "__bool__",    "__call__",
+    "__dir__",   "__slots__", "__format__", "__reduce__", "__getattr__", "__getitem__", NULL};
+
 bool jinja_find_attribute(struct jinja_render *render, struct jinja_value object,
                           struct text_view name, struct jinja_value *out, bool *found)
 {
     const char *const *hidden;
     *found = true;
-    if (is_dunder(name)) {
+    if (is_dunder(name) && (object.kind != JINJA_UNDEFINED || is_listed(undefined_names, name))) {
         return jinja_undefined_unsafe(render, object, name, out);
     }
     const struct jinja_builtin *builtin = method_of(object, name, &hidden);
