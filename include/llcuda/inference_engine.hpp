@@ -117,6 +117,77 @@ class Stream
     std::unique_ptr<llcuda_request, Release> request_;
 };
 
+namespace detail
+{
+
+template <typename Field, typename Value> void set(Field &field, const std::optional<Value> &value)
+{
+    if (value) {
+        field = *value;
+    }
+}
+
+inline void fill(const InferRequest &request, llcuda_request_options &options)
+{
+    if (!request.messages.empty()) {
+        options.messages = request.messages.data();
+        options.messages_bytes = request.messages.size();
+    } else if (!request.prompt_tokens.empty()) {
+        options.prompt_tokens = request.prompt_tokens.data();
+        options.prompt_token_count = request.prompt_tokens.size();
+    } else {
+        options.prompt = request.prompt.data();
+        options.prompt_bytes = request.prompt.size();
+    }
+    options.max_tokens = request.max_tokens;
+    options.min_tokens = request.min_tokens;
+    options.ignore_eos = request.ignore_eos;
+    set(options.temperature, request.temperature);
+    set(options.top_k, request.top_k);
+    set(options.top_p, request.top_p);
+    set(options.min_p, request.min_p);
+    set(options.typical_p, request.typical_p);
+    set(options.repetition_penalty, request.repetition_penalty);
+    set(options.presence_penalty, request.presence_penalty);
+    set(options.frequency_penalty, request.frequency_penalty);
+    set(options.dry_multiplier, request.dry_multiplier);
+    options.seed_given = request.seed.has_value();
+    set(options.seed, request.seed);
+    options.choice_count = request.choices;
+    options.logprobs = request.logprobs;
+    options.top_logprobs = request.top_logprobs;
+    options.echo = request.echo;
+    options.priority = request.priority;
+    options.timeout_ms = request.timeout_ms;
+    options.tenant = request.tenant.c_str();
+    options.cache_salt = request.cache_salt.c_str();
+}
+
+inline Stream submit(llcuda_engine *engine, const InferRequest &request)
+{
+    llcuda_request_options options;
+    llcuda_engine_request_defaults(engine, &options, sizeof options);
+    std::vector<llcuda_text> stops;
+    for (const std::string &stop : request.stop) {
+        stops.push_back({stop.data(), stop.size()});
+    }
+    std::vector<llcuda_logit_bias> biases;
+    for (const auto &bias : request.logit_bias) {
+        biases.push_back({bias.first, bias.second});
+    }
+    fill(request, options);
+    options.stop = stops.data();
+    options.stop_count = static_cast<std::uint32_t>(stops.size());
+    options.logit_bias = biases.data();
+    options.logit_bias_count = static_cast<std::uint32_t>(biases.size());
+    llcuda_request *raw = nullptr;
+    llcuda_error error;
+    check(llcuda_submit(engine, &options, &raw, &error), error);
+    return Stream(raw);
+}
+
+} // namespace detail
+
 class InferenceEngine
 {
   public:
@@ -162,25 +233,7 @@ class InferenceEngine
     // Asks without waiting.
     Stream submit(const InferRequest &request)
     {
-        llcuda_request_options options;
-        llcuda_engine_request_defaults(get(), &options, sizeof options);
-        std::vector<llcuda_text> stops;
-        for (const std::string &stop : request.stop) {
-            stops.push_back({stop.data(), stop.size()});
-        }
-        std::vector<llcuda_logit_bias> biases;
-        for (const auto &bias : request.logit_bias) {
-            biases.push_back({bias.first, bias.second});
-        }
-        fill(request, options);
-        options.stop = stops.data();
-        options.stop_count = static_cast<std::uint32_t>(stops.size());
-        options.logit_bias = biases.data();
-        options.logit_bias_count = static_cast<std::uint32_t>(biases.size());
-        llcuda_request *raw = nullptr;
-        llcuda_error error;
-        detail::check(llcuda_submit(get(), &options, &raw, &error), error);
-        return Stream(raw);
+        return detail::submit(get(), request);
     }
 
     std::vector<std::uint32_t> tokenize(const std::string &text, bool special = true,
@@ -279,50 +332,6 @@ class InferenceEngine
             llcuda_engine_close(engine);
         }
     };
-
-    template <typename Field, typename Value>
-    static void set(Field &field, const std::optional<Value> &value)
-    {
-        if (value) {
-            field = *value;
-        }
-    }
-
-    static void fill(const InferRequest &request, llcuda_request_options &options)
-    {
-        if (!request.messages.empty()) {
-            options.messages = request.messages.data();
-            options.messages_bytes = request.messages.size();
-        } else if (!request.prompt_tokens.empty()) {
-            options.prompt_tokens = request.prompt_tokens.data();
-            options.prompt_token_count = request.prompt_tokens.size();
-        } else {
-            options.prompt = request.prompt.data();
-            options.prompt_bytes = request.prompt.size();
-        }
-        options.max_tokens = request.max_tokens;
-        options.min_tokens = request.min_tokens;
-        options.ignore_eos = request.ignore_eos;
-        set(options.temperature, request.temperature);
-        set(options.top_k, request.top_k);
-        set(options.top_p, request.top_p);
-        set(options.min_p, request.min_p);
-        set(options.typical_p, request.typical_p);
-        set(options.repetition_penalty, request.repetition_penalty);
-        set(options.presence_penalty, request.presence_penalty);
-        set(options.frequency_penalty, request.frequency_penalty);
-        set(options.dry_multiplier, request.dry_multiplier);
-        options.seed_given = request.seed.has_value();
-        set(options.seed, request.seed);
-        options.choice_count = request.choices;
-        options.logprobs = request.logprobs;
-        options.top_logprobs = request.top_logprobs;
-        options.echo = request.echo;
-        options.priority = request.priority;
-        options.timeout_ms = request.timeout_ms;
-        options.tenant = request.tenant.c_str();
-        options.cache_salt = request.cache_salt.c_str();
-    }
 
     std::unique_ptr<llcuda_engine, Close> engine_;
 };

@@ -114,7 +114,7 @@ typedef struct llcuda_engine_options {
     bool prefix_cache;           /* share equal beginnings of prompts; default true */
 
     uint32_t running_max; /* sequences in one step, 1 … 4096; 0: 64 */
-    uint32_t queue_max;   /* requests waiting or running; above it BUSY; 0: 1024 */
+    uint32_t queue_max;   /* sequences (one a choice) waiting or running; above it BUSY; 0: 1024 */
     uint32_t step_tokens; /* most rows of one step, 0: chosen from the device */
     /* The dial between latency (0) and throughput (1), default 0.5: how much of a step prompts
      * may fill while others are waiting for their next token. */
@@ -132,6 +132,10 @@ typedef struct llcuda_engine_options {
     /* A chat template (Jinja, NUL-terminated) to use instead of the model's own; NULL: the model's.
      * One that cannot be parsed fails the opening. */
     const char *chat_template;
+
+    /* Opens everything but the weights, and takes next to no memory: llcuda_engine_get_info says
+     * what waking would take, llcuda_engine_wake does it. */
+    bool asleep;
 } llcuda_engine_options;
 
 /* Fills in the defaults. `size` is sizeof(llcuda_engine_options) as the caller sees it. */
@@ -185,6 +189,11 @@ typedef struct llcuda_engine_info {
     uint32_t threads;              /* that compute */
     bool has_chat_template;
     double load_ms; /* what llcuda_engine_open took */
+    /* The memory plan: what being awake takes. */
+    uint64_t weight_bytes; /* as the file has them; a packed copy takes about as much */
+    uint64_t logits_bytes; /* of one step */
+    uint64_t host_bytes;   /* scheduler, prefix tree, sampler */
+    uint32_t sequence_max; /* queue_max of the options, defaults filled in */
 } llcuda_engine_info;
 
 /* Facts about the engine, owned by it, constant until it is closed (memory_bytes as of opening).
@@ -223,6 +232,7 @@ typedef struct llcuda_stats {
     uint64_t host_ns;              /* time of the engine thread around them: the host's share */
     uint64_t step_rows_max;        /* the fullest step so far */
     uint64_t weight_bytes_read;    /* by the device, all steps together */
+    uint64_t memory_bytes;         /* gauge: held by the device now; 0 while asleep */
 } llcuda_stats;
 
 /* Fills in `stats`; set stats->size = sizeof *stats first. Gauges are consistent with each other
@@ -465,6 +475,56 @@ LLCUDA_API void llcuda_request_cancel(llcuda_request *request);
 
 /* Gives the handle back, cancelling what still runs. NULL is fine. */
 LLCUDA_API void llcuda_request_release(llcuda_request *request);
+
+/* ------------------------------------------------------------------ several models */
+
+/* Models under one memory limit. Each has a name and its own engine; when one is needed, those that
+ * nobody holds and that were used longest ago are put to sleep until it fits. Any thread. */
+typedef struct llcuda_models llcuda_models;
+
+typedef struct llcuda_model_state {
+    const char *name; /* valid until the model is removed */
+    bool opened;      /* has an engine */
+    bool asleep;      /* … without weights */
+    uint32_t holders;
+    uint64_t memory_bytes; /* counted against the limit now */
+} llcuda_model_state;
+
+/* An empty set. `memory_limit_bytes` 0: no limit. Errors: OUT_OF_MEMORY. */
+LLCUDA_API llcuda_status llcuda_models_create(uint64_t memory_limit_bytes, llcuda_models **models,
+                                              llcuda_error *error);
+
+/* Closes every engine. Nothing may be held. NULL is fine. */
+LLCUDA_API void llcuda_models_destroy(llcuda_models *models);
+
+/* Gives a name (1 … 255 bytes) to a model that is opened when it is first needed. Texts of
+ * `options` are copied; builtin_model and the callbacks' users must outlive the set. Errors:
+ * INVALID_ARGUMENT (the name is taken, bad options), OUT_OF_MEMORY. */
+LLCUDA_API llcuda_status llcuda_models_add(llcuda_models *models, const char *name,
+                                           const llcuda_engine_options *options,
+                                           llcuda_error *error);
+
+/* The engine of a model, awake, for the caller to use until llcuda_models_release. Opens or wakes
+ * it, which may take long; others who need a model wait meanwhile.
+ * Errors: NOT_FOUND (no such name), BUSY (models that are held fill the limit), LIMIT (the model
+ * alone exceeds it), and those of llcuda_engine_open. */
+LLCUDA_API llcuda_status llcuda_models_acquire(llcuda_models *models, const char *name,
+                                               llcuda_engine **engine, llcuda_error *error);
+
+/* Ends a use. The engine stays as it is until memory is needed. */
+LLCUDA_API void llcuda_models_release(llcuda_models *models, llcuda_engine *engine);
+
+/* Puts a model that nobody holds to sleep now. Errors: NOT_FOUND, BUSY. */
+LLCUDA_API llcuda_status llcuda_models_sleep(llcuda_models *models, const char *name,
+                                             llcuda_error *error);
+
+/* Closes a model that nobody holds and forgets its name. Errors: NOT_FOUND, BUSY. */
+LLCUDA_API llcuda_status llcuda_models_remove(llcuda_models *models, const char *name,
+                                              llcuda_error *error);
+
+/* The models in the order of their adding: false when there is no `index`-th. */
+LLCUDA_API bool llcuda_models_get_state(llcuda_models *models, size_t index,
+                                        llcuda_model_state *state);
 
 #ifdef __cplusplus
 }

@@ -26,7 +26,7 @@ void llcuda_free(void *memory)
 static bool copy_options(struct llcuda_engine *engine)
 {
     llcuda_engine_options *options = &engine->options;
-    const char **texts[] = {&options->model, &options->device};
+    const char **texts[] = {&options->model, &options->device, &options->chat_template};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         if (*texts[i]) {
             *texts[i] = arena_copy_text(&engine->arena, text_view_of(*texts[i])).data;
@@ -83,6 +83,21 @@ static llcuda_status make_core(struct llcuda_engine *engine, struct llcuda_error
     return status;
 }
 
+llcuda_status engine_load_weights(struct llcuda_engine *engine, struct llcuda_error *error)
+{
+    llcuda_status status = loaded_model_wake(&engine->model, &engine->options, error);
+    if (status == LLCUDA_OK) {
+        atomic_store(&engine->memory_bytes, device_model_memory_bytes(engine->model.device_model));
+    }
+    return status;
+}
+
+void engine_drop_weights(struct llcuda_engine *engine)
+{
+    loaded_model_sleep(&engine->model);
+    atomic_store(&engine->memory_bytes, 0);
+}
+
 static void make_setup(struct llcuda_engine *engine)
 {
     engine->setup = (struct request_setup){
@@ -108,8 +123,8 @@ static llcuda_status open_parts(struct llcuda_engine *engine, struct llcuda_erro
     llcuda_status status = loaded_model_open(&engine->model, &engine->options, error);
     if (status == LLCUDA_OK && !engine->options.vocabulary_only) {
         status = make_core(engine, error);
-        if (status == LLCUDA_OK) {
-            status = loaded_model_wake(&engine->model, &engine->options, error);
+        if (status == LLCUDA_OK && !engine->options.asleep) {
+            status = engine_load_weights(engine, error);
         }
         if (status == LLCUDA_OK) {
             core_set_device(&engine->core, engine->model.device_model);
@@ -192,7 +207,7 @@ llcuda_status llcuda_engine_sleep(llcuda_engine *engine, llcuda_error *error)
     pthread_mutex_lock(&engine->control);
     if (atomic_load(&engine->actual) == ENGINE_AWAKE) {
         engine_thread_become(engine, ENGINE_ASLEEP);
-        loaded_model_sleep(&engine->model);
+        engine_drop_weights(engine);
     }
     pthread_mutex_unlock(&engine->control);
     return LLCUDA_OK;
@@ -206,7 +221,7 @@ llcuda_status llcuda_engine_wake(llcuda_engine *engine, llcuda_error *error)
     llcuda_status status = LLCUDA_OK;
     pthread_mutex_lock(&engine->control);
     if (atomic_load(&engine->actual) == ENGINE_ASLEEP) {
-        status = loaded_model_wake(&engine->model, &engine->options, error);
+        status = engine_load_weights(engine, error);
         if (status == LLCUDA_OK) {
             engine_thread_become(engine, ENGINE_AWAKE);
         }

@@ -30,14 +30,19 @@ struct llcuda_engine {
     struct wakeup reached; /* of whoever waits for actual == wanted */
 
     _Atomic uint64_t rejected;
+    _Atomic uint64_t memory_bytes; /* of the device model; 0 while asleep */
 };
 
-/* Starts the thread; the engine is awake or asleep as `wanted` says. */
+/* Starts the thread, awake or asleep as the options say. */
 llcuda_status engine_thread_start(struct llcuda_engine *engine, struct llcuda_error *error);
 /* Asks for a state and waits until the thread is there. */
 void engine_thread_become(struct llcuda_engine *engine, enum engine_state state);
 /* Ends every request and joins. */
 void engine_thread_stop(struct llcuda_engine *engine);
+
+/* Weights and cache: load, or give back. The engine thread must be asleep or not there. */
+llcuda_status engine_load_weights(struct llcuda_engine *engine, struct llcuda_error *error);
+void engine_drop_weights(struct llcuda_engine *engine);
 
 /* Fills in engine->info. */
 llcuda_status engine_make_info(struct llcuda_engine *engine, double load_ms,

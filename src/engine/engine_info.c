@@ -74,7 +74,11 @@ static void device_facts(struct llcuda_engine *engine, bool *good)
     info->kv_bytes = engine->sizing.kv_bytes;
     info->kv_bytes_per_token =
         device_kv_block_bytes(model->plan, model->kv_dtype) / KV_BLOCK_TOKENS;
-    info->memory_bytes = device_model_memory_bytes(model->device_model);
+    info->memory_bytes = atomic_load(&engine->memory_bytes);
+    info->weight_bytes = model->info.weight_bytes;
+    info->logits_bytes = engine->sizing.logits_bytes;
+    info->host_bytes = engine->sizing.host_bytes;
+    info->sequence_max = engine->sizing.sequence_max;
     info->context_length = engine->sizing.context_length;
     info->model_context_length = model->plan->context_length;
     info->embedding_length = model->plan->embedding_length;
@@ -150,6 +154,7 @@ void llcuda_engine_get_stats(const llcuda_engine *engine, llcuda_stats *stats)
         full.host_ns = c[CORE_HOST_NS];
         full.step_rows_max = c[CORE_STEP_ROWS_MAX];
         full.weight_bytes_read = c[CORE_WEIGHT_BYTES_READ];
+        full.memory_bytes = atomic_load(&engine->memory_bytes);
     }
     size_t size = stats->size < sizeof full ? stats->size : sizeof full;
     memcpy(stats, &full, size);

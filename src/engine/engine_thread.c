@@ -13,10 +13,10 @@ static void reach(struct llcuda_engine *engine, enum engine_state state)
     wakeup_signal(&engine->reached);
 }
 
-/* Follows `wanted` where that is possible now. */
-static void follow(struct llcuda_engine *engine)
+/* Follows the wish where that is possible now; true when the state has changed, and with it perhaps
+ * what there is to do. */
+static bool follow(struct llcuda_engine *engine, uint32_t wanted)
 {
-    uint32_t wanted = atomic_load(&engine->wanted);
     uint32_t actual = atomic_load(&engine->actual);
     struct engine_core *core = &engine->core;
     if (wanted == ENGINE_ASLEEP && actual == ENGINE_AWAKE) {
@@ -24,19 +24,21 @@ static void follow(struct llcuda_engine *engine)
         if (core_sequence_count(core) == 0) {
             core_set_device(core, NULL);
             reach(engine, ENGINE_ASLEEP);
+            return true;
         }
     } else if (wanted == ENGINE_AWAKE && actual == ENGINE_ASLEEP) {
         core_set_device(core, engine->model.device_model);
         core_hold(core, false);
         reach(engine, ENGINE_AWAKE);
+        return true;
     }
+    return false;
 }
 
-/* Sleeps until mail, a wish or a deadline comes. */
-static void wait_for_news(struct llcuda_engine *engine)
+/* Sleeps until mail, another wish than the one that was followed, or a deadline comes. */
+static void wait_for_news(struct llcuda_engine *engine, uint32_t wanted)
 {
     struct mailbox *mailbox = engine->mailbox;
-    uint32_t wanted = atomic_load(&engine->wanted);
     wakeup_prepare(&mailbox->wakeup);
     if (!mailbox_empty(mailbox) || atomic_load(&engine->wanted) != wanted) {
         wakeup_cancel(&mailbox->wakeup);
@@ -50,12 +52,13 @@ static void *run(void *argument)
 {
     struct llcuda_engine *engine = argument;
     struct engine_core *core = &engine->core;
-    while (atomic_load(&engine->wanted) != ENGINE_STOPPED) {
+    uint32_t wanted;
+    while ((wanted = atomic_load(&engine->wanted)) != ENGINE_STOPPED) {
         core_take_mail(core);
-        follow(engine);
-        if (!core_step(core) && atomic_load(&engine->wanted) != ENGINE_STOPPED) {
-            follow(engine); /* the last request may have ended just now */
-            wait_for_news(engine);
+        bool changed = follow(engine, wanted);
+        bool worked = core_step(core);
+        if (!worked && !changed) {
+            wait_for_news(engine, wanted);
         }
     }
     core_take_mail(core);
@@ -66,6 +69,10 @@ static void *run(void *argument)
 
 llcuda_status engine_thread_start(struct llcuda_engine *engine, struct llcuda_error *error)
 {
+    bool asleep = engine->options.asleep;
+    atomic_store(&engine->wanted, asleep ? ENGINE_ASLEEP : ENGINE_AWAKE);
+    atomic_store(&engine->actual, asleep ? ENGINE_ASLEEP : ENGINE_AWAKE);
+    core_hold(&engine->core, asleep);
     int failure = pthread_create(&engine->thread, NULL, run, engine);
     if (failure != 0) {
         return error_from_errno(error, failure, "start", "the engine thread");

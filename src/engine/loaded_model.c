@@ -6,6 +6,7 @@
 
 #include "base/buffer.h"
 #include "cpu/cpu.h"
+#include "cpu/memory.h"
 #include "device/spec.h"
 #include "format/chat_template.h"
 #include "format/tokenizer_source.h"
@@ -238,10 +239,15 @@ llcuda_status loaded_model_wake(struct loaded_model *model, const llcuda_engine_
                              &model->device_model, error);
 }
 
+/* Pages of the file that were read in place go too: they come back from the file when needed. */
 void loaded_model_sleep(struct loaded_model *model)
 {
+    const struct plan *plan = model->plan;
     device_model_unload(model->device_model);
     model->device_model = NULL;
+    for (uint32_t i = 0; plan && plan->weights_mapped && i < plan->weight_count; i++) {
+        file_pages_drop(plan->weights[i].data, plan->weights[i].bytes);
+    }
 }
 
 void loaded_model_close(struct loaded_model *model)

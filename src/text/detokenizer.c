@@ -147,9 +147,8 @@ static void decode_wordpiece(const struct vocabulary_decoder *decoder, struct te
             begins = true;
         }
     } else if (!first && text.length >= inside.length &&
-               memcmp(text.data, inside.data, inside.length) == 0) {
-        text.data += inside.length;
-        text.length -= inside.length;
+               (inside.length == 0 || memcmp(text.data, inside.data, inside.length) == 0)) {
+        text = text_view_make(text.data + inside.length, text.length - inside.length);
     } else {
         begins = true;
     }

@@ -20,6 +20,7 @@ struct merge_node {
 struct merge_bucket {
     uint32_t head; /* nodes in order of arrival; SYMBOL_NONE: empty */
     uint32_t tail;
+    bool shuffled; /* a position came after a higher one */
 };
 
 struct merger {
@@ -217,8 +218,10 @@ static void bucket_push(struct merger *m, uint32_t rank, uint32_t position)
     struct merge_bucket *bucket = &scratch->buckets[rank];
     if (bucket->head == SYMBOL_NONE) {
         bucket->head = node;
+        bucket->shuffled = false;
         bits_set(scratch, rank, true);
     } else {
+        bucket->shuffled |= scratch->nodes[bucket->tail].position > position;
         scratch->nodes[bucket->tail].next = node;
     }
     bucket->tail = node;
@@ -273,36 +276,39 @@ static int compare_positions(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
-/* Moves a bucket into scratch->positions, ascending; its nodes become free. */
-static size_t open_bucket(struct merger *m, uint32_t rank)
+/* Puts the positions of a bucket in order, in the nodes that it has. */
+static void sort_bucket(struct merger *m, struct merge_bucket *bucket)
 {
     struct merge_scratch *scratch = m->scratch;
-    struct merge_bucket *bucket = &scratch->buckets[rank];
     size_t count = 0;
-    bool sorted = true;
-    uint32_t node = bucket->head;
-    while (node != SYMBOL_NONE) {
+    for (uint32_t node = bucket->head; node != SYMBOL_NONE; node = scratch->nodes[node].next) {
         uint32_t *positions =
             grow(scratch->positions, &scratch->position_capacity, count + 1, sizeof *positions);
         if (!positions) {
             m->failed = true;
-            return 0;
+            return;
         }
         scratch->positions = positions;
-        uint32_t position = scratch->nodes[node].position;
-        sorted = sorted && (count == 0 || scratch->positions[count - 1] <= position);
-        scratch->positions[count++] = position;
-        uint32_t next = scratch->nodes[node].next;
-        scratch->nodes[node].next = m->node_free;
-        m->node_free = node;
-        node = next;
+        positions[count++] = scratch->nodes[node].position;
     }
+    qsort(scratch->positions, count, sizeof *scratch->positions, compare_positions);
+    size_t next = 0;
+    for (uint32_t node = bucket->head; node != SYMBOL_NONE; node = scratch->nodes[node].next) {
+        scratch->nodes[node].position = scratch->positions[next++];
+    }
+}
+
+/* Takes the list of a rank out of its bucket, sorted by position. */
+static uint32_t open_bucket(struct merger *m, uint32_t rank)
+{
+    struct merge_bucket *bucket = &m->scratch->buckets[rank];
+    if (bucket->shuffled) {
+        sort_bucket(m, bucket);
+    }
+    uint32_t head = bucket->head;
     bucket->head = SYMBOL_NONE;
-    bits_set(scratch, rank, false);
-    if (!sorted) {
-        qsort(scratch->positions, count, sizeof *scratch->positions, compare_positions);
-    }
-    return count;
+    bits_set(m->scratch, rank, false);
+    return head;
 }
 
 static void run_lists(struct merger *m)
@@ -310,14 +316,18 @@ static void run_lists(struct merger *m)
     uint32_t rank;
     while (!m->failed && (rank = bits_first(m->scratch)) != SYMBOL_NONE) {
         m->list_floor = rank + 1;
-        size_t count = open_bucket(m, rank);
-        size_t i = 0;
-        while (!m->failed && (i < count || m->heap_count > 0)) {
-            uint64_t key = i < count ? (uint64_t)rank << 32 | m->scratch->positions[i] : UINT64_MAX;
+        uint32_t node = open_bucket(m, rank);
+        while (!m->failed && (node != SYMBOL_NONE || m->heap_count > 0)) {
+            uint64_t key = node != SYMBOL_NONE
+                               ? (uint64_t)rank << 32 | m->scratch->nodes[node].position
+                               : UINT64_MAX;
             if (m->heap_count > 0 && m->scratch->heap[0] < key) {
                 key = heap_pop(m);
             } else {
-                i++;
+                uint32_t next = m->scratch->nodes[node].next;
+                m->scratch->nodes[node].next = m->node_free;
+                m->node_free = node;
+                node = next;
             }
             try_merge(m, (uint32_t)(key >> 32), (uint32_t)key);
         }
@@ -345,7 +355,9 @@ static bool prepare_lists(struct merger *m)
         return false;
     }
     scratch->bucket_count = count;
-    memset(scratch->buckets, 0xFF, (size_t)count * sizeof *scratch->buckets);
+    for (uint32_t i = 0; i < count; i++) {
+        scratch->buckets[i] = (struct merge_bucket){SYMBOL_NONE, SYMBOL_NONE, false};
+    }
     return true;
 }
 

@@ -94,7 +94,9 @@ static uint32_t decorated(const struct vocabulary *vocabulary, struct text_view 
     if (prefix.length > sizeof text || suffix.length > sizeof text || length > sizeof text) {
         return TOKEN_NONE;
     }
-    memcpy(text, prefix.data, prefix.length);
+    if (prefix.length) {
+        memcpy(text, prefix.data, prefix.length);
+    }
     memcpy(text + prefix.length, character.data, character.length);
     if (suffix.length) {
         memcpy(text + prefix.length + character.length, suffix.data, suffix.length);

@@ -290,6 +290,23 @@ static struct text_view drop(struct text_view text, size_t bytes)
     return text_view_make(text.data + bytes, text.length - bytes);
 }
 
+/* Spaces replaced, nothing else to do: most models have no charsmap and keep all white space. */
+static void replace_spaces(struct text_view text, const char *space, struct buffer *out)
+{
+    size_t space_bytes = strlen(space);
+    size_t done = 0;
+    while (done < text.length) {
+        const char *at = memchr(text.data + done, ' ', text.length - done);
+        size_t stop = at ? (size_t)(at - text.data) : text.length;
+        buffer_append(out, text.data + done, stop - done);
+        if (at) {
+            buffer_append(out, space, space_bytes);
+            stop++;
+        }
+        done = stop;
+    }
+}
+
 static void sentencepiece(const struct normalizer_plan *plan, const struct normalizer_step *step,
                           struct text_view text, bool prefix, struct buffer *out)
 {
@@ -309,6 +326,12 @@ static void sentencepiece(const struct normalizer_plan *plan, const struct norma
     bool dummy = spec->add_dummy_prefix && prefix;
     if (dummy && !spec->treat_whitespace_as_suffix) {
         buffer_append_text(out, space);
+    }
+    bool plain =
+        !spec->remove_extra_whitespaces && !plan->user_defined && step->charsmap.unit_count == 0;
+    if (plain) {
+        replace_spaces(text, space, out);
+        text.length = 0;
     }
     bool after_space = spec->remove_extra_whitespaces;
     while (text.length > 0) {

@@ -101,20 +101,12 @@ static void add_key(struct key_list *list, struct text_view text, uint32_t value
     }
 }
 
-static bool is_word_piece_start(const struct vocabulary *vocabulary, struct text_view *piece)
+/* Takes `prefix` off the front; false when it is not there. */
+static bool take_prefix(struct text_view *piece, struct text_view prefix)
 {
-    struct text_view prefix = vocabulary->word_prefix;
-    if (piece->length < prefix.length || memcmp(piece->data, prefix.data, prefix.length) != 0) {
-        return false;
+    if (prefix.length == 0) {
+        return true;
     }
-    piece->data += prefix.length;
-    piece->length -= prefix.length;
-    return true;
-}
-
-static bool is_continuation(const struct vocabulary *vocabulary, struct text_view *piece)
-{
-    struct text_view prefix = vocabulary->continuing_subword_prefix;
     if (piece->length < prefix.length || memcmp(piece->data, prefix.data, prefix.length) != 0) {
         return false;
     }
@@ -140,9 +132,8 @@ static void collect_keys(const struct vocabulary *vocabulary, bool continuations
             continue;
         }
         if (vocabulary->kind == VOCABULARY_WORDPIECE) {
-            bool wanted = continuations ? is_continuation(vocabulary, &piece)
-                                        : is_word_piece_start(vocabulary, &piece);
-            if (wanted) {
+            if (take_prefix(&piece, continuations ? vocabulary->continuing_subword_prefix
+                                                  : vocabulary->word_prefix)) {
                 add_key(list, piece, id);
             }
             continue;
@@ -411,15 +402,18 @@ encode_and_cache(const struct word_sink *sink, struct text_view word, struct cac
     return status;
 }
 
+/* `skipped` bytes of the word, always the same ones, are left out of the key; `mark` says so. */
 static inline llcuda_status encode_cached(const struct word_sink *sink, struct text_view word,
-                                          const char *readable_end, struct llcuda_error *error)
+                                          size_t skipped, uint64_t mark, const char *readable_end,
+                                          struct llcuda_error *error)
 {
-    if (word.length > CACHED_BYTES_MAX) {
+    size_t length = word.length - skipped;
+    if (length > CACHED_BYTES_MAX) {
         return encode_uncached(sink->model, sink->scratch, word, sink->out, error);
     }
     uint64_t low, high;
-    load_word(word.data, word.length, readable_end, &low, &high);
-    high |= (uint64_t)word.length << 56;
+    load_word(word.data + skipped, length, readable_end, &low, &high);
+    high |= (uint64_t)length << 56 | mark;
     unsigned __int128 product =
         (unsigned __int128)(low ^ 0xA0761D6478BD642Full) * (high ^ 0xE7037ED1A0B428DBull);
     uint64_t hash = (uint64_t)product ^ (uint64_t)(product >> 64);
@@ -428,6 +422,14 @@ static inline llcuda_status encode_cached(const struct word_sink *sink, struct t
         return append_cached(entry, sink->model->narrow, sink->out, error);
     }
     return encode_and_cache(sink, word, entry, low, high, error);
+}
+
+/* A word that may begin with U+2581, which is nearly always there and has a bit of its own. */
+static llcuda_status encode_segment(const struct word_sink *sink, struct text_view word,
+                                    const char *readable_end, struct llcuda_error *error)
+{
+    bool spaced = word.length > 3 && memcmp(word.data, space_symbol, 3) == 0;
+    return encode_cached(sink, word, spaced ? 3 : 0, spaced ? 1ull << 63 : 0, readable_end, error);
 }
 
 /* The end of a segment: U+2581 repeated, then anything up to the next U+2581. */
@@ -445,12 +447,13 @@ llcuda_status word_sink_take(struct split_run *run, const char *text, size_t len
 {
     const struct word_sink *sink = run->user;
     if (!sink->model->segments) {
-        return encode_cached(sink, text_view_make(text, length), run->readable_end, run->error);
+        return encode_cached(sink, text_view_make(text, length), 0, 0, run->readable_end,
+                             run->error);
     }
     while (length > 0) {
         size_t end = segment_end(text, length);
         llcuda_status status =
-            encode_cached(sink, text_view_make(text, end), run->readable_end, run->error);
+            encode_segment(sink, text_view_make(text, end), run->readable_end, run->error);
         if (status) {
             return status;
         }
