@@ -350,7 +350,9 @@ void connection_tick(struct http_exchange *exchange, uint64_t now_ns)
              (draining(exchange) || older(exchange->state_ns, now_ns, options->idle_timeout_ms)))) {
             connection_close(exchange);
         } else if (busy && exchange->body_announced
-                       ? older(exchange->read_ns, now_ns, options->body_timeout_ms)
+                       ? older(exchange->read_ns, now_ns, options->body_timeout_ms) ||
+                             older(exchange->state_ns, now_ns,
+                                   BODY_TIMEOUTS_MAX * options->body_timeout_ms)
                        : busy && older(exchange->state_ns, now_ns, options->header_timeout_ms)) {
             time_out(exchange);
         }

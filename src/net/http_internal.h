@@ -11,12 +11,13 @@
 
 #include "net/http_server.h"
 
-#define TICK_MS          250
-#define LINGER_MS        1000
-#define READ_AHEAD_BYTES 16384 /* of the next request, while this one is being answered */
-#define LINGER_BYTES     (256u << 10)
-#define INBOX_CAPACITY   1024u
-#define PEER_BYTES       48
+#define TICK_MS           250
+#define LINGER_MS         1000
+#define READ_AHEAD_BYTES  16384 /* of the next request, while this one is being answered */
+#define LINGER_BYTES      (256u << 10)
+#define BODY_TIMEOUTS_MAX 10u /* a body that trickles ends after so many times its timeout */
+#define INBOX_CAPACITY    1024u
+#define PEER_BYTES        48
 
 struct tls;
 struct worker;

@@ -1,4 +1,5 @@
 """A running `llcuda serve` for tests, and a client that sends bytes as they are."""
+import atexit
 import json
 import os
 import re
@@ -21,6 +22,7 @@ class Service:
             [PROGRAM, "serve", "--port", "0", "--threads", "1", *model, *map(str, options)],
             stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
             env={**clean, **(environment or {})})
+        atexit.register(self.process.kill)  # a test that failed leaves nothing behind
         self.stopping = False
         self.rest = ""
         self.connections = []
