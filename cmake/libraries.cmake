@@ -19,5 +19,11 @@ endmacro()
 llcuda_optional(PCRE2 libpcre2-8)
 llcuda_optional(UTF8PROC libutf8proc)
 llcuda_optional(EDIT libedit)
+llcuda_optional(YAML yaml-0.1)
+# The server: libevent with its threads and its TLS, and OpenSSL.
+llcuda_optional(EVENT libevent)
+llcuda_optional(EVENT_THREADS libevent_pthreads)
+llcuda_optional(EVENT_TLS libevent_openssl)
+llcuda_optional(TLS openssl)
 configure_file(${PROJECT_SOURCE_DIR}/cmake/build_config.h.in
     ${PROJECT_BINARY_DIR}/generated/build_config.h @ONLY)

@@ -58,6 +58,7 @@ static void make_printable(char *message)
     }
 }
 
+BASE_PRINTF(4, 0) /* clang: the format is checked at our callers */
 static void fill(struct llcuda_error *error, llcuda_status status, uint64_t offset,
                  const char *format, va_list arguments)
 {

@@ -18,7 +18,7 @@
 /* Up to so many tokens read packed weights straight; more convert them once for all tokens. */
 #define DIRECT_TOKENS 4u
 /* Bytes ahead of the stream: about what memory delivers during its own latency. */
-#define PREFETCH_BYTES 2048u
+#define PREFETCH_BYTES 4096u
 
 SIMD_INLINE uint64_t element_bytes(enum dtype dtype)
 {
@@ -144,11 +144,18 @@ SIMD_INLINE void direct(enum dtype dtype, uint32_t tokens, const struct linear_c
 
 /* --- many tokens ---------------------------------------------------------------------------- */
 
+/* What a tile fetches while it computes, so that memory does not rest meanwhile: its share of the
+ * piece of weights that comes next. */
+struct ahead {
+    const unsigned char *data;
+    uint64_t step; /* bytes a column */
+};
+
 /* One tile of one piece: `tokens` rows times TILE_VECTORS vectors of weights at `panel`,
  * [depth][32] floats. */
 SIMD_INLINE void tile(uint32_t tokens, const float *panel, const float *x, uint64_t x_stride,
                       uint64_t depth, float *out, uint64_t out_stride, uint32_t offset,
-                      uint32_t rows, bool first)
+                      uint32_t rows, bool first, struct ahead ahead)
 {
     SIMD_VECTOR sums[TILE_TOKENS][TILE_VECTORS];
     for (uint32_t t = 0; t < tokens; t++) {
@@ -164,6 +171,7 @@ SIMD_INLINE void tile(uint32_t tokens, const float *panel, const float *x, uint6
     }
     for (uint64_t k = 0; k < depth; k++) {
         SIMD_VECTOR w[TILE_VECTORS];
+        simd_prefetch(ahead.data + k * ahead.step);
         for (uint32_t v = 0; v < TILE_VECTORS; v++) {
             w[v] = simd_load(panel + k * LINEAR_FLOAT_ROWS + v * SIMD_WIDTH);
         }
@@ -188,41 +196,72 @@ SIMD_INLINE void tile(uint32_t tokens, const float *panel, const float *x, uint6
     }
 }
 
-/* All tokens against one group's piece. */
-static void panel_tokens(const struct linear_call *call, const float *panel, uint64_t row,
-                         uint64_t k, uint64_t depth)
+/* `tokens` tokens from `token` against one group's piece. */
+SIMD_INLINE void panel_tile(uint32_t tokens, const struct linear_call *call, const float *panel,
+                            uint64_t row, uint64_t k, uint64_t depth, uint32_t token,
+                            struct ahead ahead)
 {
     uint64_t x_stride = call->activation_stride / sizeof(float);
     uint32_t rows = group_rows(call, row);
+    const float *x = activation_row(call, token) + k;
+    float *out = call->out + token * call->out_stride + row;
     for (uint32_t offset = 0; offset < rows; offset += TILE_VECTORS * SIMD_WIDTH) {
-        for (uint32_t token = 0; token < call->token_count; token += TILE_TOKENS) {
-            uint32_t rest = call->token_count - token;
-            const float *x = activation_row(call, token) + k;
-            float *out = call->out + token * call->out_stride + row;
-            const float *w = panel + offset;
-            bool first = k == 0;
-#define TILE_CASE(tokens)                                                                \
-    case tokens:                                                                         \
-        tile(tokens, w, x, x_stride, depth, out, call->out_stride, offset, rows, first); \
-        break;
-            switch (rest < TILE_TOKENS ? rest : TILE_TOKENS) {
-                TILE_CASE(1)
-                TILE_CASE(2)
-                TILE_CASE(3)
-                TILE_CASE(4)
-                TILE_CASE(5)
-                TILE_CASE(6)
+        tile(tokens, panel + offset, x, x_stride, depth, out, call->out_stride, offset, rows,
+             k == 0, ahead);
+    }
+}
+
+/* All tokens against one group's piece, in tiles of about the same size. */
+static void panel_tokens(const struct linear_call *call, const float *panel, uint64_t row,
+                         uint64_t k, uint64_t depth, const unsigned char *next, uint64_t next_bytes)
+{
+    uint32_t tiles = (call->token_count + TILE_TOKENS - 1) / TILE_TOKENS;
+    uint32_t token = 0;
+    struct ahead ahead = {next, next_bytes / tiles / depth};
+    for (uint32_t i = 0; i < tiles; i++) {
+        uint32_t tokens = call->token_count / tiles + (i < call->token_count % tiles);
+        switch (tokens) {
+        case 1:
+            panel_tile(1, call, panel, row, k, depth, token, ahead);
+            break;
+        case 2:
+            panel_tile(2, call, panel, row, k, depth, token, ahead);
+            break;
+        case 3:
+            panel_tile(3, call, panel, row, k, depth, token, ahead);
+            break;
+        case 4:
+            panel_tile(4, call, panel, row, k, depth, token, ahead);
+            break;
+        case 5:
+            panel_tile(5, call, panel, row, k, depth, token, ahead);
+            break;
+        case 6:
+            panel_tile(6, call, panel, row, k, depth, token, ahead);
+            break;
 #if TILE_TOKENS > 6
-                TILE_CASE(7)
-                TILE_CASE(8)
-                TILE_CASE(9)
-                TILE_CASE(10)
-                TILE_CASE(11)
-                TILE_CASE(12)
+        case 7:
+            panel_tile(7, call, panel, row, k, depth, token, ahead);
+            break;
+        case 8:
+            panel_tile(8, call, panel, row, k, depth, token, ahead);
+            break;
+        case 9:
+            panel_tile(9, call, panel, row, k, depth, token, ahead);
+            break;
+        case 10:
+            panel_tile(10, call, panel, row, k, depth, token, ahead);
+            break;
+        case 11:
+            panel_tile(11, call, panel, row, k, depth, token, ahead);
+            break;
+        case 12:
+            panel_tile(12, call, panel, row, k, depth, token, ahead);
+            break;
 #endif
-            }
-#undef TILE_CASE
         }
+        token += tokens;
+        ahead.data += next_bytes / tiles;
     }
 }
 
@@ -240,12 +279,18 @@ SIMD_INLINE void panels(enum dtype dtype, const struct linear_call *call)
             const float *panel = (const float *)(const void *)piece;
             if (dtype != DTYPE_F32) {
                 for (uint64_t i = 0; i < depth * LINEAR_FLOAT_ROWS; i += SIMD_WIDTH) {
-                    simd_prefetch(piece + i * element_bytes(dtype) + PREFETCH_BYTES);
                     simd_store(converted + i, simd_load_plain(dtype, piece, i));
                 }
                 panel = converted;
             }
-            panel_tokens(call, panel, row, k, depth);
+            bool last = row + LINEAR_FLOAT_ROWS >= call->row_end;
+            const unsigned char *next =
+                !last          ? piece + group_bytes
+                : rest > depth ? weight + call->row_begin / LINEAR_FLOAT_ROWS * group_bytes +
+                                     (k + depth) * LINEAR_FLOAT_ROWS * element_bytes(dtype)
+                               : piece;
+            panel_tokens(call, panel, row, k, depth, next,
+                         depth * LINEAR_FLOAT_ROWS * element_bytes(dtype));
         }
     }
 }

@@ -13,6 +13,9 @@
 /* … and of one work item. */
 #define ITEM_BYTES (512u << 10)
 
+/* Positions are counted in 32 bits, with room to add a partition. */
+#define KV_BLOCKS_MAX (1u << 27)
+
 struct load {
     struct cpu_model *model;
     const struct device_progress *progress;
@@ -33,6 +36,10 @@ static llcuda_status check_options(const struct plan *plan,
     if (options->rows_max == 0 || options->logits_rows_max == 0 || options->kv_block_count == 0) {
         return error_set(error, LLCUDA_INVALID_ARGUMENT,
                          "a model needs at least one row, one row of logits and one cache block");
+    }
+    if (options->kv_block_count > KV_BLOCKS_MAX) {
+        return error_set(error, LLCUDA_LIMIT, "%u cache blocks; at most %u are possible",
+                         options->kv_block_count, KV_BLOCKS_MAX);
     }
     if (plan->op_count == 0 || plan->head_size == 0) {
         return error_set(error, LLCUDA_INVALID_ARGUMENT, "the plan is not finished");

@@ -82,6 +82,8 @@ struct cpu_model {
     uint64_t partial_floats; /* capacity */
     struct cpu_worker *workers;
 
+    uint64_t rows_looked_up; /* since the embedding's pages were dropped */
+
     /* Of the running step. */
     const struct step_batch *batch;
     uint32_t run_count;

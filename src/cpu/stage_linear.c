@@ -106,6 +106,8 @@ static uint64_t tile_rows(const struct linear_stage *stage, const struct cpu_wei
     uint64_t least = TILE_WORK_MIN / (weight->columns * stage->token_count) + 1;
     rows = rows < most ? rows : most;
     rows = rows > least ? rows : least;
+    /* Kernels read two groups side by side when one token leaves them waiting for memory. */
+    rows = rows > 2 * group ? rows : 2 * group;
     return (rows + group - 1) / group * group;
 }
 

@@ -43,6 +43,11 @@ struct gguf_value {
     };
 };
 
+/* "u32"; "unknown" outside the list. */
+const char *gguf_kind_name(enum gguf_kind kind);
+/* Bytes of a value of that kind in the file; 0 for strings and arrays. */
+uint32_t gguf_kind_bytes(enum gguf_kind kind);
+
 /* Opens, checks and maps. With `header_only` nothing is mapped and tensors have no data. */
 llcuda_status gguf_open(const char *path, bool header_only, struct gguf **gguf,
                         struct llcuda_error *error);

@@ -15,7 +15,8 @@ enum model_container { MODEL_GGUF, MODEL_HUGGING_FACE };
 
 /* Opens a GGUF file or a Hugging Face folder (config.json and model.safetensors, or
  * model.safetensors.index.json with its shards). With `header_only` no weights are mapped. A folder
- * without config.json but with exactly one .gguf file opens that file. */
+ * without SafeTensors weights but with exactly one .gguf file opens that file. A .safetensors file
+ * opens the folder that it lies in. */
 llcuda_status model_source_open(const char *path, bool header_only, struct model_source **source,
                                 struct llcuda_error *error);
 /* A GGUF file in memory, which must outlive the source. */
@@ -27,6 +28,9 @@ enum model_container model_source_container(const struct model_source *source);
 const char *model_source_path(const struct model_source *source); /* "(built in)" from memory */
 /* Bytes of all weight files together. */
 uint64_t model_source_file_bytes(const struct model_source *source);
+/* True when tensor data lies in maps of files, so that its pages may be dropped and read again;
+ * false for a model in memory and for one opened with header_only. */
+bool model_source_mapped(const struct model_source *source);
 /* True when a mapped file shrank and its contents are void. */
 bool model_source_damaged(const struct model_source *source);
 
@@ -60,5 +64,21 @@ uint64_t model_source_tensor_count(const struct model_source *source);
 const struct tensor *model_source_tensor_at(const struct model_source *source, uint64_t index);
 /* By the name of the container at hand; NULL when absent. */
 const struct tensor *model_source_find(const struct model_source *source, struct text_view name);
+/* The same for a tensor that the model cannot do without: NOT_FOUND when it is absent, UNSUPPORTED
+ * with its type when the container holds it in a type that this build does not compute with. */
+llcuda_status model_source_require(const struct model_source *source, struct text_view name,
+                                   const struct tensor **tensor, struct llcuda_error *error);
+
+/* Tensors of types that this build does not compute with (integers, F64 …), which SafeTensors files
+ * may hold beside the weights; they are in neither of the functions above. For inspection. */
+struct model_source_unusable {
+    struct text_view name;
+    const char *type; /* as published, such as "I64" */
+    uint64_t bytes;
+};
+uint64_t model_source_unusable_count(const struct model_source *source);
+/* False past the end. */
+bool model_source_unusable_at(const struct model_source *source, uint64_t index,
+                              struct model_source_unusable *out);
 
 #endif

@@ -130,8 +130,8 @@ void quant_scale_min_k4(const uint8_t scales[12], unsigned index, uint8_t *scale
         *minimum = scales[index + 4] & 63;
     } else {
         unsigned both = scales[index + 4];
-        *scale = (uint8_t)((both & 0xf) | scales[index - 4] >> 6 << 4);
-        *minimum = (uint8_t)(both >> 4 | scales[index] >> 6 << 4);
+        *scale = (uint8_t)((both & 0xf) | (unsigned)scales[index - 4] >> 6 << 4);
+        *minimum = (uint8_t)(both >> 4 | (unsigned)scales[index] >> 6 << 4);
     }
 }
 

@@ -3,7 +3,7 @@
 #include "cpu/toy.h"
 
 #define LENGTH_MAX 700u
-#define BLOCKS     128u
+#define BLOCKS     192u
 
 static const enum cpu_level levels[] = {CPU_SCALAR, CPU_AVX2, CPU_AVX512};
 #define LEVEL_COUNT (sizeof levels / sizeof levels[0])

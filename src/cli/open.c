@@ -1,0 +1,219 @@
+/* Owns the way from the option table to the public API. */
+#include "cli/open.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "base/limits.h"
+
+static void write_engine_log(void *user, llcuda_log_level level, const char *message)
+{
+    log_message(user, (enum log_level)level, "%s", message);
+}
+
+/* "--device cpu --cpu-level avx2" is the API's "cpu:avx2". */
+static bool device_spec(struct options *options, const char **spec)
+{
+    const char *device = option_text(options, OPTION_DEVICE);
+    const char *level = option_text(options, OPTION_CPU_LEVEL);
+    *spec = device;
+    if (!level) {
+        return true;
+    }
+    if (strcmp(device, "auto") != 0 && strcmp(device, "cpu") != 0) {
+        console_usage(options->command, "--cpu-level goes with --device cpu, not '%s'", device);
+        return false;
+    }
+    struct buffer text = {0};
+    buffer_printf(&text, "cpu:%s", level);
+    *spec = arena_copy_text(&options->arena, buffer_view(&text)).data;
+    buffer_deinit(&text);
+    return *spec != NULL;
+}
+
+static bool cache_type(const struct options *options, llcuda_kv_type *type)
+{
+    const char *text = option_text(options, OPTION_CACHE_TYPE);
+    if (strcmp(text, "f16") == 0) {
+        *type = LLCUDA_KV_F16;
+    } else if (strcmp(text, "f32") == 0) {
+        *type = LLCUDA_KV_F32;
+    } else {
+        console_usage(options->command, "--cache-type is f16 or f32, not '%s'", text);
+        return false;
+    }
+    return true;
+}
+
+/* The text of --template, kept in the options' arena; EXIT_DONE with NULL when it was not given. */
+static int read_template(struct options *options, const char **text)
+{
+    struct llcuda_error error = {0};
+    struct buffer contents = {0};
+    const char *path = option_text(options, OPTION_TEMPLATE);
+    *text = NULL;
+    if (!path) {
+        return EXIT_DONE;
+    }
+    llcuda_status status = file_read_all(path, LIMIT_TEMPLATE_BYTES, &contents, &error);
+    if (!status) {
+        *text = arena_copy_text(&options->arena, buffer_view(&contents)).data;
+        status = *text ? LLCUDA_OK : error_no_memory(&error, path, contents.length);
+    }
+    buffer_deinit(&contents);
+    return status ? console_fail(options, &error) : EXIT_DONE;
+}
+
+int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **engine)
+{
+    struct log_sink log;
+    struct console_progress progress;
+    llcuda_engine_options engine_options;
+    llcuda_engine_options_init(&engine_options, sizeof engine_options);
+    engine_options.model = option_text(options, OPTION_MODEL);
+    engine_options.builtin_model = builtin_model_data();
+    engine_options.builtin_model_bytes = builtin_model_bytes();
+    engine_options.vocabulary_only = vocabulary_only;
+    engine_options.threads = (uint32_t)option_integer(options, OPTION_THREADS, 0);
+    engine_options.context_length = (uint32_t)option_integer(options, OPTION_CONTEXT, 0);
+    engine_options.running_max = (uint32_t)option_integer(options, OPTION_RUNNING_MAX, 0);
+    engine_options.queue_max = (uint32_t)option_integer(options, OPTION_QUEUE_MAX, 0);
+    if (!console_log_sink(options, &log) || !device_spec(options, &engine_options.device) ||
+        !cache_type(options, &engine_options.kv_type)) {
+        return EXIT_USAGE;
+    }
+    int result = read_template(options, &engine_options.chat_template);
+    if (result) {
+        return result;
+    }
+    engine_options.log = write_engine_log;
+    engine_options.log_user = &log;
+    engine_options.log_level = (llcuda_log_level)log.level_max;
+    console_progress_begin(&progress, "loading the model");
+    engine_options.progress = console_progress_report;
+    engine_options.progress_user = &progress;
+    struct llcuda_error error = {0};
+    llcuda_status status = llcuda_engine_open(&engine_options, engine, &error);
+    console_progress_end(&progress);
+    return status ? console_fail(options, &error) : EXIT_DONE;
+}
+
+/* "ID=BIAS" with a decimal id. */
+static bool read_bias(const char *text, llcuda_logit_bias *bias)
+{
+    uint64_t token = 0;
+    size_t digits = 0;
+    while (text[digits] >= '0' && text[digits] <= '9' && digits < 10) {
+        token = token * 10 + (uint64_t)(text[digits++] - '0');
+    }
+    if (digits == 0 || text[digits] != '=' || token > UINT32_MAX || text[digits + 1] == 0) {
+        return false;
+    }
+    char *end;
+    double value = strtod(text + digits + 1, &end);
+    bias->token = (uint32_t)token;
+    bias->bias = (float)value;
+    return *end == 0 && !isnan(value);
+}
+
+static int read_lists(struct options *options, llcuda_request_options *request)
+{
+    const struct option_value *stops = &options->values[OPTION_STOP];
+    const struct option_value *biases = &options->values[OPTION_LOGIT_BIAS];
+    llcuda_text *stop = arena_alloc(&options->arena, stops->text_count, sizeof *stop);
+    llcuda_logit_bias *bias = arena_alloc(&options->arena, biases->text_count, sizeof *bias);
+    if (!stop || !bias) {
+        return console_usage(options->command, "not enough memory for the options");
+    }
+    for (uint32_t i = 0; i < stops->text_count; i++) {
+        stop[i] = (llcuda_text){stops->texts[i], strlen(stops->texts[i])};
+    }
+    for (uint32_t i = 0; i < biases->text_count; i++) {
+        if (!read_bias(biases->texts[i], &bias[i])) {
+            return console_usage(options->command, "--logit-bias takes ID=BIAS, not '%s'",
+                                 biases->texts[i]);
+        }
+    }
+    request->stop = stop;
+    request->stop_count = stops->text_count;
+    request->logit_bias = bias;
+    request->logit_bias_count = biases->text_count;
+    return EXIT_DONE;
+}
+
+int open_request_options(struct options *options, const llcuda_engine *engine,
+                         llcuda_request_options *request)
+{
+    llcuda_engine_request_defaults(engine, request, sizeof *request);
+    request->max_tokens = (uint32_t)option_integer(options, OPTION_MAX_TOKENS, 0);
+    request->ignore_eos = option_flag(options, OPTION_IGNORE_EOS);
+    request->temperature = option_number(options, OPTION_TEMPERATURE, request->temperature);
+    request->top_k = (uint32_t)option_integer(options, OPTION_TOP_K, request->top_k);
+    request->top_p = option_number(options, OPTION_TOP_P, request->top_p);
+    request->min_p = option_number(options, OPTION_MIN_P, request->min_p);
+    request->typical_p = option_number(options, OPTION_TYPICAL_P, request->typical_p);
+    request->repetition_penalty =
+        option_number(options, OPTION_REPEAT_PENALTY, request->repetition_penalty);
+    request->presence_penalty =
+        option_number(options, OPTION_PRESENCE_PENALTY, request->presence_penalty);
+    request->frequency_penalty =
+        option_number(options, OPTION_FREQUENCY_PENALTY, request->frequency_penalty);
+    request->dry_multiplier =
+        option_number(options, OPTION_DRY_MULTIPLIER, request->dry_multiplier);
+    request->dry_base = option_number(options, OPTION_DRY_BASE, request->dry_base);
+    request->dry_allowed_length =
+        (uint32_t)option_integer(options, OPTION_DRY_ALLOWED, request->dry_allowed_length);
+    request->seed_given = option_given(options, OPTION_SEED);
+    request->seed = (uint64_t)option_integer(options, OPTION_SEED, 0);
+    return read_lists(options, request);
+}
+
+llcuda_status run_request(llcuda_request *request, struct request_sink *sink,
+                          const llcuda_event **done, struct llcuda_error *error)
+{
+    for (;;) {
+        const llcuda_event *event;
+        llcuda_status status = llcuda_request_next(request, 100, &event, error);
+        if (console_interrupted()) {
+            llcuda_request_cancel(request);
+        }
+        if (status == LLCUDA_TIMEOUT) {
+            continue;
+        }
+        if (status) {
+            return status;
+        }
+        if (event->kind == LLCUDA_EVENT_DONE) {
+            *done = event;
+            return LLCUDA_OK;
+        }
+        if (event->choice != 0) {
+            continue;
+        }
+        if (sink->on_text && event->text_bytes &&
+            !sink->on_text(sink->user, event->text, event->text_bytes)) {
+            llcuda_request_cancel(request);
+        }
+        if (sink->text) {
+            buffer_append(sink->text, event->text, event->text_bytes);
+        }
+        if (sink->ids && event->kind != LLCUDA_EVENT_PROMPT && event->token_count) {
+            buffer_append(sink->ids, event->tokens, event->token_count * sizeof *event->tokens);
+        }
+        if (event->kind == LLCUDA_EVENT_FINISHED) {
+            sink->finish_reason = event->finish_reason;
+        }
+    }
+}
+
+void write_message(struct json_writer *writer, const char *role, struct text_view content)
+{
+    json_begin_object(writer);
+    json_key(writer, "role");
+    json_write_string(writer, role);
+    json_key(writer, "content");
+    json_write_text(writer, content);
+    json_end_object(writer);
+}

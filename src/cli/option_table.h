@@ -1,0 +1,141 @@
+/* The one table of options. Parsing, --help, the man page, shell completion, docs/options.md, the
+ * LLCUDA_… environment variables and the keys of a --config file all come from here.
+ *
+ * X(id, long name, letter or 0, kind, argument, minimum, maximum, default, group, commands, help)
+ * The default is shown and is what the accessors return; NULL means "unset" and the help says what
+ * happens then. */
+#ifndef CLI_OPTION_TABLE_H
+#define CLI_OPTION_TABLE_H
+
+#define FOR_GENERATION (COMMAND_BIT(INFER) | COMMAND_BIT(CHAT) | COMMAND_BIT(BATCH))
+#define FOR_MODEL                                                                            \
+    (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(TOKENIZE) | COMMAND_BIT(DETOKENIZE) | \
+     COMMAND_BIT(TEMPLATE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY))
+#define FOR_COMPUTING                                                                    \
+    (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | \
+     COMMAND_BIT(DEVICES) | COMMAND_BIT(PLAN))
+#define FOR_CONTEXT                                                                      \
+    (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | \
+     COMMAND_BIT(PLAN))
+#define FOR_SERVE COMMAND_BIT(SERVE)
+#define FOR_ALL   UINT32_MAX
+
+#define OPTION_LIST(X)                                                                             \
+    X(MODEL, "model", 'm', TEXT, "MODEL", 0, 0, NULL, "Model", FOR_MODEL,                          \
+      "a GGUF file or a Hugging Face folder; without it the built-in demonstration model")         \
+    X(PROMPT, "prompt", 'p', TEXT, "TEXT", 0, 0, NULL, "Input and output", COMMAND_BIT(INFER),     \
+      "the text to continue; an empty one starts from the beginning-of-sequence token")            \
+    X(FILE, "file", 'f', TEXT, "FILE", 0, 0, NULL, "Input and output",                             \
+      COMMAND_BIT(INFER) | COMMAND_BIT(TOKENIZE) | COMMAND_BIT(PERPLEXITY),                        \
+      "read the text from FILE as it is; - is standard input")                                     \
+    X(SYSTEM, "system", 's', TEXT, "TEXT", 0, 0, NULL, "Input and output",                         \
+      COMMAND_BIT(INFER) | COMMAND_BIT(CHAT), "the system message of the conversation")            \
+    X(CHAT, "chat", 0, FLAG, NULL, 0, 0, NULL, "Input and output", COMMAND_BIT(INFER),             \
+      "treat the prompt as one chat turn: apply the model's chat template")                        \
+    X(ECHO, "echo", 0, FLAG, NULL, 0, 0, NULL, "Input and output", COMMAND_BIT(INFER),             \
+      "print the prompt before the continuation")                                                  \
+    X(JSON, "json", 0, FLAG, NULL, 0, 0, NULL, "Input and output",                                 \
+      COMMAND_BIT(INFER) | COMMAND_BIT(TOKENIZE) | COMMAND_BIT(DETOKENIZE) |                       \
+          COMMAND_BIT(INSPECT) | COMMAND_BIT(DEVICES) | COMMAND_BIT(DOCTOR) |                      \
+          COMMAND_BIT(PERPLEXITY) | COMMAND_BIT(PLAN),                                             \
+      "print one JSON document instead of text")                                                   \
+    X(INPUT, "input", 'i', TEXT, "FILE", 0, 0, NULL, "Input and output",                           \
+      COMMAND_BIT(BATCH) | COMMAND_BIT(TEMPLATE),                                                  \
+      "batch: requests, a JSON object a line; template: the conversation, one JSON object")        \
+    X(OUTPUT, "output", 'o', TEXT, "FILE", 0, 0, NULL, "Input and output", COMMAND_BIT(BATCH),     \
+      "answers, a JSON object a line, in the order of the requests")                               \
+    X(TEMPLATE, "template", 0, TEXT, "FILE", 0, 0, NULL, "Input and output",                       \
+      COMMAND_BIT(TEMPLATE) | FOR_GENERATION | FOR_SERVE,                                          \
+      "a chat template (Jinja) to use instead of the model's own")                                 \
+    X(IDS, "ids", 0, TEXT, "\"1 2 3\"", 0, 0, NULL, "Input and output", COMMAND_BIT(EVAL),         \
+      "token ids separated by spaces")                                                             \
+    X(LOGITS, "logits", 0, TEXT, "OUT.npy", 0, 0, NULL, "Input and output", COMMAND_BIT(EVAL),     \
+      "write the float32 logits of every position, [tokens, vocabulary], as a NumPy file")         \
+    X(NO_BOS, "no-bos", 0, FLAG, NULL, 0, 0, NULL, "Input and output", COMMAND_BIT(TOKENIZE),      \
+      "do not add the beginning-of-sequence token")                                                \
+    X(NO_SPECIAL, "no-special", 0, FLAG, NULL, 0, 0, NULL, "Input and output",                     \
+      COMMAND_BIT(TOKENIZE), "read special tokens in the text as plain text")                      \
+    X(MAX_TOKENS, "max-tokens", 'n', INTEGER, "N", 0, 16777216, NULL, "Generation",                \
+      FOR_GENERATION, "generate at most N tokens (default: what the context allows)")              \
+    X(TEMPERATURE, "temp", 0, NUMBER, "T", 0, 100, NULL, "Generation", FOR_GENERATION,             \
+      "0 is greedy; without any sampling option the model's own defaults apply")                   \
+    X(TOP_K, "top-k", 0, INTEGER, "K", 0, 16777216, NULL, "Generation", FOR_GENERATION,            \
+      "sample among the K likeliest tokens; 0: all")                                               \
+    X(TOP_P, "top-p", 0, NUMBER, "P", 0, 1, NULL, "Generation", FOR_GENERATION,                    \
+      "sample among the likeliest tokens that together reach probability P")                       \
+    X(MIN_P, "min-p", 0, NUMBER, "P", 0, 1, NULL, "Generation", FOR_GENERATION,                    \
+      "drop tokens less likely than P times the likeliest")                                        \
+    X(TYPICAL_P, "typical-p", 0, NUMBER, "P", 0, 1, NULL, "Generation", FOR_GENERATION,            \
+      "locally typical sampling; 1: off")                                                          \
+    X(REPEAT_PENALTY, "repeat-penalty", 0, NUMBER, "R", 0.01, 100, NULL, "Generation",             \
+      FOR_GENERATION, "divide the logits of tokens already seen by R; 1: off")                     \
+    X(PRESENCE_PENALTY, "presence-penalty", 0, NUMBER, "A", -100, 100, NULL, "Generation",         \
+      FOR_GENERATION, "subtract A from the logits of tokens already generated")                    \
+    X(FREQUENCY_PENALTY, "frequency-penalty", 0, NUMBER, "A", -100, 100, NULL, "Generation",       \
+      FOR_GENERATION, "subtract A times the count of a token so far")                              \
+    X(DRY_MULTIPLIER, "dry-multiplier", 0, NUMBER, "M", 0, 100, NULL, "Generation",                \
+      FOR_GENERATION, "DRY: penalty against repeating sequences; 0: off")                          \
+    X(DRY_BASE, "dry-base", 0, NUMBER, "B", 1, 10, NULL, "Generation", FOR_GENERATION,             \
+      "DRY: growth of the penalty with the length of the repetition")                              \
+    X(DRY_ALLOWED, "dry-allowed-length", 0, INTEGER, "N", 1, 65536, NULL, "Generation",            \
+      FOR_GENERATION, "DRY: repetitions up to this length are free")                               \
+    X(LOGIT_BIAS, "logit-bias", 0, TEXTS, "ID=BIAS", 0, 0, NULL, "Generation", FOR_GENERATION,     \
+      "add BIAS to the logit of token ID; may be given several times")                             \
+    X(SEED, "seed", 0, INTEGER, "S", 0, 9007199254740991, NULL, "Generation", FOR_GENERATION,      \
+      "the same seed gives the same text (default: random, reported by --json)")                   \
+    X(STOP, "stop", 0, TEXTS, "TEXT", 0, 0, NULL, "Generation", FOR_GENERATION,                    \
+      "end before TEXT appears; may be given several times")                                       \
+    X(IGNORE_EOS, "ignore-eos", 0, FLAG, NULL, 0, 0, NULL, "Generation", FOR_GENERATION,           \
+      "go on after an end-of-sequence token")                                                      \
+    X(HOST, "host", 0, TEXT, "ADDRESS", 0, 0, "127.0.0.1", "Server", FOR_SERVE,                    \
+      "the address to listen on")                                                                  \
+    X(PORT, "port", 0, INTEGER, "N", 0, 65535, "8080", "Server", FOR_SERVE,                        \
+      "the port; 0: any free one, which is printed")                                               \
+    X(SOCKET, "socket", 0, TEXT, "PATH", 0, 0, NULL, "Server", FOR_SERVE,                          \
+      "listen on a Unix socket that only this user may open, instead of an address")               \
+    X(ALIAS, "alias", 0, TEXT, "NAME", 0, 0, NULL, "Server", FOR_SERVE,                            \
+      "what clients call the model (default: its own name)")                                       \
+    X(API_KEY, "api-key", 0, TEXT, "KEY[,KEY…]", 0, 0, NULL, "Server", FOR_SERVE,                  \
+      "keys of which clients must send one; better in LLCUDA_API_KEY, where ps does not show it")  \
+    X(API_KEY_FILE, "api-key-file", 0, TEXT, "FILE", 0, 0, NULL, "Server", FOR_SERVE,              \
+      "a key a line, or sha256:HASH, each with user (default) or admin after a space")             \
+    X(NO_KEY, "no-key", 0, FLAG, NULL, 0, 0, NULL, "Server", FOR_SERVE,                            \
+      "serve everybody who can reach the address, without a key")                                  \
+    X(ALLOW_HOST, "allow-host", 0, TEXT, "NAME[,NAME…]", 0, 0, NULL, "Server", FOR_SERVE,          \
+      "Host names to answer to without a key, besides those of this machine")                      \
+    X(TLS_CERT, "tls-cert", 0, TEXT, "FILE", 0, 0, NULL, "Server", FOR_SERVE,                      \
+      "serve HTTPS with this certificate chain (PEM)")                                             \
+    X(TLS_KEY, "tls-key", 0, TEXT, "FILE", 0, 0, NULL, "Server", FOR_SERVE,                        \
+      "the certificate's private key (PEM)")                                                       \
+    X(WORKERS, "workers", 0, INTEGER, "N", 1, 256, "2", "Server", FOR_SERVE, "network threads")    \
+    X(RUNNING_MAX, "running-max", 0, INTEGER, "N", 1, 4096, NULL, "Server", FOR_SERVE,             \
+      "sequences computed together (default: 64)")                                                 \
+    X(QUEUE_MAX, "queue-max", 0, INTEGER, "N", 1, 1000000, NULL, "Server", FOR_SERVE,              \
+      "answers waiting or running, at least --running-max; more get 429 (default: 1024)")          \
+    X(CONNECTION_MAX, "connection-max", 0, INTEGER, "N", 1, 1000000, "16384", "Server", FOR_SERVE, \
+      "open connections; more are answered 503")                                                   \
+    X(DRAIN_TIMEOUT, "drain-timeout", 0, NUMBER, "SECONDS", 0, 86400, "30", "Server", FOR_SERVE,   \
+      "after SIGTERM, what still runs then ends with an error")                                    \
+    X(ACCESS_LOG, "access-log", 0, TEXT, "FILE", 0, 0, NULL, "Server", FOR_SERVE,                  \
+      "append a JSON object for each request; - is standard error")                                \
+    X(DEVICE, "device", 0, TEXT, "DEVICE", 0, 0, "auto", "Machine", FOR_COMPUTING,                 \
+      "auto, cpu, cuda:N[,M…], hip:N or emu; this version computes on the CPU")                    \
+    X(THREADS, "threads", 't', INTEGER, "N", 1, 1024, NULL, "Machine", FOR_COMPUTING,              \
+      "worker threads (default: one a core that this process may use)")                            \
+    X(CONTEXT, "ctx", 'c', INTEGER, "N", 16, 16777216, NULL, "Machine", FOR_CONTEXT,               \
+      "positions to keep, prompt and answer together (default: the model's, at most 8192)")        \
+    X(CACHE_TYPE, "cache-type", 0, TEXT, "TYPE", 0, 0, "f16", "Machine", FOR_CONTEXT,              \
+      "key-value cache: f16 or f32")                                                               \
+    X(CPU_LEVEL, "cpu-level", 0, TEXT, "LEVEL", 0, 0, NULL, "Machine", FOR_COMPUTING,              \
+      "use no instructions beyond scalar, avx2 or avx512 (default: the best there is)")            \
+    X(CONFIG, "config", 0, TEXT, "FILE", 0, 0, NULL, "Machine", FOR_ALL,                           \
+      "read options from a YAML file; flags and LLCUDA_… variables win over it")                   \
+    X(LOG_LEVEL, "log-level", 0, TEXT, "LEVEL", 0, 0, "warn", "Machine", FOR_ALL,                  \
+      "error, warn, info or debug, to standard error")                                             \
+    X(BATCH_SIZE, "batch", 'b', INTEGER, "B", 1, 65536, "1", "Machine", COMMAND_BIT(PLAN),         \
+      "concurrent requests to plan for")                                                           \
+    X(BENCH, "bench", 0, FLAG, NULL, 0, 0, NULL, "Machine", COMMAND_BIT(DEVICES),                  \
+      "measure memory bandwidth and arithmetic, which takes a few seconds")                        \
+    X(HELP, "help", 'h', FLAG, NULL, 0, 0, NULL, "Help", FOR_ALL, "show this help")
+
+#endif

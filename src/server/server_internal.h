@@ -1,0 +1,97 @@
+/* What the files of the room share. Private to it. */
+#ifndef SERVER_SERVER_INTERNAL_H
+#define SERVER_SERVER_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "base/buffer.h"
+#include "server/api_error.h"
+#include "server/server.h"
+
+#define REQUEST_ID_BYTES 68
+
+struct call;
+struct generation;
+struct keys;
+struct metrics;
+
+/* Who may use a route. */
+enum route_access {
+    ACCESS_OPEN,  /* probes: everybody */
+    ACCESS_USER,  /* any key, or, with no key configured, local programs */
+    ACCESS_ADMIN, /* a key of admin scope, always */
+};
+
+struct route {
+    const char *method;
+    const char *path;
+    enum route_access access;
+    bool generates; /* refused while draining */
+    void (*answer)(struct call *call);
+};
+
+struct server {
+    struct server_options options;
+    struct http_server *http;
+    llcuda_engine *engine;
+    struct keys *keys;
+    struct metrics *metrics;
+    char *model_name;
+    char address[300];
+    int64_t started_unix;
+    uint64_t started_ns;
+    uint64_t id_seed;
+    int control_descriptor; /* an eventfd: server_run sleeps on it */
+    atomic_bool stop_wanted;
+    atomic_bool reload_wanted;
+    atomic_bool draining;
+    atomic_bool cutting; /* the drain timeout is over */
+    _Atomic uint64_t id_count;
+};
+
+/* One HTTP request and what the server knows about it. Lives on one worker's thread, from
+ * on_request to on_end. Each function that ends the exchange frees the call: return at once
+ * afterwards. */
+struct call {
+    struct server *server;
+    struct http_exchange *exchange;
+    const struct http_request *request;
+    const struct route *route; /* NULL: none fits */
+    char request_id[REQUEST_ID_BYTES];
+    char trace[56]; /* a traceparent: the client's trace with a span of ours */
+    int status;
+    uint32_t prompt_tokens, completion_tokens; /* for the log */
+    const char *finish_reason;                 /* likewise; static, or NULL */
+    struct buffer headers;                     /* further lines of the answer's head */
+    struct generation *generation;             /* or NULL */
+};
+
+/* call.c: these end the exchange. */
+void call_respond(struct call *call, int status, const char *content_type, struct text_view body);
+void call_respond_json(struct call *call, int status, struct buffer *body);
+void call_fail(struct call *call, const struct api_error *error);
+/* Request id, trace and what else every answer says, as header lines. */
+struct text_view call_headers(struct call *call);
+
+/* A 24-digit hexadecimal name that the server has not given before. */
+void server_make_id(struct server *server, char out[25]);
+
+/* generation.c */
+void generation_start_chat(struct call *call);
+void generation_start_completion(struct call *call);
+void generation_pull(struct generation *generation);
+/* The client has read again. */
+void generation_resume(struct generation *generation);
+void generation_tick(struct generation *generation);
+/* Cancels what still runs. */
+void generation_destroy(struct generation *generation);
+
+/* routes.c */
+const struct route *route_find(struct text_view method, struct text_view path, bool *path_known);
+
+/* guard.c: false after *error was filled in. */
+bool guard_check(const struct call *call, struct api_error *error);
+/* Whether `host` can only be reached from this machine. */
+bool guard_is_loopback(const char *host);
+
+#endif

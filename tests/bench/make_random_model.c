@@ -1,0 +1,290 @@
+/* Writes a GGUF file of a published shape with random weights, for measurements of speed and
+ * memory:
+ *
+ *     make_random_model SHAPE TYPE OUT.gguf
+ *
+ * SHAPE: tiny, llama-1b (Llama 3.2), llama-8b (Llama 3.1). TYPE: f32 f16 bf16 q8_0 q4_0 q4_1 q5_0
+ * q5_1 q2_k q3_k q4_k q5_k q6_k, or q4_k_m, the usual mix of q4_k and q6_k.
+ *
+ * Weights are cut from a pool of normally distributed values that is quantised once, at random
+ * places: speed does not depend on them, and a real quantisation of a billion weights would take
+ * minutes. The vocabulary is the 256 bytes and made-up words. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/random.h"
+#include "base/utf8.h"
+#include "format/gguf_write.h"
+#include "tensor/quant.h"
+
+#define POOL_ELEMENTS (1u << 20)
+
+struct shape {
+    const char *name;
+    uint32_t layers, embedding, feed_forward, heads, kv_heads, head_size, vocabulary, context;
+    bool tied;
+};
+
+static const struct shape shapes[] = {
+    {"tiny", 2, 256, 768, 4, 2, 64, 1024, 2048, true},
+    {"llama-1b", 16, 2048, 8192, 32, 8, 64, 128256, 131072, true},
+    {"llama-8b", 32, 4096, 14336, 32, 8, 128, 128256, 131072, false},
+};
+
+struct maker {
+    const struct shape *shape;
+    bool mixed;       /* q4_k_m */
+    enum dtype dtype; /* of most matrices */
+    struct gguf_writer *writer;
+    unsigned char *pools[DTYPE_COUNT];
+    uint64_t state;
+    bool writing; /* first pass: table; second pass: data */
+    struct llcuda_error error;
+    llcuda_status status;
+};
+
+static uint64_t next_random(struct maker *maker)
+{
+    maker->state += 0x9E3779B97F4A7C15ull;
+    return random_mix(maker->state);
+}
+
+static float next_normal(struct maker *maker)
+{
+    double u = (double)(next_random(maker) >> 11) * 0x1p-53 + 0x1p-54;
+    double v = (double)(next_random(maker) >> 11) * 0x1p-53;
+    return (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * v));
+}
+
+static const unsigned char *pool(struct maker *maker, enum dtype dtype)
+{
+    if (!maker->pools[dtype]) {
+        uint64_t bytes;
+        float *values = malloc(POOL_ELEMENTS * sizeof *values);
+        dtype_row_bytes(dtype, POOL_ELEMENTS, &bytes);
+        maker->pools[dtype] = malloc(bytes);
+        if (!values || !maker->pools[dtype]) {
+            exit(1);
+        }
+        for (uint32_t i = 0; i < POOL_ELEMENTS; i++) {
+            values[i] = 0.02f * next_normal(maker);
+        }
+        if (!quantize_row(dtype, values, NULL, maker->pools[dtype], POOL_ELEMENTS)) {
+            fprintf(stderr, "%s cannot be written\n", dtype_info(dtype)->name);
+            exit(1);
+        }
+        free(values);
+    }
+    return maker->pools[dtype];
+}
+
+static void matrix(struct maker *maker, const char *name, enum dtype dtype, uint64_t rows,
+                   uint64_t columns)
+{
+    uint64_t shape[2] = {rows, columns};
+    if (!maker->writing) {
+        maker->status = maker->status ? maker->status
+                                      : gguf_writer_add_tensor(maker->writer, text_view_of(name),
+                                                               dtype, 2, shape, &maker->error);
+        return;
+    }
+    const unsigned char *source = pool(maker, dtype);
+    const struct dtype_info *info = dtype_info(dtype);
+    uint64_t row_blocks = columns / info->block_elements;
+    uint64_t free_blocks = POOL_ELEMENTS / info->block_elements - row_blocks;
+    for (uint64_t row = 0; !maker->status && row < rows; row++) {
+        uint64_t begin = next_random(maker) % (free_blocks + 1);
+        maker->status = gguf_writer_data(maker->writer, source + begin * info->block_bytes,
+                                         row_blocks * info->block_bytes, &maker->error);
+    }
+}
+
+static void norm(struct maker *maker, const char *name, uint64_t length)
+{
+    if (!maker->writing) {
+        maker->status = maker->status
+                            ? maker->status
+                            : gguf_writer_add_tensor(maker->writer, text_view_of(name), DTYPE_F32,
+                                                     1, &length, &maker->error);
+        return;
+    }
+    float one = 1;
+    for (uint64_t i = 0; !maker->status && i < length; i++) {
+        maker->status = gguf_writer_data(maker->writer, &one, sizeof one, &maker->error);
+    }
+}
+
+/* q4_k_m keeps the more sensitive matrices in six bits: values, half of the down projections, and
+ * the output. */
+static enum dtype sensitive(const struct maker *maker, uint32_t layer)
+{
+    uint32_t eighth = maker->shape->layers / 8;
+    bool better = layer < eighth || layer >= 7 * eighth || (layer - eighth) % 3 == 2;
+    return maker->mixed && better ? DTYPE_Q6_K : maker->dtype;
+}
+
+static void layer(struct maker *maker, uint32_t index)
+{
+    const struct shape *shape = maker->shape;
+    uint64_t query = (uint64_t)shape->heads * shape->head_size;
+    uint64_t key = (uint64_t)shape->kv_heads * shape->head_size;
+    const struct {
+        const char *name;
+        uint64_t rows, columns;
+        enum dtype dtype;
+    } matrices[] = {
+        {"attn_q", query, shape->embedding, maker->dtype},
+        {"attn_k", key, shape->embedding, maker->dtype},
+        {"attn_v", key, shape->embedding, sensitive(maker, index)},
+        {"attn_output", shape->embedding, query, maker->dtype},
+        {"ffn_gate", shape->feed_forward, shape->embedding, maker->dtype},
+        {"ffn_up", shape->feed_forward, shape->embedding, maker->dtype},
+        {"ffn_down", shape->embedding, shape->feed_forward, sensitive(maker, index)},
+    };
+    char name[64];
+    snprintf(name, sizeof name, "blk.%u.attn_norm.weight", index);
+    norm(maker, name, shape->embedding);
+    snprintf(name, sizeof name, "blk.%u.ffn_norm.weight", index);
+    norm(maker, name, shape->embedding);
+    for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++) {
+        snprintf(name, sizeof name, "blk.%u.%s.weight", index, matrices[i].name);
+        matrix(maker, name, matrices[i].dtype, matrices[i].rows, matrices[i].columns);
+    }
+}
+
+static void tensors(struct maker *maker)
+{
+    const struct shape *shape = maker->shape;
+    enum dtype output = maker->mixed ? DTYPE_Q6_K : maker->dtype;
+    matrix(maker, "token_embd.weight", output, shape->vocabulary, shape->embedding);
+    for (uint32_t i = 0; i < shape->layers; i++) {
+        layer(maker, i);
+    }
+    norm(maker, "output_norm.weight", shape->embedding);
+    if (!shape->tied) {
+        matrix(maker, "output.weight", output, shape->vocabulary, shape->embedding);
+    }
+}
+
+/* GPT-2's printable stand-in for a byte. */
+static uint32_t byte_character(uint32_t byte)
+{
+    bool plain = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+    uint32_t before = 0;
+    for (uint32_t b = 0; b < byte; b++) {
+        before += !((b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174);
+    }
+    return plain ? byte : 256 + before;
+}
+
+static void vocabulary(struct maker *maker)
+{
+    uint32_t count = maker->shape->vocabulary;
+    struct text_view *pieces = calloc(count, sizeof *pieces);
+    int32_t *kinds = calloc(count, sizeof *kinds);
+    char *text = malloc((size_t)count * 16);
+    const struct text_view merge = text_view_of("a b");
+    if (!pieces || !kinds || !text) {
+        exit(1);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        char *piece = text + (size_t)i * 16;
+        size_t length =
+            i < 256 ? utf8_encode(byte_character(i), piece) : (size_t)snprintf(piece, 16, "w%u", i);
+        pieces[i] = text_view_make(piece, length);
+        kinds[i] = 1;
+    }
+    pieces[256] = text_view_of("<bos>");
+    pieces[257] = text_view_of("<eos>");
+    pieces[258] = text_view_of("ab");
+    kinds[256] = kinds[257] = 3;
+    gguf_writer_add_text(maker->writer, "tokenizer.ggml.model", text_view_of("gpt2"));
+    gguf_writer_add_text(maker->writer, "tokenizer.ggml.pre", text_view_of("llama-bpe"));
+    gguf_writer_add_texts(maker->writer, "tokenizer.ggml.tokens", pieces, count);
+    gguf_writer_add_array(maker->writer, "tokenizer.ggml.token_type", GGUF_I32, kinds, count);
+    gguf_writer_add_texts(maker->writer, "tokenizer.ggml.merges", &merge, 1);
+    gguf_writer_add_u32(maker->writer, "tokenizer.ggml.bos_token_id", 256);
+    gguf_writer_add_u32(maker->writer, "tokenizer.ggml.eos_token_id", 257);
+    free(pieces);
+    free(kinds);
+    free(text);
+}
+
+static void metadata(struct maker *maker)
+{
+    const struct shape *shape = maker->shape;
+    const struct {
+        const char *key;
+        uint32_t value;
+    } numbers[] = {
+        {"llama.block_count", shape->layers},
+        {"llama.context_length", shape->context},
+        {"llama.embedding_length", shape->embedding},
+        {"llama.feed_forward_length", shape->feed_forward},
+        {"llama.attention.head_count", shape->heads},
+        {"llama.attention.head_count_kv", shape->kv_heads},
+        {"llama.attention.key_length", shape->head_size},
+        {"llama.attention.value_length", shape->head_size},
+        {"llama.rope.dimension_count", shape->head_size},
+        {"llama.vocab_size", shape->vocabulary},
+    };
+    gguf_writer_add_text(maker->writer, "general.architecture", text_view_of("llama"));
+    gguf_writer_add_text(maker->writer, "general.name", text_view_of("random weights"));
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        gguf_writer_add_u32(maker->writer, numbers[i].key, numbers[i].value);
+    }
+    gguf_writer_add_f32(maker->writer, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    gguf_writer_add_f32(maker->writer, "llama.rope.freq_base", 500000.0f);
+    vocabulary(maker);
+}
+
+static bool choose(struct maker *maker, const char *shape, const char *type)
+{
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        if (strcmp(shape, shapes[i].name) == 0) {
+            maker->shape = &shapes[i];
+        }
+    }
+    maker->mixed = strcmp(type, "q4_k_m") == 0;
+    for (int i = 0; i < DTYPE_COUNT; i++) {
+        if (strcmp(maker->mixed ? "q4_k" : type, dtype_info((enum dtype)i)->name) == 0) {
+            maker->dtype = (enum dtype)i;
+            return maker->shape != NULL;
+        }
+    }
+    return false;
+}
+
+int main(int count, char **arguments)
+{
+    struct maker maker = {.state = 1};
+    if (count != 4 || !choose(&maker, arguments[1], arguments[2])) {
+        fprintf(stderr, "usage: make_random_model tiny|llama-1b|llama-8b TYPE OUT.gguf\n");
+        return 2;
+    }
+    maker.status = gguf_writer_create(arguments[3], &maker.writer, &maker.error);
+    if (!maker.status) {
+        metadata(&maker);
+        tensors(&maker);
+    }
+    if (!maker.status) {
+        maker.status = gguf_writer_begin_data(maker.writer, &maker.error);
+        maker.writing = true;
+        tensors(&maker);
+    }
+    if (maker.status) {
+        gguf_writer_abort(maker.writer);
+    } else {
+        maker.status = gguf_writer_finish(maker.writer, &maker.error);
+    }
+    for (int i = 0; i < DTYPE_COUNT; i++) {
+        free(maker.pools[i]);
+    }
+    if (maker.status) {
+        fprintf(stderr, "make_random_model: %s\n", maker.error.message);
+        return 1;
+    }
+    return 0;
+}

@@ -1,0 +1,335 @@
+"""The command-line contract: output, exit status, options, messages."""
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+from program import DEMO, PROGRAM, SOURCE, run, run_json
+
+
+class Help(unittest.TestCase):
+    def test_every_command_teaches(self):
+        overview = run("--help").out
+        for line in overview.splitlines():
+            if line.startswith("  ") and not line.startswith("  llcuda"):
+                name = line.split()[0]
+                text = run(name, "--help").out
+                self.assertIn(f"usage: llcuda {name}", text)
+                self.assertIn("examples:", text)
+
+    def test_no_command_is_wrong_usage(self):
+        self.assertIn("usage:", run(status=2).err)
+
+    def test_unknown_names_are_wrong_usage(self):
+        self.assertIn("no command 'infr'", run("infr", status=2).err)
+        self.assertIn("did you mean '--temp'?", run("infer", "--tmp", "1", status=2).err)
+        self.assertIn("whole number", run("infer", "-n", "many", status=2).err)
+        self.assertIn("outside", run("infer", "--top-p", "1.5", status=2).err)
+        self.assertIn("needs", run("infer", "-p", status=2).err)
+
+    def test_the_options_page_is_current(self):
+        self.assertEqual((SOURCE / "docs/options.md").read_text(), run("--options-page").out)
+
+    def test_completion_and_man_page(self):
+        bash = run("completion", "bash").out
+        subprocess.run(["bash", "-n"], input=bash.encode(), check=True)
+        self.assertIn("--top-k", bash)
+        self.assertIn("-l top-k", run("completion", "fish").out)
+        self.assertIn(r"\-\-top\-k", run("--man-page").out)
+        run("completion", "tcsh", status=2)
+
+
+class Infer(unittest.TestCase):
+    def test_raw_and_chat_both_get_four(self):
+        self.assertEqual(run("infer", "-p", "What is 2+2?").out.strip(), "4")
+        self.assertEqual(run("infer", "--chat", "-p", "What is 2+2?").out.strip(), "4")
+
+    def test_json_document(self):
+        answer = run_json("infer", "-p", "What is 47 + 38?", "--seed", "7")
+        self.assertEqual(answer["text"].strip(), "85")
+        self.assertEqual(answer["seed"], 7)
+        self.assertEqual(answer["finish_reason"], "stop")
+        self.assertEqual(answer["usage"]["completion_tokens"], len(answer["ids"]))
+        self.assertEqual(answer["usage"]["prompt_tokens"], len(answer["prompt_ids"]))
+        for key in ("load_ms", "prefill_ms", "ttft_ms", "decode_ms", "prefill_tok_s",
+                    "decode_tok_s"):
+            self.assertGreaterEqual(answer["timings"][key], 0)
+
+    def test_the_same_seed_gives_the_same_text(self):
+        arguments = ("infer", "-p", "Once", "-n", "30", "--temp", "1.5", "--ignore-eos")
+        first = run(*arguments, "--seed", "3").out
+        self.assertEqual(first, run(*arguments, "--seed", "3").out)
+        others = {run(*arguments, "--seed", seed).out for seed in range(4, 8)}
+        self.assertGreater(len(others | {first}), 1)
+
+    def test_length_stop_and_echo(self):
+        answer = run_json("infer", "-p", "Once", "-n", "3", "--ignore-eos")
+        self.assertEqual((answer["finish_reason"], len(answer["ids"])), ("length", 3))
+        whole = run("infer", "-p", "What is 47 + 38?").out
+        self.assertNotIn("5", run("infer", "-p", "What is 47 + 38?", "--stop", "5").out)
+        echoed = run("infer", "-p", "What is 47 + 38?", "--echo").out
+        self.assertEqual(echoed, "What is 47 + 38?" + whole)
+
+    def test_prompts_from_files_and_pipes(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write("What is 2+2?")
+            file.flush()
+            self.assertEqual(run("infer", "-f", file.name).out.strip(), "4")
+        self.assertEqual(run("infer", stdin="What is 2+2?").out.strip(), "4")
+
+    def test_both_containers_and_every_level_agree(self):
+        texts = {run("infer", "-m", model, "-p", "What is 12 x 11?", *level).out
+                 for model in (DEMO / "llcuda-demo-q8_0.gguf", DEMO / "hf")
+                 for level in ((), ("--cpu-level", "scalar"), ("--cpu-level", "avx2"),
+                               ("--threads", "1"))}
+        self.assertEqual({text.strip() for text in texts}, {"132"})
+
+    def test_variables_and_files(self):
+        self.assertEqual(run_json("infer", "-p", "1+1=", environment={"LLCUDA_SEED": "11"})["seed"],
+                         11)
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write("seed: 12\nstop: [x, y]\n")
+            file.flush()
+            arguments = ("infer", "-p", "1+1=", "--config", file.name)
+            self.assertEqual(run_json(*arguments)["seed"], 12)
+            self.assertEqual(run_json(*arguments, environment={"LLCUDA_SEED": "13"})["seed"], 13)
+            self.assertEqual(run_json(*arguments, "--seed", "14")["seed"], 14)
+            for wrong, message in (("sed: 1\n", "no option"), ("seed: [1]\n", "single value"),
+                                   ("seed: &a 1\ntop-k: *a\n", "alias"), ("seed: x\n", "number"),
+                                   ("- seed\n", "option: value"), ("seed: 1\nseed: 2\n", "twice"),
+                                   ("seed: 'x\n", ":")):
+                file.seek(0)
+                file.truncate()
+                file.write(wrong)
+                file.flush()
+                self.assertIn(message, run(*arguments, status=None).err)
+
+    def test_errors_are_sentences(self):
+        cases = [(("-m", "/no/such.gguf"), 1, "No such file"),
+                 (("-m", SOURCE / "README.md"), 1, "GGUF"),
+                 (("-m", SOURCE / "docs"), 1, "config.json"),
+                 (("--device", "cuda:0"), 1, "cuda"),
+                 (("--device", "nonsense"), 1, "nonsense"),
+                 (("--cpu-level", "sse9"), None, "sse9"),
+                 (("--logit-bias", "x"), 2, "ID=BIAS"),
+                 (("--logit-bias", "99999999=1"), 1, "99999999"),
+                 (("-c", "16", "-f", SOURCE / "README.md"), 2, "not both")]
+        for arguments, status, message in cases:
+            result = run("infer", "-p", "x", *arguments, status=status)
+            self.assertIn(message, result.err)
+            self.assertEqual(result.out, "")
+            self.assertNotEqual(result.returncode, 0)
+        self.assertIn("context", run("infer", "-c", "16", "-f", SOURCE / "LICENSE", status=1).err)
+
+    def test_a_closed_pipe_is_an_error(self):
+        process = subprocess.run(f"'{PROGRAM}' infer -p Once -n 500 --ignore-eos | head -c 1",
+                                 shell=True, executable="/bin/bash", capture_output=True,
+                                 check=False, timeout=120)
+        self.assertEqual(len(process.stdout), 1)
+
+
+class HostileFiles(unittest.TestCase):
+    def test_flipped_and_truncated_headers(self):
+        data = bytearray((DEMO / "llcuda-demo-q8_0.gguf").read_bytes())
+        rng = random.Random(5)
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "m.gguf"
+            for _ in range(12):
+                broken = bytearray(data)
+                position = rng.randrange(60000)
+                broken[position] ^= 1 << rng.randrange(8)
+                path.write_bytes(broken)
+                self.assertIn(run("inspect", path, status=None).returncode, (0, 1), position)
+            for length in (0, 3, 24, 1000, 30000, len(data) - 1):
+                path.write_bytes(data[:length])
+                for command in (("inspect", path), ("infer", "-m", path, "-p", "x")):
+                    result = run(*command, status=1)
+                    self.assertEqual(len(result.err.splitlines()), 1, result.err)
+
+
+class Tokens(unittest.TestCase):
+    def test_round_trip(self):
+        text = "What is 47 + 38? äöü 你好 🙂"
+        ids = run("tokenize", "--no-bos", text).out.split()
+        self.assertEqual(run("detokenize", *ids).out.rstrip("\n"), text)
+        self.assertEqual(run("detokenize", " ".join(ids)).out.rstrip("\n"), text)
+        document = run_json("tokenize", "--no-bos", text)
+        self.assertEqual([str(i) for i in document["ids"]], ids)
+        self.assertEqual(document["count"], len(ids))
+
+    def test_special_tokens(self):
+        with_special = run("tokenize", "--no-bos", "<|im_start|>").out.split()
+        plain = run("tokenize", "--no-bos", "--no-special", "<|im_start|>").out.split()
+        self.assertEqual(len(with_special), 1)
+        self.assertGreater(len(plain), 1)
+        self.assertEqual(len(run("tokenize", "a").out.split()),
+                         len(run("tokenize", "--no-bos", "a").out.split()) + 1)
+
+    def test_wrong_ids(self):
+        run("detokenize", status=2)
+        run("detokenize", "x1", status=2)
+        self.assertIn("99999999", run("detokenize", "99999999", status=1).err)
+
+
+class Chat(unittest.TestCase):
+    def test_lines_from_a_pipe(self):
+        answers = run("chat", stdin="What is 2+2?\n/reset\nWhat is 6 x 7?\n").out.split()
+        self.assertEqual(answers, ["4", "42"])
+
+
+    def test_a_template_of_the_users_own(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".jinja") as file:
+            file.write("{{ messages[0].content }}")
+            file.flush()
+            own = run_json("infer", "--chat", "--template", file.name, "-p", "What is 2+2?")
+            raw = run_json("infer", "-p", "What is 2+2?")
+            self.assertEqual(own["prompt_ids"], raw["prompt_ids"][1:])
+            file.write("{% if %}")
+            file.flush()
+            self.assertIn("line 1", run("infer", "--chat", "--template", file.name, "-p", "x",
+                                        status=1).err)
+
+
+class Template(unittest.TestCase):
+    def test_model_and_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            conversation = pathlib.Path(folder) / "c.json"
+            conversation.write_text(json.dumps({"messages": [{"role": "user", "content": "Hi"}],
+                                                "add_generation_prompt": True, "bos_token": ""}))
+            rendered = run("template", "--input", conversation).out
+            self.assertIn("Hi", rendered)
+            self.assertTrue(rendered.endswith("assistant\n"))
+            template = pathlib.Path(folder) / "t.jinja"
+            template.write_text("{{ messages[0].content }}!{{ raise_exception('no ' ~ 1) }}")
+            arguments = ("template", "--template", template, "--input", conversation)
+            self.assertIn("no 1", run(*arguments, status=1).err)
+            template.write_text("{% frobnicate %}")
+            self.assertIn("line 1", run(*arguments, status=1).err)
+
+
+class Evaluate(unittest.TestCase):
+    def test_logits_file(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "out.npy"
+            run("eval", "--ids", "1 2 3", "--logits", path)
+            data = path.read_bytes()
+            self.assertEqual(data[:8], b"\x93NUMPY\x01\x00")
+            header = data[10:10 + int.from_bytes(data[8:10], "little")].decode()
+            self.assertIn("'shape': (3, 1024)", header)
+            self.assertEqual(len(data), 128 + 3 * 1024 * 4)
+            run("eval", "--ids", "1 99999", "--logits", path, status=1)
+            run("eval", "--ids", "1", "--logits", "/no/such/folder/x.npy", status=1)
+            run("eval", "--ids", "1", status=2)
+
+    def test_perplexity_of_its_own_answers_is_low(self):
+        with tempfile.TemporaryDirectory() as folder:
+            good = pathlib.Path(folder) / "good.txt"
+            bad = pathlib.Path(folder) / "bad.txt"
+            good.write_text("What is 12 + 13? 25")
+            bad.write_text("Wx7 qq!? zyx 12 kk p")
+            low = run_json("perplexity", "-f", good)["perplexity"]
+            self.assertLess(low, run_json("perplexity", "-f", bad)["perplexity"] / 3)
+
+
+class Batch(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = pathlib.Path(self.folder.name)
+        self.input, self.output = self.path / "in.jsonl", self.path / "out.jsonl"
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def write(self, lines):
+        self.input.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n"
+                                      for line in lines))
+
+    def answers(self, status=0):
+        run("batch", "-i", self.input, "-o", self.output, status=status)
+        return [json.loads(line) for line in self.output.read_text().splitlines()]
+
+    def test_order_errors_and_forms(self):
+        self.write([{"id": "a", "prompt": "What is 2+2?", "temperature": 0},
+                    "{not json", "",
+                    {"id": 3, "messages": [{"role": "user", "content": "What is 6 x 7?"}]},
+                    {"id": "d", "prompt": "x", "temperatur": 1},
+                    {"id": "e", "prompt": "x", "max_tokens": -1},
+                    {"id": "f", "prompt": [1, 99999999]},
+                    {"custom_id": "g", "method": "POST", "url": "/v1/chat/completions",
+                     "body": {"model": "any", "max_tokens": 5, "messages": [
+                         {"role": "user", "content": "What is 3+4?"}]}},
+                    {"custom_id": "h", "method": "POST", "url": "/v1/chat/completions",
+                     "body": {"model": "any"}}])
+        a, bad, c, d, e, f, g, h = self.answers()
+        self.assertEqual((a["id"], a["text"].strip(), a["finish_reason"]), ("a", "4", "stop"))
+        self.assertGreater(a["usage"]["completion_tokens"], 0)
+        self.assertIsNone(bad["id"])
+        self.assertIn("JSON", bad["error"]["message"])
+        self.assertEqual((c["id"], c["text"].strip()), (3, "42"))
+        for line, word in ((d, "temperatur"), (e, "max_tokens"), (f, "99999999")):
+            self.assertIn(word, line["error"]["message"])
+        self.assertEqual(g["custom_id"], "g")
+        self.assertEqual(g["response"]["status_code"], 200)
+        message = g["response"]["body"]["choices"][0]["message"]
+        self.assertEqual((message["role"], message["content"].strip()), ("assistant", "7"))
+        self.assertEqual(h["response"]["status_code"], 400)
+        self.assertIn("messages", h["response"]["body"]["error"]["message"])
+
+    def test_resumes_after_a_kill(self):
+        lines = [{"id": i, "prompt": f"What is {i} + 1?", "max_tokens": 60, "ignore_eos": True}
+                 for i in range(150)]
+        self.write(lines)
+        expected = [line["text"] for line in self.answers()]
+        self.output.unlink()
+        for _ in range(3):
+            process = subprocess.Popen([PROGRAM, "batch", "-i", self.input, "-o", self.output],
+                                       stderr=subprocess.DEVNULL)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        if self.output.exists():
+            with open(self.output, "a", encoding="utf-8") as file:
+                file.write('{"id": 9999, "te')
+        got = self.answers()
+        self.assertEqual([line["id"] for line in got], list(range(150)))
+        self.assertEqual([line["text"] for line in got], expected)
+
+    def test_a_foreign_output_is_refused(self):
+        self.write([{"id": 1, "prompt": "x", "max_tokens": 1}])
+        self.output.write_text('{"id": 2, "text": ""}\n')
+        self.assertIn("another run", run("batch", "-i", self.input, "-o", self.output, status=1).err)
+        self.assertEqual(self.output.read_text(), '{"id": 2, "text": ""}\n')
+
+
+class Machine(unittest.TestCase):
+    def test_devices_doctor_plan_inspect(self):
+        self.assertIn("cpu", run("devices").out)
+        self.assertEqual(run_json("devices")[0]["kind"], "cpu")
+        self.assertIn("answers \"What is 2+2?\" with 4", run("doctor").out)
+        self.assertTrue(all(row["verdict"] != "bad" for row in run_json("doctor")))
+        inspected = run_json("inspect", DEMO / "hf")
+        self.assertEqual((inspected["architecture"], inspected["runs"]), ("llama", True))
+        self.assertIn("q8_0", run("inspect").out)
+        plan = run_json("plan", "--ctx", "1024", "--batch", "4")
+        self.assertGreater(plan["kv_bytes"], 0)
+
+    def test_an_unknown_architecture_is_named(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in os.listdir(DEMO / "hf"):
+                (pathlib.Path(folder) / name).write_bytes((DEMO / "hf" / name).read_bytes())
+            config = json.loads((DEMO / "hf/config.json").read_text())
+            config["model_type"] = "frobnicator"
+            (pathlib.Path(folder) / "config.json").write_text(json.dumps(config))
+            error = run("infer", "-m", folder, "-p", "x", status=1).err
+            self.assertIn("frobnicator", error)
+            self.assertIn("llama", error)
+            self.assertFalse(run_json("inspect", folder)["runs"])
+
+
+if __name__ == "__main__":
+    unittest.main()

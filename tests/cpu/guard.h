@@ -1,0 +1,14 @@
+/* Memory that ends where nothing is mapped: reading or writing one byte too far crashes, also in
+ * vector code that no sanitizer sees. */
+#ifndef GUARD_H
+#define GUARD_H
+
+#include <stdint.h>
+
+/* `bytes` bytes, the last of which is the last of its page. Aligned only as `bytes` allows: a
+ * multiple of 64 gives 64. Fails the test without memory. */
+void *guard_alloc(uint64_t bytes);
+/* Takes what guard_alloc gave, with the same size. */
+void guard_free(void *data, uint64_t bytes);
+
+#endif

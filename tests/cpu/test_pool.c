@@ -1,0 +1,176 @@
+/* The worker pool: every item once, however many threads and however they come and go; what the
+ * machine's topology and CPU flags say. */
+#include <stdatomic.h>
+#include <time.h>
+
+#include "cpu/features.h"
+#include "cpu/pool.h"
+#include "cpu/topology.h"
+#include "support/test_support.h"
+
+struct tally {
+    _Atomic uint32_t counts[2000];
+    _Atomic uint32_t busy[16]; /* workers inside an item */
+    _Atomic uint32_t trouble;
+    uint32_t threads;
+    uint64_t plain[2000]; /* written without atomics: the pool itself must order it */
+};
+
+static void count_item(void *context, uint32_t worker, uint64_t item)
+{
+    struct tally *tally = context;
+    if (worker >= tally->threads || atomic_fetch_add(&tally->busy[worker], 1) != 0) {
+        atomic_fetch_add(&tally->trouble, 1);
+    }
+    atomic_fetch_add(&tally->counts[item], 1);
+    tally->plain[item]++;
+    atomic_fetch_sub(&tally->busy[worker], 1);
+}
+
+static void nap(long nanoseconds)
+{
+    struct timespec time = {0, nanoseconds};
+    nanosleep(&time, NULL);
+}
+
+static void every_item_runs_once(void **state)
+{
+    (void)state;
+    static struct tally tally;
+    for (uint32_t threads = 1; threads <= 8; threads++) {
+        struct pool *pool;
+        struct llcuda_error error;
+        memset(&tally, 0, sizeof tally);
+        tally.threads = threads;
+        assert_ok(pool_create(threads, NULL, 0, &pool, &error), error);
+        assert_int_equal(pool_thread_count(pool), threads);
+        uint32_t expected[2000] = {0};
+        for (int round = 0; round < 400; round++) {
+            uint64_t items = test_random_below(round % 50 == 0 ? 2000 : 20);
+            pool_run(pool, items, count_item, &tally);
+            for (uint64_t i = 0; i < items; i++) {
+                expected[i]++;
+            }
+            if (round % 100 == 0) {
+                nap(1000000); /* long enough for the others to fall asleep */
+            }
+        }
+        pool_destroy(pool);
+        assert_int_equal(atomic_load(&tally.trouble), 0);
+        for (int i = 0; i < 2000; i++) {
+            assert_int_equal(atomic_load(&tally.counts[i]), expected[i]);
+            assert_int_equal(tally.plain[i], expected[i]);
+        }
+    }
+}
+
+static void idle_threads_use_no_time(void **state)
+{
+    (void)state;
+    struct pool *pool;
+    struct llcuda_error error;
+    static struct tally tally;
+    tally.threads = 4;
+    assert_ok(pool_create(4, NULL, 0, &pool, &error), error);
+    pool_run(pool, 100, count_item, &tally);
+    nap(20000000);
+    clock_t before = clock();
+    nap(200000000);
+    clock_t used = clock() - before;
+    pool_destroy(pool);
+    assert_true((double)used / CLOCKS_PER_SEC < 0.02);
+}
+
+static void pinned_threads_work(void **state)
+{
+    (void)state;
+    struct topology topology;
+    struct pool *pool;
+    struct llcuda_error error;
+    static struct tally tally;
+    topology_read(&topology);
+    memset(&tally, 0, sizeof tally);
+    tally.threads = topology_thread_count(&topology) < 16 ? topology_thread_count(&topology) : 16;
+    assert_ok(pool_create(tally.threads, topology.cpus, topology.cpu_count, &pool, &error), error);
+    pool_run(pool, 500, count_item, &tally);
+    pool_destroy(pool);
+    assert_int_equal(atomic_load(&tally.counts[499]), 1);
+    assert_int_equal(atomic_load(&tally.trouble), 0);
+}
+
+static void thread_counts_have_limits(void **state)
+{
+    (void)state;
+    struct pool *pool;
+    struct llcuda_error error;
+    assert_int_equal(pool_create(0, NULL, 0, &pool, &error), LLCUDA_LIMIT);
+    assert_int_equal(pool_create(LIMIT_THREADS + 1, NULL, 0, &pool, &error), LLCUDA_LIMIT);
+    pool_destroy(NULL);
+}
+
+static void topology_makes_sense(void **state)
+{
+    (void)state;
+    struct topology topology;
+    topology_read(&topology);
+    assert_in_range(topology.cpu_count, 1, LIMIT_THREADS);
+    assert_in_range(topology.core_count, 1, topology.cpu_count);
+    assert_in_range(topology_thread_count(&topology), 1, topology.core_count);
+    for (uint32_t i = 0; i < topology.cpu_count; i++) {
+        for (uint32_t j = 0; j < i; j++) {
+            assert_int_not_equal(topology.cpus[i], topology.cpus[j]);
+        }
+    }
+    topology.core_count = 8;
+    topology.quota = 3;
+    assert_int_equal(topology_thread_count(&topology), 3);
+    topology.quota = 0;
+    assert_int_equal(topology_thread_count(&topology), 8);
+}
+
+static void quotas_are_read(void **state)
+{
+    (void)state;
+    assert_int_equal(topology_quota_parse("200000 100000\n"), 2);
+    assert_int_equal(topology_quota_parse("250000 100000\n"), 3);
+    assert_int_equal(topology_quota_parse("50000 100000"), 1);
+    assert_int_equal(topology_quota_parse("max 100000\n"), 0);
+    assert_int_equal(topology_quota_parse(""), 0);
+    assert_int_equal(topology_quota_parse("100000 0"), 0);
+    assert_int_equal(topology_quota_parse("99999999999999 1"), LIMIT_THREADS);
+}
+
+static void masks_lower_the_level(void **state)
+{
+    (void)state;
+    const struct cpu_features all = {.avx2_fma_f16c = true,
+                                     .avx512 = true,
+                                     .avx512_vnni = true,
+                                     .avx_vnni = true,
+                                     .avx512_bf16 = true,
+                                     .amx_int8 = true};
+    struct cpu_features masked = all;
+    cpu_features_mask(&masked, CPU_LEVEL_COUNT, false);
+    assert_memory_equal(&masked, &all, sizeof all);
+    cpu_features_mask(&masked, CPU_AVX512, true);
+    assert_int_equal(cpu_features_level(&masked), CPU_AVX512);
+    assert_false(masked.avx512_vnni || masked.avx_vnni || masked.avx512_bf16 || masked.amx_int8);
+    masked = all;
+    cpu_features_mask(&masked, CPU_AVX2, false);
+    assert_int_equal(cpu_features_level(&masked), CPU_AVX2);
+    assert_true(masked.avx_vnni);
+    assert_false(masked.avx512_vnni || masked.amx_int8);
+    cpu_features_mask(&masked, CPU_SCALAR, false);
+    assert_int_equal(cpu_features_level(&masked), CPU_SCALAR);
+    assert_false(masked.avx_vnni);
+    assert_string_equal(cpu_level_name(CPU_AVX512), "avx512");
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(every_item_runs_once),  cmocka_unit_test(idle_threads_use_no_time),
+    cmocka_unit_test(pinned_threads_work),   cmocka_unit_test(thread_counts_have_limits),
+    cmocka_unit_test(topology_makes_sense),  cmocka_unit_test(quotas_are_read),
+    cmocka_unit_test(masks_lower_the_level),
+};
+
+TEST_MAIN(tests)

@@ -1,0 +1,185 @@
+/* Allocation failures: every allocation of opening, submitting, running, cancelling and closing is
+ * made to fail in turn, once and from then on; nothing leaks, nothing is corrupted, other requests
+ * do not notice. And a running engine allocates nothing at all. */
+#include "fake.h"
+
+#include "simulate.h"
+
+/* The linker leads every allocation of the library and of this test here. */
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *memory, size_t size);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *memory, size_t size);
+
+static uint64_t allocations;
+static uint64_t fail_at; /* 0: never */
+static bool fail_on;     /* and all later ones */
+
+static bool fails(void)
+{
+    allocations++;
+    return fail_at > 0 && (fail_on ? allocations >= fail_at : allocations == fail_at);
+}
+
+void *__wrap_malloc(size_t size)
+{
+    return fails() ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return fails() ? NULL : __real_calloc(count, size);
+}
+
+void *__wrap_realloc(void *memory, size_t size)
+{
+    return fails() ? NULL : __real_realloc(memory, size);
+}
+
+static const struct scheduler_options small = {
+    .block_count = 12,
+    .running_max = 4,
+    .rows_max = 24,
+    .sequence_max = 16,
+    .context_max = 64,
+    .throughput_bias = 0.5,
+    .prefix_cache = true,
+};
+
+/* A request that uses everything that takes memory. */
+static void rich_options(llcuda_request_options *options, const uint32_t *prompt,
+                         const llcuda_text *stop)
+{
+    static const llcuda_logit_bias bias = {3, 1};
+    llcuda_request_options_init(options, sizeof *options);
+    options->prompt_tokens = prompt;
+    options->prompt_token_count = 20;
+    options->max_tokens = 20;
+    options->ignore_eos = true;
+    options->temperature = 1;
+    options->repetition_penalty = 1.1;
+    options->logit_bias = &bias;
+    options->logit_bias_count = 1;
+    options->stop = stop;
+    options->stop_count = 1;
+    options->choice_count = 3;
+    options->logprobs = true;
+    options->top_logprobs = 3;
+    options->echo = true;
+    options->seed_given = true;
+}
+
+/* Opens, submits two requests, cancels one in the middle, closes. True when everything worked. */
+static bool life(void)
+{
+    struct fake_engine engine;
+    uint32_t prompt[20] = {5, 6, 7, 8, 9};
+    const llcuda_text stop = {"zzz", 3};
+    if (!fake_engine_open(&engine, &small, 61)) {
+        return false;
+    }
+    llcuda_request_options options;
+    rich_options(&options, prompt, &stop);
+    llcuda_status status;
+    llcuda_request *requests[2];
+    bool good = true;
+    for (int i = 0; i < 2; i++) {
+        requests[i] = fake_submit(&engine, &options, &status);
+        good = good && requests[i];
+        assert_true(requests[i] || status == LLCUDA_OUT_OF_MEMORY);
+    }
+    for (int i = 0; i < 200; i++) {
+        core_take_mail(&engine.core);
+        core_step(&engine.core);
+        if (i == 3 && requests[0]) {
+            llcuda_request_cancel(requests[0]);
+        }
+        const llcuda_event *event;
+        while (requests[1] && llcuda_request_next(requests[1], 0, &event, NULL) == LLCUDA_OK &&
+               event->kind != LLCUDA_EVENT_DONE) {
+        }
+    }
+    const llcuda_event *event;
+    if (requests[1]) {
+        assert_int_equal(llcuda_request_next(requests[1], 0, &event, NULL), LLCUDA_OK);
+        assert_int_equal(event->status, LLCUDA_OK);
+        assert_int_equal(event->usage.completion_tokens, 60);
+    }
+    llcuda_request_release(requests[0]);
+    llcuda_request_release(requests[1]);
+    core_take_mail(&engine.core);
+    assert_null(engine.core.live);
+    assert_true(scheduler_valid(&engine.core.scheduler) || fail_at > 0);
+    fake_engine_close(&engine);
+    return good;
+}
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < 2; mode++) {
+        fail_on = mode == 1;
+        uint32_t failures = 0;
+        for (fail_at = 1;; fail_at++) {
+            allocations = 0;
+            bool good = life();
+            if (allocations < fail_at) {
+                assert_true(good);
+                break;
+            }
+            failures += !good;
+        }
+        printf("%llu allocations, %u of them end a submission or the opening\n",
+               (unsigned long long)fail_at - 1, failures);
+        assert_true(failures > 30);
+    }
+    fail_at = 0;
+    fail_on = false;
+}
+
+static void a_step_allocates_nothing(void **state)
+{
+    (void)state;
+    struct fake_engine engine;
+    uint32_t prompt[20] = {5, 6, 7, 8, 9};
+    const llcuda_text stop = {"zzz", 3};
+    assert_true(fake_engine_open(&engine, &small, 61));
+    llcuda_request_options options;
+    rich_options(&options, prompt, &stop);
+    options.dry_multiplier = 0.5;
+    options.top_p = 0.9;
+    options.typical_p = 0.9;
+    uint64_t in_steps = 0;
+    for (int round = 0; round < 30; round++) {
+        llcuda_status status;
+        prompt[10] = (uint32_t)round;
+        llcuda_request *request = fake_submit(&engine, &options, &status);
+        assert_non_null(request);
+        for (int i = 0; i < 40; i++) {
+            uint64_t before = allocations;
+            core_take_mail(&engine.core);
+            core_step(&engine.core);
+            const llcuda_event *event;
+            while (llcuda_request_next(request, 0, &event, NULL) == LLCUDA_OK &&
+                   event->kind != LLCUDA_EVENT_DONE) {
+            }
+            in_steps += allocations - before;
+        }
+        llcuda_request_release(request);
+    }
+    assert_int_equal(in_steps, 0);
+    assert_true(engine.core.counters[CORE_GENERATED_TOKENS] > 1000);
+    fake_engine_close(&engine);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(a_step_allocates_nothing),
+    };
+    test_seed_print();
+    return cmocka_run_group_tests_name("engine faults", tests, NULL, NULL);
+}

@@ -1,0 +1,25 @@
+"""Runs openai_client.py where the official package can be had, and skips with a message otherwise."""
+import os
+import pathlib
+import subprocess
+import sys
+import unittest
+
+HERE = pathlib.Path(__file__).parent
+
+
+class OfficialPackage(unittest.TestCase):
+    def test_openai_package(self):
+        set_up = subprocess.run([sys.executable, HERE / "set_up_openai.py", os.environ["LLCUDA_VENV"]],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+        python = set_up.stdout.strip()
+        if not python:
+            self.skipTest(set_up.stderr.strip().splitlines()[-1] if set_up.stderr else "no package")
+        result = subprocess.run([python, HERE / "openai_client.py"], cwd=HERE, check=False,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        print(result.stdout)
+        self.assertEqual(result.returncode, 0, result.stdout[-3000:])
+
+
+if __name__ == "__main__":
+    unittest.main()
