@@ -63,6 +63,16 @@ static inline vfloat fma_f32(vfloat a, vfloat b, vfloat c)
     return _mm256_fmadd_ps(a, b, c);
 }
 
+static inline vfloat load_f32(const float *values)
+{
+    return _mm256_loadu_ps(values);
+}
+
+static inline void store_f32(float *values, vfloat a)
+{
+    _mm256_storeu_ps(values, a);
+}
+
 static inline vfloat broadcast_f32(float value)
 {
     return _mm256_set1_ps(value);

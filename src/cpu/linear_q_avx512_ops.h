@@ -63,6 +63,16 @@ static inline vfloat fma_f32(vfloat a, vfloat b, vfloat c)
     return _mm512_fmadd_ps(a, b, c);
 }
 
+static inline vfloat load_f32(const float *values)
+{
+    return _mm512_loadu_ps(values);
+}
+
+static inline void store_f32(float *values, vfloat a)
+{
+    _mm512_storeu_ps(values, a);
+}
+
 static inline vfloat broadcast_f32(float value)
 {
     return _mm512_set1_ps(value);

@@ -26,6 +26,7 @@
  *     vint widen(vint part)               of 16-bit sums to 32 bits; DOT_IS_EXACT32: not called
  *     vfloat to_float(vint), multiply_f32(vfloat, vfloat), fma_f32(vfloat, vfloat, vfloat)
  *     vfloat broadcast_f32(float), negate_f32(vfloat), load_f16(const void *)
+ *     vfloat load_f32(const float *), void store_f32(float *, vfloat)
  *     vfloat load_some(const float *, unsigned), void store_some(float *, vfloat, unsigned) */
 #include <string.h>
 
@@ -39,12 +40,16 @@
 #endif
 #define INLINE static inline __attribute__((always_inline))
 
+/* Out of line on purpose: kernels of several types share one copy. */
+#define NO_INLINE static __attribute__((noinline))
+
 #define TILE_GROUPS   2
 #define PANEL_STEPS   8 /* 256 columns */
 #define PANEL_GROUPS  4
+#define PANEL_TOKENS  96   /* a multiple of TILE_TOKENS */
 #define PREFETCH_FAR  6144 /* bytes, into the second-level cache */
 #define PREFETCH_NEAR 1536 /* and into the first */
-#define SUM_STEPS     512  /* of which one token's half sums are kept */
+#define ONE_STEPS     512  /* of which one token's half sums are kept */
 
 /* Codes of one step and group in bytes, with what they are multiplied by. Eight-bit codes overflow
  * 16-bit sums and are split in two nibbles where there is no exact dot: low 0 … 7, high 8 … 15. */
@@ -53,6 +58,17 @@ struct step_weights {
     vfloat scale[2];
     vfloat minimum[2];
 };
+
+/* A step's activations as the inner loop wants them, in a cache line of their own: what depends on
+ * the token alone is computed once for all rows. */
+struct prepared {
+    int8_t values[32];
+    float scale;
+    int32_t start[2]; /* −offset · Σ values, from which integer sums begin */
+    float total[2];   /* Σ values; the halves of both for scale_16 types, else the first alone */
+    int32_t unused[3];
+};
+_Static_assert(sizeof(struct prepared) == 64, "a cache line");
 
 INLINE bool codes_are_split(struct q_layout layout)
 {
@@ -220,10 +236,41 @@ INLINE void unpack_codes(enum dtype dtype, const struct group *group, uint64_t s
     }
 }
 
+/* Prepares `count` steps of one token. */
+INLINE void prepare_steps(struct q_layout layout, int offset,
+                          const struct activation_q8_block *blocks, uint64_t count,
+                          struct prepared *out)
+{
+    const unsigned parts = layout.scale_16 ? 2 : 1;
+    const __m256i bias = _mm256_set1_epi8((char)0x80);
+    for (uint64_t i = 0; i < count; i++) {
+        __m256i values = _mm256_loadu_si256((const __m256i *)(const void *)blocks[i].values);
+        int32_t sums[2] = {blocks[i].sum, 0};
+        if (layout.scale_16) {
+            /* Sums of eight bytes, each 128 too large. */
+            __m256i eights =
+                _mm256_sad_epu8(_mm256_xor_si256(values, bias), _mm256_setzero_si256());
+            __m256i halves = _mm256_add_epi32(eights, _mm256_srli_si256(eights, 8));
+            sums[0] = _mm256_extract_epi32(halves, 0) - 16 * 128;
+            sums[1] = blocks[i].sum - sums[0];
+        }
+        _mm256_store_si256((__m256i *)(void *)out[i].values, values);
+        out[i].scale = blocks[i].scale;
+        UNROLL for (unsigned half = 0; half < parts; half++)
+        {
+            if (layout.has_minimum) {
+                out[i].total[half] = (float)sums[half];
+            } else {
+                out[i].start[half] = -offset * sums[half];
+            }
+        }
+    }
+}
+
 /* Adds the products of vectors [first, first + count) of the codes to `sums`. */
 INLINE void add_products(struct q_layout layout, unsigned groups, unsigned tokens, unsigned first,
                          unsigned count, const struct step_weights *weights, unsigned weight_stride,
-                         const unsigned char *activation, uint64_t stride,
+                         const struct prepared *activations, unsigned activation_stride,
                          vint sums[TILE_GROUPS][TILE_TOKENS])
 {
     const unsigned products = DOT_IS_EXACT32 ? 8 : products_per_widening(layout);
@@ -248,7 +295,7 @@ INLINE void add_products(struct q_layout layout, unsigned groups, unsigned token
             UNROLL for (unsigned t = 0; t < tokens; t++)
             {
                 int32_t quad;
-                memcpy(&quad, activation + t * stride + 8 + v % 8 * 4, sizeof quad);
+                memcpy(&quad, &activations[t * activation_stride].values[v % 8 * 4], sizeof quad);
                 vint values = broadcast_i32(quad);
                 UNROLL for (unsigned g = 0; g < groups; g++)
                 {
@@ -266,42 +313,37 @@ INLINE void add_products(struct q_layout layout, unsigned groups, unsigned token
     }
 }
 
-INLINE const struct activation_q8_block *block_of(const unsigned char *activation, unsigned token,
-                                                  uint64_t stride)
-{
-    return (const struct activation_q8_block *)(const void *)(activation + token * stride);
-}
-
-/* One step of `groups` × `tokens` sums. `activation` is the step's block of the first token;
- * `halves[2t]`, `halves[2t + 1]` (t · half_stride on) are its half sums, for scale_16 types. */
+/* One step of `groups` × `tokens` sums. Weights of the next group lie weight_stride on, activations
+ * of the next token activation_stride. */
 INLINE void accumulate(enum dtype dtype, unsigned groups, unsigned tokens,
                        const struct step_weights *weights, unsigned weight_stride,
-                       const unsigned char *activation, uint64_t stride, const int32_t *halves,
-                       unsigned half_stride, vfloat sums[TILE_GROUPS][TILE_TOKENS])
+                       const struct prepared *activations, unsigned activation_stride,
+                       vfloat sums[TILE_GROUPS][TILE_TOKENS])
 {
     const struct q_layout layout = q_layout_of(dtype);
     const unsigned parts = layout.scale_16 ? 2 : 1;
     const unsigned minima = layout.has_minimum ? parts : 0;
+    const bool is_split = codes_are_split(layout);
     vfloat terms[TILE_GROUPS][TILE_TOKENS];
     UNROLL for (unsigned part = 0; part < parts; part++)
     {
         vint integers[TILE_GROUPS][TILE_TOKENS];
         UNROLL for (unsigned t = 0; t < tokens; t++)
         {
-            int32_t total = layout.scale_16 ? halves[t * half_stride + part]
-                                            : block_of(activation, t, stride)->sum;
-            vint start = broadcast_i32(-layout.offset * total);
+            vint start = layout.has_minimum || is_split
+                             ? broadcast_i32(0)
+                             : broadcast_i32(activations[t * activation_stride].start[part]);
             UNROLL for (unsigned g = 0; g < groups; g++)
             {
-                integers[g][t] = codes_are_split(layout) ? broadcast_i32(0) : start;
+                integers[g][t] = start;
             }
         }
-        if (codes_are_split(layout)) {
-            add_products(layout, groups, tokens, 8, 8, weights, weight_stride, activation, stride,
-                         integers);
+        if (is_split) {
+            add_products(layout, groups, tokens, 8, 8, weights, weight_stride, activations,
+                         activation_stride, integers);
             UNROLL for (unsigned t = 0; t < tokens; t++)
             {
-                vint start = broadcast_i32(-layout.offset * block_of(activation, t, stride)->sum);
+                vint start = broadcast_i32(activations[t * activation_stride].start[part]);
                 UNROLL for (unsigned g = 0; g < groups; g++)
                 {
                     integers[g][t] = add_i32(shift_left(integers[g][t], 4), start);
@@ -309,7 +351,7 @@ INLINE void accumulate(enum dtype dtype, unsigned groups, unsigned tokens,
             }
         }
         add_products(layout, groups, tokens, part * 4, 8 / parts, weights, weight_stride,
-                     activation, stride, integers);
+                     activations, activation_stride, integers);
         UNROLL for (unsigned t = 0; t < tokens; t++)
         {
             UNROLL for (unsigned g = 0; g < groups; g++)
@@ -323,37 +365,19 @@ INLINE void accumulate(enum dtype dtype, unsigned groups, unsigned tokens,
     }
     UNROLL for (unsigned t = 0; t < tokens; t++)
     {
-        const struct activation_q8_block *block = block_of(activation, t, stride);
-        vfloat scale = broadcast_f32(block->scale);
         UNROLL for (unsigned part = 0; part < minima; part++)
         {
-            int32_t total = layout.scale_16 ? halves[t * half_stride + part] : block->sum;
-            vfloat total_f32 = broadcast_f32((float)total);
+            vfloat total = broadcast_f32(activations[t * activation_stride].total[part]);
             UNROLL for (unsigned g = 0; g < groups; g++)
             {
-                terms[g][t] =
-                    fma_f32(weights[g * weight_stride].minimum[part], total_f32, terms[g][t]);
+                terms[g][t] = fma_f32(weights[g * weight_stride].minimum[part], total, terms[g][t]);
             }
         }
+        vfloat scale = broadcast_f32(activations[t * activation_stride].scale);
         UNROLL for (unsigned g = 0; g < groups; g++)
         {
             sums[g][t] = fma_f32(terms[g][t], scale, sums[g][t]);
         }
-    }
-}
-
-/* Sums of values 0 … 15 and 16 … 31 of `count` blocks. */
-static void half_sums(const unsigned char *activation, uint64_t count, int32_t *out)
-{
-    const __m256i bias = _mm256_set1_epi8((char)0x80);
-    for (uint64_t i = 0; i < count; i++) {
-        const struct activation_q8_block *block = block_of(activation, 0, 0) + i;
-        __m256i values = _mm256_loadu_si256((const __m256i *)(const void *)block->values);
-        /* Sums of eight bytes, each 128 too large. */
-        __m256i eights = _mm256_sad_epu8(_mm256_xor_si256(values, bias), _mm256_setzero_si256());
-        __m256i sums = _mm256_add_epi32(eights, _mm256_srli_si256(eights, 8));
-        out[2 * i] = _mm256_extract_epi32(sums, 0) - 16 * 128;
-        out[2 * i + 1] = _mm256_extract_epi32(sums, 4) - 16 * 128;
     }
 }
 
@@ -400,13 +424,12 @@ INLINE void multiply_one(enum dtype dtype, const struct linear_call *call)
     const struct q_layout layout = q_layout_of(dtype);
     const uint64_t steps = call->columns / 32;
     const uint64_t group_bytes = q_group_offsets_of(dtype, LANES, call->columns).end;
-    int32_t halves[2 * SUM_STEPS];
-    for (uint64_t begin = 0; begin < steps; begin += SUM_STEPS) {
-        uint64_t end = steps - begin < SUM_STEPS ? steps : begin + SUM_STEPS;
-        const unsigned char *activation = call->activations;
-        if (layout.scale_16) {
-            half_sums(activation + begin * sizeof(struct activation_q8_block), end - begin, halves);
-        }
+    struct prepared prepared[ONE_STEPS];
+    for (uint64_t begin = 0; begin < steps; begin += ONE_STEPS) {
+        uint64_t end = steps - begin < ONE_STEPS ? steps : begin + ONE_STEPS;
+        prepare_steps(layout, layout.offset,
+                      (const struct activation_q8_block *)call->activations + begin, end - begin,
+                      prepared);
         for (uint64_t row = call->row_begin; row < call->row_end; row += LANES) {
             const struct group group = group_at(dtype, call, row);
             vfloat sums[TILE_GROUPS][TILE_TOKENS];
@@ -422,9 +445,7 @@ INLINE void multiply_one(enum dtype dtype, const struct linear_call *call)
                     set_scales(dtype, &block, part, &weights);
                     prefetch_codes(dtype, &group, step + part);
                     unpack_codes(dtype, &group, step + part, &weights);
-                    accumulate(dtype, 1, 1, &weights, 1,
-                               activation + (step + part) * sizeof(struct activation_q8_block), 0,
-                               halves + 2 * (step + part - begin), 0, sums);
+                    accumulate(dtype, 1, 1, &weights, 1, &prepared[step + part - begin], 1, sums);
                 }
             }
             store_some(call->out + row, sums[0][0], lanes_used(call, row));
@@ -432,72 +453,148 @@ INLINE void multiply_one(enum dtype dtype, const struct linear_call *call)
     }
 }
 
-/* A place in a call: `groups` groups of rows from the panel, steps [begin, begin + count). */
-struct tile {
-    const struct linear_call *call;
-    const struct step_weights *weights;
-    uint64_t row, begin;
-    unsigned count;
+/* Part of a product: a panel of unpacked steps times some tokens, into sums [token][row of the
+ * panel] that live as long as the rows and tokens do. */
+struct panel {
+    struct step_weights weights[PANEL_GROUPS * PANEL_STEPS]; /* [group][step] */
+    float sums[PANEL_TOKENS][PANEL_GROUPS * LANES];
+    struct prepared activations[TILE_TOKENS * PANEL_STEPS]; /* of one tile: [token][step] */
+    const unsigned char *activation;                        /* the first step of the first token */
+    uint64_t stride;
+    unsigned groups, steps, tokens;
+    int offset;
+    bool is_first; /* sums start from zero */
 };
 
-/* Runs a tile of constant size over the panel's steps; `token` is its first token. */
-INLINE void multiply_tile(enum dtype dtype, unsigned groups, unsigned tokens,
-                          const struct tile *tile, uint32_t token)
+/* A tile of constant size over the panel's steps. `dtype` stands for all types of its form. */
+INLINE void multiply_tile(enum dtype dtype, unsigned groups, unsigned tokens, struct panel *panel,
+                          unsigned group, unsigned token)
 {
-    const struct q_layout layout = q_layout_of(dtype);
-    const struct linear_call *call = tile->call;
-    const uint64_t stride = call->activation_stride;
-    const unsigned char *activation = (const unsigned char *)call->activations + token * stride +
-                                      tile->begin * sizeof(struct activation_q8_block);
-    int32_t halves[TILE_TOKENS][2 * PANEL_STEPS];
+    const struct step_weights *weights = panel->weights + group * PANEL_STEPS;
     vfloat sums[TILE_GROUPS][TILE_TOKENS];
-    float *out = call->out + token * call->out_stride + tile->row;
     UNROLL for (unsigned t = 0; t < tokens; t++)
     {
-        if (layout.scale_16) {
-            half_sums(activation + t * stride, tile->count, halves[t]);
-        }
         UNROLL for (unsigned g = 0; g < groups; g++)
         {
-            sums[g][t] = tile->begin == 0 ? broadcast_f32(0)
-                                          : load_some(out + t * call->out_stride + g * LANES,
-                                                      lanes_used(call, tile->row + g * LANES));
+            sums[g][t] = panel->is_first ? broadcast_f32(0)
+                                         : load_f32(&panel->sums[token + t][(group + g) * LANES]);
         }
     }
-    for (unsigned step = 0; step < tile->count; step++) {
-        accumulate(dtype, groups, tokens, tile->weights + step, PANEL_STEPS,
-                   activation + step * sizeof(struct activation_q8_block), stride,
-                   &halves[0][2 * step], 2 * PANEL_STEPS, sums);
+    for (unsigned step = 0; step < panel->steps; step++) {
+        accumulate(dtype, groups, tokens, weights + step, PANEL_STEPS, panel->activations + step,
+                   PANEL_STEPS, sums);
     }
     UNROLL for (unsigned t = 0; t < tokens; t++)
     {
         UNROLL for (unsigned g = 0; g < groups; g++)
         {
-            store_some(out + t * call->out_stride + g * LANES, sums[g][t],
-                       lanes_used(call, tile->row + g * LANES));
+            store_f32(&panel->sums[token + t][(group + g) * LANES], sums[g][t]);
         }
     }
 }
 
-/* All tokens of the call over `groups` groups of the panel. */
-INLINE void multiply_strip(enum dtype dtype, unsigned groups, const struct tile *tile)
+/* Some tokens over all groups of the panel. */
+INLINE void multiply_tokens(enum dtype dtype, unsigned tokens, struct panel *panel, unsigned token)
 {
-    uint32_t token = 0;
-    uint32_t count = tile->call->token_count;
-    for (; token + TILE_TOKENS <= count; token += TILE_TOKENS) {
-        multiply_tile(dtype, groups, TILE_TOKENS, tile, token);
+    for (unsigned t = 0; t < tokens; t++) {
+        const void *blocks = panel->activation + (token + t) * panel->stride;
+        prepare_steps(q_layout_of(dtype), panel->offset, blocks, panel->steps,
+                      panel->activations + t * PANEL_STEPS);
     }
-    for (; token + 2 <= count; token += 2) {
-        multiply_tile(dtype, groups, 2, tile, token);
+    unsigned group = 0;
+    for (; group + TILE_GROUPS <= panel->groups; group += TILE_GROUPS) {
+        multiply_tile(dtype, TILE_GROUPS, tokens, panel, group, token);
     }
-    if (token < count) {
-        multiply_tile(dtype, groups, 1, tile, token);
+    if (group < panel->groups) {
+        multiply_tile(dtype, 1, tokens, panel, group, token);
+    }
+}
+
+INLINE void multiply_panel(enum dtype dtype, struct panel *panel)
+{
+    unsigned token = 0;
+    for (; token + TILE_TOKENS <= panel->tokens; token += TILE_TOKENS) {
+        multiply_tokens(dtype, TILE_TOKENS, panel, token);
+    }
+    for (; token + 2 <= panel->tokens; token += 2) {
+        multiply_tokens(dtype, 2, panel, token);
+    }
+    if (token < panel->tokens) {
+        multiply_tokens(dtype, 1, panel, token);
+    }
+}
+
+/* One copy for each form of a panel: whether there are minima, what a scale belongs to, and without
+ * an exact dot how soon sums must be widened. */
+typedef void panel_function(struct panel *panel);
+
+NO_INLINE void panel_q4_0(struct panel *panel)
+{
+    multiply_panel(DTYPE_Q4_0, panel);
+}
+
+NO_INLINE void panel_q4_1(struct panel *panel)
+{
+    multiply_panel(DTYPE_Q4_1, panel);
+}
+
+NO_INLINE void panel_q5_0(struct panel *panel)
+{
+    multiply_panel(DTYPE_Q5_0, panel);
+}
+
+NO_INLINE void panel_q5_1(struct panel *panel)
+{
+    multiply_panel(DTYPE_Q5_1, panel);
+}
+
+NO_INLINE void panel_q8_0(struct panel *panel)
+{
+    multiply_panel(DTYPE_Q8_0, panel);
+}
+
+NO_INLINE void panel_q2_k(struct panel *panel)
+{
+    multiply_panel(DTYPE_Q2_K, panel);
+}
+
+NO_INLINE void panel_q3_k(struct panel *panel)
+{
+    multiply_panel(DTYPE_Q3_K, panel);
+}
+
+NO_INLINE void panel_q6_k(struct panel *panel)
+{
+    multiply_panel(DTYPE_Q6_K, panel);
+}
+
+static panel_function *panel_function_of(enum dtype dtype)
+{
+    switch (dtype) {
+    case DTYPE_Q4_0:
+        return panel_q4_0;
+    case DTYPE_Q5_0:
+        return DOT_IS_EXACT32 ? panel_q4_0 : panel_q5_0;
+    case DTYPE_Q8_0:
+        return DOT_IS_EXACT32 ? panel_q4_0 : panel_q8_0;
+    case DTYPE_Q4_1:
+    case DTYPE_Q4_K:
+        return panel_q4_1;
+    case DTYPE_Q5_1:
+    case DTYPE_Q5_K:
+        return DOT_IS_EXACT32 ? panel_q4_1 : panel_q5_1;
+    case DTYPE_Q3_K:
+        return DOT_IS_EXACT32 ? panel_q6_k : panel_q3_k;
+    case DTYPE_Q6_K:
+        return panel_q6_k;
+    default:
+        return panel_q2_k;
     }
 }
 
 /* Steps [begin, begin + count) of one group. */
 INLINE void unpack_panel(enum dtype dtype, const struct group *group, uint64_t begin,
-                         unsigned count, struct step_weights *panel)
+                         unsigned count, struct step_weights *weights)
 {
     const struct q_layout layout = q_layout_of(dtype);
     for (unsigned step = 0; step < count; step += layout.block_steps) {
@@ -505,37 +602,47 @@ INLINE void unpack_panel(enum dtype dtype, const struct group *group, uint64_t b
         load_block(dtype, group, (begin + step) / layout.block_steps, &block);
         UNROLL for (unsigned part = 0; part < layout.block_steps; part++)
         {
-            set_scales(dtype, &block, part, &panel[step + part]);
-            unpack_codes(dtype, group, begin + step + part, &panel[step + part]);
+            set_scales(dtype, &block, part, &weights[step + part]);
+            unpack_codes(dtype, group, begin + step + part, &weights[step + part]);
         }
+    }
+}
+
+/* Some groups of rows times some tokens: panel after panel along the columns. */
+INLINE void multiply_panels(enum dtype dtype, const struct linear_call *call, uint64_t row,
+                            uint32_t token, struct panel *panel)
+{
+    const uint64_t steps = call->columns / 32;
+    for (uint64_t begin = 0; begin < steps; begin += PANEL_STEPS) {
+        panel->steps = steps - begin < PANEL_STEPS ? (unsigned)(steps - begin) : PANEL_STEPS;
+        panel->is_first = begin == 0;
+        panel->activation = (const unsigned char *)call->activations + token * panel->stride +
+                            begin * sizeof(struct activation_q8_block);
+        for (unsigned g = 0; g < panel->groups; g++) {
+            struct group group = group_at(dtype, call, row + g * LANES);
+            unpack_panel(dtype, &group, begin, panel->steps, panel->weights + g * PANEL_STEPS);
+        }
+        panel_function_of(dtype)(panel);
     }
 }
 
 INLINE void multiply_many(enum dtype dtype, const struct linear_call *call)
 {
-    struct step_weights panel[PANEL_GROUPS * PANEL_STEPS];
-    const unsigned panel_groups = codes_are_split(q_layout_of(dtype)) ? 2 : PANEL_GROUPS;
-    const uint64_t steps = call->columns / 32;
-    for (uint64_t row = call->row_begin; row < call->row_end; row += panel_groups * LANES) {
-        uint64_t left = (call->row_end - row + LANES - 1) / LANES;
-        unsigned groups = left < panel_groups ? (unsigned)left : panel_groups;
-        for (uint64_t begin = 0; begin < steps; begin += PANEL_STEPS) {
-            struct tile tile = {call, panel, row, begin, PANEL_STEPS};
-            if (steps - begin < PANEL_STEPS) {
-                tile.count = (unsigned)(steps - begin);
-            }
-            for (unsigned g = 0; g < groups; g++) {
-                struct group group = group_at(dtype, call, row + g * LANES);
-                unpack_panel(dtype, &group, begin, tile.count, panel + g * PANEL_STEPS);
-            }
-            unsigned done = 0;
-            for (; done + 2 <= groups; done += 2) {
-                multiply_strip(dtype, 2, &tile);
-                tile.weights += 2 * PANEL_STEPS;
-                tile.row += 2 * LANES;
-            }
-            if (done < groups) {
-                multiply_strip(dtype, 1, &tile);
+    struct panel panel;
+    const unsigned groups_max = codes_are_split(q_layout_of(dtype)) ? 2 : PANEL_GROUPS;
+    panel.stride = call->activation_stride;
+    panel.offset = q_layout_of(dtype).offset;
+    for (uint64_t row = call->row_begin; row < call->row_end; row += groups_max * LANES) {
+        uint64_t rows = call->row_end - row;
+        rows = rows < groups_max * LANES ? rows : groups_max * LANES;
+        panel.groups = (unsigned)((rows + LANES - 1) / LANES);
+        for (uint32_t token = 0; token < call->token_count; token += PANEL_TOKENS) {
+            uint32_t left = call->token_count - token;
+            panel.tokens = left < PANEL_TOKENS ? left : PANEL_TOKENS;
+            multiply_panels(dtype, call, row, token, &panel);
+            for (unsigned t = 0; t < panel.tokens; t++) {
+                memcpy(call->out + (token + t) * call->out_stride + row, panel.sums[t],
+                       rows * sizeof(float));
             }
         }
     }

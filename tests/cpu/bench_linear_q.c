@@ -44,7 +44,7 @@ __attribute__((target("avx512f,avx512vnni"))) static double dot_peak(void)
         __m512i sums[16];
         __m512i factor = _mm512_set1_epi8((char)(pass + 1));
         for (int j = 0; j < 16; j++) {
-            sums[j] = factor;
+            sums[j] = _mm512_set1_epi32(pass * 16 + j); /* or the compiler computes one of them */
         }
         uint64_t begin = now_ns();
         for (int i = 0; i < 50000; i++) {
