@@ -430,7 +430,7 @@ bool jinja_find_attribute(struct jinja_render *render, struct jinja_value object
 {
     const char *const *hidden;
     *found = true;
-    if (is_dunder(name) && (object.kind != JINJA_UNDEFINED || is_listed(undefined_names, name))) {
+    if (is_dunder(name)) {
         return jinja_undefined_unsafe(render, object, name, out);
     }
     const struct jinja_builtin *builtin = method_of(object, name, &hidden);
@@ -496,7 +496,7 @@ bool jinja_get_attribute(struct jinja_render *render, struct jinja_value object,
 {
     bool found = false;
     struct text_view text = jinja_text(name->string);
-    if (object.kind == JINJA_UNDEFINED && !is_dunder(text)) {
+    if (object.kind == JINJA_UNDEFINED && !is_listed(undefined_names, text)) {
         return jinja_fail_undefined(render, object);
     }
     if ((name->builtin_attribute || object.kind == JINJA_NAMESPACE) &&
