@@ -17,7 +17,7 @@ packages: ## install the Debian packages that the build needs
 	@YES=$(YES) scripts/install-packages
 
 release: packages ## build the program: build/release/src/cli/llcuda
-	@cmake --preset release >/dev/null
+	@cmake --preset release -DENABLE_TESTS=OFF >/dev/null
 	@cmake --build --preset release
 
 check: ## install what is missing, build, and run every test (minutes)
