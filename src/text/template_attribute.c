@@ -446,6 +446,19 @@ bool jinja_find_attribute(struct jinja_render *render, struct jinja_value object
 
 /* --- elements --- */
 
+/* Deeper than anybody nests keys, jinja_hash has the last word. */
+static bool is_hashable(struct jinja_value key, int depth)
+{
+    if (key.kind == JINJA_TUPLE && depth < 16) {
+        for (size_t i = 0; i < key.list->count; i++) {
+            if (!is_hashable(key.list->items[i], depth + 1)) {
+                return false;
+            }
+        }
+    }
+    return key.kind != JINJA_LIST && key.kind != JINJA_DICT && key.kind != JINJA_VIEW;
+}
+
 /* object[key] alone; *found false when there is no such element, for whatever reason. */
 static bool find_item(struct jinja_render *render, struct jinja_value object,
                       struct jinja_value key, struct jinja_value *out, bool *found)
@@ -455,8 +468,8 @@ static bool find_item(struct jinja_render *render, struct jinja_value object,
     struct jinja_entry *entry;
     *found = false;
     if (object.kind == JINJA_DICT) {
-        if (key.kind == JINJA_LIST || key.kind == JINJA_DICT || key.kind == JINJA_VIEW) {
-            return true; /* unhashable: no such element */
+        if (!is_hashable(key, 0)) {
+            return true; /* no such element, then */
         }
         if (!jinja_dict_find(render, object.dict, key, &entry)) {
             return false;
@@ -490,7 +503,7 @@ bool jinja_get_attribute(struct jinja_render *render, struct jinja_value object,
 {
     bool found = false;
     struct text_view text = jinja_text(name->string);
-    if (object.kind == JINJA_UNDEFINED && !is_dunder(text)) {
+    if (object.kind == JINJA_UNDEFINED && !text_view_is(text, "__class__")) {
         return jinja_fail_undefined(render, object);
     }
     if ((name->builtin_attribute || object.kind == JINJA_NAMESPACE) &&
