@@ -3,7 +3,7 @@
  * immutable sandbox hides it, and names with underscores on both sides are hidden always. */
 #include "text/template_engine.h"
 
-#include "text/template_unicode.h"
+#include <math.h>
 
 /* --- dict methods --- */
 
@@ -186,9 +186,7 @@ static bool is_integer(struct jinja_render *render, struct jinja_value *values,
 {
     (void)render;
     (void)call;
-    double number = values[0].number;
-    *out = jinja_bool(number - number == 0 && number == (double)(long double)number &&
-                      (number >= 0x1p53 || number <= -0x1p53 || number == (double)(int64_t)number));
+    *out = jinja_bool(isfinite(values[0].number) && values[0].number == floor(values[0].number));
     return true;
 }
 
