@@ -147,17 +147,17 @@ SIMD_INLINE SIMD_VECTOR scaled(const struct attention_call *call, SIMD_VECTOR sc
     return score;
 }
 
-/* Lanes of the vector at `position` that lie in the span. */
-SIMD_INLINE SIMD_VECTOR keep_span(SIMD_VECTOR v, float other, uint32_t position,
-                                  struct attention_span span)
+/* Lanes of the vector at `position` that lie in the span; the others are −∞. */
+SIMD_INLINE SIMD_VECTOR keep_span(SIMD_VECTOR v, uint32_t position, struct attention_span span)
 {
     uint32_t begin = span.begin > position ? span.begin - position : 0;
     uint32_t end = span.end < position + SIMD_WIDTH ? span.end - position : SIMD_WIDTH;
-    return simd_keep(v, simd_set(other), begin, end);
+    return simd_keep(v, simd_set(-INFINITY), begin, end);
 }
 
 /* Turns a pair's scores into weights relative to the largest; writes the partial's tail. Slots
- * outside the span may hold anything: they are replaced before they are used. */
+ * outside the span may hold anything: they become −∞, whose weight of 1e-38 vanishes beside the
+ * largest score's weight of 1. */
 static void soften(const struct partition *p, uint32_t pair)
 {
     struct attention_span span = clip(p, pair, p->begin, p->end);
@@ -173,7 +173,7 @@ static void soften(const struct partition *p, uint32_t pair)
     SIMD_VECTOR largest = simd_set(-INFINITY);
     for (uint32_t position = first; position < span.end; position += SIMD_WIDTH) {
         float *at = scores + (position - p->begin);
-        SIMD_VECTOR score = keep_span(scaled(p->call, simd_load(at)), -INFINITY, position, span);
+        SIMD_VECTOR score = keep_span(scaled(p->call, simd_load(at)), position, span);
         largest = simd_at_least(score, largest);
         simd_store(at, score);
     }
@@ -183,7 +183,6 @@ static void soften(const struct partition *p, uint32_t pair)
     for (uint32_t position = first; position < span.end; position += SIMD_WIDTH) {
         float *at = scores + (position - p->begin);
         SIMD_VECTOR weight = simd_exp(simd_add(simd_load(at), away));
-        weight = keep_span(weight, 0, position, span);
         sums = simd_add(sums, weight);
         simd_store(at, weight);
     }

@@ -24,6 +24,20 @@ static float *token_row(const struct problem *p, uint32_t token)
     return (float *)(void *)(p->activations + token * p->stride);
 }
 
+/* Packing must write every byte: rows that the last group lacks are zeros whatever was there. */
+static void check_padding(const struct problem *p)
+{
+    if (p->packed_bytes == 0) {
+        return;
+    }
+    unsigned char *again = malloc(p->packed_bytes);
+    assert_non_null(again);
+    memset(again, 0xff, p->packed_bytes);
+    p->kernel->pack(p->source, p->rows, p->columns, 0, p->rows, again);
+    assert_memory_equal(again, p->packed, p->packed_bytes);
+    free(again);
+}
+
 static void setup(struct problem *p, const struct linear_kernel *kernel, uint64_t rows,
                   uint64_t columns, uint32_t tokens)
 {
@@ -48,6 +62,7 @@ static void setup(struct problem *p, const struct linear_kernel *kernel, uint64_
         kernel->pack(p->source, rows, columns, g * kernel->row_group, end < rows ? end : rows,
                      p->packed);
     }
+    check_padding(p);
     p->stride = activation_row_bytes(kernel->activation, columns);
     p->activations = guard_alloc(tokens * p->stride);
     memset(p->activations, 0xff, tokens * p->stride); /* padding is NaN: it must not be used */

@@ -16,21 +16,24 @@ struct tally {
     uint64_t plain[2000]; /* written without atomics: the pool itself must order it */
 };
 
+static void nap(long nanoseconds)
+{
+    struct timespec time = {0, nanoseconds};
+    nanosleep(&time, NULL);
+}
+
 static void count_item(void *context, uint32_t worker, uint64_t item)
 {
     struct tally *tally = context;
     if (worker >= tally->threads || atomic_fetch_add(&tally->busy[worker], 1) != 0) {
         atomic_fetch_add(&tally->trouble, 1);
     }
+    if (worker > 0 && item % 32 == 7) {
+        nap(50000); /* the others are done long before */
+    }
     atomic_fetch_add(&tally->counts[item], 1);
     tally->plain[item]++;
     atomic_fetch_sub(&tally->busy[worker], 1);
-}
-
-static void nap(long nanoseconds)
-{
-    struct timespec time = {0, nanoseconds};
-    nanosleep(&time, NULL);
 }
 
 static void every_item_runs_once(void **state)
@@ -50,6 +53,7 @@ static void every_item_runs_once(void **state)
             pool_run(pool, items, count_item, &tally);
             for (uint64_t i = 0; i < items; i++) {
                 expected[i]++;
+                assert_int_equal(tally.plain[i], expected[i]);
             }
             if (round % 100 == 0) {
                 nap(1000000); /* long enough for the others to fall asleep */
