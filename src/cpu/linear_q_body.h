@@ -592,6 +592,17 @@ static panel_function *panel_function_of(enum dtype dtype)
     }
 }
 
+/* Asks for the codes that the next panel will unpack. */
+INLINE void prefetch_panel(enum dtype dtype, const struct group *group, uint64_t step)
+{
+    const unsigned bytes = q_layout_vectors(q_layout_of(dtype)) * LANES * 4;
+    const char *codes = (const char *)group->planes + (step + PANEL_STEPS) * bytes;
+    UNROLL for (unsigned i = 0; i < bytes; i += 64)
+    {
+        _mm_prefetch(codes + i, _MM_HINT_T0);
+    }
+}
+
 /* Steps [begin, begin + count) of one group. */
 INLINE void unpack_panel(enum dtype dtype, const struct group *group, uint64_t begin,
                          unsigned count, struct step_weights *weights)
@@ -603,6 +614,7 @@ INLINE void unpack_panel(enum dtype dtype, const struct group *group, uint64_t b
         UNROLL for (unsigned part = 0; part < layout.block_steps; part++)
         {
             set_scales(dtype, &block, part, &weights[step + part]);
+            prefetch_panel(dtype, group, begin + step + part);
             unpack_codes(dtype, group, begin + step + part, &weights[step + part]);
         }
     }
