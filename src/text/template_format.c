@@ -350,8 +350,10 @@ static bool read_spec(struct braces *braces, struct text_view text, struct jinja
     size_t position = 0;
     uint32_t code = 0;
     size_t first = text.length ? utf8_decode(text.data, text.length, &code) : 0;
+    bool has_fill = false;
     *spec = (struct jinja_spec){.fill = ' ', .precision = -1};
     if (first && first < text.length && memchr(aligns, text.data[first], 4)) {
+        has_fill = true;
         spec->fill = code;
         spec->align = text.data[first];
         position = first + 1;
@@ -360,6 +362,8 @@ static bool read_spec(struct braces *braces, struct text_view text, struct jinja
     }
     if (position < text.length && memchr("+- ", text.data[position], 3)) {
         spec->sign = text.data[position++];
+        spec->has_minus = spec->sign == '-';
+        spec->sign = spec->has_minus ? 0 : spec->sign;
     }
     if (position < text.length && text.data[position] == '#') {
         spec->alternate = true;
@@ -367,10 +371,8 @@ static bool read_spec(struct braces *braces, struct text_view text, struct jinja
     }
     if (position < text.length && text.data[position] == '0') {
         position++;
-        if (!spec->align) {
-            spec->fill = '0';
-            spec->zero = true;
-        }
+        spec->fill = has_fill ? spec->fill : '0';
+        spec->zero = !spec->align;
     }
     if (!read_count(render, text, &position, &spec->width)) {
         return false;
@@ -401,11 +403,28 @@ static bool fail_code(struct braces *braces, char type, struct jinja_value value
                       jinja_type_name(value));
 }
 
+/* What Python refuses in a number's specification. */
+static bool check_number_spec(struct braces *braces, const struct jinja_spec *spec)
+{
+    char type = spec->type ? spec->type : 'd';
+    if (spec->grouping &&
+        (strchr("cns", type) || (spec->grouping == ',' && strchr("boxX", type)))) {
+        return jinja_fail(braces->render, "Cannot specify '%c' with '%c'.", spec->grouping, type);
+    }
+    if (type == 'c' && (spec->sign || spec->has_minus || spec->alternate)) {
+        return jinja_fail(braces->render, "Sign or '#' not allowed with format specifier 'c'");
+    }
+    return true;
+}
+
 static bool put_number(struct braces *braces, struct jinja_value value, struct jinja_spec spec)
 {
     int64_t integer;
     double number;
     spec.align = spec.align ? spec.align : spec.zero ? '=' : 0;
+    if (!check_number_spec(braces, &spec)) {
+        return false;
+    }
     if (jinja_as_integer(value, &integer) && (!spec.type || strchr("bcdoxXn", spec.type))) {
         if (spec.precision >= 0) {
             return jinja_fail(braces->render, "Precision not allowed in integer format specifier");
@@ -451,7 +470,7 @@ static bool put_formatted(struct braces *braces, struct jinja_value value, struc
     if (spec.type && spec.type != 's') {
         return fail_code(braces, spec.type, value);
     }
-    if (spec.sign || spec.alternate || spec.grouping || spec.align == '=') {
+    if (spec.sign || spec.has_minus || spec.alternate || spec.grouping || spec.align == '=') {
         return jinja_fail(render, "this format specifier does not go with a string");
     }
     return value_text(render, value, 's', braces->escape, &string) &&

@@ -10,6 +10,7 @@ struct jinja_spec {
     uint32_t fill;  /* a code point */
     char align;     /* '<', '>', '^', '=' or 0 */
     char sign;      /* '+', ' ' or 0 */
+    bool has_minus; /* '-' stood for the sign, which changes nothing but what is allowed */
     bool alternate; /* '#' */
     char grouping;  /* ',', '_' or 0 */
     bool zero;      /* a 0 before the width */

@@ -92,13 +92,7 @@ static bool new_line(struct json_printer *printer)
     if (!jinja_put(printer->render, "\n", 1)) {
         return false;
     }
-    for (uint32_t i = 0; i < printer->level; i++) {
-        if (!jinja_step_bytes(printer->render, printer->style->indent.length) ||
-            !put_view(printer->render, printer->style->indent)) {
-            return false;
-        }
-    }
-    return true;
+    return jinja_put_times(printer->render, printer->style->indent, printer->level);
 }
 
 static bool print_value(struct json_printer *printer, struct jinja_value value);

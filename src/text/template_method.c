@@ -583,10 +583,9 @@ static bool pad(struct jinja_render *render, struct jinja_value *values, uint32_
     if (!left && !jinja_put(render, string->data, string->length)) {
         return false;
     }
-    for (size_t i = 0; i < padding; i++) {
-        if (!jinja_step(render, (i & 15) == 0) || !jinja_put_code(render, fill)) {
-            return false;
-        }
+    char bytes[4];
+    if (!jinja_put_times(render, text_view_make(bytes, utf8_encode(fill, bytes)), padding)) {
+        return false;
     }
     return (!left || jinja_put(render, string->data, string->length)) &&
            jinja_capture_like(render, mark, string, out);
@@ -644,10 +643,8 @@ METHOD(method_expandtabs)
         column = c == '\n' || c == '\r' ? 0 : column + (((unsigned char)c & 0xC0) != 0x80);
         if (c == '\t') {
             column += blanks - 1;
-            for (int64_t k = 0; k < blanks; k++) {
-                if (!jinja_step(render, (k & 15) == 0) || !jinja_put(render, " ", 1)) {
-                    return false;
-                }
+            if (!jinja_put_times(render, text_view_make(" ", 1), (size_t)blanks)) {
+                return false;
             }
         } else if (!jinja_put(render, &c, 1)) {
             return false;

@@ -148,15 +148,7 @@ static bool put_fill(struct jinja_render *render, uint32_t fill, size_t count)
 {
     char bytes[4];
     size_t length = utf8_encode(fill, bytes);
-    if (!jinja_step(render, count / 16)) {
-        return false;
-    }
-    while (count-- > 0) {
-        if (!jinja_put(render, bytes, length)) {
-            return false;
-        }
-    }
-    return true;
+    return jinja_put_times(render, text_view_make(bytes, length), count);
 }
 
 bool jinja_put_padded(struct jinja_render *render, struct text_view prefix, struct text_view body,

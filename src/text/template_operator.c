@@ -215,13 +215,8 @@ static bool repeat(struct jinja_render *render, struct jinja_value value, int64_
     size_t count = times > 0 ? (size_t)times : 0;
     if (value.kind == JINJA_STRING) {
         size_t mark = jinja_capture(render);
-        for (size_t i = 0; i < count && value.string->length; i++) {
-            if (!jinja_step_bytes(render, value.string->length) ||
-                !jinja_put(render, value.string->data, value.string->length)) {
-                return false;
-            }
-        }
-        return jinja_capture_end(render, mark, out) &&
+        return jinja_put_times(render, jinja_text(value), count) &&
+               jinja_capture_end(render, mark, out) &&
                jinja_string_mark(render, *out, value.string->markup, out);
     }
     size_t length;

@@ -259,15 +259,8 @@ bool jinja_next_line(struct text_view *rest, struct text_view *line, size_t *lin
 
 static bool put_repeated(struct jinja_render *render, uint32_t code, size_t count)
 {
-    if (!jinja_step(render, count / 16)) {
-        return false;
-    }
-    while (count-- > 0) {
-        if (!jinja_put_code(render, code)) {
-            return false;
-        }
-    }
-    return true;
+    char bytes[4];
+    return jinja_put_times(render, text_view_make(bytes, utf8_encode(code, bytes)), count);
 }
 
 bool jinja_center(struct jinja_render *render, const struct jinja_string *string, int64_t width,

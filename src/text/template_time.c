@@ -102,7 +102,7 @@ static bool put_name(struct jinja_render *render, const char *name, size_t lengt
     return true;
 }
 
-static bool put_compound(struct jinja_render *render, const struct moment *moment,
+static bool put_compound(struct jinja_render *render, const struct moment *moment, bool upper,
                          const char *format);
 
 static bool put_word(struct jinja_render *render, const struct moment *moment, char directive,
@@ -141,19 +141,19 @@ static bool put_word(struct jinja_render *render, const struct moment *moment, c
     case 'f':
         return jinja_put_text(render, "000000");
     case 'c':
-        return put_compound(render, moment, "%a %b %e %H:%M:%S %Y");
+        return put_compound(render, moment, upper, "%a %b %e %H:%M:%S %Y");
     case 'x':
     case 'D':
-        return put_compound(render, moment, "%m/%d/%y");
+        return put_compound(render, moment, upper, "%m/%d/%y");
     case 'X':
     case 'T':
-        return put_compound(render, moment, "%H:%M:%S");
+        return put_compound(render, moment, upper, "%H:%M:%S");
     case 'F':
-        return put_compound(render, moment, "%Y-%m-%d");
+        return put_compound(render, moment, upper, "%Y-%m-%d");
     case 'R':
-        return put_compound(render, moment, "%H:%M");
+        return put_compound(render, moment, upper, "%H:%M");
     case 'r':
-        return put_compound(render, moment, "%I:%M:%S %p");
+        return put_compound(render, moment, upper, "%I:%M:%S %p");
     default:
         *known = false;
         return true;
@@ -217,12 +217,12 @@ static bool put_digits(struct jinja_render *render, const struct moment *moment,
     }
 }
 
-static bool put_time(struct jinja_render *render, const struct moment *moment,
+static bool put_time(struct jinja_render *render, const struct moment *moment, bool all_upper,
                      struct text_view format)
 {
     for (size_t i = 0; i < format.length; i++) {
         char pad = 0;
-        bool upper = false;
+        bool upper = all_upper;
         bool known = false;
         size_t begin = i;
         if (!jinja_step(render, 1)) {
@@ -249,10 +249,10 @@ static bool put_time(struct jinja_render *render, const struct moment *moment,
 }
 
 /* The formats above name simple directives only: the recursion is one level deep. */
-static bool put_compound(struct jinja_render *render, const struct moment *moment,
+static bool put_compound(struct jinja_render *render, const struct moment *moment, bool upper,
                          const char *format)
 {
-    return put_time(render, moment, text_view_of(format));
+    return put_time(render, moment, upper, text_view_of(format));
 }
 
 bool jinja_print_time(struct jinja_render *render, int64_t unix_time, struct text_view format)
@@ -262,5 +262,5 @@ bool jinja_print_time(struct jinja_render *render, int64_t unix_time, struct tex
         return jinja_fail(render, "the time is out of range");
     }
     struct moment moment = moment_of(unix_time);
-    return put_time(render, &moment, format);
+    return put_time(render, &moment, false, format);
 }

@@ -350,6 +350,33 @@ bool jinja_put_text(struct jinja_render *render, const char *text)
     return jinja_put(render, text, strlen(text));
 }
 
+bool jinja_put_times(struct jinja_render *render, struct text_view text, size_t count)
+{
+    size_t total;
+    if (__builtin_mul_overflow(text.length, count, &total) ||
+        total > render->out.limit_bytes - render->out.length) {
+        return jinja_fail_limit(render, "the rendered text is too long");
+    }
+    if (!jinja_step_bytes(render, total)) {
+        return false;
+    }
+    if (!buffer_reserve(&render->out, total)) {
+        return jinja_fail_memory(render);
+    }
+    /* Copies what is there already, twice as much each time. */
+    size_t mark = render->out.length;
+    size_t done = total ? text.length : 0;
+    if (!jinja_put(render, text.data, done)) {
+        return false;
+    }
+    while (done < total) {
+        size_t more = done < total - done ? done : total - done;
+        buffer_append(&render->out, render->out.data + mark, more);
+        done += more;
+    }
+    return true;
+}
+
 bool jinja_put_code(struct jinja_render *render, uint32_t code)
 {
     char bytes[4];

@@ -250,6 +250,8 @@ static inline size_t jinja_capture(const struct jinja_render *render)
 bool jinja_capture_end(struct jinja_render *render, size_t mark, struct jinja_value *out);
 bool jinja_put(struct jinja_render *render, const char *data, size_t length);
 bool jinja_put_text(struct jinja_render *render, const char *text);
+/* `count` times the same; what is too long is refused at once. */
+bool jinja_put_times(struct jinja_render *render, struct text_view text, size_t count);
 bool jinja_put_code(struct jinja_render *render, uint32_t code);
 
 /* `items` is kept, not copied. */
