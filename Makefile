@@ -12,6 +12,7 @@ demo: release ## install what is missing, build, and run the built-in model
 	@echo
 	@echo '$$ llcuda infer -p "What is 47 + 38?"'
 	@./build/release/src/cli/llcuda infer -p "What is 47 + 38?"
+	@echo
 
 packages: ## install the Debian packages that the build needs
 	@YES=$(YES) scripts/install-packages

@@ -21,23 +21,21 @@
 #define LIMIT_REGEX_BYTES           65536u
 #define LIMIT_PROMPT_BYTES          (64ull << 20)
 #define LIMIT_TEMPLATE_BYTES        (1u << 20)
-#define LIMIT_TEMPLATE_DEPTH        64u
+#define LIMIT_TEMPLATE_DEPTH        64u /* nested tags, and nested expressions */
 #define LIMIT_TEMPLATE_STEPS        10000000ull
 #define LIMIT_TEMPLATE_OUTPUT_BYTES (64ull << 20)
-#define LIMIT_TEMPLATE_MEMORY_BYTES                                                    \
-    (256ull << 20)                      /* of one parsed template, or of one rendering \
-                                         */
-#define LIMIT_TEMPLATE_CALL_DEPTH 1000u /* nested evaluations while rendering, macros included */
-#define LIMIT_TEMPLATE_RANGE      100000u
-#define LIMIT_LAYER_COUNT         1024u
-#define LIMIT_EMBEDDING_LENGTH    (1u << 17)
-#define LIMIT_HEAD_COUNT          4096u
-#define LIMIT_HEAD_SIZE           1024u
-#define LIMIT_FEED_FORWARD_LENGTH (1u << 20)
-#define LIMIT_CONTEXT_LENGTH      (1u << 24)
-#define LIMIT_STOP_STRINGS        16u
-#define LIMIT_STOP_STRING_BYTES   1024u
-#define LIMIT_LOGIT_BIAS          1024u
-#define LIMIT_THREADS             1024u
+#define LIMIT_TEMPLATE_MEMORY_BYTES (256ull << 20)
+#define LIMIT_TEMPLATE_CALL_DEPTH   1000u /* nested evaluations, macros included */
+#define LIMIT_TEMPLATE_RANGE        100000u
+#define LIMIT_LAYER_COUNT           1024u
+#define LIMIT_EMBEDDING_LENGTH      (1u << 17)
+#define LIMIT_HEAD_COUNT            4096u
+#define LIMIT_HEAD_SIZE             1024u
+#define LIMIT_FEED_FORWARD_LENGTH   (1u << 20)
+#define LIMIT_CONTEXT_LENGTH        (1u << 24)
+#define LIMIT_STOP_STRINGS          16u
+#define LIMIT_STOP_STRING_BYTES     1024u
+#define LIMIT_LOGIT_BIAS            1024u
+#define LIMIT_THREADS               1024u
 
 #endif

@@ -17,8 +17,10 @@
 #define GROUP_VECTORS (LINEAR_FLOAT_ROWS / SIMD_WIDTH)
 /* Up to so many tokens read packed weights straight; more convert them once for all tokens. */
 #define DIRECT_TOKENS 4u
-/* Bytes ahead of the stream: about what memory delivers during its own latency. */
-#define PREFETCH_BYTES 4096u
+/* Weights are fetched twice: a piece (256 columns) ahead from memory into the second-level cache,
+ * and so many bytes ahead from there into the first. Either alone leaves a tenth of the bandwidth
+ * unused (docs/internals/cpu-device.md has the table). */
+#define PREFETCH_NEAR_BYTES 1024u
 
 SIMD_INLINE uint64_t element_bytes(enum dtype dtype)
 {
@@ -69,11 +71,12 @@ SIMD_INLINE void clear(SIMD_VECTOR sums[2][DIRECT_TOKENS][GROUP_VECTORS])
     }
 }
 
-/* One piece of depth of `groups` neighbouring groups times `tokens` rows. */
+/* One piece of depth of `groups` neighbouring groups times `tokens` rows, while the piece at
+ * `ahead` is fetched. */
 SIMD_INLINE void direct_piece(enum dtype dtype, uint32_t groups, uint32_t tokens,
-                              const unsigned char *weight, uint64_t group_bytes,
-                              const float *const *x, uint64_t begin, uint64_t end,
-                              SIMD_VECTOR sums[2][DIRECT_TOKENS][GROUP_VECTORS])
+                              const unsigned char *weight, const unsigned char *ahead,
+                              uint64_t group_bytes, const float *const *x, uint64_t begin,
+                              uint64_t end, SIMD_VECTOR sums[2][DIRECT_TOKENS][GROUP_VECTORS])
 {
     clear(sums);
     for (uint64_t k = begin; k < end; k++) {
@@ -84,7 +87,11 @@ SIMD_INLINE void direct_piece(enum dtype dtype, uint32_t groups, uint32_t tokens
         for (uint32_t g = 0; g < groups; g++) {
             const unsigned char *at =
                 weight + g * group_bytes + k * LINEAR_FLOAT_ROWS * element_bytes(dtype);
-            simd_prefetch(at + PREFETCH_BYTES);
+            simd_prefetch(at + PREFETCH_NEAR_BYTES);
+            for (uint64_t line = 0; line < LINEAR_FLOAT_ROWS * element_bytes(dtype); line += 64) {
+                simd_prefetch_far(ahead + g * group_bytes +
+                                  (k - begin) * LINEAR_FLOAT_ROWS * element_bytes(dtype) + line);
+            }
             for (uint32_t v = 0; v < GROUP_VECTORS; v++) {
                 SIMD_VECTOR w = simd_load_plain(dtype, at, v * SIMD_WIDTH);
                 for (uint32_t t = 0; t < tokens; t++) {
@@ -111,7 +118,11 @@ SIMD_INLINE void direct_groups(enum dtype dtype, uint32_t groups, uint32_t token
     for (uint64_t k = 0; k < call->columns; k += LINEAR_FLOAT_DEPTH) {
         uint64_t rest = call->columns - k;
         uint64_t end = rest < LINEAR_FLOAT_DEPTH ? call->columns : k + LINEAR_FLOAT_DEPTH;
-        direct_piece(dtype, groups, tokens, weight, group_bytes, x, k, end, sums);
+        /* After the last piece come the next groups' first. */
+        const unsigned char *ahead =
+            weight + (end < call->columns ? end * LINEAR_FLOAT_ROWS * element_bytes(dtype)
+                                          : groups * group_bytes);
+        direct_piece(dtype, groups, tokens, weight, ahead, group_bytes, x, k, end, sums);
         for (uint32_t g = 0; g < groups; g++) {
             for (uint32_t t = 0; t < tokens; t++) {
                 for (uint32_t v = 0; v < GROUP_VECTORS; v++) {

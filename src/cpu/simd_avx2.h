@@ -158,9 +158,16 @@ SIMD_INLINE float simd_largest(SIMD_VECTOR v)
     return _mm_cvtss_f32(_mm_max_ss(half, _mm_movehdup_ps(half)));
 }
 
+/* Brings a cache line nearer; any address will do. */
 SIMD_INLINE void simd_prefetch(const void *address)
 {
     _mm_prefetch(address, _MM_HINT_T0);
+}
+
+/* The same, but only into the second-level cache. */
+SIMD_INLINE void simd_prefetch_far(const void *address)
+{
+    _mm_prefetch(address, _MM_HINT_T1);
 }
 
 #endif

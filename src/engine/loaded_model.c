@@ -281,10 +281,13 @@ uint8_t *loaded_model_breakers(const struct loaded_model *model, const llcuda_te
     uint32_t known = tokenizer_token_count(model->tokenizer);
     for (uint32_t id = 0; map && id < size && id < known; id++) {
         buffer_clear(&text);
-        if (tokenizer_decode_token(model->tokenizer, id, &text, NULL) != LLCUDA_OK) {
-            continue;
+        llcuda_status status = tokenizer_decode_token(model->tokenizer, id, &text, NULL);
+        if (status == LLCUDA_OUT_OF_MEMORY || text.failed) {
+            free(map);
+            map = NULL;
+            break;
         }
-        for (uint32_t i = 0; i < count; i++) {
+        for (uint32_t i = 0; i < count && status == LLCUDA_OK; i++) {
             if (text.length >= texts[i].bytes &&
                 memmem(text.data, text.length, texts[i].data, texts[i].bytes)) {
                 map[id / 8] |= (uint8_t)(1u << (id % 8));

@@ -3,7 +3,7 @@
  * immutable sandbox hides it, and names with underscores on both sides are hidden always. */
 #include "text/template_engine.h"
 
-#include "text/template_unicode.h"
+#include <math.h>
 
 /* --- dict methods --- */
 
@@ -186,9 +186,7 @@ static bool is_integer(struct jinja_render *render, struct jinja_value *values,
 {
     (void)render;
     (void)call;
-    double number = values[0].number;
-    *out = jinja_bool(number - number == 0 && number == (double)(long double)number &&
-                      (number >= 0x1p53 || number <= -0x1p53 || number == (double)(int64_t)number));
+    *out = jinja_bool(isfinite(values[0].number) && values[0].number == floor(values[0].number));
     return true;
 }
 
@@ -419,12 +417,6 @@ static const struct jinja_builtin *method_of(struct jinja_value object, struct t
     }
 }
 
-/* What every undefined value has in Python; any other attribute of one is an error. */
-static const char *const undefined_names[] = {
-    "__class__", "__doc__",   "__module__", "__init__",   "__new__",     "__eq__",      "__ne__",
-    "__hash__",  "__str__",   "__repr__",   "__len__",    "__iter__",    "__bool__",    "__call__",
-    "__dir__",   "__slots__", "__format__", "__reduce__", "__getattr__", "__getitem__", NULL};
-
 bool jinja_find_attribute(struct jinja_render *render, struct jinja_value object,
                           struct text_view name, struct jinja_value *out, bool *found)
 {
@@ -452,6 +444,19 @@ bool jinja_find_attribute(struct jinja_render *render, struct jinja_value object
 
 /* --- elements --- */
 
+/* Deeper than anybody nests keys, jinja_hash has the last word. */
+static bool is_hashable(struct jinja_value key, int depth)
+{
+    if (key.kind == JINJA_TUPLE && depth < 16) {
+        for (size_t i = 0; i < key.list->count; i++) {
+            if (!is_hashable(key.list->items[i], depth + 1)) {
+                return false;
+            }
+        }
+    }
+    return key.kind != JINJA_LIST && key.kind != JINJA_DICT && key.kind != JINJA_VIEW;
+}
+
 /* object[key] alone; *found false when there is no such element, for whatever reason. */
 static bool find_item(struct jinja_render *render, struct jinja_value object,
                       struct jinja_value key, struct jinja_value *out, bool *found)
@@ -461,8 +466,8 @@ static bool find_item(struct jinja_render *render, struct jinja_value object,
     struct jinja_entry *entry;
     *found = false;
     if (object.kind == JINJA_DICT) {
-        if (key.kind == JINJA_LIST || key.kind == JINJA_DICT || key.kind == JINJA_VIEW) {
-            return true; /* unhashable: no such element */
+        if (!is_hashable(key, 0)) {
+            return true; /* no such element, then */
         }
         if (!jinja_dict_find(render, object.dict, key, &entry)) {
             return false;
@@ -496,7 +501,7 @@ bool jinja_get_attribute(struct jinja_render *render, struct jinja_value object,
 {
     bool found = false;
     struct text_view text = jinja_text(name->string);
-    if (object.kind == JINJA_UNDEFINED && !is_listed(undefined_names, text)) {
+    if (object.kind == JINJA_UNDEFINED && !text_view_is(text, "__class__")) {
         return jinja_fail_undefined(render, object);
     }
     if ((name->builtin_attribute || object.kind == JINJA_NAMESPACE) &&

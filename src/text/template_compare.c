@@ -146,7 +146,7 @@ bool jinja_equal(struct jinja_render *render, struct jinja_value a, struct jinja
         return true;
     case JINJA_STRING:
         *equal = text_view_equal(jinja_text(a), jinja_text(b));
-        return !*equal || jinja_step(render, a.string->length / 64);
+        return a.string->length != b.string->length || jinja_step(render, a.string->length / 64);
     case JINJA_LIST:
     case JINJA_TUPLE:
     case JINJA_DICT:

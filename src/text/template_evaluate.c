@@ -18,6 +18,9 @@ bool jinja_resolve_global(struct jinja_render *render, const struct jinja_name *
         struct jinja_value *global = &render->globals[name->id];
         struct text_view text = jinja_text(name->string);
         const struct json_value *member = NULL;
+        if (render->context && !jinja_step(render, render->context->count / 8)) {
+            return false;
+        }
         JSON_EACH_KEY(key, render->context)
         {
             if (text_view_equal(json_text(key), text)) {

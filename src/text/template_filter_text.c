@@ -137,6 +137,10 @@ FILTER(filter_trim)
         return false;
     }
     bool has_characters = values[1].kind == JINJA_STRING;
+    size_t times = has_characters ? 1 + values[1].string->length / 64 : 1;
+    if (!jinja_step(render, value.string->length / 64 * times)) {
+        return false;
+    }
     if (!has_characters && values[1].kind != JINJA_MISSING && values[1].kind != JINJA_NONE) {
         return jinja_fail(render, "strip arg must be None or str");
     }

@@ -204,6 +204,28 @@ static enum jinja_advance generator_next(struct jinja_render *render,
 
 /* --- loops --- */
 
+/* What a filter's target holds: jinja2 hands its loop the unpacked values as tuples. */
+static bool read_target(struct jinja_render *render, const struct jinja_activation *activation,
+                        const struct jinja_node *target, struct jinja_value *out)
+{
+    if (target->kind == NODE_STORE) {
+        *out = activation->slots[target->name.place.slot];
+        return true;
+    }
+    struct jinja_value *items = jinja_alloc(render, target->list.count, sizeof *items);
+    size_t count = 0;
+    if (!items || !jinja_enter(render)) {
+        return false;
+    }
+    for (const struct jinja_node *part = target->list.first; part; part = part->next) {
+        if (!read_target(render, activation, part, &items[count++])) {
+            return false;
+        }
+    }
+    jinja_leave(render);
+    return jinja_list_make(render, JINJA_TUPLE, items, count, out);
+}
+
 /* The next item that the loop's filter lets pass. */
 static enum jinja_advance next_passing(struct jinja_render *render, struct jinja_loop *loop,
                                        struct jinja_value *out)
@@ -219,7 +241,9 @@ static enum jinja_advance next_passing(struct jinja_render *render, struct jinja
             return JINJA_ERROR;
         }
         if (jinja_truth(pass)) {
-            return JINJA_ITEM;
+            return read_target(render, loop->test_activation, loop->node->test_target, out)
+                       ? JINJA_ITEM
+                       : JINJA_ERROR;
         }
     }
 }

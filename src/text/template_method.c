@@ -191,6 +191,12 @@ static bool split_space(struct jinja_render *render, struct jinja_value whole, i
     }
 }
 
+/* Counts the work of looking for `wanted` from the right, which compares at every place. */
+static bool step_find_last(struct jinja_render *render, size_t length, struct text_view wanted)
+{
+    return jinja_step(render, (1 + length / 64) * (1 + wanted.length / 64));
+}
+
 /* The last occurrence that ends at or before the end of the text. */
 static size_t find_last(struct text_view text, struct text_view wanted)
 {
@@ -247,6 +253,9 @@ static bool split(struct jinja_render *render, struct jinja_value *values, bool 
         }
         if (separator.length == 0) {
             return jinja_fail(render, "empty separator");
+        }
+        if (!step_find_last(render, values[0].string->length, separator)) {
+            return false;
         }
         ok = split_at(render, values[0], separator, limit, from_right, &items);
     }
@@ -411,7 +420,8 @@ static bool find(struct jinja_render *render, struct jinja_value *values, bool l
 {
     struct window window;
     struct text_view wanted;
-    if (!string_argument(render, values[1], &wanted) || !make_window(render, values, &window)) {
+    if (!string_argument(render, values[1], &wanted) || !make_window(render, values, &window) ||
+        !step_find_last(render, last ? window.text.length : 0, wanted)) {
         return false;
     }
     size_t found = window.empty ? SIZE_MAX

@@ -22,6 +22,10 @@ struct resolver {
     llcuda_status status;
     struct jinja_scope *scope; /* the innermost */
     uint32_t loops;            /* loops around, functions notwithstanding */
+    struct jinja_name *loop;   /* names with a meaning of their own; NULL where they do not occur */
+    struct jinja_name *caller;
+    struct jinja_name *kwargs;
+    struct jinja_name *varargs;
 };
 
 static bool fail(struct resolver *resolver, uint32_t offset, const char *message)
@@ -454,8 +458,6 @@ static bool bind_loop_test(struct resolver *resolver, struct jinja_for *loop)
     return true;
 }
 
-static struct jinja_name *find_name(struct template *template, const char *text);
-
 static bool bind_for(struct resolver *resolver, struct jinja_node *node)
 {
     static const char *const special[] = {"loop", NULL};
@@ -471,8 +473,7 @@ static bool bind_for(struct resolver *resolver, struct jinja_node *node)
     }
     loop->scope = open_scope(resolver, function);
     if (!loop->scope ||
-        (loop->extended &&
-         !declare_parameter(resolver, find_name(resolver->template, "loop"), &loop->loop_slot)) ||
+        (loop->extended && !declare_parameter(resolver, resolver->loop, &loop->loop_slot)) ||
         !visit_names(loop->target, declare_name, resolver) ||
         !visit_names(loop->target, bind_name, resolver) || !bind_body(resolver, loop->body)) {
         return false;
@@ -511,13 +512,12 @@ static bool declare_special(struct resolver *resolver, struct jinja_function_nod
     function->takes_caller = (usage.used & 1) != 0;
     function->takes_kwargs = (usage.used & 2) != 0;
     function->takes_varargs = (usage.used & 4) != 0;
-    struct template *template = resolver->template;
     return (!function->takes_caller || function->explicit_caller ||
-            declare_parameter(resolver, find_name(template, "caller"), &function->caller_slot)) &&
+            declare_parameter(resolver, resolver->caller, &function->caller_slot)) &&
            (!function->takes_kwargs ||
-            declare_parameter(resolver, find_name(template, "kwargs"), &function->kwargs_slot)) &&
+            declare_parameter(resolver, resolver->kwargs, &function->kwargs_slot)) &&
            (!function->takes_varargs ||
-            declare_parameter(resolver, find_name(template, "varargs"), &function->varargs_slot));
+            declare_parameter(resolver, resolver->varargs, &function->varargs_slot));
 }
 
 static bool bind_function(struct resolver *resolver, struct jinja_function_node *function)
@@ -653,7 +653,7 @@ static struct jinja_name *find_name(struct template *template, const char *text)
             return template->name_list[i];
         }
     }
-    return NULL; /* never: it is asked for only where the name occurs */
+    return NULL;
 }
 
 llcuda_status template_resolve(struct template *template, struct llcuda_error *error)
@@ -669,6 +669,10 @@ llcuda_status template_resolve(struct template *template, struct llcuda_error *e
             template->name_list[name->id] = name;
         }
     }
+    resolver.loop = find_name(template, "loop");
+    resolver.caller = find_name(template, "caller");
+    resolver.kwargs = find_name(template, "kwargs");
+    resolver.varargs = find_name(template, "varargs");
     template->scope = open_scope(&resolver, &template->body);
     if (!template->scope || !bind_body(&resolver, template->nodes)) {
         return resolver.status;

@@ -245,7 +245,7 @@ bool jinja_string_borrow(struct jinja_render *render, struct text_view text,
     struct jinja_string *string = make_string(render, text.length ? text.data : "", text.length,
                                               jinja_count_characters(text.data, text.length));
     *out = jinja_string_value(string);
-    return string != NULL;
+    return string && jinja_step(render, text.length / 64);
 }
 
 bool jinja_string_copy(struct jinja_render *render, struct text_view text, struct jinja_value *out)

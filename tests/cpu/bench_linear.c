@@ -1,8 +1,7 @@
 /* How close the matrix kernels come to the machine's ceilings: gigabytes of weights a second for
  * one token, GFLOP/s for 64 and 512, on the shapes of Llama-3.2-1B. Weights are repeated in memory
- * until they exceed any cache. Time is the processor time of all threads over their number, and
- * each kernel's ceiling is measured in turn with it, so that the shares mean something on a busy
- * machine too.
+ * until they exceed any cache. Each kernel's ceiling is measured in turn with it; with one thread
+ * time is processor time, so that the shares mean something on a busy machine too.
  *
  *     bench_linear [threads [kernel-name-prefix [tokens]]]
  */
@@ -22,7 +21,7 @@
 
 #define FOOTPRINT_BYTES (768ull << 20)
 #define TOKENS_MAX      512u
-#define SECONDS         0.4
+#define SECONDS         0.8
 
 struct shape {
     uint64_t rows, columns;
@@ -90,19 +89,19 @@ static void run_item(void *context, uint32_t worker, uint64_t item)
     bench->kernel->multiply(&call);
 }
 
-static double busy_seconds(void)
+static double seconds_now(const struct pool *pool)
 {
     struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    clock_gettime(pool_thread_count(pool) == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
 static double timed(struct pool *pool, uint64_t items,
                     void (*task)(void *context, uint32_t worker, uint64_t item), void *context)
 {
-    double start = busy_seconds();
+    double start = seconds_now(pool);
     pool_run(pool, items, task, context);
-    return (busy_seconds() - start) / pool_thread_count(pool);
+    return seconds_now(pool) - start;
 }
 
 static void read_item(void *context, uint32_t worker, uint64_t item)

@@ -1,7 +1,7 @@
 /* Decode and prefill of a whole random model of the shapes of Llama-3.2-1B, beside what the machine
  * could do at best: bytes read a second against a read of memory, FLOP/s against multiply-adds.
- * Time is the processor time of all threads over their number, and the ceilings are measured in
- * turn with the steps, so that the shares mean something on a busy machine too.
+ * The ceilings are measured in turn with the steps; with one thread time is processor time, so that
+ * the shares mean something on a busy machine too.
  *
  *     bench_model [threads [layers [type [context]]]]
  */
@@ -27,10 +27,10 @@ struct bench {
     uint64_t sinks[LIMIT_THREADS * 16];
 };
 
-static double busy_seconds(void)
+static double seconds_now(const struct pool *pool)
 {
     struct timespec now;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    clock_gettime(pool_thread_count(pool) == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
@@ -44,9 +44,9 @@ static void read_item(void *context, uint32_t worker, uint64_t item)
 
 static double read_rate(struct bench *bench)
 {
-    double start = busy_seconds();
+    double start = seconds_now(bench->pool);
     pool_run(bench->pool, READ_BYTES >> 20, read_item, bench);
-    double seconds = (busy_seconds() - start) / pool_thread_count(bench->pool);
+    double seconds = seconds_now(bench->pool) - start;
     bench->next = (bench->next + READ_BYTES) % BUFFER_BYTES;
     return (double)READ_BYTES / seconds;
 }
@@ -63,22 +63,23 @@ static void flop_item(void *context, uint32_t worker, uint64_t item)
 static double flop_rate(struct bench *bench)
 {
     uint32_t threads = pool_thread_count(bench->pool);
-    double start = busy_seconds();
+    double start = seconds_now(bench->pool);
     pool_run(bench->pool, threads * 4, flop_item, bench);
-    double seconds = (busy_seconds() - start) / threads;
+    double seconds = seconds_now(bench->pool) - start;
     return 4.0 * threads * (double)bench->flop / seconds;
 }
 
-static double step_seconds(struct device_model *model, struct toy_batch *batch, uint32_t threads)
+static double step_seconds(const struct bench *bench, struct device_model *model,
+                           struct toy_batch *batch)
 {
     struct llcuda_error error;
     const float *logits;
-    double start = busy_seconds();
+    double start = seconds_now(bench->pool);
     if (device_step(model, &batch->batch, &logits, &error) != LLCUDA_OK) {
         fprintf(stderr, "%s\n", error.message);
         exit(1);
     }
-    return (busy_seconds() - start) / threads;
+    return seconds_now(bench->pool) - start;
 }
 
 static uint32_t tokens[TOY_TABLE_STRIDE * KV_BLOCK_TOKENS];
@@ -86,29 +87,27 @@ static uint32_t tokens[TOY_TABLE_STRIDE * KV_BLOCK_TOKENS];
 static void decode(struct bench *bench, struct device_model *model, struct toy_batch *batch,
                    uint32_t context, enum dtype kv)
 {
-    uint32_t threads = pool_thread_count(bench->pool);
-    double best_share = 1e30;
+    double best = 1e30;
     double ceiling = 0;
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < 24; i++) {
         toy_batch_clear(batch);
         toy_batch_add(batch, 0, tokens, context + i, 1);
         uint64_t before = device_weight_bytes_read(model);
-        double seconds = step_seconds(model, batch, threads);
+        double seconds = step_seconds(bench, model, batch);
         struct plan_cost cost = plan_step_cost(model->plan, 1, context + i + 1, 1, kv);
         bytes = device_weight_bytes_read(model) - before + cost.cache_bytes;
-        best_share = seconds < best_share ? seconds : best_share;
+        best = seconds < best ? seconds : best;
         double rate = read_rate(bench);
         ceiling = rate > ceiling ? rate : ceiling;
     }
     printf("decode at %u: %.1f MB a token, %.2f ms, %.2f of %.2f GB/s: %.1f %%\n", context,
-           (double)bytes / 1e6, best_share * 1e3, (double)bytes / best_share / 1e9, ceiling / 1e9,
-           (double)bytes / best_share / ceiling * 100);
+           (double)bytes / 1e6, best * 1e3, (double)bytes / best / 1e9, ceiling / 1e9,
+           (double)bytes / best / ceiling * 100);
 }
 
 static void prefill(struct bench *bench, struct device_model *model, struct toy_batch *batch)
 {
-    uint32_t threads = pool_thread_count(bench->pool);
     double best = 1e30;
     double ceiling = 0;
     struct plan_cost cost = plan_step_cost(model->plan, PREFILL_ROWS,
@@ -117,7 +116,7 @@ static void prefill(struct bench *bench, struct device_model *model, struct toy_
         toy_batch_clear(batch);
         toy_batch_add(batch, 0, tokens, 0, PREFILL_ROWS);
         batch->batch.logits_count = 1;
-        double seconds = step_seconds(model, batch, threads);
+        double seconds = step_seconds(bench, model, batch);
         best = seconds < best ? seconds : best;
         double rate = flop_rate(bench);
         ceiling = rate > ceiling ? rate : ceiling;

@@ -5,6 +5,8 @@
 
 #include "simulate.h"
 
+#include "base/file.h"
+
 /* The linker leads every allocation of the library and of this test here. */
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
@@ -13,14 +15,14 @@ void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *memory, size_t size);
 
-static uint64_t allocations;
-static uint64_t fail_at; /* 0: never */
-static bool fail_on;     /* and all later ones */
+static _Atomic uint64_t allocations; /* the engine thread counts too */
+static uint64_t fail_at;             /* 0: never */
+static bool fail_on;                 /* and all later ones */
 
 static bool fails(void)
 {
-    allocations++;
-    return fail_at > 0 && (fail_on ? allocations >= fail_at : allocations == fail_at);
+    uint64_t number = atomic_fetch_add(&allocations, 1) + 1;
+    return fail_at > 0 && (fail_on ? number >= fail_at : number == fail_at);
 }
 
 void *__wrap_malloc(size_t size)
@@ -174,11 +176,79 @@ static void a_step_allocates_nothing(void **state)
     fake_engine_close(&engine);
 }
 
+/* The public interface on the built-in model: open, submit, read, close. */
+static bool whole_life(const char *path)
+{
+    llcuda_engine_options options;
+    llcuda_engine *engine;
+    llcuda_error error;
+    llcuda_engine_options_init(&options, sizeof options);
+    options.model = path;
+    options.context_length = 64;
+    options.running_max = 2;
+    options.threads = 1;
+    llcuda_status status = llcuda_engine_open(&options, &engine, &error);
+    if (status != LLCUDA_OK) {
+        assert_null(engine);
+        assert_true(strlen(error.message) > 5);
+        return false;
+    }
+    llcuda_request_options request_options;
+    llcuda_engine_request_defaults(engine, &request_options, sizeof request_options);
+    request_options.messages = "[{\"role\": \"user\", \"content\": \"What is 2+2?\"}]";
+    request_options.messages_bytes = strlen(request_options.messages);
+    request_options.max_tokens = 3;
+    request_options.choice_count = 2;
+    llcuda_request *request;
+    status = llcuda_submit(engine, &request_options, &request, &error);
+    bool good = status == LLCUDA_OK;
+    if (good) {
+        const llcuda_event *event;
+        do {
+            assert_int_equal(llcuda_request_next(request, LLCUDA_FOREVER, &event, &error),
+                             LLCUDA_OK);
+        } while (event->kind != LLCUDA_EVENT_DONE);
+        good = event->status == LLCUDA_OK;
+        llcuda_request_release(request);
+    }
+    llcuda_engine_close(engine);
+    return good;
+}
+
+/* Thousands of allocations: every one of the first, then ever larger strides. */
+static void opening_a_model_may_fail(void **state)
+{
+    (void)state;
+    char *path = test_source_path("models/demo/llcuda-demo-q8_0.gguf");
+    if (!file_exists(path)) {
+        free(path);
+        skip();
+    }
+    uint32_t lives = 0;
+    uint32_t failures = 0;
+    fail_on = false;
+    for (fail_at = 1;; fail_at += 1 + fail_at / 40) {
+        allocations = 0;
+        bool good = whole_life(path);
+        lives++;
+        failures += !good;
+        if (allocations < fail_at) {
+            assert_true(good);
+            break;
+        }
+    }
+    fail_at = 0;
+    printf("%u lives, %u with a failure\n", lives, failures);
+    assert_true(failures > 50);
+    free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(a_step_allocates_nothing),
+        cmocka_unit_test(opening_a_model_may_fail),
     };
     test_seed_print();
     return cmocka_run_group_tests_name("engine faults", tests, NULL, NULL);

@@ -171,14 +171,14 @@ static void company_changes_nothing(void **state)
     }
     llcuda_engine_options options;
     llcuda_engine_options_init(&options, sizeof options);
-    options.context_length = 1024;
+    options.context_length = 512;
     options.running_max = 1;
     options.prefix_cache = false;
     llcuda_engine *lone = open_with(path, &options);
     options.running_max = 16;
     options.prefix_cache = true;
     options.step_tokens = 48; /* prompts come in chunks */
-    options.kv_bytes = 80 * 16 * llcuda_engine_get_info(lone)->kv_bytes_per_token; /* too few */
+    options.kv_bytes = 40 * 16 * llcuda_engine_get_info(lone)->kv_bytes_per_token; /* too few */
     llcuda_engine *busy = open_with(path, &options);
 
     llcuda_request *requests[COMPANY];

@@ -13,8 +13,9 @@ class OfficialPackage(unittest.TestCase):
         set_up = subprocess.run([sys.executable, HERE / "set_up_openai.py", os.environ["LLCUDA_VENV"]],
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
         python = set_up.stdout.strip()
-        if not python:
-            self.skipTest(set_up.stderr.strip().splitlines()[-1] if set_up.stderr else "no package")
+        if set_up.returncode or not pathlib.Path(python).is_file():
+            said = (set_up.stderr + set_up.stdout).strip().splitlines()
+            self.skipTest(said[-1] if said else "the openai package cannot be had")
         result = subprocess.run([python, HERE / "openai_client.py"], cwd=HERE, check=False,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         print(result.stdout)

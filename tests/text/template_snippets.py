@@ -157,6 +157,7 @@ STATEMENTS = [
     "{% for x in list if x > 5 %}{{ x }}{% else %}none{% endfor %}",
     "{% for x in list if x > 1 %}{{ loop.first }}{{ loop.last }}{{ loop.revindex }}{{ loop.nextitem }};{% endfor %}",
     "{% for k, v in d.items() if v is number %}{{ k }}{{ loop.previtem }};{% endfor %}",
+    "{% for a, (b, c) in [(1, [2, 3]), [4, (5, 6)]] if b %}{{ loop.previtem }}{{ c }};{% endfor %}", "{{ d[([],)] }}{{ d[[]] }}{{ d[(1, ({},))] }}",
     "{% for x in 'héy' %}[{{ x }}]{% endfor %}", "{% for x in missing %}A{% else %}B{% endfor %}",
     "{% for x in list %}{% for y in words %}{{ loop.index }}{{ y[0] }}{% endfor %}{{ loop.index }};{% endfor %}",
     "{% for x in list %}{% set outer = loop %}{% for y in [1,2] %}{{ outer.index }}{{ loop.index }} {% endfor %}{% endfor %}",

@@ -177,6 +177,12 @@ static void work_is_bounded(void **state)
         "{% set s = ('a' * 10000000,) %}{% for a in range(100000) %}{% if {s: 1} == 0 %}"
         "{% endif %}{% endfor %}",
         "{% set s = 'é' * 5000000 %}{% for a in range(100000) %}{{ s[4000000] }}{% endfor %}",
+        "{% set s = 'a' * 20000000 %}{{ s.rfind('b' ~ s[:9000000]) }}",
+        "{% set s = 'a' * 20000000 %}{{ s.rsplit('b' ~ s[:9000000]) }}",
+        "{% set s = 'a' * 20000000 %}{{ s.strip('b' * 10000000 ~ 'a') }}",
+        "{% set s = 'a' * 20000000 %}{{ s|trim('b' * 10000000 ~ 'a') }}",
+        "{% set s = 'a' * 10000000 ~ 'b' %}{% set t = 'a' * 10000000 ~ 'c' %}"
+        "{% for a in range(100000) %}{% if s == t or s is sameas t %}{% endif %}{% endfor %}",
         /* output */
         "{{ 'x' * 100000000 }}",
         "{{ 'x' * 9000000000000000000 }}",
