@@ -397,7 +397,10 @@ encode_and_cache(const struct word_sink *sink, struct text_view word, struct cac
     if (!status && made <= (sink->model->narrow ? CACHED_IDS_MAX : 4u)) {
         entry->low = low;
         entry->high = high;
-        cache_ids(entry, sink->out->data + before, made, sink->model->narrow);
+        entry->count = 0;
+        if (made > 0) {
+            cache_ids(entry, sink->out->data + before, made, sink->model->narrow);
+        }
     }
     return status;
 }
