@@ -295,14 +295,17 @@ static llcuda_status make_request(struct llcuda_engine *engine,
     if (!text.data) {
         text = buffer_view(&s->text);
     }
-    const uint8_t *breakers = engine->model.dry_breakers;
-    if (options->dry_multiplier > 0 && options->dry_breakers) {
-        s->breakers = loaded_model_breakers(&engine->model, options->dry_breakers,
-                                            options->dry_breaker_count);
-        if (!s->breakers) {
+    const uint8_t *breakers = NULL;
+    if (options->dry_multiplier > 0) {
+        if (options->dry_breakers) {
+            s->breakers = loaded_model_breakers(&engine->model, options->dry_breakers,
+                                                options->dry_breaker_count);
+        }
+        breakers =
+            options->dry_breakers ? s->breakers : loaded_model_default_breakers(&engine->model);
+        if (!breakers) {
             return error_no_memory(error, "a bitmap of tokens", engine->setup.vocabulary_size / 8);
         }
-        breakers = s->breakers;
     }
     return request_create(&engine->setup, options, s->ids.data, s->ids.count, text, breakers, now,
                           request, error);

@@ -217,14 +217,7 @@ llcuda_status loaded_model_open(struct loaded_model *model, const llcuda_engine_
     struct log_sink log = model->log;
     *model = (struct loaded_model){.log = log};
     model->kv_dtype = options->kv_type == LLCUDA_KV_F32 ? DTYPE_F32 : DTYPE_F16;
-    static const llcuda_text default_breakers[] = {{"\n", 1}, {":", 1}, {"\"", 1}, {"*", 1}};
     llcuda_status status = open_parts(model, options, error);
-    if (status == LLCUDA_OK) {
-        model->dry_breakers = loaded_model_breakers(model, default_breakers, 4);
-        if (!model->dry_breakers) {
-            status = error_no_memory(error, "a bitmap of tokens", model->vocabulary_size / 8);
-        }
-    }
     if (status != LLCUDA_OK) {
         loaded_model_close(model);
     }
@@ -265,7 +258,7 @@ void loaded_model_close(struct loaded_model *model)
     if (model->source) {
         model_source_close(model->source);
     }
-    free(model->dry_breakers);
+    free(atomic_load(&model->dry_breakers));
     free(model->end_tokens);
     *model = (struct loaded_model){.log = log};
 }
@@ -296,6 +289,21 @@ uint8_t *loaded_model_breakers(const struct loaded_model *model, const llcuda_te
     }
     buffer_deinit(&text);
     return map;
+}
+
+const uint8_t *loaded_model_default_breakers(struct loaded_model *model)
+{
+    static const llcuda_text texts[] = {{"\n", 1}, {":", 1}, {"\"", 1}, {"*", 1}};
+    uint8_t *map = atomic_load(&model->dry_breakers);
+    if (map) {
+        return map;
+    }
+    uint8_t *made = loaded_model_breakers(model, texts, 4);
+    if (made && !atomic_compare_exchange_strong(&model->dry_breakers, &map, made)) {
+        free(made); /* somebody else was faster: map is theirs now */
+        return map;
+    }
+    return made;
 }
 
 /* A recommendation counts when it lies in the parameter's range. */

@@ -26,8 +26,8 @@ struct loaded_model {
     struct text_codec codec;
     uint32_t *end_tokens; /* below vocabulary_size */
     uint32_t end_token_count;
-    uint32_t vocabulary_size; /* V of the plan, or the tokeniser's */
-    uint8_t *dry_breakers;    /* the default ones, as a bitmap over V */
+    uint32_t vocabulary_size;        /* V of the plan, or the tokeniser's */
+    _Atomic(uint8_t *) dry_breakers; /* the default ones, made when first asked for */
 };
 
 /* Opens files, vocabulary, template; then, unless options->vocabulary_only, the plan and the
@@ -45,6 +45,9 @@ void loaded_model_close(struct loaded_model *model);
  * (free). NULL without memory. */
 uint8_t *loaded_model_breakers(const struct loaded_model *model, const llcuda_text *texts,
                                uint32_t count);
+
+/* The same for newline, colon, quote and star; owned by the model. Any thread. */
+const uint8_t *loaded_model_default_breakers(struct loaded_model *model);
 
 /* What the model's files recommend, laid over `options`. */
 void loaded_model_defaults(const struct loaded_model *model, llcuda_request_options *options);

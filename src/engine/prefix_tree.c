@@ -17,7 +17,7 @@
 llcuda_status prefix_tree_init(struct prefix_tree *tree, struct kv_pool *pool, uint32_t domain_max,
                                bool enabled, struct llcuda_error *error)
 {
-    *tree = (struct prefix_tree){.pool = pool, .enabled = enabled};
+    *tree = (struct prefix_tree){.pool = pool, .enabled = enabled, .seed = random_seed()};
     tree->oldest = NO_NODE;
     tree->newest = NO_NODE;
     if (pool->block_count >= PREFIX_ROOT || domain_max == 0 || domain_max >= PREFIX_ROOT) {
@@ -49,9 +49,9 @@ void prefix_tree_deinit(struct prefix_tree *tree)
     *tree = (struct prefix_tree){0};
 }
 
-static uint32_t hash_of(uint32_t parent, const uint32_t *tokens)
+static uint32_t hash_of(const struct prefix_tree *tree, uint32_t parent, const uint32_t *tokens)
 {
-    uint64_t hash = random_mix(parent);
+    uint64_t hash = random_mix(tree->seed ^ parent);
     for (uint32_t i = 0; i < KV_BLOCK_TOKENS; i += 2) {
         hash = (hash ^ ((uint64_t)tokens[i] << 32 | tokens[i + 1])) * 0x9E3779B97F4A7C15ull;
         hash ^= hash >> 29;
@@ -210,7 +210,7 @@ uint32_t prefix_tree_match(struct prefix_tree *tree, uint32_t domain, const uint
     uint32_t parent = PREFIX_ROOT | domain;
     while ((uint64_t)(found + 1) * KV_BLOCK_TOKENS <= count) {
         const uint32_t *key = tokens + (size_t)found * KV_BLOCK_TOKENS;
-        uint32_t node = find(tree, parent, key, hash_of(parent, key));
+        uint32_t node = find(tree, parent, key, hash_of(tree, parent, key));
         if (node == NO_NODE) {
             break;
         }
@@ -230,7 +230,7 @@ uint32_t prefix_tree_insert(struct prefix_tree *tree, uint32_t domain, uint32_t 
     assert(tree->pool->references[block] > 0 && !tree->nodes[block].present);
     assert(parent == KV_NO_BLOCK || tree->nodes[parent].present);
     uint32_t up = parent == KV_NO_BLOCK ? PREFIX_ROOT | domain : parent;
-    uint32_t hash = hash_of(up, tokens);
+    uint32_t hash = hash_of(tree, up, tokens);
     uint32_t other = find(tree, up, tokens, hash);
     if (other != NO_NODE) {
         hold(tree, other);

@@ -41,6 +41,7 @@ struct prefix_tree {
     struct prefix_node *nodes; /* [block_count], indexed by block */
     uint32_t *buckets;         /* [bucket_count] first node of each chain */
     uint32_t bucket_count;     /* a power of two */
+    uint64_t seed;             /* of the hash: nobody can prepare prompts that collide */
     struct prefix_domain *domains;
     uint32_t domain_count;   /* capacity */
     uint32_t oldest, newest; /* ends of the list of idle nodes */

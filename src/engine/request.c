@@ -129,10 +129,7 @@ static llcuda_status make_choice(llcuda_request *request, const llcuda_request_o
     uint32_t token_max = request->prompt_count + request->max_tokens;
     choice->request = request;
     choice->index = index;
-    choice->tokens = arena_alloc(&request->arena, token_max, sizeof *choice->tokens);
-    if (!choice->tokens) {
-        return error_no_memory(error, "a request's tokens", 4ull * token_max);
-    }
+    choice->tokens = request->tokens + (size_t)token_max * index;
     memcpy(choice->tokens, request->prompt, request->prompt_count * sizeof *choice->tokens);
     choice->sequence = (struct sequence){
         .tokens = choice->tokens,
@@ -178,6 +175,11 @@ static llcuda_status fill(llcuda_request *request, const struct request_setup *s
         !salt.data || !stop_set_init(&request->stops, options->stop, options->stop_count, arena) ||
         !copy_params(request, setup, options, breakers) || !make_ring(request)) {
         return error_no_memory(error, "a request", arena->allocated_bytes);
+    }
+    size_t tokens = (size_t)(request->prompt_count + request->max_tokens) * request->choice_count;
+    request->tokens = malloc(tokens * sizeof *request->tokens);
+    if (!request->tokens) {
+        return error_no_memory(error, "a request's tokens", tokens * sizeof *request->tokens);
     }
     llcuda_status status = LLCUDA_OK;
     for (uint32_t i = 0; i < request->choice_count && status == LLCUDA_OK; i++) {
@@ -244,6 +246,7 @@ void request_unref(llcuda_request *request)
     }
     struct mailbox *mailbox = request->mailbox;
     wakeup_deinit(&request->wakeup);
+    free(request->tokens);
     arena_deinit(&request->arena);
     free(request);
     mailbox_release(mailbox);

@@ -76,6 +76,7 @@ struct llcuda_request {
     /* The engine's. */
     llcuda_request *live_next, *live_previous;
     struct choice *choices;
+    uint32_t *tokens; /* of all choices; by malloc, so that what is never used is never touched */
     uint32_t choices_left; /* not finished */
     bool choices_started;  /* the others have followed the first */
     bool live;             /* in the engine's list */

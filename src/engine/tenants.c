@@ -11,7 +11,8 @@
 llcuda_status tenant_table_init(struct tenant_table *table, uint32_t live_max,
                                 struct llcuda_error *error)
 {
-    *table = (struct tenant_table){.capacity = 2 * live_max, .bucket_count = 16};
+    *table =
+        (struct tenant_table){.capacity = 2 * live_max, .bucket_count = 16, .seed = random_seed()};
     while (table->bucket_count < table->capacity) {
         table->bucket_count *= 2;
     }
@@ -38,11 +39,11 @@ void tenant_table_deinit(struct tenant_table *table)
 
 static uint32_t *bucket_of(struct tenant_table *table, struct text_view name)
 {
-    uint64_t hash = name.length;
+    uint64_t hash = table->seed ^ name.length;
     for (size_t i = 0; i < name.length; i++) {
-        hash = (hash ^ (unsigned char)name.data[i]) * 0x100000001B3ull;
+        hash = random_mix(hash ^ (unsigned char)name.data[i]);
     }
-    return &table->buckets[random_mix(hash) & (table->bucket_count - 1)];
+    return &table->buckets[hash & (table->bucket_count - 1)];
 }
 
 static struct text_view name_of(const struct tenant *tenant)

@@ -22,6 +22,7 @@ struct tenant_table {
     struct tenant *entries;
     uint32_t *buckets;
     uint32_t bucket_count; /* a power of two */
+    uint64_t seed;         /* of the hash */
     uint32_t capacity;
     uint32_t free; /* first free entry */
     uint32_t live; /* tenants with live sequences */

@@ -16,8 +16,9 @@ void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *memory, size_t size);
 
 static _Atomic uint64_t allocations; /* the engine thread counts too */
-static uint64_t fail_at;             /* 0: never */
-static bool fail_on;                 /* and all later ones */
+static _Atomic uint64_t allocated_bytes;
+static uint64_t fail_at; /* 0: never */
+static bool fail_on;     /* and all later ones */
 
 static bool fails(void)
 {
@@ -27,16 +28,19 @@ static bool fails(void)
 
 void *__wrap_malloc(size_t size)
 {
+    atomic_fetch_add(&allocated_bytes, size);
     return fails() ? NULL : __real_malloc(size);
 }
 
 void *__wrap_calloc(size_t count, size_t size)
 {
+    atomic_fetch_add(&allocated_bytes, count * size);
     return fails() ? NULL : __real_calloc(count, size);
 }
 
 void *__wrap_realloc(void *memory, size_t size)
 {
+    atomic_fetch_add(&allocated_bytes, size);
     return fails() ? NULL : __real_realloc(memory, size);
 }
 
@@ -139,6 +143,36 @@ static void every_allocation_may_fail(void **state)
     }
     fail_at = 0;
     fail_on = false;
+}
+
+/* The plan of the host's memory is what is taken, within a tenth. */
+static void the_memory_plan_is_true(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 20; round++) {
+        struct mailbox mailbox = {0};
+        struct core_options options = {
+            .scheduler = small,
+            .vocabulary_size = 1000 + (uint32_t)test_random_below(100000),
+            .piece_bytes_max = 100,
+            .mailbox = &mailbox,
+        };
+        options.scheduler.block_count = 100 + (uint32_t)test_random_below(20000);
+        options.scheduler.context_max = 100 + (uint32_t)test_random_below(100000);
+        options.scheduler.running_max = 1 + (uint32_t)test_random_below(200);
+        options.scheduler.rows_max = options.scheduler.running_max + 300;
+        options.scheduler.sequence_max = 1000;
+        struct engine_core core;
+        struct llcuda_error error;
+        uint64_t before = atomic_load(&allocated_bytes);
+        assert_ok(core_init(&core, &options, &error), error);
+        double taken = (double)(atomic_load(&allocated_bytes) - before);
+        double planned = (double)core_bytes(&options);
+        if (fabs(taken - planned) > 0.1 * taken) {
+            fail_msg("planned %.0f bytes, taken %.0f", planned, taken);
+        }
+        core_deinit(&core);
+    }
 }
 
 static void a_step_allocates_nothing(void **state)
@@ -248,6 +282,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(a_step_allocates_nothing),
+        cmocka_unit_test(the_memory_plan_is_true),
         cmocka_unit_test(opening_a_model_may_fail),
     };
     test_seed_print();
