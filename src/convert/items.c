@@ -38,7 +38,7 @@ llcuda_status convert_items_make(const struct model_source *source, struct conve
     if (items->count == 0) {
         return error_set(error, LLCUDA_INVALID_ARGUMENT, "the model holds no tensors");
     }
-    items->items = calloc(items->count, sizeof *items->items);
+    items->items = calloc(items->count + 1, sizeof *items->items);
     if (!items->items) {
         return error_no_memory(error, "a tensor table", items->count * sizeof *items->items);
     }
@@ -55,6 +55,7 @@ llcuda_status convert_items_make(const struct model_source *source, struct conve
 void convert_items_deinit(struct convert_items *items)
 {
     free(items->items);
+    free(items->divisors);
     *items = (struct convert_items){0};
 }
 

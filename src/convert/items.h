@@ -21,6 +21,8 @@ struct convert_items {
     struct convert_item *items;
     uint64_t count;
     struct recipe_model model;
+    struct tensor divisor_tensor; /* of rotary frequencies, when there are such */
+    float *divisors;
 };
 
 /* What a source holds, in its own order. Errors: UNSUPPORTED for an architecture or a tensor that
@@ -33,7 +35,22 @@ void convert_items_deinit(struct convert_items *items);
 llcuda_status convert_metadata(const struct model_source *source, struct gguf_writer *writer,
                                struct llcuda_error *error);
 
-/* The same for folders: hf_items.c and hf_metadata.c. */
+/* --- folders: hf_items.c and hf_metadata.c ------------------------------------------------- */
+
+struct hf_architecture {
+    const char *hf, *gguf; /* names */
+    bool pairs;            /* GGUF keeps rotary pairs side by side */
+};
+
+/* NULL for one that cannot be converted. */
+const struct hf_architecture *hf_architecture_of(const struct model_source *source);
+/* The sentence for that. */
+llcuda_status hf_architecture_refuse(const struct model_source *source, struct llcuda_error *error);
+
+double hf_rotary_base(const struct model_source *source);
+/* Frequencies are scaled one by one (rope type llama3). */
+bool hf_has_divisors(const struct model_source *source);
+
 llcuda_status convert_items_hf(const struct model_source *source, struct convert_items *items,
                                struct llcuda_error *error);
 llcuda_status convert_metadata_hf(const struct model_source *source, struct gguf_writer *writer,

@@ -420,8 +420,8 @@ class Quantize(unittest.TestCase):
         matrix = pathlib.Path(self.folder.name) / "imatrix.gguf"
         report = run_json("imatrix", "-f", self.text, "-o", matrix)
         self.assertGreater(report["weights"], 30)
-        plain = run_json("quantize", self.SOURCE, self.out, "q2_k", "--perplexity", self.text)
-        hinted = run_json("quantize", self.SOURCE, self.out, "q2_k", "--perplexity", self.text,
+        plain = run_json("quantize", self.SOURCE, self.out, "q4_0", "--perplexity", self.text)
+        hinted = run_json("quantize", self.SOURCE, self.out, "q4_0", "--perplexity", self.text,
                           "--imatrix", matrix)
         self.assertEqual(hinted["with_importance"], report["weights"])
         self.assertAlmostEqual(plain["source_perplexity"], report["perplexity"], delta=1e-3)
@@ -441,6 +441,44 @@ class Quantize(unittest.TestCase):
         run("quantize", source, pathlib.Path(self.folder.name) / "no/where.gguf", "q4_0", status=1)
         run("quantize", source, self.out, "q4_0", "--perplexity", "no-such-file", status=1)
         self.assertEqual(self.leftovers(), [])
+
+    def make_folder(self, **changes):
+        """The built-in model as a folder, its configuration changed."""
+        source = SOURCE / "models/demo/hf"
+        folder = pathlib.Path(self.folder.name) / "folder"
+        folder.mkdir(exist_ok=True)
+        for path in source.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        config = json.loads((source / "config.json").read_text()) | changes
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    def test_folders(self):
+        """A folder and the file made of it are the same model, queries and keys reordered."""
+        scaled = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                  "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+        linear = {"type": "linear", "factor": 2.0}
+        found = []
+        for changes in ({}, {"rope_scaling": scaled}, {"rope_scaling": linear},
+                        {"model_type": "mistral", "sliding_window": 64},
+                        {"tie_word_embeddings": True, "rope_theta": 500.0}):
+            folder = self.make_folder(**changes)
+            report = run_json("quantize", folder, self.out, "f32", "--perplexity", self.text)
+            self.assertAlmostEqual(report["perplexity"] / report["source_perplexity"], 1,
+                                   delta=1e-3, msg=str(changes))
+            found.append(round(report["perplexity"], 3))
+            for text in ("What is 2+2?", "Hello, wörld 1234\n\n  x", "<|im_start|>user"):
+                self.assertEqual(run("tokenize", "-m", folder, text).out,
+                                 run("tokenize", "-m", self.out, text).out)
+        self.assertEqual(len(set(found)), len(found), "each change must matter")
+        self.assertEqual(run("infer", "-m", self.out, "--chat", "-p", "Hi", "-n", "1").err, "")
+        self.assertIn("'gemma'", run("quantize", self.make_folder(model_type="gemma"), self.out,
+                                     "q8_0", status=1).err)
+        yarn = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64}
+        self.out.unlink()
+        self.assertIn("'yarn'", run("quantize", self.make_folder(rope_scaling=yarn), self.out,
+                                    "q8_0", status=1).err)
+        self.assertFalse(self.out.exists())
 
     def test_full_disk_leaves_nothing(self):
         import resource
