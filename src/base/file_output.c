@@ -13,28 +13,20 @@
 #include "base/file.h"
 #include "base/random.h"
 
-/* Opens a file without a name in the folder of `path`; -1 where that is not possible. */
-static int open_nameless(const char *path)
+/* Opens a file without a name in the folder of `path`; -1 where that is not possible. `folder` is
+ * scratch. */
+static int open_nameless(const char *path, struct buffer *folder)
 {
-#if defined(O_TMPFILE)
     const char *slash = strrchr(path, '/');
     size_t length = slash == path ? 1 : slash ? (size_t)(slash - path) : 1;
-    char *folder = malloc(length + 1);
-    if (!folder) {
-        return -1;
-    }
-    memcpy(folder, slash ? path : ".", length);
-    folder[length] = '\0';
+    buffer_append(folder, slash ? path : ".", length);
+#if defined(O_TMPFILE)
     /* Giving it a name later goes through /proc. */
-    int descriptor = access("/proc/self/fd", X_OK) == 0
-                         ? open(folder, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644)
-                         : -1;
-    free(folder);
-    return descriptor;
-#else
-    (void)path;
-    return -1;
+    if (!folder->failed && access("/proc/self/fd", X_OK) == 0) {
+        return open(buffer_text(folder), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
+    }
 #endif
+    return -1;
 }
 
 /* Gives the file the name `output->temporary`, which rename() then makes the final one: a name that
@@ -52,16 +44,19 @@ llcuda_status file_output_open(struct file_output *output, const char *path,
     *output = (struct file_output){.descriptor = -1};
     struct buffer name = {0};
     struct buffer temporary = {0};
+    struct buffer folder = {0};
     llcuda_status status;
     buffer_append_text(&name, path);
-    output->descriptor = open_nameless(path);
+    output->descriptor = open_nameless(path, &folder);
     output->nameless = output->descriptor >= 0;
     if (output->nameless) {
         buffer_printf(&temporary, "%s.%016llx", path, (unsigned long long)random_seed());
     } else {
         buffer_printf(&temporary, "%s.XXXXXX", path);
     }
-    if (name.failed || temporary.failed) {
+    bool failed = name.failed || temporary.failed || folder.failed;
+    buffer_deinit(&folder);
+    if (failed) {
         status = error_no_memory(error, "a file name", strlen(path));
         goto fail;
     }
