@@ -46,8 +46,8 @@
 
 #define TILE_GROUPS   2
 #define PANEL_STEPS   8 /* 256 columns */
-#define PANEL_GROUPS  4
-#define PANEL_TOKENS  96   /* a multiple of TILE_TOKENS */
+#define PANEL_GROUPS  6
+#define PANEL_TOKENS  192  /* a multiple of TILE_TOKENS */
 #define PREFETCH_FAR  6144 /* bytes, into the second-level cache */
 #define PREFETCH_NEAR 1536 /* and into the first */
 #define ONE_STEPS     512  /* of which one token's half sums are kept */
@@ -525,12 +525,26 @@ INLINE void multiply_tile(enum dtype dtype, unsigned groups, unsigned tokens, st
     }
 }
 
+/* Asks for the activations of the tile after this one, and from the second-level cache for those of
+ * the panel after this one: short pieces of many rows, which the hardware does not foresee. */
+INLINE void prefetch_activations(const unsigned char *blocks, unsigned tokens,
+                                 const struct panel *panel)
+{
+    const uint64_t bytes = panel->steps * sizeof(struct activation_q8_block);
+    for (uint64_t i = 0; i < bytes; i += 64) {
+        _mm_prefetch((const char *)blocks + tokens * panel->stride + i, _MM_HINT_T0);
+        _mm_prefetch((const char *)blocks + bytes + i, _MM_HINT_T1);
+    }
+}
+
 /* Some tokens over all groups of the panel. */
 INLINE void multiply_tokens(enum dtype dtype, unsigned tokens, struct panel *panel, unsigned token)
 {
     for (unsigned t = 0; t < tokens; t++) {
-        const void *blocks = panel->activation + (token + t) * panel->stride;
-        prepare_steps(q_layout_of(dtype), panel->offset, blocks, panel->steps,
+        const unsigned char *blocks = panel->activation + (token + t) * panel->stride;
+        prefetch_activations(blocks, tokens, panel);
+        prepare_steps(q_layout_of(dtype), panel->offset,
+                      (const struct activation_q8_block *)(const void *)blocks, panel->steps,
                       panel->activations + t * PANEL_STEPS);
     }
     unsigned group = 0;
@@ -654,14 +668,16 @@ static panel_function *panel_function_of(enum dtype dtype)
     }
 }
 
-/* Asks for the codes that the next panel will unpack. */
+/* Asks for the codes that the next panel will unpack; not into the first cache, which this one
+ * fills.
+ */
 INLINE void prefetch_panel(enum dtype dtype, const struct group *group, uint64_t step)
 {
     const unsigned bytes = q_layout_vectors(q_layout_of(dtype)) * LANES * 4;
     const char *codes = (const char *)group->planes + (step + PANEL_STEPS) * bytes;
     UNROLL for (unsigned i = 0; i < bytes; i += 64)
     {
-        _mm_prefetch(codes + i, _MM_HINT_T0);
+        _mm_prefetch(codes + i, _MM_HINT_T1);
     }
 }
 
@@ -704,11 +720,16 @@ INLINE void multiply_many(enum dtype dtype, const struct linear_call *call)
 {
     struct panel panel;
     const unsigned groups_max = codes_are_split(q_layout_of(dtype)) ? 2 : PANEL_GROUPS;
+    const uint64_t groups = (call->row_end - call->row_begin + LANES - 1) / LANES;
+    const uint64_t panels = (groups + groups_max - 1) / groups_max;
+    /* Panels of equal size: what activations cost is paid once a panel. */
+    const uint64_t panel_groups =
+        ((groups + panels - 1) / panels + TILE_GROUPS - 1) / TILE_GROUPS * TILE_GROUPS;
     panel.stride = call->activation_stride;
     panel.offset = q_layout_of(dtype).offset;
-    for (uint64_t row = call->row_begin; row < call->row_end; row += groups_max * LANES) {
+    for (uint64_t row = call->row_begin; row < call->row_end; row += panel_groups * LANES) {
         uint64_t rows = call->row_end - row;
-        rows = rows < groups_max * LANES ? rows : groups_max * LANES;
+        rows = rows < panel_groups * LANES ? rows : panel_groups * LANES;
         panel.groups = (unsigned)((rows + LANES - 1) / LANES);
         for (uint32_t token = 0; token < call->token_count; token += PANEL_TOKENS) {
             uint32_t left = call->token_count - token;

@@ -6,6 +6,9 @@
 /* A range that one item multiplies should fit the second-level cache beside the activations, since
  * kernels may walk it once per few tokens … */
 #define TILE_BYTES_MAX (256u << 10)
+/* … but few tokens stream weights once, and every new range makes memory wait … */
+#define TILE_BYTES_FEW  (1u << 20)
+#define TILE_TOKENS_FEW 4u
 /* … and be worth handing out: about 10 µs of multiply-adds. */
 #define TILE_WORK_MIN (1u << 17)
 
@@ -106,7 +109,8 @@ static uint64_t tile_rows(const struct linear_stage *stage, const struct cpu_wei
     uint64_t threads = pool_thread_count(stage->model->device->pool);
     uint64_t row_bytes = weight->group_bytes / weight->kernel->row_group + 1;
     uint64_t rows = weight->rows / (threads * 4);
-    uint64_t most = TILE_BYTES_MAX / row_bytes;
+    uint64_t most =
+        (stage->token_count <= TILE_TOKENS_FEW ? TILE_BYTES_FEW : TILE_BYTES_MAX) / row_bytes;
     uint64_t least = TILE_WORK_MIN / (weight->columns * stage->token_count) + 1;
     rows = rows < most ? rows : most;
     rows = rows > least ? rows : least;
