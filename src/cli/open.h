@@ -11,6 +11,10 @@
 const void *builtin_model_data(void);
 uint64_t builtin_model_bytes(void);
 
+/* Fills in what the options say about an engine; texts live in the options' arena. Returns
+ * EXIT_DONE, or the exit status after having said what is wrong. */
+int open_engine_options(struct options *options, llcuda_engine_options *engine_options);
+
 /* Opens the engine that the options describe, with progress on a terminal. Returns EXIT_DONE, or
  * the exit status after having said what is wrong. */
 int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **engine);
