@@ -38,6 +38,7 @@ static void free_all(struct generation *generation)
     free(generation->requests);
     free(generation->done);
     free(generation->choices);
+    free(generation->vectors);
     buffer_deinit(&generation->response.items);
     buffer_deinit(&generation->response.text);
     buffer_deinit(&generation->prefix);
@@ -97,6 +98,9 @@ static void end_well(struct generation *generation)
     struct metrics *metrics = generation->server->metrics;
     uint32_t model = generation->model->index;
     generation->ended = true;
+    if (generation->request.api == OPENAI_EMBEDDINGS) {
+        generation->choices[0].finish_reason = LLCUDA_FINISH_STOP;
+    }
     call->finish_reason = llcuda_finish_reason_name(generation->choices[0].finish_reason);
     metrics_count_finish(metrics, model, generation->choices[0].finish_reason);
     metrics_observe(metrics, model, METRIC_PROMPT_TOKENS, generation->usage.prompt_tokens);
@@ -205,6 +209,8 @@ static bool take_done(struct generation *generation, uint32_t request, const llc
     generation->usage.completion_tokens += event->usage.completion_tokens;
     generation->usage.cached_tokens += event->usage.cached_tokens;
     generation->timings = event->timings;
+    generation->vectors[request] = event->embedding;
+    generation->vector_length = event->embedding_length;
     metrics_observe(metrics, model, METRIC_QUEUE, (uint64_t)(event->timings.queue_ms * 1e6));
     if (event->usage.completion_tokens > 0) {
         metrics_observe(metrics, model, METRIC_PREFILL,
@@ -435,4 +441,9 @@ void generation_start_completion(struct call *call)
 void generation_start_responses(struct call *call)
 {
     start(call, OPENAI_RESPONSES, &reply_responses);
+}
+
+void generation_start_embeddings(struct call *call)
+{
+    start(call, OPENAI_EMBEDDINGS, &reply_embeddings);
 }

@@ -46,6 +46,7 @@ struct reply_format {
 
 extern const struct reply_format reply_openai; /* chat and completions */
 extern const struct reply_format reply_responses;
+extern const struct reply_format reply_embeddings;
 
 /* Of /v1/responses: the items of the output, told one after the other. */
 struct response_output {
@@ -72,7 +73,9 @@ struct generation {
     llcuda_request **requests; /* [request_count] */
     uint32_t request_count;
     uint32_t done_count;
-    bool *done; /* [request_count] */
+    bool *done;            /* [request_count] */
+    const float **vectors; /* [request_count] embeddings, the engine's, while it has the request */
+    uint32_t vector_length;
     uint32_t choices_each;
     struct choice_output *choices; /* [prompts × choices_each] */
     uint64_t admitted_tokens;      /* of the server's, to be given back */

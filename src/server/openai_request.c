@@ -489,8 +489,9 @@ static bool read_encoding(struct reading *reading, const struct json_value *valu
 static bool read_pooling(struct reading *reading, const struct json_value *value)
 {
     struct text_view text = json_text(value);
-    reading->request->mean_pooling = text_view_is(text, "mean");
-    return reading->request->mean_pooling || text_view_is(text, "last") ||
+    bool mean = text_view_is(text, "mean");
+    reading->request->options.embedding = mean ? LLCUDA_POOLING_MEAN : LLCUDA_POOLING_LAST;
+    return mean || text_view_is(text, "last") ||
            reading_fail(reading, "pooling must be \"mean\" or \"last\"");
 }
 
@@ -692,6 +693,8 @@ bool openai_request_read(struct openai_request *request, const llcuda_request_op
     struct reading reading = {request, json_root(request->document), NULL, vocabulary_size, error};
     request->options = *defaults;
     request->prompt_count = talk ? 1 : 0;
+    request->options.embedding =
+        request->api == OPENAI_EMBEDDINGS ? LLCUDA_POOLING_MODEL : LLCUDA_POOLING_NONE;
     request->options.max_tokens = request->api == OPENAI_COMPLETION ? COMPLETION_TOKENS : 0;
     return read_fields(&reading) && check_together(&reading);
 }

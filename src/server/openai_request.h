@@ -39,7 +39,6 @@ struct openai_request {
     bool has_tools;        /* the messages show tools, and answers may call them */
     bool keep_reasoning;   /* reasoning stays in the content, as the model wrote it */
     bool base64;           /* embeddings: floats as base64 instead of numbers */
-    bool mean_pooling;     /* embeddings: over all positions; otherwise the last one */
     uint32_t dimensions;   /* embeddings: 0 or what the model has to have */
     struct buffer ignored; /* names with commas: fields that change nothing */
     struct buffer unknown; /* and those that mean nothing here */

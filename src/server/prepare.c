@@ -22,9 +22,11 @@ static bool make_room(struct generation *generation)
     generation->choices_each = request->options.choice_count;
     generation->requests = calloc(request->prompt_count, sizeof(llcuda_request *));
     generation->done = calloc(request->prompt_count, sizeof *generation->done);
+    generation->vectors = calloc(request->prompt_count, sizeof *generation->vectors);
     generation->choices = calloc((size_t)request->prompt_count * generation->choices_each,
                                  sizeof *generation->choices);
-    return (generation->requests && generation->done && generation->choices) ||
+    return (generation->requests && generation->done && generation->choices &&
+            generation->vectors) ||
            api_error_from(&generation->error, LLCUDA_OUT_OF_MEMORY, NULL);
 }
 
@@ -51,6 +53,22 @@ static bool check_tools(struct generation *generation)
     /* The marks around calls are special tokens in some vocabularies. */
     request->options.special_text = true;
     return true;
+}
+
+static bool check_embeddings(struct generation *generation)
+{
+    const llcuda_engine_info *info = llcuda_engine_get_info(generation->model->engine);
+    uint32_t wanted = generation->request.dimensions;
+    if (generation->request.api != OPENAI_EMBEDDINGS) {
+        return true;
+    }
+    if (!info->embeddings) {
+        return api_error_set(&generation->error, 400, "unsupported_parameter", "model",
+                             "this model's device gives no embeddings");
+    }
+    return wanted == 0 || wanted == info->embedding_length ||
+           api_error_set(&generation->error, 400, "unsupported_parameter", "dimensions",
+                         "this model's embeddings have %u dimensions", info->embedding_length);
 }
 
 /* ------------------------------------------------------------------ price */
@@ -92,6 +110,9 @@ static uint64_t price_of(const struct generation *generation, uint64_t prompt_to
 {
     const llcuda_request_options *options = &generation->request.options;
     uint64_t context = llcuda_engine_get_info(generation->model->engine)->context_length;
+    if (generation->request.api == OPENAI_EMBEDDINGS) {
+        return prompt_tokens;
+    }
     uint64_t room = context > prompt_tokens ? context - prompt_tokens : 0;
     uint64_t answer = options->max_tokens     ? options->max_tokens
                       : room < ASSUMED_TOKENS ? room
@@ -99,19 +120,27 @@ static uint64_t price_of(const struct generation *generation, uint64_t prompt_to
     return prompt_tokens + answer * options->choice_count;
 }
 
+/* Tokens that must fit behind the prompt. */
+static uint64_t wanted_tokens(const struct generation *generation)
+{
+    const struct openai_request *request = &generation->request;
+    return request->api == OPENAI_EMBEDDINGS ? 0
+           : request->max_tokens_given       ? request->options.max_tokens
+                                             : 1;
+}
+
 /* What is wrong with a prompt of so many tokens; false with the error. */
 static bool check_context(struct generation *generation, uint64_t prompt_tokens)
 {
     const llcuda_engine_info *info = llcuda_engine_get_info(generation->model->engine);
     static const char *const params[] = {"messages", "prompt", "input", "input"};
-    const struct openai_request *request = &generation->request;
-    uint64_t wanted = request->max_tokens_given ? request->options.max_tokens : 1;
+    uint64_t wanted = wanted_tokens(generation);
     return prompt_tokens + wanted <= info->context_length ||
-           api_error_set(&generation->error, 400, "context_length_exceeded", params[request->api],
-                         "the context holds %u tokens, but the prompt has %llu and %llu more are "
-                         "wanted",
-                         info->context_length, (unsigned long long)prompt_tokens,
-                         (unsigned long long)wanted);
+           api_error_set(
+               &generation->error, 400, "context_length_exceeded", params[generation->request.api],
+               "the context holds %u tokens, but the prompt has %llu and %llu more are "
+               "wanted",
+               info->context_length, (unsigned long long)prompt_tokens, (unsigned long long)wanted);
 }
 
 static bool count_tokens(struct generation *generation, uint64_t *count)
@@ -135,7 +164,7 @@ static bool admit_prompt(struct generation *generation, uint64_t *price)
     const llcuda_engine_info *info = llcuda_engine_get_info(generation->model->engine);
     bool exact = options->prompt_tokens != NULL;
     uint64_t count = exact ? options->prompt_token_count : options->prompt_bytes + EXTRA_TOKENS;
-    uint64_t wanted = options->max_tokens ? options->max_tokens : 1;
+    uint64_t wanted = wanted_tokens(generation);
     *price = price_of(generation, count);
     if (!exact && count + wanted <= info->context_length && admit(generation, *price)) {
         return true;
@@ -239,7 +268,8 @@ bool generation_prepare(struct generation *generation)
     llcuda_engine_request_defaults(engine, &defaults, sizeof defaults);
     return openai_request_read(request, &defaults, llcuda_engine_get_info(engine)->vocabulary_size,
                                error) &&
-           check_tools(generation) && make_room(generation) && submit_all(generation);
+           check_tools(generation) && check_embeddings(generation) && make_room(generation) &&
+           submit_all(generation);
 }
 
 void generation_unprepare(struct generation *generation)

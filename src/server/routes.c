@@ -211,19 +211,11 @@ static void route_metrics(struct call *call)
     free(models);
 }
 
-static void route_embeddings(struct call *call)
-{
-    struct api_error error;
-    api_error_set(&error, 501, "unsupported", NULL,
-                  "embeddings are not supported: the engine gives tokens, no hidden states");
-    call_fail(call, &error);
-}
-
 static const struct route routes[] = {
     {"POST", "/v1/chat/completions", ACCESS_USER, true, false, generation_start_chat},
     {"POST", "/v1/completions", ACCESS_USER, true, false, generation_start_completion},
     {"POST", "/v1/responses", ACCESS_USER, true, false, generation_start_responses},
-    {"POST", "/v1/embeddings", ACCESS_USER, true, false, route_embeddings},
+    {"POST", "/v1/embeddings", ACCESS_USER, true, false, generation_start_embeddings},
     {"GET", "/v1/models", ACCESS_USER, false, false, route_models},
     {"GET", "/v1/models/", ACCESS_USER, false, true, route_model}, /* with a name behind it */
     {"POST", "/tokenize", ACCESS_USER, false, false, route_tokenize},

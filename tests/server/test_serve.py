@@ -113,7 +113,6 @@ class Probes(Shared):
     def test_unknown_paths_and_methods(self):
         self.refused(self.service.request("GET", "/v1/nothing"), 404, "route_not_found")
         self.refused(self.service.request("GET", CHAT), 405, "method_not_allowed")
-        self.refused(self.post("/v1/embeddings", input="a"), 501, "unsupported")
 
     def test_metrics(self):
         before = self.service.metric("llcuda_generation_tokens_total")
