@@ -119,9 +119,9 @@ static int read_options(struct options *options, struct server_options *server_o
     }
     if (collector) {
         struct buffer url = {0};
-        buffer_printf(&url, "%s%s", collector,
-                      collector[0] && collector[strlen(collector) - 1] == '/' ? "v1/traces"
-                                                                              : "/v1/traces");
+        size_t length = strlen(collector);
+        bool slash = length > 1 && collector[length - 1] == '/' && collector[length - 2] != '/';
+        buffer_printf(&url, "%s%s", collector, slash ? "v1/traces" : "/v1/traces");
         server_options->trace_url = arena_copy_text(&options->arena, buffer_view(&url)).data;
         buffer_deinit(&url);
     }
