@@ -17,7 +17,7 @@ struct pack_header {
     uint32_t count;
     uint64_t file_bytes;
     uint8_t checksum[SHA256_BYTES]; /* of the table */
-    uint64_t reserved;
+    uint64_t reserved;              /* 0 */
 };
 _Static_assert(sizeof(struct pack_header) == 64, "written to disk");
 
@@ -88,7 +88,8 @@ llcuda_status kernel_pack_open(struct kernel_pack *pack, const void *data, uint6
                             "a pack of kernels ends in its header");
     }
     memcpy(&header, data, sizeof header);
-    if (memcmp(header.magic, magic, sizeof magic) != 0 || header.version != PACK_VERSION) {
+    if (memcmp(header.magic, magic, sizeof magic) != 0 || header.version != PACK_VERSION ||
+        header.reserved != 0) {
         return error_set_at(error, LLCUDA_BAD_FORMAT, 0,
                             "this is no pack of kernels of this version");
     }
