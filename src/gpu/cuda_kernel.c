@@ -193,7 +193,8 @@ static llcuda_status module_load(struct gpu_driver *driver, const void *binary, 
 static void module_unload(struct gpu_driver *driver, struct gpu_module *module)
 {
     struct cuda_driver *cuda = cuda_driver_of(driver);
-    if (module && !cuda_enter(cuda, NULL)) {
+    if (module) {
+        cuda_enter(cuda, NULL);
         cuda->api.module_unload(module);
     }
 }
@@ -323,7 +324,8 @@ static llcuda_status graph_launch(struct gpu_driver *driver, struct gpu_stream *
 static void graph_destroy(struct gpu_driver *driver, struct gpu_graph *graph)
 {
     struct cuda_driver *cuda = cuda_driver_of(driver);
-    if (graph && !cuda_enter(cuda, NULL)) {
+    if (graph) {
+        cuda_enter(cuda, NULL);
         cuda->api.graph_exec_destroy(graph);
     }
 }

@@ -79,7 +79,8 @@ static llcuda_status memory_alloc(struct gpu_driver *driver, uint64_t bytes, uin
 static void memory_free(struct gpu_driver *driver, uint64_t address)
 {
     struct cuda_driver *cuda = cuda_driver_of(driver);
-    if (address && !cuda_enter(cuda, NULL)) {
+    if (address) {
+        cuda_enter(cuda, NULL);
         cuda->api.memory_free(address);
     }
 }
@@ -103,7 +104,8 @@ static llcuda_status host_alloc(struct gpu_driver *driver, uint64_t bytes, void 
 static void host_free(struct gpu_driver *driver, void *memory)
 {
     struct cuda_driver *cuda = cuda_driver_of(driver);
-    if (memory && !cuda_enter(cuda, NULL)) {
+    if (memory) {
+        cuda_enter(cuda, NULL);
         cuda->api.host_free(memory);
     }
 }
@@ -152,7 +154,8 @@ static llcuda_status stream_create(struct gpu_driver *driver, struct gpu_stream 
 static void stream_destroy(struct gpu_driver *driver, struct gpu_stream *stream)
 {
     struct cuda_driver *cuda = cuda_driver_of(driver);
-    if (stream && !cuda_enter(cuda, NULL)) {
+    if (stream) {
+        cuda_enter(cuda, NULL);
         cuda->api.stream_destroy(stream);
     }
 }
@@ -228,7 +231,8 @@ static llcuda_status event_create(struct gpu_driver *driver, bool timing, struct
 static void event_destroy(struct gpu_driver *driver, struct gpu_event *event)
 {
     struct cuda_driver *cuda = cuda_driver_of(driver);
-    if (event && !cuda_enter(cuda, NULL)) {
+    if (event) {
+        cuda_enter(cuda, NULL);
         cuda->api.event_destroy(event);
     }
 }
