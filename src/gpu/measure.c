@@ -2,7 +2,7 @@
  * for the time of one call. Best of a few repetitions, since a ceiling is what can be reached. */
 #include "gpu/measure.h"
 
-#include "gpu/kernel_text.h"
+#include "gpu/kernel_sources.h"
 #include "kernels/arguments_measure.h"
 
 #define BYTES_DEFAULT       (2ull << 30)
@@ -27,19 +27,29 @@ struct measuring {
     uint32_t matrix_size, repetitions;
 };
 
+static void append_text(struct buffer *source, const char *name)
+{
+    const struct kernel_source *text = kernel_source_find(name);
+    buffer_append(source, text ? text->text : NULL, text ? text->length : 0);
+}
+
 static llcuda_status compile(struct measuring *m, struct llcuda_error *error)
 {
+    static const char *const vendors[][3] = {
+        [GPU_CUDA] = {"vendor_nvidia.cuh"},
+        [GPU_HIP] = {"vendor_amd.cuh"},
+        [GPU_EMU] = {"emu_abi.h", "vendor_emu.cuh"},
+    };
     static const char prelude[] = "#define KERNEL_POINTER(type) type *\n";
     struct gpu_driver *driver = m->driver;
     struct buffer source = {0}, binary = {0}, log = {0};
     llcuda_status status = LLCUDA_OK;
-    const char *vendor = m->info.vendor == GPU_CUDA  ? "vendor_nvidia.cuh"
-                         : m->info.vendor == GPU_HIP ? "vendor_amd.cuh"
-                                                     : "vendor_emu.cuh";
     buffer_append_text(&source, prelude);
-    buffer_append_view(&source, kernel_text(vendor));
-    buffer_append_view(&source, kernel_text("arguments_measure.h"));
-    buffer_append_view(&source, kernel_text("measure.cu"));
+    for (size_t i = 0; vendors[m->info.vendor][i]; i++) {
+        append_text(&source, vendors[m->info.vendor][i]);
+    }
+    append_text(&source, "arguments_measure.h");
+    append_text(&source, "measure.cu");
     if (source.failed) {
         status = error_no_memory(error, "a kernel's text", source.length);
     } else {
