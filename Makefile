@@ -28,6 +28,11 @@ check: ## install what is missing, build, and run every test (minutes)
 check-long: check ## and the long tests
 	@ctest --preset release -L long
 
+check-kernels: ## compile every GPU kernel with the vendors' compilers and report registers
+	@cmake --preset release >/dev/null
+	@cmake --build --preset release --target check_kernels
+	@build/release/tests/gpu/check_kernels --verbose
+
 install: release ## install under PREFIX (default /usr/local)
 	@cmake --install build/release --prefix $(PREFIX)
 
@@ -43,4 +48,4 @@ fuzz: ## run every libFuzzer target for a minute (needs clang)
 clean: ## remove the build folder
 	@rm -rf build
 
-.PHONY: help demo packages release check check-long install format lint fuzz clean
+.PHONY: help demo packages release check check-long check-kernels install format lint fuzz clean

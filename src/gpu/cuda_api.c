@@ -87,10 +87,9 @@ llcuda_status nvrtc_load(const char *path, const char *folders, uint32_t driver_
     }
     if (!library) {
         return error_set(error, LLCUDA_UNSUPPORTED,
-                         "no NVRTC (%s) to compile kernels with: install it (pip install "
+                         "no NVRTC (libnvrtc.so) to compile kernels with: install it (pip install "
                          "nvidia-cuda-nvrtc) and name its folder in LLCUDA_CUDA_PATH, or use a "
-                         "pack of kernels",
-                         list.names[0] ? list.names[0] : "libnvrtc.so");
+                         "pack of kernels");
     }
     const char *missing = library_bind(library, nvrtc_symbols, COUNT(nvrtc_symbols), api);
     return missing

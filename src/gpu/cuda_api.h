@@ -12,6 +12,8 @@
 /* The oldest driver: CUDA 12.0, 525.60.13. */
 #define CUDA_DRIVER_VERSION_MIN 12000
 #define CUDA_DRIVER_NAME_MIN    "525.60.13"
+/* Stands for a driver that loads the binaries of every compiler that there is. */
+#define CUDA_DRIVER_VERSION_ANY 16000
 /* Programmatic dependent launches inside graphs: CUDA 12.3. */
 #define CUDA_DRIVER_VERSION_OVERLAP 12030
 /* The oldest GPUs that kernels are compiled for: Volta. */

@@ -227,6 +227,14 @@ llcuda_status gpu_driver_open_hip(const struct gpu_open_options *, struct gpu_dr
 llcuda_status gpu_driver_open_emu(const struct gpu_open_options *, struct gpu_driver **,
                                   struct llcuda_error *);
 
+/* Opens only the vendor's compiler, for packs and checks on machines without its GPU: close,
+ * describe (vendor and compiler_version) and compile() with an arch work, all else is NULL. Of the
+ * options compiler and library_path count. UNSUPPORTED when there is none. */
+llcuda_status gpu_compiler_open_cuda(const struct gpu_open_options *, struct gpu_driver **,
+                                     struct llcuda_error *);
+llcuda_status gpu_compiler_open_hip(const struct gpu_open_options *, struct gpu_driver **,
+                                    struct llcuda_error *);
+
 /* Devices of a vendor, 0 when its driver is not there. */
 uint32_t gpu_driver_count_cuda(void);
 uint32_t gpu_driver_count_hip(void);

@@ -405,8 +405,8 @@ static llcuda_status start(struct cuda_driver *cuda, const char *folders, int *c
 static void find_compiler(struct cuda_driver *cuda, const struct gpu_open_options *options)
 {
     int major = 0, minor = 0;
-    if (nvrtc_load(options->compiler, cuda->folders, cuda->info.driver_version, &cuda->nvrtc,
-                   &cuda->compiler_error)) {
+    if (nvrtc_load(options->compiler, options->library_path, cuda->info.driver_version,
+                   &cuda->nvrtc, &cuda->compiler_error)) {
         return;
     }
     int result = cuda->nvrtc.version(&major, &minor);
@@ -465,6 +465,31 @@ llcuda_status gpu_driver_open_cuda(const struct gpu_open_options *options,
 fail:
     close_driver(&cuda->table);
     return status;
+}
+
+llcuda_status gpu_compiler_open_cuda(const struct gpu_open_options *options,
+                                     struct gpu_driver **driver, struct llcuda_error *error)
+{
+    *driver = NULL;
+    struct cuda_driver *cuda = calloc(1, sizeof *cuda);
+    if (!cuda) {
+        return error_no_memory(error, "a compiler", sizeof *cuda);
+    }
+    cuda->table.close = close_driver;
+    cuda->table.describe = describe;
+    cuda->table.compile = cuda_compile;
+    cuda->info.vendor = GPU_CUDA;
+    cuda->info.driver_version = CUDA_DRIVER_VERSION_ANY;
+    find_compiler(cuda, options);
+    if (!cuda->info.compiler_version) {
+        llcuda_status status =
+            error_set(error, cuda->compiler_error.status, "%s", cuda->compiler_error.message);
+        close_driver(&cuda->table);
+        return status;
+    }
+    cuda->info.driver_version = 0;
+    *driver = &cuda->table;
+    return LLCUDA_OK;
 }
 
 llcuda_status gpu_driver_probe_cuda(const struct gpu_open_options *options, uint32_t *count,

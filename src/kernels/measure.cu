@@ -26,6 +26,7 @@ extern "C" __global__ void KERNEL_BOUNDS(MEASURE_THREADS, 2)
     const uint64_t stride = (uint64_t)gridDim.x * blockDim.x;
     const uint64_t count = arguments.bytes / 16;
     uint32_t sum = 0;
+#pragma unroll 1
     for (uint64_t i = (uint64_t)blockIdx.x * blockDim.x + threadIdx.x; i < count;
          i += stride * MEASURE_LOADS) {
         struct word4 words[MEASURE_LOADS];

@@ -463,7 +463,7 @@ static void test_no_compiler(void **state)
     if (!info.compiler_version) { /* else this machine has an NVRTC of its own */
         assert_int_equal(driver->compile(driver, &request, &binary, &log, &error),
                          LLCUDA_UNSUPPORTED);
-        assert_says("no NVRTC (libnvrtc.so.13)");
+        assert_says("no NVRTC (libnvrtc.so)");
         assert_says("LLCUDA_CUDA_PATH");
     }
     driver->close(driver);
