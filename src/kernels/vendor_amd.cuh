@@ -149,6 +149,17 @@ __device__ __forceinline__ uint16_t bf16_of_float(float value)
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
+/* Two values rounded into a word, `low` first in memory. */
+__device__ __forceinline__ uint32_t f16x2_of_floats(float low, float high)
+{
+    return f16_of_float(low) | (uint32_t)f16_of_float(high) << 16;
+}
+
+__device__ __forceinline__ uint32_t bf16x2_of_floats(float low, float high)
+{
+    return bf16_of_float(low) | (uint32_t)bf16_of_float(high) << 16;
+}
+
 typedef _Float16 amd_half2 __attribute__((ext_vector_type(2)));
 
 __device__ __forceinline__ uint32_t half2_add(uint32_t a, uint32_t b)
@@ -249,13 +260,31 @@ __device__ __forceinline__ void mma_f16(float d[4], const uint32_t a[4], const u
     mma_by_shuffles(d, a, b, [](uint16_t bits) { return float_of_f16(bits); });
 }
 
+/* The address that another lane has. */
+__device__ __forceinline__ const uint32_t *address_of_lane(const void *own, uint32_t lane)
+{
+    const uint64_t bits = (uint64_t)own;
+    const uint64_t low = warp_shuffle((uint32_t)bits, lane);
+    const uint64_t high = warp_shuffle((uint32_t)(bits >> 32), lane);
+    return (const uint32_t *)(high << 32 | low);
+}
+
 __device__ __forceinline__ void ldmatrix4(uint32_t r[4], const void *shared)
 {
     const uint32_t lane = threadIdx.x % 32u;
-    const uint64_t own = (uint64_t)shared;
     for (uint32_t i = 0; i < 4; i++) {
-        const uint64_t low = warp_shuffle((uint32_t)own, i * 8u + lane / 4u);
-        const uint64_t high = warp_shuffle((uint32_t)(own >> 32), i * 8u + lane / 4u);
-        r[i] = ((const uint32_t *)(high << 32 | low))[lane % 4u];
+        r[i] = address_of_lane(shared, i * 8u + lane / 4u)[lane % 4u];
+    }
+}
+
+/* The same with each 8 by 8 tile transposed: the values of two rows a word. */
+__device__ __forceinline__ void ldmatrix4_transposed(uint32_t r[4], const void *shared)
+{
+    const uint32_t lane = threadIdx.x % 32u;
+    const uint32_t shift = lane / 4u % 2u * 16u;
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t row = i * 8u + lane % 4u * 2u;
+        const uint32_t first = address_of_lane(shared, row)[lane / 8u] >> shift & 0xffffu;
+        r[i] = first | (address_of_lane(shared, row + 1u)[lane / 8u] >> shift) << 16;
     }
 }

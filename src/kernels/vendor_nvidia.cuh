@@ -185,6 +185,29 @@ __device__ __forceinline__ uint16_t bf16_of_float(float value)
 #endif
 }
 
+/* Two values rounded into a word, `low` first in memory. */
+__device__ __forceinline__ uint32_t f16x2_of_floats(float low, float high)
+{
+#if __CUDA_ARCH__ >= 800
+    uint32_t bits;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+#else
+    return f16_of_float(low) | (uint32_t)f16_of_float(high) << 16;
+#endif
+}
+
+__device__ __forceinline__ uint32_t bf16x2_of_floats(float low, float high)
+{
+#if __CUDA_ARCH__ >= 800
+    uint32_t bits;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+#else
+    return bf16_of_float(low) | (uint32_t)bf16_of_float(high) << 16;
+#endif
+}
+
 #define HALF2_WORD(name, instruction)                                       \
     __device__ __forceinline__ uint32_t name(uint32_t a, uint32_t b)        \
     {                                                                       \
@@ -298,6 +321,17 @@ __device__ __forceinline__ void mma_f16(float d[4], const uint32_t a[4], const u
 #endif
 }
 
+#if __CUDA_ARCH__ < 750
+/* The address that another lane has. */
+__device__ __forceinline__ const uint32_t *address_of_lane(const void *own, uint32_t lane)
+{
+    const uint64_t bits = (uint64_t)own;
+    const uint64_t low = warp_shuffle((uint32_t)bits, lane);
+    const uint64_t high = warp_shuffle((uint32_t)(bits >> 32), lane);
+    return (const uint32_t *)(high << 32 | low);
+}
+#endif
+
 __device__ __forceinline__ void ldmatrix4(uint32_t r[4], const void *shared)
 {
 #if __CUDA_ARCH__ >= 750
@@ -307,11 +341,27 @@ __device__ __forceinline__ void ldmatrix4(uint32_t r[4], const void *shared)
                  : "memory");
 #else
     const uint32_t lane = threadIdx.x % 32u;
-    const uint64_t own = (uint64_t)shared;
     for (uint32_t i = 0; i < 4; i++) {
-        const uint64_t low = warp_shuffle((uint32_t)own, i * 8u + lane / 4u);
-        const uint64_t high = warp_shuffle((uint32_t)(own >> 32), i * 8u + lane / 4u);
-        r[i] = ((const uint32_t *)(high << 32 | low))[lane % 4u];
+        r[i] = address_of_lane(shared, i * 8u + lane / 4u)[lane % 4u];
+    }
+#endif
+}
+
+/* The same with each 8 by 8 tile transposed: the values of two rows a word. */
+__device__ __forceinline__ void ldmatrix4_transposed(uint32_t r[4], const void *shared)
+{
+#if __CUDA_ARCH__ >= 750
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(shared))
+                 : "memory");
+#else
+    const uint32_t lane = threadIdx.x % 32u;
+    const uint32_t shift = lane / 4u % 2u * 16u;
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t row = i * 8u + lane % 4u * 2u;
+        const uint32_t first = address_of_lane(shared, row)[lane / 8u] >> shift & 0xffffu;
+        r[i] = first | (address_of_lane(shared, row + 1u)[lane / 8u] >> shift) << 16;
     }
 #endif
 }
