@@ -8,8 +8,8 @@ typedef short int16_t;
 typedef unsigned short uint16_t;
 typedef int int32_t;
 typedef unsigned int uint32_t;
-typedef long int64_t;
-typedef unsigned long uint64_t;
+typedef long long int64_t;
+typedef unsigned long long uint64_t;
 
 #define VENDOR_AMD 1
 #define WARP_SIZE  32
@@ -185,7 +185,8 @@ __device__ __forceinline__ uint32_t half2_fma(uint32_t a, uint32_t b, uint32_t c
     const amd_half2 x = __builtin_bit_cast(amd_half2, a);
     const amd_half2 y = __builtin_bit_cast(amd_half2, b);
     const amd_half2 z = __builtin_bit_cast(amd_half2, c);
-    const amd_half2 result = {__builtin_fmaf16(x.x, y.x, z.x), __builtin_fmaf16(x.y, y.y, z.y)};
+    const amd_half2 result = {(_Float16)__builtin_fmaf16(x.x, y.x, z.x),
+                              (_Float16)__builtin_fmaf16(x.y, y.y, z.y)};
     return __builtin_bit_cast(uint32_t, result);
 }
 
