@@ -17,6 +17,8 @@
 static const char *const nvidia_archs[] = {"sm_75",  "sm_80",  "sm_86", "sm_89",
                                            "sm_90a", "sm_100", NULL};
 static const char *const nvidia_one[] = {"sm_90a", NULL};
+static const char *const amd_archs[] = {"gfx90a", "gfx1030", NULL};
+static const char *const amd_one[] = {"gfx90a", NULL};
 
 /* Kernels that may spill, with the reason beside them: "kernel arch". */
 static const char *const spills_allowed[] = {
@@ -33,6 +35,14 @@ static const struct module modules[] = {
 #define MODULE_ROW(name, prelude, ...) {name, prelude, {__VA_ARGS__}},
     CHECK_MODULES(MODULE_ROW)
 #undef MODULE_ROW
+};
+
+/* A vendor's compiler, and how it tells what kernels use. */
+struct vendor {
+    const char *words; /* file */
+    const char *const *archs;
+    const char *option; /* or NULL */
+    bool is_amd;
 };
 
 struct totals {
@@ -73,50 +83,112 @@ static bool spill_allowed(const char *kernel, const char *arch)
     return false;
 }
 
-/* Reads what ptxas says of each kernel: its name, then stack and spills, then registers. */
-static void read_usage(struct totals *totals, const struct module *module, const char *arch,
-                       char *log)
+struct usage {
+    char kernel[120];
+    uint32_t registers, shared_bytes, stack_bytes, spilled;
+};
+
+static void report(struct totals *totals, const struct module *module, const char *arch,
+                   const struct usage *usage)
 {
-    char kernel[120] = "";
-    uint32_t spilled = 0, stack = 0;
+    bool bad = usage->spilled && !spill_allowed(usage->kernel, arch);
+    totals->kernels++;
+    totals->failures += bad;
+    if (usage->registers > totals->registers_max) {
+        totals->registers_max = usage->registers;
+    }
+    if (totals->verbose || usage->spilled) {
+        printf("%s%-7s %-12s %-32s %3u registers, %6u bytes shared, %4u stack, %4u spilled\n",
+               bad ? "SPILL " : "", arch, module->name, usage->kernel, usage->registers,
+               usage->shared_bytes, usage->stack_bytes, usage->spilled);
+    }
+}
+
+/* Reads what ptxas says of each kernel: its name, then stack and spills, then registers. */
+static void read_log(struct totals *totals, const struct module *module, const char *arch,
+                     char *log)
+{
+    static const char begins[] = "Compiling entry function '";
+    struct usage usage = {0};
     char *rest = NULL;
-    for (char *line = strtok_r(log, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        const char *named = strstr(line, "Compiling entry function '");
+    for (char *line = log ? strtok_r(log, "\n", &rest) : NULL; line;
+         line = strtok_r(NULL, "\n", &rest)) {
+        const char *named = strstr(line, begins);
         if (named) {
-            snprintf(kernel, sizeof kernel, "%.*s",
-                     (int)strcspn(named + strlen("Compiling entry function '"), "'"),
-                     named + strlen("Compiling entry function '"));
+            named += strlen(begins);
+            usage = (struct usage){0};
+            snprintf(usage.kernel, sizeof usage.kernel, "%.*s", (int)strcspn(named, "'"), named);
         }
         if (strstr(line, "spill stores")) {
-            spilled = number_before(line, " bytes spill stores") +
-                      number_before(line, " bytes spill loads");
-            stack = number_before(line, " bytes stack frame");
+            usage.spilled = number_before(line, " bytes spill stores") +
+                            number_before(line, " bytes spill loads");
+            usage.stack_bytes = number_before(line, " bytes stack frame");
         }
-        if (!strstr(line, "Used ") || !*kernel) {
+        if (strstr(line, "Used ") && *usage.kernel) {
+            usage.registers = number_before(line, " registers");
+            usage.shared_bytes = number_before(line, " bytes smem");
+            report(totals, module, arch, &usage);
+            usage.kernel[0] = 0;
+        }
+    }
+}
+
+/* The value of a key in the notes of an AMD binary, which are MessagePack: a map of strings and
+ * small numbers, keys in alphabetical order. */
+static bool note_value(const uint8_t *at, const uint8_t *end, const char *key, uint32_t *number,
+                       char *text, size_t text_bytes)
+{
+    size_t length = strlen(key);
+    if ((size_t)(end - at) < length + 6 || memcmp(at, key, length) != 0) {
+        return false;
+    }
+    at += length;
+    if (text && (*at & 0xe0) == 0xa0) {
+        snprintf(text, text_bytes, "%.*s", *at & 0x1f, (const char *)at + 1);
+    } else if (text && *at == 0xd9) {
+        snprintf(text, text_bytes, "%.*s", at[1], (const char *)at + 2);
+    } else {
+        *number = *at < 0x80    ? *at
+                  : *at == 0xcc ? at[1]
+                  : *at == 0xcd ? (uint32_t)at[1] << 8 | at[2]
+                  : *at == 0xce
+                      ? (uint32_t)at[1] << 24 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 8 | at[4]
+                      : 0;
+    }
+    return true;
+}
+
+static void read_notes(struct totals *totals, const struct module *module, const char *arch,
+                       const struct buffer *binary)
+{
+    struct usage usage = {0};
+    uint32_t ignored = 0, spilled = 0;
+    const uint8_t *end = (const uint8_t *)binary->data + binary->length;
+    for (const uint8_t *at = (const uint8_t *)binary->data; at < end; at++) {
+        if (*at != '.') {
             continue;
         }
-        uint32_t registers = number_before(line, " registers");
-        bool bad = spilled && !spill_allowed(kernel, arch);
-        totals->kernels++;
-        totals->failures += bad;
-        totals->registers_max =
-            registers > totals->registers_max ? registers : totals->registers_max;
-        if (totals->verbose || spilled) {
-            printf("%s%-7s %-12s %-32s %3u registers, %6u bytes shared, %4u stack, %4u spilled\n",
-                   bad ? "SPILL " : "", arch, module->name, kernel, registers,
-                   number_before(line, " bytes smem"), stack, spilled);
+        if (note_value(at, end, ".name", &ignored, usage.kernel, sizeof usage.kernel)) {
+            continue;
         }
-        *kernel = 0;
+        note_value(at, end, ".group_segment_fixed_size", &usage.shared_bytes, NULL, 0);
+        note_value(at, end, ".private_segment_fixed_size", &usage.stack_bytes, NULL, 0);
+        note_value(at, end, ".sgpr_spill_count", &usage.spilled, NULL, 0);
+        note_value(at, end, ".vgpr_count", &usage.registers, NULL, 0);
+        if (note_value(at, end, ".vgpr_spill_count", &spilled, NULL, 0) && *usage.kernel) {
+            usage.spilled += spilled;
+            report(totals, module, arch, &usage);
+            usage = (struct usage){0};
+        }
     }
 }
 
 static void check_module(struct gpu_driver *driver, const struct module *module, const char *arch,
-                         const char *vendor, struct totals *totals)
+                         const struct vendor *vendor, struct totals *totals)
 {
-    static const char *const options[] = {"--ptxas-options=-v"};
     struct buffer text = {0}, binary = {0}, log = {0};
     struct llcuda_error error = {0};
-    bool complete = buffer_append_text(&text, module->prelude) && append_file(&text, vendor);
+    bool complete = buffer_append_text(&text, module->prelude) && append_file(&text, vendor->words);
     for (const char *const *file = module->files; complete && *file; file++) {
         complete = append_file(&text, *file);
         if (!complete) {
@@ -125,8 +197,8 @@ static void check_module(struct gpu_driver *driver, const struct module *module,
     }
     struct gpu_compile_request request = {.name = module->name,
                                           .source = buffer_view(&text),
-                                          .options = options,
-                                          .option_count = 1,
+                                          .options = &vendor->option,
+                                          .option_count = vendor->option != NULL,
                                           .arch = arch};
     if (!complete) {
         totals->failures++;
@@ -135,7 +207,11 @@ static void check_module(struct gpu_driver *driver, const struct module *module,
         totals->failures++;
     } else {
         uint32_t before = totals->kernels;
-        read_usage(totals, module, arch, log.data);
+        if (vendor->is_amd) {
+            read_notes(totals, module, arch, &binary);
+        } else {
+            read_log(totals, module, arch, log.data);
+        }
         if (totals->kernels == before) {
             printf("FAILED  %s for %s: the compiler reports no kernel\n", module->name, arch);
             totals->failures++;
@@ -146,19 +222,24 @@ static void check_module(struct gpu_driver *driver, const struct module *module,
     buffer_deinit(&log);
 }
 
-static void check_vendor(struct gpu_driver *driver, const char *const *archs, const char *vendor,
+static void check_vendor(struct gpu_driver *driver, const struct vendor *vendor,
                          struct totals *totals)
 {
-    for (; *archs; archs++) {
+    struct gpu_device_info info;
+    driver->describe(driver, &info);
+    printf("%s %u.%u\n", vendor->is_amd ? "hipRTC" : "NVRTC", info.compiler_version / 1000,
+           info.compiler_version % 1000 / 10);
+    for (const char *const *arch = vendor->archs; *arch; arch++) {
         struct totals one = {.verbose = totals->verbose};
         for (size_t i = 0; i < sizeof modules / sizeof *modules; i++) {
-            check_module(driver, &modules[i], *archs, vendor, &one);
+            check_module(driver, &modules[i], *arch, vendor, &one);
         }
-        printf("%-7s %3u kernels, at most %3u registers, %u failed\n", *archs, one.kernels,
+        printf("%-7s %3u kernels, at most %3u registers, %u failed\n", *arch, one.kernels,
                one.registers_max, one.failures);
         totals->kernels += one.kernels;
         totals->failures += one.failures;
     }
+    driver->close(driver);
 }
 
 int main(int argument_count, char **arguments)
@@ -167,7 +248,6 @@ int main(int argument_count, char **arguments)
     struct totals totals = {0};
     struct llcuda_error error = {0};
     struct gpu_driver *driver = NULL;
-    struct gpu_device_info info;
     struct gpu_open_options options = {.library_path = getenv("LLCUDA_CUDA_PATH")};
     for (int i = 1; i < argument_count; i++) {
         if (strcmp(arguments[i], "--one") == 0) {
@@ -181,13 +261,23 @@ int main(int argument_count, char **arguments)
             return 2;
         }
     }
+    const struct vendor nvidia = {.words = "vendor_nvidia.cuh",
+                                  .archs = one ? nvidia_one : nvidia_archs,
+                                  .option = "--ptxas-options=-v"};
+    const struct vendor amd = {
+        .words = "vendor_amd.cuh", .archs = one ? amd_one : amd_archs, .is_amd = true};
     if (gpu_compiler_open_cuda(&options, &driver, &error)) {
         printf("not compiled for NVIDIA: %s\n", error.message);
-        return EXIT_SKIPPED;
+    } else {
+        check_vendor(driver, &nvidia, &totals);
     }
-    driver->describe(driver, &info);
-    printf("NVRTC %u.%u\n", info.compiler_version / 1000, info.compiler_version % 1000 / 10);
-    check_vendor(driver, one ? nvidia_one : nvidia_archs, "vendor_nvidia.cuh", &totals);
-    driver->close(driver);
-    return totals.failures || totals.kernels == 0;
+    if (gpu_compiler_open_hip(&options, &driver, &error)) {
+        printf("not compiled for AMD: %s\n", error.message);
+    } else {
+        check_vendor(driver, &amd, &totals);
+    }
+    if (totals.failures) {
+        return 1;
+    }
+    return totals.kernels ? 0 : EXIT_SKIPPED;
 }
