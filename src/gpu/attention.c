@@ -11,12 +11,12 @@
 /* Of one head, all heads of a block, so that the counts below stay in 32 bits. */
 #define HEADS_A_BLOCK_MAX 16u
 /* Blocks to spread one row over: about two a multiprocessor of the largest devices. */
-#define SPREAD_BLOCKS     256u
-#define MERGE_GROUPS      32u
-#define QKV_THREADS       256u
-#define COPY_BLOCK_BYTES  4096u
+#define SPREAD_BLOCKS    256u
+#define MERGE_GROUPS     32u
+#define QKV_THREADS      256u
+#define COPY_BLOCK_BYTES 4096u
 /* A run of fewer rows decodes: prefill would walk its past with one block a head. */
-#define PREFILL_ROWS_MIN  9u
+#define PREFILL_ROWS_MIN 9u
 
 const char *const gpu_attention_files[] = {
     "arguments_attention.h", "attention_common.cuh", "attention_qkv.cu",
@@ -62,7 +62,8 @@ static void choose_decode(struct gpu_attention_config *config)
     config->tile_heads = group < HEADS_A_BLOCK_MAX ? group : HEADS_A_BLOCK_MAX;
     config->head_tiles =
         shape->kv_head_count * ((group + config->tile_heads - 1) / config->tile_heads);
-    /* A warp holds a cache block and its sums in registers: the larger the head, the fewer warps. */
+    /* A warp holds a cache block and its sums in registers: the larger the head, the fewer warps.
+     */
     config->decode_warps = 4;
     if (config->tile_heads <= 8 && shape->head_size <= 128) {
         config->decode_warps = shape->head_size <= 64 ? 16 : 8;
@@ -251,8 +252,7 @@ static llcuda_status launch_decode(struct gpu_driver *driver, struct gpu_stream 
         .attended = call->attended,
         .sinks = call->sinks,
         .partials = call->workspace,
-        .arrivals =
-            call->workspace + gpu_attention_arrivals_offset(config, rows, call->groups),
+        .arrivals = call->workspace + gpu_attention_arrivals_offset(config, rows, call->groups),
         .scale = call->scale,
         .soft_cap = call->soft_cap,
         .window = call->window,

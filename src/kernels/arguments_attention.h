@@ -1,7 +1,7 @@
 /* What the kernels of attention are launched with: plain structs that C fills and the kernel text
- * reads. Joined to the text after a vendor's words, where KERNEL_POINTER makes real pointers; in C an
- * address of device memory is an integer. All pointers are 16-byte aligned; 0 means "none" where a
- * comment says "or none". Axis letters: n rows, H query heads, K key-value heads, D head size.
+ * reads. Joined to the text after a vendor's words, where KERNEL_POINTER makes real pointers; in C
+ * an address of device memory is an integer. All pointers are 16-byte aligned; 0 means "none" where
+ * a comment says "or none". Axis letters: n rows, H query heads, K key-value heads, D head size.
  *
  * Cache of one layer: [block][K] of { keys [16][D], values [16][D] } in the cache's type, so that
  * what one head reads of one block is contiguous. */
@@ -19,8 +19,8 @@
 
 /* Counts of a step, in device memory, so that a replayed graph reads others. */
 struct step_state {
-    uint32_t row_count;          /* n */
-    uint32_t logits_count;       /* m */
+    uint32_t row_count;    /* n */
+    uint32_t logits_count; /* m */
     uint32_t sequence_count;
     uint32_t block_table_stride;
     uint32_t decode_count; /* rows in attention_step.decode_rows */
@@ -66,7 +66,7 @@ struct qkv_finish_arguments {
 
 struct attention_decode_arguments {
     struct attention_step step;
-    struct attention_projection projection;    /* fused kernel only */
+    struct attention_projection projection;     /* fused kernel only */
     KERNEL_POINTER(const uint32_t) decode_rows; /* [decode_count] ascending; none: all rows */
     KERNEL_POINTER(const void) query;           /* [n, H D]; not read by the fused kernel */
     KERNEL_POINTER(void) cache;

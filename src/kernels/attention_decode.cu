@@ -1,10 +1,10 @@
 /* Attention of rows that have one query each and a long past: split over the past.
  *
- * Shapes: H query heads in groups of H/K over a key-value head, D head size. The past of a row is cut
- * at absolute positions into partitions of 16 · DECODE_WARPS: warp w of a block takes cache block w
- * of each. A group is as many partitions, done by one block in turn, as leave the row at most
- * DECODE_GROUPS_MAX groups: the row's position decides alone, so that a row's sums do not depend on
- * its company. Blocks of a row with several groups leave partial sums; the last of them
+ * Shapes: H query heads in groups of H/K over a key-value head, D head size. The past of a row is
+ * cut at absolute positions into partitions of 16 · DECODE_WARPS: warp w of a block takes cache
+ * block w of each. A group is as many partitions, done by one block in turn, as leave the row at
+ * most DECODE_GROUPS_MAX groups: the row's position decides alone, so that a row's sums do not
+ * depend on its company. Blocks of a row with several groups leave partial sums; the last of them
  * to arrive adds them in order, and puts the counter back to zero.
  *
  * Grid: x = groups (of the longest past in the bucket), y = K · head tiles of up to 16 heads,
@@ -18,8 +18,8 @@
  *
  * Bound: 4 D bytes a position and key-value head (16-bit). At 36 bytes/ns a multiprocessor this is
  * one cache block of D = 128 in 227 ns; a warp needs about 150 instructions for it, of 1,500 that
- * the multiprocessor issues meanwhile, and 32 mma of the ~180 it could do. Plain multiply-adds for a
- * group of 4 would take half of all issue slots, for 8 all of them. */
+ * the multiprocessor issues meanwhile, and 32 mma of the ~180 it could do. Plain multiply-adds for
+ * a group of 4 would take half of all issue slots, for 8 all of them. */
 
 #define PARTITION    (KV_BLOCK * DECODE_WARPS)
 #define TILE_HEADS   (HEAD_GROUP < 16 ? HEAD_GROUP : 16)
@@ -283,8 +283,8 @@ __device__ __forceinline__ void decode_prepare(const struct attention_decode_arg
             struct head_pairs head;
             bool is_query = i < place.head_count;
             bool is_key = i == place.head_count;
-            uint32_t vector = is_query ? place.head_first + i
-                                       : HEADS + (is_key ? 0 : KV_HEADS) + place.kv_head;
+            uint32_t vector =
+                is_query ? place.head_first + i : HEADS + (is_key ? 0 : KV_HEADS) + place.kv_head;
             vector_finish(&head, vector, place.row, &shared->table, a.projection);
             head_store(&head, is_query ? shared->query[i] : is_key ? shared->key : shared->value);
             if (!is_query && blockIdx.y % HEAD_TILES == 0) {
@@ -295,8 +295,8 @@ __device__ __forceinline__ void decode_prepare(const struct attention_decode_arg
             }
         }
     } else {
-        const kv_value *query =
-            (const kv_value *)a.query + ((uint64_t)place.row * HEADS + place.head_first) * HEAD_SIZE;
+        const kv_value *query = (const kv_value *)a.query +
+                                ((uint64_t)place.row * HEADS + place.head_first) * HEAD_SIZE;
         for (uint32_t e = threadIdx.x; e < place.head_count * HEAD_SIZE; e += DECODE_BLOCK) {
             shared->query[e / HEAD_SIZE][e % HEAD_SIZE] = query[e];
         }
@@ -304,9 +304,7 @@ __device__ __forceinline__ void decode_prepare(const struct attention_decode_arg
     /* Zeros where no head and no element is. */
     const uint32_t rows = 8 * HEAD_COLUMNS;
     for (uint32_t i = warp; i < rows + 2; i += DECODE_WARPS) {
-        kv_value *vector = i < rows        ? shared->query[i]
-                           : i == rows ? shared->key
-                                           : shared->value;
+        kv_value *vector = i < rows ? shared->query[i] : i == rows ? shared->key : shared->value;
         uint32_t first = i < place.head_count || i >= rows ? HEAD_SIZE : 0;
         for (uint32_t d = first + lane; d < HEAD_SIZE_TILED; d += 32) {
             vector[d] = 0;
@@ -321,7 +319,8 @@ struct decode_keys {
     struct word4 pieces[2][KEY_PIECES]; /* slot of tile u, elements 32 j + 8 (lane % 4) … + 7 */
 };
 struct decode_values {
-    struct word4 pieces[VALUE_PIECES][4]; /* slots 4 (lane % 4) + s, elements 64 i + 8 (lane / 4) … */
+    struct word4 pieces[VALUE_PIECES]
+                       [4]; /* slots 4 (lane % 4) + s, elements 64 i + 8 (lane / 4) … */
 };
 
 __device__ __forceinline__ uint32_t decode_key_slot(uint32_t tile)
@@ -375,8 +374,7 @@ __device__ __forceinline__ void decode_load_values(struct decode_values *values,
 /* Puts the row's own key and value, which are in shared memory, where the cache was not read. */
 __device__ __forceinline__ void decode_insert(struct decode_keys *keys,
                                               struct decode_values *values,
-                                              const struct decode_shared *shared,
-                                              uint32_t own_slot)
+                                              const struct decode_shared *shared, uint32_t own_slot)
 {
     const uint32_t lane = threadIdx.x % 32;
 #pragma unroll
@@ -523,8 +521,8 @@ __device__ __forceinline__ void decode_add_values(struct decode_sums *sums,
 
 /* Leaves the warps' sums in shared memory, relative to the largest score of the block. Barriers
  * inside; one must follow. */
-__device__ __forceinline__ void decode_leave(struct decode_sums *sums,
-                                             struct decode_shared *shared, uint32_t warps)
+__device__ __forceinline__ void decode_leave(struct decode_sums *sums, struct decode_shared *shared,
+                                             uint32_t warps)
 {
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t warp = threadIdx.x / 32;

@@ -81,8 +81,8 @@ void rig_upload(struct rig *rig, const struct world *world, const struct rows *r
                 struct gpu_attention_call *call);
 /* Launches and reads back: attended [count, H D] (in the activation type) and the cache. Checks
  * guards, counters, and that no surplus row was written. */
-void rig_run(struct rig *rig, const struct world *world, const struct rows *rows,
-             uint8_t *attended, uint8_t *cache);
+void rig_run(struct rig *rig, const struct world *world, const struct rows *rows, uint8_t *attended,
+             uint8_t *cache);
 /* Only the reading back. */
 void rig_download(struct rig *rig, const struct world *world, const struct rows *rows,
                   const struct gpu_attention_call *call, uint8_t *attended, uint8_t *cache);
