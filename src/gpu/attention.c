@@ -56,11 +56,12 @@ static uint32_t decode_shared_bytes(const struct gpu_attention_config *config)
     uint32_t size_tiled = (size + 31) / 32 * 32;
     uint32_t summing = has_matrix(shape) ? config->decode_warps : 1;
     uint32_t vectors = (heads + 7) / 8 * 8 + 2;
-    uint32_t floats = size                                   /* rotary table */
-                      + summing * heads * (size + 2) + heads /* sums, totals, largest */
-                      + 2 * MERGE_GROUPS * heads + 2 * heads /* merge */
-                      + 4;
-    return vectors * size_tiled * type_bytes(shape->kv) + floats * 4;
+    uint32_t words = size                                   /* rotary table */
+                     + 14                                   /* place */
+                     + summing * heads * (size + 2) + heads /* sums, totals, largest */
+                     + 2 * MERGE_GROUPS * heads + 2 * heads /* merge */
+                     + 4;
+    return (vectors * size_tiled * type_bytes(shape->kv) + words * 4 + 7) / 8 * 8;
 }
 
 static void choose_decode(struct gpu_attention_config *config)
@@ -74,7 +75,7 @@ static void choose_decode(struct gpu_attention_config *config)
      */
     config->decode_warps = 4;
     if (config->tile_heads <= 8 && shape->head_size <= 128) {
-        config->decode_warps = shape->head_size <= 64 ? 16 : 8;
+        config->decode_warps = 8;
     }
     config->partition = KV_BLOCK_TOKENS * config->decode_warps;
     uint32_t groups = SPREAD_BLOCKS / config->head_tiles;
@@ -292,6 +293,16 @@ llcuda_status gpu_attention_load(struct gpu_driver *driver, struct gpu_module *m
     return status;
 }
 
+static struct attention_score score_of(const struct gpu_attention_call *call)
+{
+    const float log2_e = 1.44269504088896340736f;
+    return (struct attention_score){
+        .factor = call->scale * log2_e,
+        .cap = call->soft_cap * log2_e,
+        .cap_factor = call->soft_cap != 0 ? call->scale * 2 * log2_e / call->soft_cap : 0,
+    };
+}
+
 static llcuda_status launch_decode(struct gpu_driver *driver, struct gpu_stream *stream,
                                    const struct gpu_attention_config *config,
                                    const struct gpu_attention_kernels *kernels,
@@ -309,8 +320,7 @@ static llcuda_status launch_decode(struct gpu_driver *driver, struct gpu_stream 
         .sinks = call->sinks,
         .partials = call->workspace,
         .arrivals = call->workspace + gpu_attention_arrivals_offset(config, rows, call->groups),
-        .scale = call->scale,
-        .soft_cap = call->soft_cap,
+        .score = score_of(call),
         .window = call->window,
         .group_stride = call->groups,
     };
@@ -357,8 +367,7 @@ static llcuda_status launch_prefill(struct gpu_driver *driver, struct gpu_stream
         .cache = call->cache,
         .attended = call->attended,
         .sinks = call->sinks,
-        .scale = call->scale,
-        .soft_cap = call->soft_cap,
+        .score = score_of(call),
         .window = call->window,
     };
     struct gpu_launch launch = {

@@ -64,6 +64,14 @@ struct qkv_finish_arguments {
     KERNEL_POINTER(void) cache; /* of this layer */
 };
 
+/* From the product of query and key to a score in units of log2: product · factor, or, when cap is
+ * not 0, cap · tanh(product · cap_factor / (2 log2(e))). */
+struct attention_score {
+    float factor;     /* scale · log2(e) */
+    float cap;        /* soft cap · log2(e) */
+    float cap_factor; /* scale · 2 log2(e) / soft cap */
+};
+
 struct attention_decode_arguments {
     struct attention_step step;
     struct attention_projection projection;     /* fused kernel only */
@@ -74,8 +82,7 @@ struct attention_decode_arguments {
     KERNEL_POINTER(const float) sinks; /* [H] or none */
     KERNEL_POINTER(float) partials;    /* [rows, head tiles, groups, heads (D + 2)] */
     KERNEL_POINTER(uint32_t) arrivals; /* [rows, head tiles], zero between launches */
-    float scale;
-    float soft_cap;        /* 0: none */
+    struct attention_score score;
     uint32_t window;       /* 0: none */
     uint32_t group_stride; /* groups that fit in `partials` a row and head tile */
 };
@@ -95,10 +102,8 @@ struct attention_prefill_arguments {
     KERNEL_POINTER(const void) cache;
     KERNEL_POINTER(void) attended;
     KERNEL_POINTER(const float) sinks;
-    float scale;
-    float soft_cap;
-    uint32_t window;
-    uint32_t reserved;
+    struct attention_score score;
+    uint32_t window; /* 0: none */
 };
 
 /* Copies whole cache blocks of all layers. */

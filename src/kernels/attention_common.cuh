@@ -107,16 +107,12 @@ __device__ __forceinline__ float warp_max(float x)
     return x;
 }
 
-/* score · scale, capped, in units of log2. tanh through exp2: its error of 1e-7 is times the cap
- * what the score is wrong by, where the hardware's tanh would be wrong by 5e-4 times the cap. */
-__device__ __forceinline__ float attention_score(float product, float scale, float soft_cap)
+/* A capped score. tanh through exp2: its error of 1e-7 is times the cap what the score is wrong by,
+ * where the hardware's tanh would be wrong by 5e-4 times the cap. */
+__device__ __forceinline__ float score_capped(float product, const struct attention_score &score)
 {
-    float score = product * scale;
-    if (soft_cap != 0) {
-        float e = fast_exp2(score / soft_cap * (2 * LOG2_E));
-        score = soft_cap * (1.0f - 2.0f / (e + 1.0f));
-    }
-    return score * LOG2_E;
+    const float e = fast_exp2(product * score.cap_factor);
+    return fmaf(-2.0f * score.cap, fast_rcp(e + 1.0f), score.cap);
 }
 
 /* Sine and cosine of an angle below 2^20 in magnitude to about 1 unit in the last place. The

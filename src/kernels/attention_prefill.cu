@@ -41,36 +41,33 @@ struct prefill_rows {
     float total[PREFILL_ROW_TILES][2];
 };
 
+__device__ __forceinline__ uint32_t prefill_block(const uint32_t *block_table, uint32_t first,
+                                                  uint32_t end)
+{
+    const uint32_t position = first + threadIdx.x % 32 * KV_BLOCK;
+    return position < end ? block_table[position / KV_BLOCK] : 0;
+}
+
 /* Starts bringing PREFILL_POSITIONS positions from `first`; `block` of lane i is the cache block of
  * positions first + 16 i. Zeros outside [begin, end). */
 __device__ __forceinline__ void prefill_fetch(struct prefill_shared *shared, uint32_t stage,
                                               const void *cache, uint32_t kv_head, uint32_t block,
                                               uint32_t first, uint32_t begin, uint32_t end)
 {
-    uint32_t blocks[PREFILL_POSITIONS / KV_BLOCK];
 #pragma unroll
     for (uint32_t i = 0; i < PREFILL_POSITIONS / KV_BLOCK; i++) {
-        blocks[i] = warp_shuffle(block, i);
-    }
-#pragma unroll
-    for (uint32_t i = 0; i < PREFILL_POSITIONS * PREFILL_PIECES; i += PREFILL_THREADS) {
-        const uint32_t piece = i + threadIdx.x;
-        const uint32_t slot = piece / PREFILL_PIECES;
-        const uint32_t d = piece % PREFILL_PIECES * 8;
-        if (PREFILL_POSITIONS * PREFILL_PIECES % PREFILL_THREADS != 0 &&
-            slot >= PREFILL_POSITIONS) {
-            break;
+        const kv_value *unit = kv_unit(cache, warp_shuffle(block, i), kv_head);
+        for (uint32_t piece = threadIdx.x; piece < KV_BLOCK * PREFILL_PIECES;
+             piece += PREFILL_THREADS) {
+            const uint32_t slot = piece / PREFILL_PIECES;
+            const uint32_t d = piece % PREFILL_PIECES * 8;
+            const uint32_t position = first + KV_BLOCK * i + slot;
+            const bool valid = d < HEAD_SIZE && position >= begin && position < end;
+            const kv_value *key = unit + (d < HEAD_SIZE ? slot * HEAD_SIZE + d : 0);
+            copy_async16(&shared->keys[stage][KV_BLOCK * i + slot][d], key, valid);
+            copy_async16(&shared->values[stage][KV_BLOCK * i + slot][d],
+                         key + KV_BLOCK * HEAD_SIZE, valid);
         }
-        uint32_t id = blocks[0];
-#pragma unroll
-        for (uint32_t b = 1; b < PREFILL_POSITIONS / KV_BLOCK; b++) {
-            id = slot / KV_BLOCK == b ? blocks[b] : id;
-        }
-        const bool valid = d < HEAD_SIZE && first + slot >= begin && first + slot < end;
-        const kv_value *key = kv_unit(cache, valid ? id : 0, kv_head) +
-                              (valid ? slot % KV_BLOCK * HEAD_SIZE + d : 0);
-        copy_async16(&shared->keys[stage][slot][d], key, valid);
-        copy_async16(&shared->values[stage][slot][d], key + KV_BLOCK * HEAD_SIZE, valid);
     }
 }
 
@@ -90,7 +87,8 @@ prefill_scores(float scores[PREFILL_ROW_TILES][PREFILL_COLUMNS][4],
             }
         }
     }
-#pragma unroll
+/* Unrolled, the next fragments would need registers that a head of 128 does not leave. */
+#pragma unroll(HEAD_SIZE_PADDED > 112 ? 1 : 2)
     for (uint32_t d = 0; d < HEAD_SIZE_PADDED; d += 16) {
         uint32_t query[PREFILL_ROW_TILES][4];
 #pragma unroll
@@ -118,16 +116,18 @@ prefill_weigh(float scores[PREFILL_ROW_TILES][PREFILL_COLUMNS][4], struct prefil
               bool masked)
 {
     const uint32_t lane = threadIdx.x % 32;
-    const float factor = a.soft_cap != 0 ? 1.0f : a.scale * LOG2_E;
+    const float factor = a.score.cap != 0 ? 1.0f : a.score.factor;
+    if (a.score.cap != 0) {
 #pragma unroll
-    for (uint32_t r = 0; r < PREFILL_ROW_TILES; r++) {
-        if (a.soft_cap != 0) {
+        for (uint32_t r = 0; r < PREFILL_ROW_TILES; r++) {
 #pragma unroll
             for (uint32_t i = 0; i < 4 * PREFILL_COLUMNS; i++) {
-                scores[r][i / 4][i % 4] =
-                    attention_score(scores[r][i / 4][i % 4], a.scale, a.soft_cap);
+                scores[r][i / 4][i % 4] = score_capped(scores[r][i / 4][i % 4], a.score);
             }
         }
+    }
+#pragma unroll
+    for (uint32_t r = 0; r < PREFILL_ROW_TILES; r++) {
 #pragma unroll
         for (uint32_t half = 0; half < 2; half++) {
             if (masked) {
@@ -160,10 +160,13 @@ prefill_weigh(float scores[PREFILL_ROW_TILES][PREFILL_COLUMNS][4], struct prefil
                 total += *score;
             }
             rows->total[r][half] = fmaf(rows->total[r][half], keep, total);
+            /* Past the first blocks the largest score rarely changes. */
+            if (warp_any(keep != 1.0f)) {
 #pragma unroll
-            for (uint32_t n = 0; n < PREFILL_OUTPUTS; n++) {
-                rows->output[r][n][2 * half] *= keep;
-                rows->output[r][n][2 * half + 1] *= keep;
+                for (uint32_t n = 0; n < PREFILL_OUTPUTS; n++) {
+                    rows->output[r][n][2 * half] *= keep;
+                    rows->output[r][n][2 * half + 1] *= keep;
+                }
             }
         }
     }
@@ -202,10 +205,12 @@ prefill_add_values(struct prefill_rows *rows,
 
 __device__ __forceinline__ void prefill_store(struct prefill_rows *rows,
                                               const struct attention_prefill_arguments &a,
-                                              struct attention_tile tile, uint32_t head,
-                                              uint32_t warp_row)
+                                              uint32_t warp_row, uint32_t row_count)
 {
     const uint32_t lane = threadIdx.x % 32;
+    const uint32_t head = blockIdx.x;
+    /* Read once more: a register less meanwhile. */
+    const uint32_t row_begin = load_volatile(&a.tiles[blockIdx.y].row_begin);
 #pragma unroll
     for (uint32_t i = 0; i < 2 * PREFILL_ROW_TILES; i++) {
         float total = rows->total[i / 2][i % 2];
@@ -220,11 +225,11 @@ __device__ __forceinline__ void prefill_store(struct prefill_rows *rows,
         }
         factor /= total;
         const uint32_t row = warp_row + 16 * (i / 2) + 8 * (i % 2) + lane / 4;
-        if (row >= tile.row_count) {
+        if (row >= row_count) {
             continue;
         }
         act_value *out = (act_value *)a.attended +
-                         ((uint64_t)(tile.row_begin + row) * HEADS + head) * HEAD_SIZE;
+                         ((uint64_t)(row_begin + row) * HEADS + head) * HEAD_SIZE;
 #pragma unroll
         for (uint32_t o = 0; o < PREFILL_OUTPUTS; o++) {
             const uint32_t d = 8 * o + lane % 4 * 2;
@@ -261,7 +266,6 @@ extern "C" __global__ void KERNEL_BOUNDS(PREFILL_THREADS, PREFILL_BLOCKS)
     const struct attention_tile tile = {words.x, words.y, words.z, words.w};
     const uint32_t *block_table =
         a.step.block_tables + (uint64_t)tile.sequence * a.step.state->block_table_stride;
-    const uint32_t lane = threadIdx.x % 32;
     const uint32_t head = blockIdx.x;
     const uint32_t kv_head = head / HEAD_GROUP;
     const uint32_t warp_row = threadIdx.x / 32 * (16 * PREFILL_ROW_TILES);
@@ -282,12 +286,10 @@ extern "C" __global__ void KERNEL_BOUNDS(PREFILL_THREADS, PREFILL_BLOCKS)
     }
     uint32_t first = begin / PREFILL_POSITIONS * PREFILL_POSITIONS;
     /* Lane i holds the cache block of positions first + 16 i, one round ahead. */
-    uint32_t at = first + lane * KV_BLOCK;
-    uint32_t block = at < end ? block_table[at / KV_BLOCK] : 0;
-    prefill_fetch(shared, 0, a.cache, kv_head, block, first, begin, end);
+    uint32_t block = prefill_block(block_table, first, end);
+    prefill_fetch(shared, first / PREFILL_POSITIONS % 2, a.cache, kv_head, block, first, begin, end);
     copy_async_commit();
-    at += PREFILL_POSITIONS;
-    block = at < end ? block_table[at / KV_BLOCK] : 0;
+    block = prefill_block(block_table, first + PREFILL_POSITIONS, end);
 
     struct prefill_rows rows = {};
 #pragma unroll
@@ -296,7 +298,8 @@ extern "C" __global__ void KERNEL_BOUNDS(PREFILL_THREADS, PREFILL_BLOCKS)
     }
     const uint32_t row_position = tile.position + warp_row;
     const uint32_t row_last = row_position + 16 * PREFILL_ROW_TILES - 1;
-    for (uint32_t stage = 0; first < end; stage ^= 1) {
+    while (first < end) {
+        const uint32_t stage = first / PREFILL_POSITIONS % 2;
         copy_async_wait<0>();
         __syncthreads();
         /* Whoever reached this has done with the other stage. */
@@ -304,10 +307,9 @@ extern "C" __global__ void KERNEL_BOUNDS(PREFILL_THREADS, PREFILL_BLOCKS)
         if (next < end) {
             prefill_fetch(shared, stage ^ 1, a.cache, kv_head, block, next, begin, end);
             copy_async_commit();
-            at += PREFILL_POSITIONS;
-            block = at < end ? block_table[at / KV_BLOCK] : 0;
+            block = prefill_block(block_table, next + PREFILL_POSITIONS, end);
         }
-        if (warp_row < tile.row_count && first <= row_last) {
+        if (row_position < end && first <= row_last) {
             const bool masked = next - 1 > row_position ||
                                 (a.window && row_last >= a.window && first <= row_last - a.window);
             float scores[PREFILL_ROW_TILES][PREFILL_COLUMNS][4];
@@ -317,8 +319,8 @@ extern "C" __global__ void KERNEL_BOUNDS(PREFILL_THREADS, PREFILL_BLOCKS)
         }
         first = next;
     }
-    if (warp_row < tile.row_count) {
-        prefill_store(&rows, a, tile, head, warp_row);
+    if (row_position < end) {
+        prefill_store(&rows, a, warp_row, end - (row_position - warp_row));
     }
 }
 
