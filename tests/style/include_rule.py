@@ -21,8 +21,7 @@ ALLOWED = {
                "public"},
     "net": set(),
     "server": {"net", "public"},
-    # The kernel profile of the benchmarks also looks at devices.
-    "bench": {"net", "public", "device", "plan", "tensor"},
+    "bench": {"tensor", "plan", "device", "net", "public"},
     "cli": {"tensor", "format", "text", "plan", "model", "device", "cpu", "gpu", "dist", "engine",
             "net", "server", "bench", "public"},
 }
