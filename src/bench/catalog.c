@@ -21,9 +21,9 @@
     "put llama-server on the PATH"
 
 static const struct catalog_row rows[] = {
-    {"llcuda_cpu", ENGINE_ADAPTER, CATALOG_ANY, "cpu", 64, "{self} bench-engine", "{}",
+    {"llcuda_cpu", ENGINE_ADAPTER, CATALOG_ANY, "cpu", 64, "{self} bench engine", "{}",
      "it is this program", "one program in C, no run-time dependencies"},
-    {"llcuda_gpu", ENGINE_ADAPTER, CATALOG_ANY, "cuda:0", 256, "{self} bench-engine", "{}",
+    {"llcuda_gpu", ENGINE_ADAPTER, CATALOG_ANY, "cuda:0", 256, "{self} bench engine", "{}",
      "it is this program; it needs an NVIDIA driver", "one program in C, no run-time dependencies"},
     {"llcuda_http", ENGINE_HTTP, CATALOG_ANY, "cpu", 64,
      "{self} serve -m {model} --host {host} --port {port} -t {threads} -c {context} --device "

@@ -136,8 +136,11 @@ static llcuda_status read_levels(struct config_reader *reader, const struct yaml
     workload->kind = (enum load_kind)stated;
     bool whole = stated == LOAD_BATCH || stated == LOAD_CONCURRENT;
     if (!status) {
-        status = read_list(reader, given, whole ? 1 : 0.001, whole ? 65536 : 1e6, workload->levels,
-                           &workload->level_count);
+        status = read_list(reader, given, whole ? 1 : 0.001,
+                           stated == LOAD_BATCH ? 1024
+                           : whole              ? 65536
+                                                : 1e6,
+                           workload->levels, &workload->level_count);
     }
     for (uint32_t i = 0; !status && whole && i < workload->level_count; i++) {
         if (workload->levels[i] != floor(workload->levels[i])) {

@@ -103,8 +103,8 @@ void monitor_gpu_read(struct monitor_gpu *gpu, struct monitor_sample *sample)
     sample->gpu_memory_bytes = gpu->memory(gpu->device, &memory) == 0 ? (double)memory.used : NAN;
     sample->gpu_power_w = gpu->power(gpu->device, &number) == 0 ? number / 1000.0 : NAN;
     sample->gpu_temperature_c =
-        gpu->temperature(gpu->device, SENSOR_GPU, &number) == 0 ? number : NAN;
-    sample->gpu_clock_mhz = gpu->clock(gpu->device, CLOCK_SM, &number) == 0 ? number : NAN;
+        gpu->temperature(gpu->device, SENSOR_GPU, &number) == 0 ? (double)number : NAN;
+    sample->gpu_clock_mhz = gpu->clock(gpu->device, CLOCK_SM, &number) == 0 ? (double)number : NAN;
     sample->gpu_throttled = gpu->throttle && gpu->throttle(gpu->device, &reasons) == 0
                                 ? (reasons & THROTTLE_LIMITS) != 0
                                 : NAN;

@@ -3,6 +3,7 @@
 #ifndef BENCH_PROMPTS_H
 #define BENCH_PROMPTS_H
 
+#include "base/buffer.h"
 #include "bench/config.h"
 #include "llcuda/llcuda.h"
 

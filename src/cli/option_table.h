@@ -42,8 +42,10 @@
     X(INPUT, "input", 'i', TEXT, "FILE", 0, 0, NULL, "Input and output",                           \
       COMMAND_BIT(BATCH) | COMMAND_BIT(TEMPLATE),                                                  \
       "batch: requests, a JSON object a line; template: the conversation, one JSON object")        \
-    X(OUTPUT, "output", 'o', TEXT, "FILE", 0, 0, NULL, "Input and output", COMMAND_BIT(BATCH),     \
-      "answers, a JSON object a line, in the order of the requests")                               \
+    X(OUTPUT, "output", 'o', TEXT, "PATH", 0, 0, NULL, "Input and output",                         \
+      COMMAND_BIT(BATCH) | COMMAND_BIT(BENCH),                                                     \
+      "batch: answers, a JSON object a line, in the order of the requests; bench: the folder of "  \
+      "the report")                                                                                \
     X(TEMPLATE, "template", 0, TEXT, "FILE", 0, 0, NULL, "Input and output",                       \
       COMMAND_BIT(TEMPLATE) | FOR_GENERATION | FOR_SERVE,                                          \
       "a chat template (Jinja) to use instead of the model's own")                                 \
@@ -130,6 +132,10 @@
       COMMAND_BIT(BENCH), "throughput: requests at once, each of the first --pp and --tg")         \
     X(BENCH_REPEATS, "repeats", 0, INTEGER, "N", 1, 1000, "5", "Measuring", COMMAND_BIT(BENCH),    \
       "how often each measurement is repeated")                                                    \
+    X(ENGINES, "engines", 0, TEXT, "DIR", 0, 0, "engines", "Measuring", COMMAND_BIT(BENCH),        \
+      "--config: the folder of the adapters of other engines")                                     \
+    X(PYTHON, "python", 0, TEXT, "PROGRAM", 0, 0, "python3", "Measuring", COMMAND_BIT(BENCH),      \
+      "--config: what runs the adapters that are written in Python")                               \
     X(DEVICE, "device", 0, TEXT, "DEVICE", 0, 0, "auto", "Machine", FOR_COMPUTING,                 \
       "auto, cpu, cuda:N[,M…], hip:N or emu; this version computes on the CPU")                    \
     X(THREADS, "threads", 't', INTEGER, "N", 1, 1024, NULL, "Machine", FOR_COMPUTING,              \
@@ -141,7 +147,8 @@
     X(CPU_LEVEL, "cpu-level", 0, TEXT, "LEVEL", 0, 0, NULL, "Machine", FOR_COMPUTING,              \
       "use no instructions beyond scalar, avx2 or avx512 (default: the best there is)")            \
     X(CONFIG, "config", 0, TEXT, "FILE", 0, 0, NULL, "Machine", FOR_ALL,                           \
-      "read options from a YAML file; flags and LLCUDA_… variables win over it")                   \
+      "read options from a YAML file; flags and LLCUDA_… variables win over it; bench: what to " \
+      "measure (docs/benchmarking.md)")                                                            \
     X(LOG_LEVEL, "log-level", 0, TEXT, "LEVEL", 0, 0, "warn", "Machine", FOR_ALL,                  \
       "error, warn, info or debug, to standard error")                                             \
     X(BATCH_SIZE, "batch", 'b', INTEGER, "B", 1, 65536, "1", "Machine", COMMAND_BIT(PLAN),         \
