@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "bench/report.h"
 #include "bench/runner.h"
 #include "cli/open.h"
 
@@ -68,6 +69,36 @@ static void find_places(const struct options *options, struct config_places *pla
     places->python = option_text(options, OPTION_PYTHON);
 }
 
+/* Figures, files and the table from what lies in a folder. */
+static int make_report(struct options *options, const char *folder)
+{
+    struct llcuda_error error = {0};
+    struct analysis *analysis = NULL;
+    struct buffer table = {0};
+    llcuda_status status = analysis_open(folder, &analysis, &error);
+    if (!status) {
+        status = report_write(analysis, &error);
+    }
+    if (status) {
+        analysis_close(analysis);
+        return console_fail(options, &error);
+    }
+    bool any = false;
+    for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
+        any = any || analysis->engines[e].ran;
+    }
+    if (option_flag(options, OPTION_JSON)) {
+        report_summary(analysis, &table);
+    } else {
+        report_table(analysis, &table);
+        buffer_printf(&table, "report: %s/report.html\n", folder);
+    }
+    bool written = console_write_buffer(&table);
+    buffer_deinit(&table);
+    analysis_close(analysis);
+    return written && any ? EXIT_DONE : EXIT_FAILED;
+}
+
 static int run(struct options *options)
 {
     struct llcuda_error error = {0};
@@ -96,13 +127,16 @@ static int run(struct options *options)
         fprintf(stderr, "\r\033[K");
     }
     config_destroy(config);
-    return status ? console_fail(options, &error) : EXIT_DONE;
+    return status ? console_fail(options, &error) : make_report(options, folder);
 }
 
 int bench_suite(struct options *options)
 {
     if (options->argument_count && strcmp(options->arguments[0], "engine") == 0) {
         return bench_engine();
+    }
+    if (options->argument_count == 2 && strcmp(options->arguments[0], "report") == 0) {
+        return make_report(options, options->arguments[1]);
     }
     if (options->argument_count) {
         return console_usage(options->command, "'%s' is not expected here", options->arguments[0]);
