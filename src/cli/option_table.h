@@ -99,7 +99,7 @@
       "go on after an end-of-sequence token")                                                      \
     X(HOST, "host", 0, TEXT, "ADDRESS", 0, 0, "127.0.0.1", "Server", FOR_SERVE,                    \
       "the address to listen on")                                                                  \
-    X(PORT, "port", 0, INTEGER, "N", 0, 65535, "8080", "Server", FOR_SERVE,                        \
+    X(PORT, "port", 0, INTEGER, "N", 0, 65535, "8090", "Server", FOR_SERVE,                        \
       "the port; 0: any free one, which is printed")                                               \
     X(SOCKET, "socket", 0, TEXT, "PATH", 0, 0, NULL, "Server", FOR_SERVE,                          \
       "listen on a Unix socket that only this user may open, instead of an address")               \
