@@ -30,6 +30,8 @@ struct step_batch {
     uint32_t block_table_stride;
     uint32_t logits_count;       /* m, 0 … logits_rows_max */
     const uint32_t *logits_rows; /* [m] row indices, ascending */
+    uint32_t hidden_count;       /* h, 0 … n: rows whose final hidden state is wanted … */
+    const uint32_t *hidden_rows; /* [h] row indices, ascending; see device_hidden */
 };
 
 struct device_model_options {
@@ -94,6 +96,16 @@ struct device_interface {
                              struct llcuda_error *error);
     uint64_t (*weight_bytes_read)(const struct device_model *model);
     uint64_t (*memory_bytes)(const struct device_model *model);
+    /* NULL where the device gives no hidden states: steps that want some are refused. */
+    const float *(*hidden)(const struct device_model *model, uint64_t *stride);
+    /* Both NULL where a step computes in the calling thread. */
+    llcuda_status (*step_begin)(struct device_model *model, const struct step_batch *batch,
+                                struct llcuda_error *error);
+    llcuda_status (*step_end)(struct device_model *model, const float **logits,
+                              struct llcuda_error *error);
+    /* NULL where the calling thread has no helpers. */
+    void (*parallel)(struct device_model *model, uint64_t item_count,
+                     void (*task)(void *context, uint32_t worker, uint64_t item), void *context);
     /* NULL: the device keeps no profile. */
     uint32_t (*profile)(struct device_model *model, struct device_profile_row *rows,
                         uint32_t capacity);
@@ -155,6 +167,57 @@ static inline llcuda_status device_step(struct device_model *model, const struct
                                         const float **logits, struct llcuda_error *error)
 {
     return model->interface->step(model, batch, logits, error);
+}
+
+/* Whether a step may be begun and ended in two calls, with other work of this thread between. */
+static inline bool device_runs_ahead(const struct device_model *model)
+{
+    return model->interface->step_begin != NULL;
+}
+
+/* device_step in two calls, one step at a time; for devices that run ahead. The arrays of the batch
+ * belong to the caller again when step_begin returns. Between the two only the inquiries below may
+ * be called; blocks are copied before step_begin. After a failure of either no step is running. */
+static inline llcuda_status device_step_begin(struct device_model *model,
+                                              const struct step_batch *batch,
+                                              struct llcuda_error *error)
+{
+    return model->interface->step_begin(model, batch, error);
+}
+static inline llcuda_status device_step_end(struct device_model *model, const float **logits,
+                                            struct llcuda_error *error)
+{
+    return model->interface->step_end(model, logits, error);
+}
+
+/* Runs task(context, worker, item) for every item in [0, item_count) on the threads that the device
+ * computes with, and returns when all are done; by itself where there are none. Not while a step
+ * runs. */
+static inline void device_parallel(struct device_model *model, uint64_t item_count,
+                                   void (*task)(void *context, uint32_t worker, uint64_t item),
+                                   void *context)
+{
+    if (model->interface->parallel) {
+        model->interface->parallel(model, item_count, task, context);
+        return;
+    }
+    for (uint64_t item = 0; item < item_count; item++) {
+        task(context, 0, item);
+    }
+}
+
+/* Whether steps may want hidden states. */
+static inline bool device_gives_hidden(const struct device *device)
+{
+    return device->interface->hidden != NULL;
+}
+
+/* What the logits stage norms and multiplies, of the last step's hidden_rows: row i, [E], begins at
+ * i · stride. In host memory, owned by the model, valid until the next step. Only after a step that
+ * wanted some. */
+static inline const float *device_hidden(const struct device_model *model, uint64_t *stride)
+{
+    return model->interface->hidden(model, stride);
 }
 
 /* Copies whole cache blocks of all layers, from[i] to to[i]: copy on write. */
