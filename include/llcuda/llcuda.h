@@ -85,7 +85,9 @@ typedef enum llcuda_log_level {
 typedef enum llcuda_kv_type {
     LLCUDA_KV_AUTO, /* F16 */
     LLCUDA_KV_F16,
-    LLCUDA_KV_F32
+    LLCUDA_KV_F32,
+    LLCUDA_KV_BF16, /* on the CPU */
+    LLCUDA_KV_Q8_0  /* a byte an element, on the CPU: half the memory of F16 */
 } llcuda_kv_type;
 
 typedef struct llcuda_engine_options {

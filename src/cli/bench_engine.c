@@ -87,7 +87,10 @@ static void load(struct adapter_side *side, const struct json_value *root)
         options.model = model;
     }
     options.device = device[0] ? device : NULL;
-    options.kv_type = strcmp(cache, "f32") == 0 ? LLCUDA_KV_F32 : LLCUDA_KV_AUTO;
+    if (cache[0] && !cache_type_find(cache, &options.kv_type, NULL)) {
+        refuse(side, text_view_of("load"), 0, "there is no such cache_type");
+        return;
+    }
     options.prefix_cache = json_bool(json_member(more, "prefix_cache"), true);
     integer_option(json_member(root, "threads"), &options.threads);
     integer_option(json_member(root, "context"), &options.context_length);

@@ -1,8 +1,8 @@
 /* `llcuda devices`: what can compute here, and how fast at best. */
 #include "cli/evaluator.h"
 #include "cli/gpu_devices.h"
-#include "engine/device_open.h"
 #include "cli/open.h"
+#include "engine/device_open.h"
 
 static void write_json(const struct device_info *info, const struct device_ceilings *ceilings,
                        bool measured, struct json_writer *json)
@@ -49,9 +49,8 @@ static void write_text(const struct device_info *info, const struct device_ceili
     }
 }
 
-static llcuda_status list_cpu(struct options *options, bool measured,
-                              struct json_writer *json, struct buffer *out,
-                              struct llcuda_error *error)
+static llcuda_status list_cpu(struct options *options, bool measured, struct json_writer *json,
+                              struct buffer *out, struct llcuda_error *error)
 {
     struct device *device = NULL;
     struct device_info info = {0};

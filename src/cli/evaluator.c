@@ -36,10 +36,13 @@ static llcuda_status open_device(struct evaluator *evaluator, struct options *op
     const char *cache = option_text(options, OPTION_CACHE_TYPE);
     struct device_model_options model_options = {
         .kv_block_count = (evaluator->context_length + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS,
-        .kv_dtype = strcmp(cache, "f32") == 0 ? DTYPE_F32 : DTYPE_F16,
         .rows_max = evaluator->rows_max ? evaluator->rows_max : EVALUATOR_ROWS,
         .logits_rows_max = evaluator->logits_rows_max ? evaluator->logits_rows_max : EVALUATOR_ROWS,
     };
+    if (!cache_type_find(cache, NULL, &model_options.kv_dtype)) {
+        return error_set(error, LLCUDA_INVALID_ARGUMENT,
+                         "--cache-type is f16, bf16, f32 or q8_0, not '%s'", cache);
+    }
     evaluator->blocks = calloc(model_options.kv_block_count, sizeof *evaluator->blocks);
     if (!evaluator->blocks) {
         return error_no_memory(error, "a block table", model_options.kv_block_count);

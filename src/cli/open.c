@@ -33,18 +33,38 @@ llcuda_status open_device_name(struct options *options, const char **name,
     return *name ? LLCUDA_OK : error_no_memory(error, "a device's name", strlen(level));
 }
 
+bool cache_type_find(const char *name, llcuda_kv_type *type, enum dtype *dtype)
+{
+    static const struct {
+        const char *name;
+        llcuda_kv_type type;
+        enum dtype dtype;
+    } types[] = {{"f16", LLCUDA_KV_F16, DTYPE_F16},
+                 {"f32", LLCUDA_KV_F32, DTYPE_F32},
+                 {"bf16", LLCUDA_KV_BF16, DTYPE_BF16},
+                 {"q8_0", LLCUDA_KV_Q8_0, DTYPE_Q8_0}};
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        if (strcmp(name, types[i].name) == 0) {
+            if (type) {
+                *type = types[i].type;
+            }
+            if (dtype) {
+                *dtype = types[i].dtype;
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool cache_type(const struct options *options, llcuda_kv_type *type)
 {
     const char *text = option_text(options, OPTION_CACHE_TYPE);
-    if (strcmp(text, "f16") == 0) {
-        *type = LLCUDA_KV_F16;
-    } else if (strcmp(text, "f32") == 0) {
-        *type = LLCUDA_KV_F32;
-    } else {
-        console_usage(options->command, "--cache-type is f16 or f32, not '%s'", text);
-        return false;
+    bool known = cache_type_find(text, type, NULL);
+    if (!known) {
+        console_usage(options->command, "--cache-type is f16, bf16, f32 or q8_0, not '%s'", text);
     }
-    return true;
+    return known;
 }
 
 /* The text of --template, kept in the options' arena; EXIT_DONE with NULL when it was not given. */

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "cli/console.h"
 #include "llcuda/llcuda.h"
+#include "tensor/dtype.h"
 
 /* The model that is linked into the program, a GGUF file. */
 const void *builtin_model_data(void);
@@ -19,6 +20,9 @@ int open_engine_options(struct options *options, llcuda_engine_options *engine_o
  * lives in the options' arena. INVALID_ARGUMENT when the two contradict. */
 llcuda_status open_device_name(struct options *options, const char **name,
                                struct llcuda_error *error);
+
+/* The cache that --cache-type names; false for a name that is none. Either output may be NULL. */
+bool cache_type_find(const char *name, llcuda_kv_type *type, enum dtype *dtype);
 
 /* Opens the engine that the options describe, with progress on a terminal. Returns EXIT_DONE, or
  * the exit status after having said what is wrong. */

@@ -168,14 +168,6 @@
       "the folder of the adapters of other engines")                                               \
     X(PYTHON, "python", 0, TEXT, "PROGRAM", 0, 0, "python3", "Measuring", COMMAND_BIT(BENCH),      \
       "what runs the adapters that are written in Python")                                         \
-    X(LOG_PROMPTS, "log-prompts", 0, FLAG, NULL, 0, 0, NULL, "Server", FOR_SERVE,                  \
-      "the access log also has the bodies of generating requests")                                 \
-    X(HEARTBEAT_TIMEOUT, "heartbeat-timeout", 0, NUMBER, "SECONDS", 0.05, 86400, "30", "Server",   \
-      FOR_SERVE, "an engine with work and without a step for so long makes /readyz 503")           \
-    X(METRICS_COMPAT, "metrics-compat", 0, TEXT, "NAME", 0, 0, NULL, "Server", FOR_SERVE,          \
-      "vllm: metrics also under the names that vLLM gives them")                                   \
-    X(OTLP_ENDPOINT, "otlp-endpoint", 0, TEXT, "URL", 0, 0, NULL, "Server", FOR_SERVE,             \
-      "send spans to an OpenTelemetry collector: http://host:4318; /v1/traces is added")           \
     X(DEVICE, "device", 0, TEXT, "DEVICE", 0, 0, "auto", "Machine", FOR_COMPUTING,                 \
       "auto, cpu, cuda:N[,M…], hip:N or emu; this version computes on the CPU")                    \
     X(THREADS, "threads", 't', INTEGER, "N", 1, 1024, NULL, "Machine", FOR_COMPUTING,              \
@@ -183,7 +175,7 @@
     X(CONTEXT, "ctx", 'c', INTEGER, "N", 16, 16777216, NULL, "Machine", FOR_CONTEXT,               \
       "positions to keep, prompt and answer together (default: the model's, at most 8192)")        \
     X(CACHE_TYPE, "cache-type", 0, TEXT, "TYPE", 0, 0, "f16", "Machine", FOR_CONTEXT,              \
-      "key-value cache: f16 or f32")                                                               \
+      "key-value cache: f16, f32, or on the CPU bf16 or q8_0 (half the memory of f16)")            \
     X(CUDA_PATH, "cuda-path", 0, TEXT, "FOLDER[:FOLDER…]", 0, 0, NULL, "Machine",                  \
       FOR_COMPUTING | COMMAND_BIT(DOCTOR),                                                         \
       "absolute folders in which the GPU vendor's libraries (NVRTC, cuBLASLt) are looked for "     \

@@ -46,9 +46,14 @@ static llcuda_status make_plan(struct options *options, struct memory_plan *memo
     struct model_source *source = NULL;
     struct plan *plan = NULL;
     llcuda_engine_options engine_options;
-    bool wide = strcmp(option_text(options, OPTION_CACHE_TYPE), "f32") == 0;
+    enum dtype kv_dtype = DTYPE_F16;
     llcuda_engine_options_init(&engine_options, sizeof engine_options);
     llcuda_status status = open_model(options, &source, error);
+    if (!status && !cache_type_find(option_text(options, OPTION_CACHE_TYPE), NULL, &kv_dtype)) {
+        status = error_set(error, LLCUDA_INVALID_ARGUMENT,
+                           "--cache-type is f16, bf16, f32 or q8_0, not '%s'",
+                           option_text(options, OPTION_CACHE_TYPE));
+    }
     if (!status) {
         status = model_plan_build(source, &plan, &memory->info, error);
     }
@@ -56,7 +61,7 @@ static llcuda_status make_plan(struct options *options, struct memory_plan *memo
         status = ask_device(options, memory, error);
     }
     if (!status) {
-        uint64_t block_bytes = device_kv_block_bytes(plan, wide ? DTYPE_F32 : DTYPE_F16);
+        uint64_t block_bytes = device_kv_block_bytes(plan, kv_dtype);
         uint32_t natural = plan->context_length < 8192 ? plan->context_length : 8192;
         uint32_t context = (uint32_t)option_integer(options, OPTION_CONTEXT, natural);
         uint64_t blocks = ((uint64_t)context + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;

@@ -37,6 +37,41 @@ static void write_f32(const struct kv_layer *layer, unsigned char *block, uint32
     }
 }
 
+/* Codes of one key or value of one head, `stride` apart, and their scale. What is not finite makes
+ * a scale that is none, and so a result that is noticed. */
+static float to_codes(const float *x, uint32_t size, int8_t *codes, uint32_t stride)
+{
+    float largest = 0;
+    bool finite = true;
+    for (uint32_t d = 0; d < size; d++) {
+        float magnitude = fabsf(x[d]);
+        finite = finite && magnitude <= 3.4e38f;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    float inverse = finite && largest >= 0x1p-100f ? 127.0f / largest : 0;
+    for (uint32_t d = 0; d < size; d++) {
+        codes[d * stride] = (int8_t)(inverse == 0 ? 0 : (int)rintf(x[d] * inverse));
+    }
+    return finite ? inverse == 0 ? 0 : largest / 127.0f : NAN;
+}
+
+static void write_codes(const struct kv_layer *layer, unsigned char *block, uint32_t slot,
+                        const float *key, const float *value)
+{
+    uint32_t size = layer->head_size;
+    for (uint32_t head = 0; head < layer->kv_head_count; head++) {
+        unsigned char *keys = block + head * layer->head_bytes;
+        unsigned char *values = keys + layer->head_bytes / 2;
+        uint64_t scales = (uint64_t)KV_BLOCK_TOKENS * size + slot * sizeof(float);
+        float scale =
+            to_codes(key + (uint64_t)head * size, size, (int8_t *)keys + slot, KV_BLOCK_TOKENS);
+        memcpy(keys + scales, &scale, sizeof scale);
+        scale = to_codes(value + (uint64_t)head * size, size,
+                         (int8_t *)values + (uint64_t)slot * size, 1);
+        memcpy(values + scales, &scale, sizeof scale);
+    }
+}
+
 void kv_write(const struct kv_layer *layer, const struct cpu_ops *ops, uint32_t block_index,
               uint32_t slot, const float *key, const float *value, uint16_t *scratch)
 {
@@ -44,6 +79,10 @@ void kv_write(const struct kv_layer *layer, const struct cpu_ops *ops, uint32_t 
     uint32_t size = layer->head_size;
     if (layer->dtype == DTYPE_F32) {
         write_f32(layer, block, slot, key, value);
+        return;
+    }
+    if (layer->dtype == DTYPE_Q8_0) {
+        write_codes(layer, block, slot, key, value);
         return;
     }
     to_half(layer->dtype, ops, key, scratch, (uint64_t)layer->kv_head_count * size);
@@ -121,6 +160,14 @@ void attention_combine(const struct attention_call *call, float *partials)
 
 /* --- scalar level -------------------------------------------------------------------------- */
 
+/* Element `index` of the codes of a half (keys or values), `slot` its position. */
+static float read_code(const unsigned char *half, uint32_t size, uint32_t slot, uint64_t index)
+{
+    float scale;
+    memcpy(&scale, half + (uint64_t)KV_BLOCK_TOKENS * size + slot * sizeof scale, sizeof scale);
+    return scale * (float)((const int8_t *)half)[index];
+}
+
 static void cache_read(void *user, uint64_t position, float *key, float *value)
 {
     const struct attention_call *call = user;
@@ -131,6 +178,18 @@ static void cache_read(void *user, uint64_t position, float *key, float *value)
     uint32_t bytes = dtype_info(layer->dtype)->block_bytes;
     const unsigned char *keys =
         layer->data + block * layer->block_bytes + call->kv_head * layer->head_bytes;
+    if (layer->dtype == DTYPE_Q8_0) {
+        for (uint32_t d = 0; d < size; d++) {
+            if (key) {
+                key[d] = read_code(keys, size, slot, (uint64_t)d * KV_BLOCK_TOKENS + slot);
+            }
+            if (value) {
+                value[d] =
+                    read_code(keys + layer->head_bytes / 2, size, slot, (uint64_t)slot * size + d);
+            }
+        }
+        return;
+    }
     if (key) {
         for (uint32_t d = 0; d < size; d++) {
             uint64_t element = (uint64_t)d * KV_BLOCK_TOKENS + slot;

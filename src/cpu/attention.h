@@ -27,14 +27,19 @@
 /* Where a layer's cache lies. */
 struct kv_layer {
     unsigned char *data; /* block 0 */
-    enum dtype dtype;    /* F32, F16 or BF16 */
+    enum dtype dtype;    /* F32, F16, BF16, or Q8_0: see kv_head_bytes */
     uint32_t kv_head_count, head_size;
     uint64_t head_bytes;  /* keys and values of one head in one block */
     uint64_t block_bytes; /* of one block of this layer */
 };
 
+/* Q8_0 stands for a byte an element and a float scale a key or value of a head: behind the keys of
+ * a block lie the scales of its 16 positions, behind the values likewise. */
 static inline uint64_t kv_head_bytes(enum dtype dtype, uint32_t head_size)
 {
+    if (dtype == DTYPE_Q8_0) {
+        return 2ull * KV_BLOCK_TOKENS * (head_size + sizeof(float));
+    }
     return 2ull * KV_BLOCK_TOKENS * head_size * dtype_info(dtype)->block_bytes;
 }
 

@@ -45,6 +45,28 @@ SIMD_INLINE const unsigned char *block_keys(const struct partition *p, uint32_t 
     return layer->data + block * layer->block_bytes + p->call->kv_head * layer->head_bytes;
 }
 
+/* Elements of the cache as floats; those of Q8_0 without their scale. */
+SIMD_INLINE SIMD_VECTOR load_cache(enum dtype dtype, const unsigned char *from, uint64_t index)
+{
+    return dtype == DTYPE_Q8_0 ? simd_load_bytes((const int8_t *)from + index)
+                               : simd_load_plain(dtype, from, index);
+}
+
+SIMD_INLINE SIMD_VECTOR load_cache_part(enum dtype dtype, const unsigned char *from, uint64_t index,
+                                        uint32_t count)
+{
+    return dtype == DTYPE_Q8_0 ? simd_load_bytes_part((const int8_t *)from + index, count)
+                               : simd_load_plain_part(dtype, from, index, count);
+}
+
+/* Of the keys or the values of a block of Q8_0, the scales of its positions. */
+SIMD_INLINE SIMD_VECTOR load_scales(const struct partition *p, const unsigned char *half,
+                                    uint32_t vector)
+{
+    const unsigned char *scales = half + (uint64_t)KV_BLOCK_TOKENS * p->call->head_size;
+    return simd_load((const float *)(const void *)scales + vector * SIMD_WIDTH);
+}
+
 static void arrange_queries(const struct partition *p)
 {
     const struct attention_call *call = p->call;
@@ -76,7 +98,7 @@ SIMD_INLINE void score_some(const struct partition *p, enum dtype dtype, uint32_
     for (uint32_t d = 0; d < size; d++) {
         SIMD_VECTOR key[BLOCK_VECTORS];
         for (uint32_t v = 0; v < BLOCK_VECTORS; v++) {
-            key[v] = simd_load_plain(dtype, keys, (uint64_t)d * KV_BLOCK_TOKENS + v * SIMD_WIDTH);
+            key[v] = load_cache(dtype, keys, (uint64_t)d * KV_BLOCK_TOKENS + v * SIMD_WIDTH);
         }
         for (uint32_t j = 0; j < count; j++) {
             SIMD_VECTOR factor = simd_set(query[d * SCORE_PAIRS + j]);
@@ -87,6 +109,9 @@ SIMD_INLINE void score_some(const struct partition *p, enum dtype dtype, uint32_
     }
     for (uint32_t j = 0; j < count; j++) {
         for (uint32_t v = 0; v < BLOCK_VECTORS; v++) {
+            if (dtype == DTYPE_Q8_0) {
+                sums[j][v] = simd_multiply(sums[j][v], load_scales(p, keys, v));
+            }
             simd_store(scores + j * ATTENTION_PARTITION_TOKENS + v * SIMD_WIDTH, sums[j][v]);
         }
     }
@@ -214,8 +239,8 @@ SIMD_INLINE void value_some(const struct partition *p, enum dtype dtype, uint32_
         SIMD_VECTOR value[VALUE_VECTORS];
         for (uint32_t v = 0; v < vectors; v++) {
             uint64_t element = (uint64_t)slot * size + d + v * SIMD_WIDTH;
-            value[v] = lanes == SIMD_WIDTH ? simd_load_plain(dtype, values, element)
-                                           : simd_load_plain_part(dtype, values, element, lanes);
+            value[v] = lanes == SIMD_WIDTH ? load_cache(dtype, values, element)
+                                           : load_cache_part(dtype, values, element, lanes);
         }
         for (uint32_t j = 0; j < pairs; j++) {
             SIMD_VECTOR weight = simd_set(weights[j * ATTENTION_PARTITION_TOKENS + slot]);
@@ -249,9 +274,27 @@ SIMD_INLINE void value_pairs(const struct partition *p, enum dtype dtype, uint32
     }
 }
 
+/* The weights of a block times the scales of its values. Slots out of a pair's span may become
+ * anything: they are not read. */
+SIMD_INLINE void scale_weights(const struct partition *p, const unsigned char *values,
+                               uint32_t block)
+{
+    for (uint32_t v = 0; v < BLOCK_VECTORS; v++) {
+        SIMD_VECTOR scales = load_scales(p, values, v);
+        for (uint32_t pair = 0; pair < p->pairs; pair++) {
+            float *at = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS +
+                        (block - p->begin) + v * SIMD_WIDTH;
+            simd_store(at, simd_multiply(simd_load(at), scales));
+        }
+    }
+}
+
 SIMD_INLINE void value_block(const struct partition *p, enum dtype dtype, uint32_t block)
 {
     const unsigned char *values = block_keys(p, block) + p->call->layer->head_bytes / 2;
+    if (dtype == DTYPE_Q8_0) {
+        scale_weights(p, values, block);
+    }
     uint32_t block_end = block + KV_BLOCK_TOKENS;
     for (uint32_t pair = 0; pair < p->pairs; pair += VALUE_PAIRS) {
         uint32_t count = p->pairs - pair < VALUE_PAIRS ? p->pairs - pair : VALUE_PAIRS;
@@ -317,6 +360,9 @@ static void attention_partition(const struct attention_call *call, uint32_t inde
         break;
     case DTYPE_BF16:
         run_partition(&p, DTYPE_BF16);
+        break;
+    case DTYPE_Q8_0:
+        run_partition(&p, DTYPE_Q8_0);
         break;
     default:
         run_partition(&p, DTYPE_F32);

@@ -81,6 +81,22 @@ SIMD_INLINE SIMD_VECTOR simd_load_plain_part(enum dtype dtype, const void *from,
     return simd_load_half(dtype, _mm_loadu_si128((const __m128i *)(const void *)values));
 }
 
+/* Signed bytes as floats. */
+SIMD_INLINE SIMD_VECTOR simd_load_bytes(const int8_t *from)
+{
+    __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)from);
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+}
+
+SIMD_INLINE SIMD_VECTOR simd_load_bytes_part(const int8_t *from, uint32_t count)
+{
+    int8_t bytes[8] = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        bytes[i] = from[i];
+    }
+    return simd_load_bytes(bytes);
+}
+
 SIMD_INLINE void simd_store_f16(uint16_t *to, SIMD_VECTOR v)
 {
     _mm_storeu_si128((__m128i *)(void *)to, _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));

@@ -75,6 +75,19 @@ SIMD_INLINE SIMD_VECTOR simd_load_plain_part(enum dtype dtype, const void *from,
     return simd_load_half(dtype, _mm256_maskz_loadu_epi16(mask, (const uint16_t *)from + index));
 }
 
+/* Signed bytes as floats. */
+SIMD_INLINE SIMD_VECTOR simd_load_bytes(const int8_t *from)
+{
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)from)));
+}
+
+SIMD_INLINE SIMD_VECTOR simd_load_bytes_part(const int8_t *from, uint32_t count)
+{
+    __mmask16 mask = (__mmask16)((1u << count) - 1);
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, from)));
+}
+
 SIMD_INLINE void simd_store_f16(uint16_t *to, SIMD_VECTOR v)
 {
     _mm256_storeu_si256((__m256i *)(void *)to,

@@ -8,8 +8,11 @@
 
 uint64_t device_kv_block_bytes(const struct plan *plan, enum dtype kv_dtype)
 {
-    uint64_t row_bytes =
-        (uint64_t)plan->kv_head_count * plan->head_size * dtype_info(kv_dtype)->block_bytes;
+    uint64_t head_bytes = (uint64_t)plan->head_size * dtype_info(kv_dtype)->block_bytes;
+    if (kv_dtype == DTYPE_Q8_0) {
+        head_bytes = plan->head_size + sizeof(float); /* a byte an element, a scale a head */
+    }
+    uint64_t row_bytes = plan->kv_head_count * head_bytes;
     return 2ull * plan->layer_count * KV_BLOCK_TOKENS * row_bytes;
 }
 

@@ -36,7 +36,8 @@ struct step_batch {
 
 struct device_model_options {
     uint32_t kv_block_count;  /* blocks in the cache */
-    enum dtype kv_dtype;      /* DTYPE_F16 or DTYPE_F32 (more where a device says so) */
+    enum dtype kv_dtype;      /* DTYPE_F16 or DTYPE_F32, on the CPU also BF16 and Q8_0:
+                                 a byte an element and a scale a key or value of a head */
     uint32_t rows_max;        /* n */
     uint32_t logits_rows_max; /* m */
 };

@@ -57,7 +57,7 @@ static void setup(struct scene *s, const struct cpu_ops *ops)
 {
     static const uint32_t sizes[] = {32, 64, 80, 96, 128, 256, 8, 20};
     static const uint32_t groups[] = {1, 2, 4, 8, 3, 40};
-    static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q8_0};
     memset(s, 0, sizeof *s);
     uint32_t size = pick(sizes, 8);
     uint32_t group = pick(groups, 6);
@@ -75,7 +75,7 @@ static void setup(struct scene *s, const struct cpu_ops *ops)
         }
     }
     s->layer = (struct kv_layer){
-        .dtype = dtypes[test_random_below(3)], .kv_head_count = kv_heads, .head_size = size};
+        .dtype = dtypes[test_random_below(4)], .kv_head_count = kv_heads, .head_size = size};
     s->layer.head_bytes = kv_head_bytes(s->layer.dtype, size);
     s->layer.block_bytes = s->layer.head_bytes * kv_heads;
     s->cache_bytes = s->layer.block_bytes * s->block_count;

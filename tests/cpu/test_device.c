@@ -112,7 +112,7 @@ static void bad_options_are_refused(void **state)
     struct device_model *model;
     struct llcuda_error error;
     struct device_model_options options = small_options();
-    options.kv_dtype = DTYPE_Q8_0;
+    options.kv_dtype = DTYPE_Q4_0;
     assert_int_equal(device_model_load(device, toy->plan, &options, NULL, &model, &error),
                      LLCUDA_UNSUPPORTED);
     options = small_options();

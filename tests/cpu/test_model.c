@@ -126,6 +126,7 @@ static void agrees_in_sixteen_bits(void **state)
             check_one(levels[i], &options, DTYPE_F32, length, 1e-5);
             check_one(levels[i], &options, DTYPE_F16, length, 5e-3);
             check_one(levels[i], &options, DTYPE_BF16, length, 5e-2);
+            check_one(levels[i], &options, DTYPE_Q8_0, length, 5e-2);
         }
     }
 }
@@ -232,13 +233,14 @@ static void results_do_not_depend_on_company(void **state)
 {
     (void)state;
     static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    static const enum dtype kv[] = {DTYPE_F16, DTYPE_F32, DTYPE_Q8_0};
     for (int round = 0; round < 3; round++) {
         struct toy_options options = small_random_options();
         options.dtype = dtypes[round];
         struct toy *toy = toy_create(&options);
         for (size_t i = 0; i < LEVEL_COUNT; i++) {
             if (levels[i] <= cpu_level_detect()) {
-                check_company(levels[i], toy, round == 1 ? DTYPE_F32 : DTYPE_F16);
+                check_company(levels[i], toy, kv[round]);
             }
         }
         toy_destroy(toy);
