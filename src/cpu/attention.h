@@ -117,6 +117,8 @@ void attention_partition_avx2(const struct attention_call *call, uint32_t partit
                               float *partials);
 void attention_partition_avx512(const struct attention_call *call, uint32_t partition,
                                 float *partials);
+void attention_partition_neon(const struct attention_call *call, uint32_t partition,
+                              float *partials);
 
 /* Computes a tile from beginning to end. */
 void attention_run(const struct attention_call *call, const struct cpu_ops *ops);

@@ -6,6 +6,9 @@
 
 enum cpu_level cpu_features_level(const struct cpu_features *features)
 {
+    if (features->neon) {
+        return CPU_NEON;
+    }
     if (features->avx512) {
         return CPU_AVX512;
     }
@@ -14,6 +17,13 @@ enum cpu_level cpu_features_level(const struct cpu_features *features)
 
 void cpu_features_mask(struct cpu_features *features, enum cpu_level level, bool no_extensions)
 {
+    /* No NEON kernel has been run on silicon yet, so they have to be asked for by name. */
+    if (features->neon && level == CPU_NEON) {
+        features->dotprod = features->dotprod && !no_extensions;
+        features->i8mm = features->i8mm && !no_extensions;
+        return;
+    }
+    features->neon = features->dotprod = features->i8mm = false;
     bool keep_avx512 = level == CPU_AVX512 || level == CPU_LEVEL_COUNT;
     bool keep_avx2 = keep_avx512 || level == CPU_AVX2;
     if (!keep_avx512) {

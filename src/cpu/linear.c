@@ -13,6 +13,11 @@ static const struct linear_kernel *const kernels[] = {
 #else
 #define LINEAR_KERNEL_X86(symbol)
 #endif
+#if defined(__aarch64__)
+#define LINEAR_KERNEL_ARM(symbol) &symbol,
+#else
+#define LINEAR_KERNEL_ARM(symbol)
+#endif
 #define LINEAR_KERNEL(symbol) &symbol,
 #include "cpu/linear_table.h"
 };

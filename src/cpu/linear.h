@@ -20,6 +20,7 @@ struct cpu_features {
     bool avx512_bf16;
     bool avx512_fp16;
     bool amx_int8, amx_bf16;
+    bool neon, dotprod, i8mm; /* of 64-bit ARM */
 };
 
 /* How a kernel wants activations. Prepared once a row and stage, shared by all threads. */

@@ -117,4 +117,23 @@ static inline void store_some(float *values, vfloat a, unsigned count)
     _mm256_maskstore_ps(values, first_lanes(count), a);
 }
 
+/* Σ of sixteen signed bytes: the unsigned sums of bytes that are each 128 too large. */
+static inline int32_t sum_half(const int8_t values[16])
+{
+    __m128i bytes = _mm_xor_si128(_mm_loadu_si128((const __m128i *)(const void *)values),
+                                  _mm_set1_epi8((char)0x80));
+    __m128i eights = _mm_sad_epu8(bytes, _mm_setzero_si128());
+    return _mm_cvtsi128_si32(_mm_add_epi32(eights, _mm_srli_si128(eights, 8))) - 16 * 128;
+}
+
+static inline void prefetch_near(const void *address)
+{
+    _mm_prefetch((const char *)address, _MM_HINT_T0);
+}
+
+static inline void prefetch_far(const void *address)
+{
+    _mm_prefetch((const char *)address, _MM_HINT_T1);
+}
+
 #endif

@@ -7,6 +7,7 @@
 #define LANES          16
 #define TILE_TOKENS    6
 #define DOT_IS_EXACT32 0
+#define DOT_CODE_MAX   129
 
 #include "cpu/linear_q_avx512_ops.h"
 

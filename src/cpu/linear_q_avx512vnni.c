@@ -8,6 +8,7 @@
 #define LANES          16
 #define TILE_TOKENS    6
 #define DOT_IS_EXACT32 1
+#define DOT_CODE_MAX   255
 
 #include "cpu/linear_q_avx512_ops.h"
 

@@ -7,6 +7,7 @@
 #define LANES          8
 #define TILE_TOKENS    4
 #define DOT_IS_EXACT32 1
+#define DOT_CODE_MAX   255
 
 #include "cpu/linear_q_avx2_ops.h"
 

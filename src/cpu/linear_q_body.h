@@ -15,7 +15,8 @@
  * the company of a token cannot change its result.
  *
  * The includer defines: LANES, TILE_TOKENS (4 or 6), DOT_IS_EXACT32 (a dot product of four bytes
- * goes straight into 32 bits), the types vint and vfloat, and
+ * goes straight into 32 bits), DOT_CODE_MAX (the largest code that a dot product takes), the types
+ * vint and vfloat, and
  *     vint load(const void *)             any alignment
  *     vint broadcast_i32(int32_t)
  *     vint and_bits(vint, uint32_t)       the mask in every lane
@@ -23,6 +24,8 @@
  *     vint shift_right(vint, int), shift_left(vint, int), shift_right_signed(vint, int)   32 bits
  *     vint add_i32(vint, vint)
  *     vint dot(vint part, vint codes, vint activations)
+ *     int32_t sum_half(const int8_t values[16])
+ *     void prefetch_near(const void *), prefetch_far(const void *)   first, second cache
  *     vint widen(vint part)               of 16-bit sums to 32 bits; DOT_IS_EXACT32: not called
  *     vfloat to_float(vint), multiply_f32(vfloat, vfloat), fma_f32(vfloat, vfloat, vfloat)
  *     vint lookup(const uint8_t table[16], vint indices)     byte by byte, indices below 16
@@ -52,10 +55,10 @@
 #define PREFETCH_NEAR 1536 /* and into the first */
 #define ONE_STEPS     512  /* of which one token's half sums are kept */
 
-/* Codes of one step and group in bytes, with what they are multiplied by. Eight-bit codes overflow
- * 16-bit sums and are split in two nibbles where there is no exact dot: low 0 … 7, high 8 … 15. */
+/* Codes of one step and group in bytes, with what they are multiplied by. Codes that are too large
+ * for the dot product are split in two nibbles: low 0 … 7, high 8 … 15. */
 struct step_weights {
-    vint codes[DOT_IS_EXACT32 ? 8 : 16];
+    vint codes[DOT_CODE_MAX >= 255 ? 8 : 16];
     vfloat scale[2];
     vfloat minimum[2];
 };
@@ -73,7 +76,7 @@ _Static_assert(sizeof(struct prepared) == 64, "a cache line");
 
 INLINE bool codes_are_split(struct q_layout layout)
 {
-    return !DOT_IS_EXACT32 && layout.code_max > 129;
+    return layout.code_max > DOT_CODE_MAX;
 }
 
 /* How many products of codes with activations (at most 127) a 16-bit sum of two columns holds. */
@@ -274,19 +277,13 @@ INLINE void prepare_steps(struct q_layout layout, int offset,
                           struct prepared *out)
 {
     const unsigned parts = layout.scale_16 ? 2 : 1;
-    const __m256i bias = _mm256_set1_epi8((char)0x80);
     for (uint64_t i = 0; i < count; i++) {
-        __m256i values = _mm256_loadu_si256((const __m256i *)(const void *)blocks[i].values);
         int32_t sums[2] = {blocks[i].sum, 0};
         if (layout.scale_16) {
-            /* Sums of eight bytes, each 128 too large. */
-            __m256i eights =
-                _mm256_sad_epu8(_mm256_xor_si256(values, bias), _mm256_setzero_si256());
-            __m256i halves = _mm256_add_epi32(eights, _mm256_srli_si256(eights, 8));
-            sums[0] = _mm256_extract_epi32(halves, 0) - 16 * 128;
+            sums[0] = sum_half(blocks[i].values);
             sums[1] = blocks[i].sum - sums[0];
         }
-        _mm256_store_si256((__m256i *)(void *)out[i].values, values);
+        memcpy(out[i].values, blocks[i].values, sizeof out[i].values);
         out[i].scale = blocks[i].scale;
         UNROLL for (unsigned half = 0; half < parts; half++)
         {
@@ -427,8 +424,8 @@ INLINE void prefetch_codes(enum dtype dtype, const struct group *group, uint64_t
     const char *codes = (const char *)group->planes + step * bytes;
     UNROLL for (unsigned i = 0; i < bytes; i += 64)
     {
-        _mm_prefetch(codes + PREFETCH_FAR + i, _MM_HINT_T1);
-        _mm_prefetch(codes + PREFETCH_NEAR + i, _MM_HINT_T0);
+        prefetch_far(codes + PREFETCH_FAR + i);
+        prefetch_near(codes + PREFETCH_NEAR + i);
     }
 }
 
@@ -443,10 +440,10 @@ INLINE void prefetch_scales(enum dtype dtype, const struct group *group, uint64_
     const unsigned char *halves = group->halves + group_bytes + block * half_bytes;
     const unsigned char *words = group->words + group_bytes + block * word_bytes;
     if (half_bytes >= 64 || block % (64 / half_bytes) == 0) {
-        _mm_prefetch((const char *)halves, _MM_HINT_T1);
+        prefetch_far(halves);
     }
     for (unsigned i = 0; i < word_bytes; i += 64) {
-        _mm_prefetch((const char *)words + i, _MM_HINT_T1);
+        prefetch_far(words + i);
     }
 }
 
@@ -532,8 +529,8 @@ INLINE void prefetch_activations(const unsigned char *blocks, unsigned tokens,
 {
     const uint64_t bytes = panel->steps * sizeof(struct activation_q8_block);
     for (uint64_t i = 0; i < bytes; i += 64) {
-        _mm_prefetch((const char *)blocks + tokens * panel->stride + i, _MM_HINT_T0);
-        _mm_prefetch((const char *)blocks + bytes + i, _MM_HINT_T1);
+        prefetch_near(blocks + tokens * panel->stride + i);
+        prefetch_far(blocks + bytes + i);
     }
 }
 
@@ -652,7 +649,7 @@ static panel_function *panel_function_of(enum dtype dtype)
     case DTYPE_IQ4_NL:
     case DTYPE_IQ4_XS:
     case DTYPE_Q8_0:
-        return DOT_IS_EXACT32 ? panel_q4_0 : panel_q8_0;
+        return DOT_CODE_MAX >= 255 ? panel_q4_0 : panel_q8_0;
     case DTYPE_Q4_1:
     case DTYPE_Q4_K:
         return panel_q4_1;
@@ -677,7 +674,7 @@ INLINE void prefetch_panel(enum dtype dtype, const struct group *group, uint64_t
     const char *codes = (const char *)group->planes + (step + PANEL_STEPS) * bytes;
     UNROLL for (unsigned i = 0; i < bytes; i += 64)
     {
-        _mm_prefetch(codes + i, _MM_HINT_T1);
+        prefetch_far(codes + i);
     }
 }
 

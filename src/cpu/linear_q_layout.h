@@ -156,7 +156,7 @@ static inline struct q_group_offsets q_group_offsets_of(enum dtype dtype, unsign
     return offsets;
 }
 
-/* The kernel table's packed_bytes and pack, for any quantised type and 8 or 16 lanes. */
+/* The kernel table's packed_bytes and pack, for any quantised type and 4, 8 or 16 lanes. */
 uint64_t linear_q_packed_bytes(enum dtype dtype, unsigned lanes, uint64_t rows, uint64_t columns);
 void linear_q_pack(enum dtype dtype, unsigned lanes, const void *source, uint64_t rows,
                    uint64_t columns, uint64_t row_begin, uint64_t row_end, void *packed);

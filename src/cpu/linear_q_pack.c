@@ -310,13 +310,17 @@ void linear_q_pack(enum dtype dtype, unsigned lanes, const void *source, uint64_
                    uint64_t columns, uint64_t row_begin, uint64_t row_end, void *packed)
 {
     switch (dtype) {
-#define PACK_CASE(type)                                                               \
-    case type:                                                                        \
-        if (lanes == 16) {                                                            \
-            pack_groups(type, 16, source, rows, columns, row_begin, row_end, packed); \
-        } else {                                                                      \
-            pack_groups(type, 8, source, rows, columns, row_begin, row_end, packed);  \
-        }                                                                             \
+#define PACK_LANES(type, count) \
+    pack_groups(type, count, source, rows, columns, row_begin, row_end, packed)
+#define PACK_CASE(type)           \
+    case type:                    \
+        if (lanes == 16) {        \
+            PACK_LANES(type, 16); \
+        } else if (lanes == 8) {  \
+            PACK_LANES(type, 8);  \
+        } else {                  \
+            PACK_LANES(type, 4);  \
+        }                         \
         break;
         PACK_CASE(DTYPE_Q4_0)
         PACK_CASE(DTYPE_Q4_1)
@@ -341,6 +345,7 @@ void linear_q_pack(enum dtype dtype, unsigned lanes, const void *source, uint64_
         PACK_CASE(DTYPE_IQ1_M)
         PACK_CASE(DTYPE_IQ1_S)
 #undef PACK_CASE
+#undef PACK_LANES
     default:
         break;
     }

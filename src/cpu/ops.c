@@ -10,6 +10,10 @@ const struct cpu_ops *cpu_ops_choose(enum cpu_level level)
     if (level == CPU_AVX2) {
         return &cpu_ops_avx2;
     }
+#elif defined(__aarch64__)
+    if (level == CPU_NEON) {
+        return &cpu_ops_neon;
+    }
 #else
     (void)level;
 #endif

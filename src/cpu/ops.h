@@ -36,6 +36,7 @@ struct cpu_ops {
 extern const struct cpu_ops cpu_ops_scalar;
 extern const struct cpu_ops cpu_ops_avx2;
 extern const struct cpu_ops cpu_ops_avx512;
+extern const struct cpu_ops cpu_ops_neon;
 
 /* The table of a level that this build and machine have. */
 const struct cpu_ops *cpu_ops_choose(enum cpu_level level);

@@ -200,6 +200,9 @@ static void every_level_agrees_with_the_reference(void **state)
         assert_true(exact && fast);
         run(&scene, &cpu_ops_scalar, exact);
         for (int level = CPU_AVX2; level <= (int)best; level++) {
+            if (!level_is_here((enum cpu_level)level)) {
+                continue;
+            }
             const struct cpu_ops *ops = cpu_ops_choose((enum cpu_level)level);
             run(&scene, ops, fast);
             check_close(&scene, fast, exact, ops);

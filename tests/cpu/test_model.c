@@ -1,11 +1,12 @@
 /* The CPU device against a forward pass that shares no code with it, at every level; and idea 7:
  * what a row gives does not depend on how its prompt was cut, who ran beside it, or on threads. */
+#include "cpu/guard.h"
 #include "cpu/toy.h"
 
 #define LENGTH_MAX 700u
 #define BLOCKS     192u
 
-static const enum cpu_level levels[] = {CPU_SCALAR, CPU_AVX2, CPU_AVX512};
+static const enum cpu_level levels[] = {CPU_SCALAR, CPU_AVX2, CPU_AVX512, CPU_NEON};
 #define LEVEL_COUNT (sizeof levels / sizeof levels[0])
 
 static struct device_model *load(struct device *device, const struct toy *toy, enum dtype kv)
@@ -239,7 +240,7 @@ static void results_do_not_depend_on_company(void **state)
         options.dtype = dtypes[round];
         struct toy *toy = toy_create(&options);
         for (size_t i = 0; i < LEVEL_COUNT; i++) {
-            if (levels[i] <= cpu_level_detect()) {
+            if (level_is_here(levels[i])) {
                 check_company(levels[i], toy, kv[round]);
             }
         }

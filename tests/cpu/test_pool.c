@@ -156,6 +156,18 @@ static void masks_lower_the_level(void **state)
     struct cpu_features masked = all;
     cpu_features_mask(&masked, CPU_LEVEL_COUNT, false);
     assert_memory_equal(&masked, &all, sizeof all);
+    /* NEON has to be asked for. */
+    const struct cpu_features arm = {.neon = true, .dotprod = true, .i8mm = true};
+    masked = arm;
+    cpu_features_mask(&masked, CPU_LEVEL_COUNT, false);
+    assert_int_equal(cpu_features_level(&masked), CPU_SCALAR);
+    assert_false(masked.dotprod || masked.i8mm);
+    masked = arm;
+    cpu_features_mask(&masked, CPU_NEON, false);
+    assert_memory_equal(&masked, &arm, sizeof arm);
+    cpu_features_mask(&masked, CPU_NEON, true);
+    assert_true(masked.neon && !masked.dotprod && !masked.i8mm);
+    masked = all;
     cpu_features_mask(&masked, CPU_AVX512, true);
     assert_int_equal(cpu_features_level(&masked), CPU_AVX512);
     assert_false(masked.avx512_vnni || masked.avx_vnni || masked.avx512_bf16 || masked.amx_int8);

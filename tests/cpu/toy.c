@@ -1,5 +1,6 @@
 /* Owns the toy models and their plain forward pass. One thread. */
 #include "cpu/toy.h"
+#include "cpu/guard.h"
 
 #include "tensor/quant.h"
 
@@ -529,7 +530,7 @@ struct device *toy_device(enum cpu_level level, uint32_t threads)
 {
     struct device *device;
     struct llcuda_error error;
-    if (level > cpu_level_detect()) {
+    if (!level_is_here(level)) {
         return NULL;
     }
     struct cpu_options options = {.thread_count = threads, .level_max = level};
