@@ -168,14 +168,6 @@
       "the folder of the adapters of other engines")                                               \
     X(PYTHON, "python", 0, TEXT, "PROGRAM", 0, 0, "python3", "Measuring", COMMAND_BIT(BENCH),      \
       "what runs the adapters that are written in Python")                                         \
-    X(LOG_PROMPTS, "log-prompts", 0, FLAG, NULL, 0, 0, NULL, "Server", FOR_SERVE,                  \
-      "the access log also has the bodies of generating requests")                                 \
-    X(HEARTBEAT_TIMEOUT, "heartbeat-timeout", 0, NUMBER, "SECONDS", 0.05, 86400, "30", "Server",   \
-      FOR_SERVE, "an engine with work and without a step for so long makes /readyz 503")           \
-    X(METRICS_COMPAT, "metrics-compat", 0, TEXT, "NAME", 0, 0, NULL, "Server", FOR_SERVE,          \
-      "vllm: metrics also under the names that vLLM gives them")                                   \
-    X(OTLP_ENDPOINT, "otlp-endpoint", 0, TEXT, "URL", 0, 0, NULL, "Server", FOR_SERVE,             \
-      "send spans to an OpenTelemetry collector: http://host:4318; /v1/traces is added")           \
     X(DEVICE, "device", 0, TEXT, "DEVICE", 0, 0, "auto", "Machine", FOR_COMPUTING,                 \
       "auto, cpu, cuda:N[,M…], hip:N or emu; this version computes on the CPU")                    \
     X(THREADS, "threads", 't', INTEGER, "N", 1, 1024, NULL, "Machine", FOR_COMPUTING,              \
