@@ -1,6 +1,5 @@
 /* `llcuda devices`: what can compute here, and how fast at best. */
 #include "cli/evaluator.h"
-#include "cpu/cpu.h"
 
 static void write_json(const struct device_info *info, const struct device_ceilings *ceilings,
                        bool measured, struct buffer *out)
@@ -55,7 +54,6 @@ static void write_text(const struct device_info *info, const struct device_ceili
 int command_devices(struct options *options)
 {
     struct llcuda_error error = {0};
-    struct cpu_options cpu;
     struct device *device = NULL;
     struct device_info info = {0};
     struct device_ceilings ceilings = {0};
@@ -63,11 +61,10 @@ int command_devices(struct options *options)
     if (options->argument_count) {
         return console_usage(options->command, "'%s' is not expected here", options->arguments[0]);
     }
-    llcuda_status status = evaluator_cpu_options(options, &cpu, &error);
-    if (status) {
+    llcuda_status status = evaluator_open_device(options, &device, &error);
+    if (status == LLCUDA_INVALID_ARGUMENT) {
         return console_usage(options->command, "%s", error.message);
     }
-    status = cpu_device_open(&cpu, &device, &error);
     if (!status) {
         device_describe(device, &info);
         status = measured ? device_measure(device, &ceilings, &error) : LLCUDA_OK;

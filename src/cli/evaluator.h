@@ -1,4 +1,4 @@
-/* A model on the CPU device without the engine around it: for commands that want logits, not text.
+/* A model on a device without the engine around it: for commands that want logits, not text.
  */
 #ifndef CLI_EVALUATOR_H
 #define CLI_EVALUATOR_H
@@ -32,9 +32,8 @@ llcuda_status evaluator_run(struct evaluator *evaluator, const uint32_t *tokens,
                             bool (*each)(void *user, uint32_t position, const float *logits),
                             void *user, struct llcuda_error *error);
 
-/* The CPU options that --threads and --cpu-level ask for. INVALID_ARGUMENT for an unknown level. */
-struct cpu_options;
-llcuda_status evaluator_cpu_options(const struct options *options, struct cpu_options *cpu,
+/* The device that --device, --threads and --cpu-level ask for. */
+llcuda_status evaluator_open_device(struct options *options, struct device **device,
                                     struct llcuda_error *error);
 
 #endif

@@ -13,24 +13,24 @@ static void write_engine_log(void *user, llcuda_log_level level, const char *mes
     log_message(user, (enum log_level)level, "%s", message);
 }
 
-/* "--device cpu --cpu-level avx2" is the API's "cpu:avx2". */
-static bool device_spec(struct options *options, const char **spec)
+llcuda_status open_device_name(struct options *options, const char **name,
+                               struct llcuda_error *error)
 {
     const char *device = option_text(options, OPTION_DEVICE);
     const char *level = option_text(options, OPTION_CPU_LEVEL);
-    *spec = device;
+    *name = device;
     if (!level) {
-        return true;
+        return LLCUDA_OK;
     }
     if (strcmp(device, "auto") != 0 && strcmp(device, "cpu") != 0) {
-        console_usage(options->command, "--cpu-level goes with --device cpu, not '%s'", device);
-        return false;
+        return error_set(error, LLCUDA_INVALID_ARGUMENT,
+                         "--cpu-level goes with --device cpu, not '%s'", device);
     }
     struct buffer text = {0};
     buffer_printf(&text, "cpu:%s", level);
-    *spec = arena_copy_text(&options->arena, buffer_view(&text)).data;
+    *name = arena_copy_text(&options->arena, buffer_view(&text)).data;
     buffer_deinit(&text);
-    return *spec != NULL;
+    return *name ? LLCUDA_OK : error_no_memory(error, "a device's name", strlen(level));
 }
 
 static bool cache_type(const struct options *options, llcuda_kv_type *type)
@@ -80,9 +80,12 @@ int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **e
     engine_options.context_length = (uint32_t)option_integer(options, OPTION_CONTEXT, 0);
     engine_options.running_max = (uint32_t)option_integer(options, OPTION_RUNNING_MAX, 0);
     engine_options.queue_max = (uint32_t)option_integer(options, OPTION_QUEUE_MAX, 0);
-    if (!console_log_sink(options, &log) || !device_spec(options, &engine_options.device) ||
-        !cache_type(options, &engine_options.kv_type)) {
+    if (!console_log_sink(options, &log) || !cache_type(options, &engine_options.kv_type)) {
         return EXIT_USAGE;
+    }
+    struct llcuda_error error = {0};
+    if (open_device_name(options, &engine_options.device, &error)) {
+        return console_usage(options->command, "%s", error.message);
     }
     int result = read_template(options, &engine_options.chat_template);
     if (result) {
@@ -94,7 +97,6 @@ int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **e
     console_progress_begin(&progress, "loading the model");
     engine_options.progress = console_progress_report;
     engine_options.progress_user = &progress;
-    struct llcuda_error error = {0};
     llcuda_status status = llcuda_engine_open(&engine_options, engine, &error);
     console_progress_end(&progress);
     return status ? console_fail(options, &error) : EXIT_DONE;

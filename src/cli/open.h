@@ -11,6 +11,11 @@
 const void *builtin_model_data(void);
 uint64_t builtin_model_bytes(void);
 
+/* The device that the options name: "--device cpu --cpu-level avx2" is the API's "cpu:avx2". It
+ * lives in the options' arena. INVALID_ARGUMENT when the two contradict. */
+llcuda_status open_device_name(struct options *options, const char **name,
+                               struct llcuda_error *error);
+
 /* Opens the engine that the options describe, with progress on a terminal. Returns EXIT_DONE, or
  * the exit status after having said what is wrong. */
 int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **engine);

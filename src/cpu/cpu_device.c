@@ -40,6 +40,7 @@ static const struct device_interface interface = {
     .measure = cpu_device_measure,
     .weight_bytes_read = cpu_model_weight_bytes_read,
     .memory_bytes = cpu_model_memory_bytes,
+    .hidden = cpu_model_hidden,
 };
 
 llcuda_status cpu_device_open(const struct cpu_options *options, struct device **out,

@@ -99,6 +99,7 @@ llcuda_status cpu_model_step(struct device_model *model, const struct step_batch
                              const float **logits, struct llcuda_error *error);
 llcuda_status cpu_model_copy_blocks(struct device_model *model, const uint32_t *from,
                                     const uint32_t *to, uint32_t count, struct llcuda_error *error);
+const float *cpu_model_hidden(const struct device_model *model, uint64_t *stride);
 uint64_t cpu_model_weight_bytes_read(const struct device_model *model);
 uint64_t cpu_model_memory_bytes(const struct device_model *model);
 llcuda_status cpu_device_measure(struct device *device, struct device_ceilings *ceilings,

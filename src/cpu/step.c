@@ -302,6 +302,21 @@ static void run_logits(struct cpu_model *model, const struct plan_op *op)
     linear_stage_run(&linear);
 }
 
+/* The normed rows stay where they are until the next step: nothing follows this stage. */
+static void run_hidden(struct cpu_model *model, const struct plan_op *op)
+{
+    if (model->batch->hidden_count > 0) {
+        norm_rows(model, &op->logits.norm, model->batch->hidden_rows, model->batch->hidden_count);
+    }
+}
+
+const float *cpu_model_hidden(const struct device_model *base, uint64_t *stride)
+{
+    const struct cpu_model *model = (const struct cpu_model *)base;
+    *stride = model->normed.stride;
+    return model->normed.data;
+}
+
 /* --- the step ------------------------------------------------------------------------------- */
 
 static void find_runs(struct cpu_model *model)
@@ -356,6 +371,7 @@ static void run_op(struct cpu_model *model, const struct plan_op *op)
         break;
     case PLAN_LOGITS:
         run_logits(model, op);
+        run_hidden(model, op);
         break;
     case PLAN_OP_KIND_COUNT:
         break;

@@ -30,6 +30,8 @@ struct step_batch {
     uint32_t block_table_stride;
     uint32_t logits_count;       /* m, 0 … logits_rows_max */
     const uint32_t *logits_rows; /* [m] row indices, ascending */
+    uint32_t hidden_count;       /* h, 0 … n: rows whose final hidden state is wanted … */
+    const uint32_t *hidden_rows; /* [h] row indices, ascending; see device_hidden */
 };
 
 struct device_model_options {
@@ -82,6 +84,8 @@ struct device_interface {
                              struct llcuda_error *error);
     uint64_t (*weight_bytes_read)(const struct device_model *model);
     uint64_t (*memory_bytes)(const struct device_model *model);
+    /* NULL where the device gives no hidden states: steps that want some are refused. */
+    const float *(*hidden)(const struct device_model *model, uint64_t *stride);
 };
 
 struct device {
@@ -130,6 +134,20 @@ static inline llcuda_status device_step(struct device_model *model, const struct
                                         const float **logits, struct llcuda_error *error)
 {
     return model->interface->step(model, batch, logits, error);
+}
+
+/* Whether steps may want hidden states. */
+static inline bool device_gives_hidden(const struct device *device)
+{
+    return device->interface->hidden != NULL;
+}
+
+/* What the logits stage norms and multiplies, of the last step's hidden_rows: row i, [E], begins at
+ * i · stride. In host memory, owned by the model, valid until the next step. Only after a step that
+ * wanted some. */
+static inline const float *device_hidden(const struct device_model *model, uint64_t *stride)
+{
+    return model->interface->hidden(model, stride);
 }
 
 /* Copies whole cache blocks of all layers, from[i] to to[i]: copy on write. */

@@ -107,6 +107,10 @@ static void make_setup(struct llcuda_engine *engine)
         .end_token_count = engine->model.end_token_count,
         .codec = &engine->model.codec,
         .mailbox = engine->mailbox,
+        .embedding_length = engine->model.device && device_gives_hidden(engine->model.device)
+                                ? engine->model.plan->embedding_length
+                                : 0,
+        .pooling = engine->model.pooling,
     };
 }
 
@@ -258,8 +262,11 @@ static llcuda_status read_prompt(const struct llcuda_engine *engine,
     const struct loaded_model *model = &engine->model;
     if (options->prompt) {
         *text = text_view_make(options->prompt, options->prompt_bytes);
-        return loaded_model_encode_prompt(model, *text, options->add_bos, options->special, &s->ids,
-                                          error);
+        return options->embedding == LLCUDA_POOLING_NONE
+                   ? loaded_model_encode_prompt(model, *text, options->add_bos, options->special,
+                                                &s->ids, error)
+                   : loaded_model_encode_whole(model, *text, options->add_bos != LLCUDA_NO,
+                                               options->special, &s->ids, error);
     }
     if (options->messages) {
         llcuda_status status = loaded_model_render(

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "engine/embedding.h"
 
 static uint64_t now_ns(const struct engine_core *core)
 {
@@ -32,7 +33,7 @@ uint64_t core_bytes(const struct core_options *options)
     return sampler_workspace_bytes(options->vocabulary_size, s->context_max) + text_bytes(options) +
            block * s->block_count + slot * s->running_max +
            (uint64_t)s->sequence_max * (2 * sizeof(struct tenant) + 32) +
-           (uint64_t)s->rows_max * 3 * sizeof(uint32_t);
+           (uint64_t)s->rows_max * 4 * sizeof(uint32_t);
 }
 
 llcuda_status core_init(struct engine_core *core, const struct core_options *options,
@@ -53,9 +54,10 @@ llcuda_status core_init(struct engine_core *core, const struct core_options *opt
     core->tokens = calloc(rows, sizeof *core->tokens);
     core->positions = calloc(rows, sizeof *core->positions);
     core->sequences = calloc(rows, sizeof *core->sequences);
+    core->hidden_rows = calloc(rows, sizeof *core->hidden_rows);
     core->logits_rows = calloc(options->scheduler.running_max, sizeof *core->logits_rows);
-    if (!core->tokens || !core->positions || !core->sequences || !core->logits_rows ||
-        !buffer_reserve(&core->text, text_bytes(options))) {
+    if (!core->tokens || !core->positions || !core->sequences || !core->hidden_rows ||
+        !core->logits_rows || !buffer_reserve(&core->text, text_bytes(options))) {
         status = error_no_memory(error, "a step's batch", 16ull * rows);
         goto fail;
     }
@@ -71,6 +73,7 @@ void core_deinit(struct engine_core *core)
     assert(!core->live);
     buffer_deinit(&core->text);
     free(core->logits_rows);
+    free(core->hidden_rows);
     free(core->sequences);
     free(core->positions);
     free(core->tokens);
@@ -533,6 +536,39 @@ static void take_logits(struct engine_core *core, struct choice *choice, const f
     }
 }
 
+/* ------------------------------------------------------------------ embeddings */
+
+/* Before the plan's sequences are committed: `computed` still is where their rows begin. */
+static void pool_plan(struct engine_core *core, const struct step_plan *plan, uint32_t count)
+{
+    if (count == 0) {
+        return;
+    }
+    uint64_t stride;
+    const float *hidden = device_hidden(core->device, &stride);
+    for (uint32_t i = 0; i < plan->sequence_count; i++) {
+        llcuda_request *request = choice_of(plan->sequences[i])->request;
+        if (request->embedding_length > 0) {
+            hidden += embedding_pool(request, plan->sequences[i], hidden, stride) * stride;
+        }
+    }
+}
+
+static void finish_embedding(struct engine_core *core, struct choice *choice, uint64_t now)
+{
+    llcuda_request *request = choice->request;
+    struct llcuda_error error;
+    llcuda_status status = embedding_finish(request, &error);
+    if (status != LLCUDA_OK) {
+        fail_request(core, request, status, error.message);
+        return;
+    }
+    request->first_ns = now;
+    request->last_ns = now;
+    buffer_clear(&core->text);
+    finish_choice(core, choice, LLCUDA_FINISH_STOP, -1);
+}
+
 /* ------------------------------------------------------------------ a step */
 
 static void build_batch(struct engine_core *core, const struct step_plan *plan,
@@ -540,12 +576,16 @@ static void build_batch(struct engine_core *core, const struct step_plan *plan,
 {
     uint32_t row = 0;
     uint32_t logits = 0;
+    uint32_t hidden = 0;
     for (uint32_t i = 0; i < plan->sequence_count; i++) {
         const struct sequence *sequence = plan->sequences[i];
         for (uint32_t r = 0; r < sequence->plan_rows; r++) {
             core->tokens[row + r] = sequence->tokens[sequence->computed + r];
             core->positions[row + r] = sequence->computed + r;
             core->sequences[row + r] = sequence->slot;
+            if (embedding_wants(sequence, r)) {
+                core->hidden_rows[hidden++] = row + r;
+            }
         }
         row += sequence->plan_rows;
         if (sequence->want_logits) {
@@ -570,6 +610,8 @@ static void build_batch(struct engine_core *core, const struct step_plan *plan,
         .block_table_stride = core->scheduler.table_stride,
         .logits_count = logits,
         .logits_rows = core->logits_rows,
+        .hidden_count = hidden,
+        .hidden_rows = core->hidden_rows,
     };
 }
 
@@ -588,6 +630,9 @@ static void absorb(struct engine_core *core, const struct step_plan *plan, const
                 take_logits(core, choice, logits, now);
             }
             logits += core->options.vocabulary_size;
+        } else if (choice->request->embedding_length > 0 && !choice->finished &&
+                   choice->sequence.computed == choice->sequence.known) {
+            finish_embedding(core, choice, now);
         }
     }
 }
@@ -678,6 +723,7 @@ bool core_step(struct engine_core *core)
         core->counters[CORE_STEP_ROWS_MAX] = batch.row_count;
     }
     if (status == LLCUDA_OK) {
+        pool_plan(core, plan, batch.hidden_count);
         absorb(core, plan, logits, device_end);
     } else {
         fail_step(core, plan, status, error.message);

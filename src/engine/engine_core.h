@@ -55,9 +55,9 @@ struct engine_core {
     struct sampler_workspace workspace;
     struct buffer text; /* scratch for one choice's new text, never grows after init */
     /* One step's batch. */
-    uint32_t *tokens, *positions, *sequences; /* [rows_max] */
-    uint32_t *logits_rows;                    /* [running_max] */
-    llcuda_request *live;                     /* every request that is not done */
+    uint32_t *tokens, *positions, *sequences, *hidden_rows; /* [rows_max] */
+    uint32_t *logits_rows;                                  /* [running_max] */
+    llcuda_request *live;                                   /* every request that is not done */
     bool held;
     llcuda_request *dead; /* done, to be let go of at the end of the step */
     uint64_t counters[CORE_COUNTER_COUNT];

@@ -371,7 +371,8 @@ static void plan_rows(struct scheduler *s, struct sequence *sequence, uint32_t r
     struct step_plan *plan = &s->plan;
     assert(rows > 0 && plan->row_count + rows <= s->options.rows_max);
     sequence->plan_rows = rows;
-    sequence->want_logits = sequence->computed + rows == sequence->known;
+    sequence->want_logits =
+        sequence->output == SEQUENCE_LOGITS && sequence->computed + rows == sequence->known;
     plan->sequences[plan->sequence_count++] = sequence;
     plan->row_count += rows;
     plan->logits_count += sequence->want_logits;
@@ -471,9 +472,9 @@ static bool admit_head(struct scheduler *s)
     }
     uint32_t slot = s->free_slots[s->free_slot_count - 1];
     uint32_t *table = s->tables + (size_t)slot * s->table_stride;
-    /* The last known token is always computed: its logits are wanted. */
-    uint32_t found =
-        prefix_tree_match(&s->tree, sequence->domain, sequence->tokens, sequence->known - 1, table);
+    /* The last known token is always computed: what follows from it is wanted. */
+    uint32_t wanted = sequence->output == SEQUENCE_ALL ? 0 : sequence->known - 1;
+    uint32_t found = prefix_tree_match(&s->tree, sequence->domain, sequence->tokens, wanted, table);
     uint32_t needs = kv_blocks_for(sequence->known) - found;
     uint32_t left = prefix_tree_available(&s->tree);
     if (left < needs + margin_of(s)) {
@@ -494,7 +495,7 @@ static bool admit_head(struct scheduler *s)
     sequence->block_count = found + needs;
     sequence->computed = found * KV_BLOCK_TOKENS;
     sequence->inserted = found;
-    s->lookup_tokens += sequence->known - 1;
+    s->lookup_tokens += wanted;
     s->hit_tokens += sequence->computed;
     running_insert(s, sequence);
     return true;

@@ -31,6 +31,13 @@ enum sequence_state {
     SEQUENCE_RUNNING  /* holds a slot and blocks */
 };
 
+/* What a sequence is computed for. */
+enum sequence_output {
+    SEQUENCE_LOGITS, /* of its last known token, again and again */
+    SEQUENCE_LAST,   /* the hidden state of its last token, once */
+    SEQUENCE_ALL     /* hidden states of all tokens: nothing of it is taken from the prefix tree */
+};
+
 /* One answer in the making. The owner fills in the first part before scheduler_add and appends to
  * `tokens`; the scheduler owns the rest. */
 struct sequence {
@@ -43,11 +50,12 @@ struct sequence {
     struct text_view salt;
     uint32_t adapter;
     uint64_t deadline_ns; /* 0: none */
+    enum sequence_output output;
 
     enum sequence_state state;
     bool paused;
     bool started;       /* has been admitted once */
-    bool want_logits;   /* in the plan of this step: its last known token is computed */
+    bool want_logits;   /* in the plan of this step: its last known token gives logits */
     uint32_t plan_rows; /* rows in the plan of this step */
     uint32_t computed;  /* positions whose keys and values are in the cache */
     uint32_t slot;      /* row of the block tables, while running */

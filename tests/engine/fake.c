@@ -35,6 +35,19 @@ static void make_logits(uint64_t entry, uint32_t token, bool nan_token, float *l
     }
 }
 
+static void make_hidden(uint64_t entry, float *hidden)
+{
+    for (uint32_t i = 0; i < FAKE_EMBEDDING; i++) {
+        hidden[i] = (float)(random_mix(entry + 1000 + i) & 0xFFFFFF) * 0x1p-22f - 2.0f;
+    }
+}
+
+static const float *hidden(const struct device_model *base, uint64_t *stride)
+{
+    *stride = FAKE_EMBEDDING;
+    return ((const struct fake_model *)base)->hidden;
+}
+
 static llcuda_status step(struct device_model *base, const struct step_batch *batch,
                           const float **logits, struct llcuda_error *error)
 {
@@ -50,6 +63,7 @@ static llcuda_status step(struct device_model *base, const struct step_batch *ba
         return error_set(error, LLCUDA_DEVICE, "the fake device fails on demand");
     }
     uint32_t wanted = 0;
+    uint32_t hidden_wanted = 0;
     for (uint32_t row = 0; row < batch->row_count; row++) {
         uint32_t position = batch->positions[row];
         const uint32_t *table =
@@ -72,6 +86,10 @@ static llcuda_status step(struct device_model *base, const struct step_batch *ba
                         model->logits + (size_t)wanted * model->plan.vocabulary_size,
                         model->plan.vocabulary_size);
             wanted++;
+        }
+        if (hidden_wanted < batch->hidden_count && batch->hidden_rows[hidden_wanted] == row) {
+            make_hidden(entry, model->hidden + (size_t)hidden_wanted * FAKE_EMBEDDING);
+            hidden_wanted++;
         }
     }
     *logits = model->logits;
@@ -102,6 +120,7 @@ static const struct device_interface interface = {
     .step = step,
     .copy_blocks = copy_blocks,
     .weight_bytes_read = weight_bytes_read,
+    .hidden = hidden,
 };
 
 struct fake_model *fake_model_make(const struct core_options *options, uint32_t vocabulary_size)
@@ -121,7 +140,8 @@ struct fake_model *fake_model_make(const struct core_options *options, uint32_t 
     };
     model->cache = calloc((size_t)scheduler->block_count * KV_BLOCK_TOKENS, sizeof *model->cache);
     model->logits = calloc((size_t)scheduler->running_max * vocabulary_size, sizeof(float));
-    if (!model->cache || !model->logits) {
+    model->hidden = calloc((size_t)scheduler->rows_max * FAKE_EMBEDDING, sizeof(float));
+    if (!model->cache || !model->logits || !model->hidden) {
         fake_model_free(model);
         return NULL;
     }
@@ -131,6 +151,7 @@ struct fake_model *fake_model_make(const struct core_options *options, uint32_t 
 void fake_model_free(struct fake_model *model)
 {
     if (model) {
+        free(model->hidden);
         free(model->logits);
         free(model->cache);
         free(model);
@@ -215,6 +236,8 @@ bool fake_core_open(struct engine_core *core, struct core_options *options, stru
         .end_token_count = 1,
         .codec = &fake_codec,
         .mailbox = mailbox,
+        .embedding_length = FAKE_EMBEDDING,
+        .pooling = LLCUDA_POOLING_LAST,
     };
     return true;
 }
@@ -387,6 +410,35 @@ void fake_answer_make(const struct request_setup *setup, const llcuda_request_op
     free(lone.entries);
     sampler_workspace_deinit(&workspace);
     request_unref(request);
+}
+
+void fake_embedding_make(const llcuda_request_options *options, float *embedding)
+{
+    uint32_t count = (uint32_t)options->prompt_token_count;
+    struct lone lone = {calloc(count, sizeof(uint64_t)), calloc(count, sizeof(uint32_t)), 0};
+    assert_true(lone.entries && lone.tokens);
+    double sums[FAKE_EMBEDDING] = {0};
+    double squares = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        float state[FAKE_EMBEDDING];
+        make_hidden(lone_append(&lone, options->prompt_tokens[i]), state);
+        for (uint32_t k = 0; k < FAKE_EMBEDDING; k++) {
+            if (options->embedding == LLCUDA_POOLING_MEAN) {
+                sums[k] += (double)state[k];
+            } else if (i + 1 == count) {
+                sums[k] = (double)state[k];
+            }
+        }
+    }
+    for (uint32_t k = 0; k < FAKE_EMBEDDING; k++) {
+        squares += sums[k] * sums[k];
+    }
+    for (uint32_t k = 0; k < FAKE_EMBEDDING; k++) {
+        double mean = options->embedding == LLCUDA_POOLING_MEAN ? sums[k] / count : sums[k];
+        embedding[k] = (float)(options->embedding_raw ? mean : sums[k] / sqrt(squares));
+    }
+    free(lone.tokens);
+    free(lone.entries);
 }
 
 void fake_answer_free(struct fake_answer *answer)

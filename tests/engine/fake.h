@@ -16,11 +16,15 @@
 /* The model's end token. */
 #define FAKE_END_TOKEN 1u
 
+/* Width of its hidden states. */
+#define FAKE_EMBEDDING 6u
+
 struct fake_model {
     struct device_model base;
     struct plan plan;
     uint64_t *cache; /* [block_count, KV_BLOCK_TOKENS] */
     float *logits;
+    float *hidden; /* [rows_max, FAKE_EMBEDDING] */
     uint64_t weight_bytes_read;
     uint64_t rows; /* of all steps */
     uint64_t steps;
@@ -72,6 +76,8 @@ struct fake_answer {
 };
 void fake_answer_make(const struct request_setup *setup, const llcuda_request_options *options,
                       uint64_t seed, uint32_t index, bool nan_token, struct fake_answer *answer);
+/* What an embedding request must give: [FAKE_EMBEDDING]. */
+void fake_embedding_make(const llcuda_request_options *options, float *embedding);
 void fake_answer_free(struct fake_answer *answer);
 
 #endif

@@ -14,7 +14,8 @@ struct guest {
     llcuda_logit_bias bias;
     char tenant[8], salt[8];
     struct fake_answer *answers; /* [choice_count] */
-    uint32_t *read;              /* [choice_count] tokens read */
+    float embedding[FAKE_EMBEDDING];
+    uint32_t *read; /* [choice_count] tokens read */
     size_t *text_read;
     bool *finished;
     bool cancelled;
@@ -102,6 +103,16 @@ static void random_prompt(struct episode *e, struct guest *guest)
     guest->options.prompt_token_count = length;
 }
 
+/* An embedding ignores all that is about an answer: some of it stays set. */
+static void random_embedding(struct guest *guest)
+{
+    llcuda_request_options *o = &guest->options;
+    o->embedding = (llcuda_pooling)between(LLCUDA_POOLING_MODEL, LLCUDA_POOLING_LAST);
+    o->embedding_raw = chance(50);
+    o->choice_count = 1; /* what the test counts with */
+    fake_embedding_make(o, guest->embedding);
+}
+
 static void arrive(struct episode *e)
 {
     struct guest *guest = &e->guests[e->count];
@@ -120,6 +131,9 @@ static void arrive(struct episode *e)
     o->priority = chance(30) ? (int32_t)between(0, 20) - 10 : 0;
     o->timeout_ms = chance(8) ? between(1, 200) : 0;
     guest->slow = chance(10);
+    if (chance(15)) {
+        random_embedding(guest);
+    }
     uint32_t live = atomic_load(&e->engine.mailbox->sequences_live);
     if (live + o->choice_count > e->engine.core.options.scheduler.sequence_max) {
         free(guest->prompt);
@@ -136,6 +150,10 @@ static void arrive(struct episode *e)
     guest->text_read = calloc(o->choice_count, sizeof *guest->text_read);
     guest->finished = calloc(o->choice_count, sizeof *guest->finished);
     for (uint32_t i = 0; i < o->choice_count; i++) {
+        if (o->embedding != LLCUDA_POOLING_NONE) {
+            guest->answers[i].reason = LLCUDA_FINISH_STOP; /* without a token */
+            continue;
+        }
         fake_answer_make(&e->engine.setup, o, o->seed, i, e->engine.model->nan_token,
                          &guest->answers[i]);
     }
@@ -194,6 +212,12 @@ static void check_done(struct episode *e, struct guest *guest, const llcuda_even
     assert_int_equal(event->usage.completion_tokens, tokens);
     assert_true(event->usage.cached_tokens < event->usage.prompt_tokens);
     struct simulate_totals *totals = e->totals;
+    bool embedded = event->status == LLCUDA_OK && guest->options.embedding != LLCUDA_POOLING_NONE;
+    assert_int_equal(event->embedding_length, embedded ? FAKE_EMBEDDING : 0);
+    if (embedded) {
+        assert_memory_equal(event->embedding, guest->embedding, sizeof guest->embedding);
+        totals->embeddings++;
+    }
     switch (event->status) {
     case LLCUDA_OK:
         totals->finished++;
@@ -408,12 +432,13 @@ void simulate(uint64_t steps, struct simulate_totals *totals)
     }
     free(e);
     printf("%llu steps, %llu requests: %llu finished, %llu cancelled, %llu timed out, %llu failed; "
-           "%llu preemptions, %llu prefix tokens found, %llu blocks copied, %llu evicted, "
+           "%llu embeddings; %llu preemptions, %llu prefix tokens found, %llu blocks copied, %llu "
+           "evicted, "
            "%llu pauses\n",
            (unsigned long long)totals->steps, (unsigned long long)totals->requests,
            (unsigned long long)totals->finished, (unsigned long long)totals->cancelled,
            (unsigned long long)totals->timed_out, (unsigned long long)totals->failed,
-           (unsigned long long)totals->preemptions, (unsigned long long)totals->hit_tokens,
-           (unsigned long long)totals->copied_blocks, (unsigned long long)totals->evictions,
-           (unsigned long long)totals->paused);
+           (unsigned long long)totals->embeddings, (unsigned long long)totals->preemptions,
+           (unsigned long long)totals->hit_tokens, (unsigned long long)totals->copied_blocks,
+           (unsigned long long)totals->evictions, (unsigned long long)totals->paused);
 }
