@@ -140,8 +140,9 @@ struct gpu_driver {
                                    struct gpu_event *to, double *milliseconds,
                                    struct llcuda_error *);
 
-    /* Kernels. compile() appends the binary to `binary` and the compiler's words to `log`, also
-     * when it fails (BAD_FORMAT then). UNSUPPORTED: no compiler on this machine. */
+    /* Kernels. compile() alone may be called from several threads at a time, also while another
+     * thread uses the driver. It appends the binary to `binary` and the compiler's words to `log`,
+     * also when it fails (BAD_FORMAT then). UNSUPPORTED: no compiler on this machine. */
     llcuda_status (*compile)(struct gpu_driver *, const struct gpu_compile_request *,
                              struct buffer *binary, struct buffer *log, struct llcuda_error *);
     llcuda_status (*module_load)(struct gpu_driver *, const void *binary, uint64_t bytes,
@@ -199,14 +200,22 @@ struct gpu_faults {
     uint64_t live_objects;     /* streams, events, modules, graphs */
 };
 
+/* emu: in which order blocks, and the threads that may run between two barriers, take their turns.
+ * A kernel whose result depends on it lacks a barrier. */
+enum gpu_emu_order { GPU_EMU_FORWARD, GPU_EMU_REVERSE, GPU_EMU_RANDOM };
+
 struct gpu_open_options {
     uint32_t index;       /* which device */
     const char *compiler; /* path of the compiler library or program; NULL: found by name */
     /* cuda, hip: absolute folders ("/a:/b") in which libraries are looked for first, or NULL. */
     const char *library_path;
-    const char *cache; /* emu: folder for shared objects that must be loaded from a file */
+    const char *cache;    /* emu: folder for shared objects that must be loaded from a file */
     struct gpu_faults
         *faults; /* emu: counters and injected failures, or NULL; outlives the driver */
+    enum gpu_emu_order emu_order;
+    uint64_t emu_seed;         /* of GPU_EMU_RANDOM */
+    uint64_t emu_memory_bytes; /* size of the emulated memory; 0: 8 GiB */
+    bool emu_matmul;           /* fills in matmul_create …, which are NULL otherwise */
 };
 
 /* Opens a device. UNSUPPORTED when the vendor's driver is not on this machine, NOT_FOUND when it

@@ -34,7 +34,7 @@ struct norm_parameters {
     uint32_t width;
 };
 
-/* output[i] = norm(input[rows[i]]), as activations */
+/* output[i] = norm(input[rows[i]]), as activations or as floats */
 struct norm_arguments {
     KERNEL_POINTER(const uint32_t) count;
     KERNEL_POINTER(const uint32_t) rows; /* or none: i itself */

@@ -1,9 +1,7 @@
 /* What all kernels share, in the words of docs/internals/gpu-kernels.md: the types of activations,
- * sums over a warp and over a block. Of the prelude: ACT_TYPE (TYPE_*), the type in which rows wait
- * for a linear layer. */
-
-/* A pointer in a struct of arguments; C has an integer in its place. */
-#define KERNEL_POINTER(type) type *
+ * sums over a warp and over a block. Of the prelude: KERNEL_POINTER, a pointer in a struct of
+ * arguments (C has an integer in its place); ACT_TYPE (TYPE_*), the type in which rows wait for a
+ * linear layer. */
 
 #define TYPE_F32  0
 #define TYPE_F16  1

@@ -40,9 +40,7 @@ __device__ __forceinline__ float normed(float x, uint32_t i, const struct norm_m
     return norm.bias ? y + norm.bias[i] : y;
 }
 
-/* output[i] = norm(input[rows[i]]) as activations. */
-extern "C" __global__ void KERNEL_BOUNDS(NORM_THREADS, 1)
-    norm_rows(const struct norm_arguments a)
+template <int type> __device__ __forceinline__ void norm_to(const struct norm_arguments &a)
 {
     release_successor();
     wait_for_predecessor();
@@ -51,11 +49,26 @@ extern "C" __global__ void KERNEL_BOUNDS(NORM_THREADS, 1)
         return;
     }
     const float *x = a.input + (uint64_t)(a.rows ? a.rows[row] : row) * a.norm.width;
-    act_value *to = (act_value *)a.output + (uint64_t)row * a.norm.width;
+    typename value_type<type>::store *to =
+        (typename value_type<type>::store *)a.output + (uint64_t)row * a.norm.width;
     const struct norm_moments moments = moments_of(x, nullptr, a.norm);
     for (uint32_t i = threadIdx.x; i < a.norm.width; i += NORM_THREADS) {
-        to[i] = act_of_float(normed(x[i], i, moments, a.norm));
+        to[i] = value_of_float<type>(normed(x[i], i, moments, a.norm));
     }
+}
+
+/* output[i] = norm(input[rows[i]]) as activations. */
+extern "C" __global__ void KERNEL_BOUNDS(NORM_THREADS, 1)
+    norm_rows(const struct norm_arguments arguments)
+{
+    norm_to<ACT_TYPE>(arguments);
+}
+
+/* The same as floats: hidden states. */
+extern "C" __global__ void KERNEL_BOUNDS(NORM_THREADS, 1)
+    norm_floats(const struct norm_arguments arguments)
+{
+    norm_to<TYPE_F32>(arguments);
 }
 
 /* residual += norm(product + bias), or product + bias where there is no norm. */
