@@ -12,6 +12,7 @@ struct memory_plan {
     struct sizing sizing;
     uint64_t kv_bytes_per_token;
     uint64_t free_bytes; /* of the machine now, 0 when unknown */
+    uint32_t sampler_workers;
     uint32_t batch;
 };
 
@@ -24,17 +25,18 @@ static llcuda_status open_model(const struct options *options, struct model_sour
     return model_source_open_memory(builtin_model_data(), builtin_model_bytes(), source, error);
 }
 
-static llcuda_status free_memory(struct options *options, uint64_t *bytes,
-                                 struct llcuda_error *error)
+static llcuda_status ask_device(struct options *options, struct memory_plan *memory,
+                                struct llcuda_error *error)
 {
     struct device *device = NULL;
     struct device_info info = {0};
     llcuda_status status = evaluator_open_device(options, &device, error);
     if (status == LLCUDA_OK) {
         device_describe(device, &info);
+        memory->sampler_workers = sizing_workers(device);
+        memory->free_bytes = info.memory_free_bytes;
         device_close(device);
     }
-    *bytes = info.memory_free_bytes;
     return status;
 }
 
@@ -51,7 +53,7 @@ static llcuda_status make_plan(struct options *options, struct memory_plan *memo
         status = model_plan_build(source, &plan, &memory->info, error);
     }
     if (!status) {
-        status = free_memory(options, &memory->free_bytes, error);
+        status = ask_device(options, memory, error);
     }
     if (!status) {
         uint64_t block_bytes = device_kv_block_bytes(plan, wide ? DTYPE_F32 : DTYPE_F16);
@@ -70,6 +72,7 @@ static llcuda_status make_plan(struct options *options, struct memory_plan *memo
             .model_context_length = plan->context_length,
             .vocabulary_size = plan->vocabulary_size,
             .memory_free_bytes = memory->free_bytes,
+            .sampler_workers = memory->sampler_workers,
         };
         status = sizing_compute(&input, &memory->sizing, error);
     }

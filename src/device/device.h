@@ -86,6 +86,14 @@ struct device_interface {
     uint64_t (*memory_bytes)(const struct device_model *model);
     /* NULL where the device gives no hidden states: steps that want some are refused. */
     const float *(*hidden)(const struct device_model *model, uint64_t *stride);
+    /* Both NULL where a step computes in the calling thread. */
+    llcuda_status (*step_begin)(struct device_model *model, const struct step_batch *batch,
+                                struct llcuda_error *error);
+    llcuda_status (*step_end)(struct device_model *model, const float **logits,
+                              struct llcuda_error *error);
+    /* NULL where the calling thread has no helpers. */
+    void (*parallel)(struct device_model *model, uint64_t item_count,
+                     void (*task)(void *context, uint32_t worker, uint64_t item), void *context);
 };
 
 struct device {
@@ -134,6 +142,43 @@ static inline llcuda_status device_step(struct device_model *model, const struct
                                         const float **logits, struct llcuda_error *error)
 {
     return model->interface->step(model, batch, logits, error);
+}
+
+/* Whether a step may be begun and ended in two calls, with other work of this thread between. */
+static inline bool device_runs_ahead(const struct device_model *model)
+{
+    return model->interface->step_begin != NULL;
+}
+
+/* device_step in two calls, one step at a time; for devices that run ahead. The arrays of the batch
+ * belong to the caller again when step_begin returns. Between the two only the inquiries below may
+ * be called; blocks are copied before step_begin. After a failure of either no step is running. */
+static inline llcuda_status device_step_begin(struct device_model *model,
+                                              const struct step_batch *batch,
+                                              struct llcuda_error *error)
+{
+    return model->interface->step_begin(model, batch, error);
+}
+static inline llcuda_status device_step_end(struct device_model *model, const float **logits,
+                                            struct llcuda_error *error)
+{
+    return model->interface->step_end(model, logits, error);
+}
+
+/* Runs task(context, worker, item) for every item in [0, item_count) on the threads that the device
+ * computes with, and returns when all are done; by itself where there are none. Not while a step
+ * runs. */
+static inline void device_parallel(struct device_model *model, uint64_t item_count,
+                                   void (*task)(void *context, uint32_t worker, uint64_t item),
+                                   void *context)
+{
+    if (model->interface->parallel) {
+        model->interface->parallel(model, item_count, task, context);
+        return;
+    }
+    for (uint64_t item = 0; item < item_count; item++) {
+        task(context, 0, item);
+    }
 }
 
 /* Whether steps may want hidden states. */

@@ -1,19 +1,19 @@
 /* Owns the arithmetic of embedding requests. Invariant: a request's sums hold exactly the positions
- * below its sequence's `computed`. The engine thread only. */
+ * that have been computed since its last beginning. The engine thread only. */
 #include "engine/embedding.h"
 
 #include <math.h>
 
-uint32_t embedding_pool(llcuda_request *request, const struct sequence *sequence,
-                        const float *hidden, uint64_t stride)
+uint32_t embedding_pool(llcuda_request *request, const struct sequence *sequence, uint32_t begin,
+                        uint32_t rows, const float *hidden, uint64_t stride)
 {
     uint32_t taken = 0;
-    if (sequence->computed == 0) {
+    if (begin == 0) {
         /* The beginning, or all over again after a preemption. */
         memset(request->pooled, 0, request->embedding_length * sizeof *request->pooled);
     }
-    for (uint32_t row = 0; row < sequence->plan_rows; row++) {
-        if (embedding_wants(sequence, row)) {
+    for (uint32_t row = 0; row < rows; row++) {
+        if (embedding_wants(sequence, begin + row)) {
             const float *state = hidden + taken++ * stride;
             for (uint32_t i = 0; i < request->embedding_length; i++) {
                 request->pooled[i] += (double)state[i];

@@ -62,6 +62,7 @@ static llcuda_status make_core(struct llcuda_engine *engine, struct llcuda_error
         .vocabulary_size = model->vocabulary_size,
         .piece_bytes_max = model->codec.piece_bytes_max,
         .memory_free_bytes = device.memory_free_bytes,
+        .sampler_workers = sizing_workers(model->device),
     };
     llcuda_status status = sizing_compute(&input, &engine->sizing, error);
     if (status != LLCUDA_OK) {

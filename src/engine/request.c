@@ -96,8 +96,8 @@ static bool make_ring(llcuda_request *request)
         2 * (uint32_t)sizeof(struct event_record) + text +
         request->sampler_params.top_logprobs * (uint32_t)sizeof(llcuda_top_logprob);
     uint64_t choices = request->choice_count;
-    uint64_t wanted = request->event_room * choices + sizeof(struct event_record) * (choices + 1) +
-                      EVENTS_AHEAD * 96;
+    uint64_t wanted = REQUEST_STEPS_AHEAD * request->event_room * choices +
+                      sizeof(struct event_record) * (choices + 1) + EVENTS_AHEAD * 96;
     uint64_t capacity = 4096;
     while (capacity < wanted) {
         capacity *= 2;

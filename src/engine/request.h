@@ -43,6 +43,7 @@ struct choice {
     uint32_t index;
     uint32_t *tokens; /* [sequence.token_max] prompt and answer */
     uint32_t generated;
+    bool ending; /* its last token is drawn, but not yet emitted */
     bool finished;
     llcuda_finish_reason reason;
     struct sampler sampler;
@@ -130,13 +131,16 @@ void request_unref(llcuda_request *request);
 /* Engine thread: shows the reader what was written, and wakes it. */
 void request_publish(llcuda_request *request);
 
-/* Engine thread: true when the ring can take one step of every running choice, and after it the end
- * of each: cancellation must always find room. */
+/* Steps whose events may be under way when the ring is looked at: one that flies, and the next. */
+#define REQUEST_STEPS_AHEAD 2u
+
+/* Engine thread: true when the ring can take what is under way and what the next step adds for
+ * every running choice, and after it the end of each: cancellation must always find room. */
 static inline bool request_has_room(const llcuda_request *request)
 {
     uint64_t choices = request->choices_left;
-    return event_ring_room(&request->ring) >=
-           request->event_room * choices + sizeof(struct event_record) * (choices + 1);
+    return event_ring_room(&request->ring) >= REQUEST_STEPS_AHEAD * request->event_room * choices +
+                                                  sizeof(struct event_record) * (choices + 1);
 }
 
 #endif

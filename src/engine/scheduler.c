@@ -138,6 +138,7 @@ static void enter(struct scheduler *s, struct sequence *sequence)
            scheduler_sequence_count(s) < s->options.sequence_max);
     sequence->id = s->next_id++;
     sequence->paused = false;
+    sequence->frozen = false;
     sequence->want_logits = false;
     sequence->plan_rows = 0;
     sequence->computed = 0;
@@ -384,7 +385,7 @@ static void plan_decodes(struct scheduler *s)
     uint32_t i = 0;
     while (i < s->running_count) {
         struct sequence *sequence = s->running[i];
-        if (!sequence->paused && sequence->known - sequence->computed == 1) {
+        if (!sequence->paused && !sequence->frozen && sequence->known - sequence->computed == 1) {
             if (!make_writable(s, sequence)) {
                 continue; /* gone: the next one has moved to place i */
             }
@@ -565,6 +566,20 @@ void scheduler_commit(struct scheduler *scheduler, struct sequence *sequence)
     }
 }
 
+void scheduler_forget_cache(struct scheduler *scheduler)
+{
+    scheduler->plan.sequence_count = 0;
+    scheduler->plan.row_count = 0;
+    scheduler->plan.logits_count = 0;
+    scheduler->plan.copy_count = 0;
+    while (scheduler->running_count > 0) {
+        struct sequence *last = scheduler->running[scheduler->running_count - 1];
+        last->plan_rows = 0;
+        preempt(scheduler, last);
+    }
+    prefix_tree_clear(&scheduler->tree);
+}
+
 /* ------------------------------------------------------------------ checking */
 
 static bool running_valid(const struct scheduler *s, uint32_t *references)
@@ -584,6 +599,9 @@ static bool running_valid(const struct scheduler *s, uint32_t *references)
         paused += sequence->paused;
         for (uint32_t b = 0; b < sequence->block_count; b++) {
             references[table[b]]++;
+            if (b >= sequence->inserted && s->tree.nodes[table[b]].present) {
+                return false; /* it will be written */
+            }
         }
     }
     return paused == s->paused_count;

@@ -42,7 +42,8 @@ enum sequence_output {
  * `tokens`; the scheduler owns the rest. */
 struct sequence {
     const uint32_t *tokens; /* [known] prompt and answer so far; the array has room for more */
-    uint32_t known;
+    uint32_t known; /* the newest token itself may still be on its way: it is read when its row is
+                       launched, and when later positions have been computed */
     uint32_t prompt_count;
     uint32_t token_max; /* `known` never exceeds it */
     int32_t priority;   /* -SCHEDULER_PRIORITY_MAX … SCHEDULER_PRIORITY_MAX */
@@ -54,6 +55,7 @@ struct sequence {
 
     enum sequence_state state;
     bool paused;
+    bool frozen;        /* the owner's: no row before its newest token is known */
     bool started;       /* has been admitted once */
     bool want_logits;   /* in the plan of this step: its last known token gives logits */
     uint32_t plan_rows; /* rows in the plan of this step */
@@ -150,9 +152,13 @@ void scheduler_pause(struct scheduler *scheduler, struct sequence *sequence, boo
  * do. The plan is valid until the next call of any function here. */
 const struct step_plan *scheduler_plan(struct scheduler *scheduler);
 
-/* The planned step has run: its rows are in the cache, full blocks go into the prefix tree.
- * `sequence` by `sequence`, so that the caller can leave out failed ones. */
+/* The planned rows of a sequence are on their way: they count as computed, full blocks go into the
+ * prefix tree. Whatever is planned afterwards runs after them. */
 void scheduler_commit(struct scheduler *scheduler, struct sequence *sequence);
+
+/* Nothing in the cache can be believed any more: whoever runs is preempted, the prefix tree forgets
+ * everything, and a plan that was made is void. */
+void scheduler_forget_cache(struct scheduler *scheduler);
 
 /* The next sequence whose deadline is not after `now_ns`, or NULL. */
 struct sequence *scheduler_expired(const struct scheduler *scheduler, uint64_t now_ns);

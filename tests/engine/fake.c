@@ -96,10 +96,79 @@ static llcuda_status step(struct device_model *base, const struct step_batch *ba
     return LLCUDA_OK;
 }
 
+/* ------------------------------------------------------------------ one step ahead */
+
+static bool copy_array(void **copy, const void *data, size_t bytes)
+{
+    free(*copy);
+    *copy = malloc(bytes ? bytes : 1);
+    if (*copy && bytes > 0) {
+        memcpy(*copy, data, bytes);
+    }
+    return *copy != NULL;
+}
+
+/* Keeps a copy of the batch: nothing is computed before the step is waited for, so that whoever
+ * looks at a result too early finds the one before. */
+static llcuda_status step_begin(struct device_model *base, const struct step_batch *batch,
+                                struct llcuda_error *error)
+{
+    struct fake_model *model = (struct fake_model *)base;
+    assert_false(model->flying);
+    struct step_batch *own = &model->batch;
+    size_t rows = batch->row_count * sizeof(uint32_t);
+    *own = *batch;
+    bool good =
+        copy_array(&model->copies[0], batch->tokens, rows) &&
+        copy_array(&model->copies[1], batch->positions, rows) &&
+        copy_array(&model->copies[2], batch->sequences, rows) &&
+        copy_array(&model->copies[3], batch->block_tables,
+                   (size_t)batch->sequence_count * batch->block_table_stride * sizeof(uint32_t)) &&
+        copy_array(&model->copies[4], batch->logits_rows, batch->logits_count * sizeof(uint32_t)) &&
+        copy_array(&model->copies[5], batch->hidden_rows, batch->hidden_count * sizeof(uint32_t));
+    if (!good) {
+        return error_no_memory(error, "a copy of the batch", rows);
+    }
+    own->tokens = model->copies[0];
+    own->positions = model->copies[1];
+    own->sequences = model->copies[2];
+    own->block_tables = model->copies[3];
+    own->logits_rows = model->copies[4];
+    own->hidden_rows = model->copies[5];
+    if (model->fail_at_step == model->steps + 1 && model->steps % 2 == 0) {
+        model->steps++;
+        return error_set(error, LLCUDA_DEVICE, "the fake device fails on demand, at the beginning");
+    }
+    model->flying = true;
+    return LLCUDA_OK;
+}
+
+static llcuda_status step_end(struct device_model *base, const float **logits,
+                              struct llcuda_error *error)
+{
+    struct fake_model *model = (struct fake_model *)base;
+    assert_true(model->flying);
+    if (model->on_end) {
+        model->on_end(model, model->on_end_user);
+    }
+    model->flying = false;
+    return step(base, &model->batch, logits, error);
+}
+
+static void parallel(struct device_model *base, uint64_t item_count,
+                     void (*task)(void *context, uint32_t worker, uint64_t item), void *context)
+{
+    ((struct fake_model *)base)->parallel_runs++;
+    for (uint64_t item = item_count; item-- > 0;) { /* any order is allowed */
+        task(context, 0, item);
+    }
+}
+
 static llcuda_status copy_blocks(struct device_model *base, const uint32_t *from,
                                  const uint32_t *to, uint32_t count, struct llcuda_error *error)
 {
     struct fake_model *model = (struct fake_model *)base;
+    assert_false(model->flying);
     for (uint32_t i = 0; i < count; i++) {
         if (from[i] >= base->options.kv_block_count || to[i] >= base->options.kv_block_count) {
             return error_set(error, LLCUDA_INVALID_ARGUMENT, "no such block");
@@ -122,6 +191,21 @@ static const struct device_interface interface = {
     .weight_bytes_read = weight_bytes_read,
     .hidden = hidden,
 };
+
+static const struct device_interface interface_ahead = {
+    .step = step,
+    .copy_blocks = copy_blocks,
+    .weight_bytes_read = weight_bytes_read,
+    .hidden = hidden,
+    .step_begin = step_begin,
+    .step_end = step_end,
+    .parallel = parallel,
+};
+
+void fake_run_ahead(struct fake_model *model)
+{
+    model->base.interface = &interface_ahead;
+}
 
 struct fake_model *fake_model_make(const struct core_options *options, uint32_t vocabulary_size)
 {
@@ -151,6 +235,9 @@ struct fake_model *fake_model_make(const struct core_options *options, uint32_t 
 void fake_model_free(struct fake_model *model)
 {
     if (model) {
+        for (size_t i = 0; i < sizeof model->copies / sizeof model->copies[0]; i++) {
+            free(model->copies[i]);
+        }
         free(model->hidden);
         free(model->logits);
         free(model->cache);
@@ -250,6 +337,7 @@ bool fake_engine_open(struct fake_engine *engine, const struct scheduler_options
     struct core_options core = {
         .scheduler = *options,
         .vocabulary_size = vocabulary_size,
+        .sampler_workers = 3,
         .clock_ns = fake_clock,
         .clock_user = engine,
     };

@@ -30,10 +30,19 @@ struct fake_model {
     uint64_t steps;
     uint64_t fail_at_step; /* 0: never; the step with this number fails */
     bool nan_token;        /* FAKE_NAN_TOKEN works */
+    uint64_t parallel_runs;
+    /* One step ahead: */
+    bool flying;
+    struct step_batch batch;
+    void *copies[6];                                      /* of its arrays */
+    void (*on_end)(struct fake_model *model, void *user); /* before a step is waited for; or NULL */
+    void *on_end_user;
 };
 
 /* Fails the test without memory unless `quiet`; NULL then. */
 struct fake_model *fake_model_make(const struct core_options *options, uint32_t vocabulary_size);
+/* From now on a step is begun and ended in two calls, and there are helpers. */
+void fake_run_ahead(struct fake_model *model);
 void fake_model_free(struct fake_model *model);
 
 /* Text of a token: one to three letters; FAKE_END_TOKEN and token 2 are special and have none. */

@@ -122,6 +122,12 @@ static void arrive(struct episode *e)
     random_prompt(e, guest);
     random_sampling(o);
     o->max_tokens = chance(10) ? 0 : between(1, 40);
+    guest->slow = chance(10);
+    if (guest->slow) { /* with long answers and much to say of each token, so that rings run full */
+        o->max_tokens = 0;
+        o->logprobs = true;
+        o->top_logprobs = 20;
+    }
     o->choice_count = chance(25) ? between(2, 5) : 1;
     random_ends(guest);
     snprintf(guest->tenant, sizeof guest->tenant, "t%u", between(0, 3));
@@ -130,7 +136,6 @@ static void arrive(struct episode *e)
     o->cache_salt = guest->salt;
     o->priority = chance(30) ? (int32_t)between(0, 20) - 10 : 0;
     o->timeout_ms = chance(8) ? between(1, 200) : 0;
-    guest->slow = chance(10);
     if (chance(15)) {
         random_embedding(guest);
     }
@@ -288,28 +293,26 @@ static void leave(struct episode *e, uint32_t index)
     }
 }
 
-static void run_step(struct episode *e, bool quiet)
+static void run_step(struct episode *e)
 {
     struct fake_engine *engine = &e->engine;
     core_take_mail(&engine->core);
     uint64_t steps = engine->model->steps;
-    uint32_t decoding = 0;
     const struct scheduler *scheduler = &engine->core.scheduler;
-    for (uint32_t i = 0; i < scheduler->running_count; i++) {
-        decoding += !scheduler->running[i]->paused;
-    }
     bool worked = core_step(&engine->core);
+    if (engine->model->fail_at_step > 0 && engine->model->fail_at_step <= engine->model->steps) {
+        engine->model->fail_at_step = engine->model->steps + between(1, 100);
+    }
     if (!worked && engine->model->steps == steps) {
         /* Nothing ran: then nothing could have. */
         assert_int_equal(scheduler->running_count, scheduler->paused_count);
         assert_int_equal(scheduler->waiting.count, 0);
     }
-    (void)decoding;
     engine->now_ns += test_random_below(3000000);
     e->totals->paused += scheduler->paused_count + scheduler->parked_count;
     e->step++;
     e->totals->steps++;
-    if (chance(quiet ? 2 : 10) && !scheduler_valid(scheduler)) {
+    if (chance(30) && !scheduler_valid(scheduler)) {
         fail_msg("the scheduler's invariants are broken at step %llu", (unsigned long long)e->step);
     }
 }
@@ -347,8 +350,11 @@ static void open_episode(struct episode *e)
     uint32_t one = kv_blocks_for(options.context_max);
     options.block_count = chance(50) ? between(one, 2 * one + 2) : between(one, 20 * one);
     assert_true(fake_engine_open(&e->engine, &options, VOCABULARY));
+    if (chance(50)) {
+        fake_run_ahead(e->engine.model);
+    }
     e->engine.model->nan_token = chance(10);
-    e->engine.model->fail_at_step = chance(5) ? between(1, 300) : 0;
+    e->engine.model->fail_at_step = chance(15) ? between(1, 100) : 0;
     e->context = options.context_max;
     e->count = 0;
     e->step = 0;
@@ -390,7 +396,7 @@ static void run_episode(struct episode *e)
         while (e->count < REQUESTS_MAX && chance(arrivals)) {
             arrive(e);
         }
-        run_step(e, true);
+        run_step(e);
         read_all(e, false);
     }
     /* No more arrivals: everyone must be served. A step makes a token or 16 prompt rows of progress
@@ -404,14 +410,14 @@ static void run_episode(struct episode *e)
         if (i > bound) {
             fail_msg("%u requests starve after %llu steps", e->count, (unsigned long long)bound);
         }
-        run_step(e, true);
+        run_step(e);
         read_all(e, true);
     }
     core_take_mail(&e->engine.core); /* releases in the middle */
     core_step(&e->engine.core);
     const struct scheduler *scheduler = &e->engine.core.scheduler;
-    while (e->engine.core.live) {
-        run_step(e, true);
+    while (e->engine.core.live || e->engine.core.flying) {
+        run_step(e);
     }
     e->totals->preemptions += scheduler->preemptions;
     e->totals->hit_tokens += scheduler->hit_tokens;

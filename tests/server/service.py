@@ -58,7 +58,7 @@ class Service:
     def metric(self, name):
         """The value of a metric without labels."""
         text = self.request("GET", "/metrics").body.decode()
-        return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE)[1])
+        return float(re.search(rf"^{name}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)[1])
 
     def stop(self):
         """SIGTERM, once: a second one would end the server at once."""
