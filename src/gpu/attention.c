@@ -11,16 +11,24 @@
 /* Of one head, all heads of a block, so that the counts below stay in 32 bits. */
 #define HEADS_A_BLOCK_MAX 16u
 /* Blocks to spread one row over: about two a multiprocessor of the largest devices. */
-#define SPREAD_BLOCKS     256u
-#define MERGE_GROUPS      32u
-#define QKV_THREADS       256u
-#define COPY_BLOCK_BYTES  4096u
+#define SPREAD_BLOCKS    256u
+#define MERGE_GROUPS     32u
+#define QKV_THREADS      256u
+#define COPY_BLOCK_BYTES 4096u
+#define PREFILL_THREADS  128u
+/* Sums of 16 rows of a larger head do not fit in registers. */
+#define PREFILL_HEAD_MAX 256u
 /* A run of fewer rows decodes: prefill would walk its past with one block a head. */
-#define PREFILL_ROWS_MIN  9u
+#define PREFILL_ROWS_MIN 9u
 
 const char *const gpu_attention_files[] = {
-    "arguments_attention.h", "attention_common.cuh", "attention_qkv.cu",
-    "attention_decode.cu",   "attention_copy.cu",    NULL,
+    "arguments_attention.h",
+    "attention_common.cuh",
+    "attention_qkv.cu",
+    "attention_decode.cu",
+    "attention_prefill.cu",
+    "attention_copy.cu",
+    NULL,
 };
 
 static uint32_t type_bytes(enum dtype type)
@@ -48,11 +56,12 @@ static uint32_t decode_shared_bytes(const struct gpu_attention_config *config)
     uint32_t size_tiled = (size + 31) / 32 * 32;
     uint32_t summing = has_matrix(shape) ? config->decode_warps : 1;
     uint32_t vectors = (heads + 7) / 8 * 8 + 2;
-    uint32_t floats = size                                   /* rotary table */
-                      + summing * heads * (size + 2) + heads /* sums, totals, largest */
-                      + 2 * MERGE_GROUPS * heads + 2 * heads /* merge */
-                      + 4;
-    return vectors * size_tiled * type_bytes(shape->kv) + floats * 4;
+    uint32_t words = size                                   /* rotary table */
+                     + 14                                   /* place */
+                     + summing * heads * (size + 2) + heads /* sums, totals, largest */
+                     + 2 * MERGE_GROUPS * heads + 2 * heads /* merge */
+                     + 4;
+    return (vectors * size_tiled * type_bytes(shape->kv) + words * 4 + 7) / 8 * 8;
 }
 
 static void choose_decode(struct gpu_attention_config *config)
@@ -62,10 +71,11 @@ static void choose_decode(struct gpu_attention_config *config)
     config->tile_heads = group < HEADS_A_BLOCK_MAX ? group : HEADS_A_BLOCK_MAX;
     config->head_tiles =
         shape->kv_head_count * ((group + config->tile_heads - 1) / config->tile_heads);
-    /* A warp holds a cache block and its sums in registers: the larger the head, the fewer warps. */
+    /* A warp holds a cache block and its sums in registers: the larger the head, the fewer warps.
+     */
     config->decode_warps = 4;
     if (config->tile_heads <= 8 && shape->head_size <= 128) {
-        config->decode_warps = shape->head_size <= 64 ? 16 : 8;
+        config->decode_warps = 8;
     }
     config->partition = KV_BLOCK_TOKENS * config->decode_warps;
     uint32_t groups = SPREAD_BLOCKS / config->head_tiles;
@@ -74,6 +84,34 @@ static void choose_decode(struct gpu_attention_config *config)
         config->groups_max = LIMIT_CONTEXT_LENGTH;
     }
     config->decode_shared_bytes = decode_shared_bytes(config);
+}
+
+/* sizeof(struct prefill_shared): queries, and two stages of keys and values. */
+static uint32_t prefill_shared_bytes(const struct gpu_attention_shape *shape, uint32_t rows,
+                                     uint32_t positions)
+{
+    return (rows + 4 * positions) * ((shape->head_size + 15) / 16 * 16 + 8) * 2;
+}
+
+/* The largest tile whose sums fit in registers and whose keys and values fit in shared memory. */
+static void choose_prefill(struct gpu_attention_config *config, uint32_t shared_bytes_max)
+{
+    const struct gpu_attention_shape *shape = &config->shape;
+    if (shape->exact || !has_matrix(shape) || shape->head_size > PREFILL_HEAD_MAX) {
+        return;
+    }
+    for (uint32_t positions = 64; positions >= 16; positions /= 2) {
+        uint32_t rows = shape->head_size <= 128 ? 128 : 64;
+        for (; rows >= 64; rows /= 2) {
+            uint32_t bytes = prefill_shared_bytes(shape, rows, positions);
+            if (bytes <= shared_bytes_max) {
+                config->tile_rows = rows;
+                config->prefill_positions = positions;
+                config->prefill_shared_bytes = bytes;
+                return;
+            }
+        }
+    }
 }
 
 llcuda_status gpu_attention_configure(const struct gpu_attention_shape *shape,
@@ -99,6 +137,7 @@ llcuda_status gpu_attention_configure(const struct gpu_attention_shape *shape,
     }
     *config = (struct gpu_attention_config){.shape = *shape};
     choose_decode(config);
+    choose_prefill(config, device->shared_bytes_block_max);
     if (config->decode_shared_bytes > device->shared_bytes_block_max) {
         return error_set(error, LLCUDA_UNSUPPORTED,
                          "attention: heads of %u elements need %u bytes of shared memory, the "
@@ -132,6 +171,13 @@ bool gpu_attention_prelude(const struct gpu_attention_config *config, struct buf
     };
     for (size_t i = 0; i < sizeof constants / sizeof constants[0]; i++) {
         buffer_printf(out, "#define %s %u\n", constants[i].name, constants[i].value);
+    }
+    if (config->tile_rows != 0) {
+        /* Blocks a multiprocessor should hold: what registers are limited to follows. */
+        buffer_printf(out, "#define PREFILL_ROW_TILES %u\n", config->tile_rows / 64);
+        buffer_printf(out, "#define PREFILL_POSITIONS %u\n", config->prefill_positions);
+        buffer_printf(out, "#define PREFILL_SHARED_BYTES %u\n", config->prefill_shared_bytes);
+        buffer_printf(out, "#define PREFILL_BLOCKS %u\n", 2);
     }
     return !out->failed;
 }
@@ -173,6 +219,24 @@ uint64_t gpu_attention_workspace_bytes(const struct gpu_attention_config *config
            (uint64_t)rows * config->head_tiles * 4;
 }
 
+/* Tiles of rows [row, next), the last one first: it has the longest past. */
+static void add_tiles(const struct gpu_attention_config *config, const struct step_batch *batch,
+                      uint32_t row, uint32_t next, struct attention_tile *tiles,
+                      struct gpu_attention_cut *cut)
+{
+    uint32_t count = (next - row + config->tile_rows - 1) / config->tile_rows;
+    while (count-- > 0) {
+        uint32_t begin = row + count * config->tile_rows;
+        uint32_t rest = next - begin;
+        tiles[cut->tile_count++] = (struct attention_tile){
+            .row_begin = begin,
+            .row_count = rest < config->tile_rows ? rest : config->tile_rows,
+            .position = batch->positions[begin],
+            .sequence = batch->sequences[begin],
+        };
+    }
+}
+
 void gpu_attention_cut(const struct gpu_attention_config *config, const struct step_batch *batch,
                        struct attention_tile *tiles, uint32_t *decode_rows,
                        struct gpu_attention_cut *cut)
@@ -194,15 +258,7 @@ void gpu_attention_cut(const struct gpu_attention_config *config, const struct s
             cut->position_max = last > cut->position_max ? last : cut->position_max;
             continue;
         }
-        for (uint32_t i = row; i < next; i += config->tile_rows) {
-            uint32_t rest = next - i;
-            tiles[cut->tile_count++] = (struct attention_tile){
-                .row_begin = i,
-                .row_count = rest < config->tile_rows ? rest : config->tile_rows,
-                .position = batch->positions[i],
-                .sequence = sequence,
-            };
-        }
+        add_tiles(config, batch, row, next, tiles, cut);
     }
     if (cut->decode) {
         cut->decode_count = 0;
@@ -223,9 +279,11 @@ llcuda_status gpu_attention_load(struct gpu_driver *driver, struct gpu_module *m
         {"copy_blocks", &kernels->copy_blocks, 0},
         {"attention_decode", &kernels->decode, config->decode_shared_bytes},
         {"attention_decode_fused", &kernels->decode_fused, config->decode_shared_bytes},
+        {"attention_prefill", &kernels->prefill, config->prefill_shared_bytes},
     };
+    size_t count = sizeof wanted / sizeof wanted[0] - (config->tile_rows == 0);
     llcuda_status status = LLCUDA_OK;
-    for (size_t i = 0; i < sizeof wanted / sizeof wanted[0] && status == LLCUDA_OK; i++) {
+    for (size_t i = 0; i < count && status == LLCUDA_OK; i++) {
         status = driver->function_get(driver, module, wanted[i].name, wanted[i].function, error);
         if (status == LLCUDA_OK && wanted[i].shared_bytes != 0) {
             status = driver->function_shared_limit(driver, *wanted[i].function,
@@ -233,6 +291,16 @@ llcuda_status gpu_attention_load(struct gpu_driver *driver, struct gpu_module *m
         }
     }
     return status;
+}
+
+static struct attention_score score_of(const struct gpu_attention_call *call)
+{
+    const float log2_e = 1.44269504088896340736f;
+    return (struct attention_score){
+        .factor = call->scale * log2_e,
+        .cap = call->soft_cap * log2_e,
+        .cap_factor = call->soft_cap != 0 ? call->scale * 2 * log2_e / call->soft_cap : 0,
+    };
 }
 
 static llcuda_status launch_decode(struct gpu_driver *driver, struct gpu_stream *stream,
@@ -251,10 +319,8 @@ static llcuda_status launch_decode(struct gpu_driver *driver, struct gpu_stream 
         .attended = call->attended,
         .sinks = call->sinks,
         .partials = call->workspace,
-        .arrivals =
-            call->workspace + gpu_attention_arrivals_offset(config, rows, call->groups),
-        .scale = call->scale,
-        .soft_cap = call->soft_cap,
+        .arrivals = call->workspace + gpu_attention_arrivals_offset(config, rows, call->groups),
+        .score = score_of(call),
         .window = call->window,
         .group_stride = call->groups,
     };
@@ -288,6 +354,32 @@ static llcuda_status launch_qkv_finish(struct gpu_driver *driver, struct gpu_str
                           sizeof arguments, error);
 }
 
+static llcuda_status launch_prefill(struct gpu_driver *driver, struct gpu_stream *stream,
+                                    const struct gpu_attention_config *config,
+                                    const struct gpu_attention_kernels *kernels,
+                                    const struct gpu_attention_call *call,
+                                    struct llcuda_error *error)
+{
+    struct attention_prefill_arguments arguments = {
+        .step = call->step,
+        .tiles = call->tiles,
+        .query = call->query,
+        .cache = call->cache,
+        .attended = call->attended,
+        .sinks = call->sinks,
+        .score = score_of(call),
+        .window = call->window,
+    };
+    struct gpu_launch launch = {
+        .grid = {config->shape.head_count, call->tiles_max, 1},
+        .block = {PREFILL_THREADS, 1, 1},
+        .shared_bytes = config->prefill_shared_bytes,
+        .overlap = call->overlap,
+    };
+    return driver->launch(driver, stream, kernels->prefill, &launch, &arguments, sizeof arguments,
+                          error);
+}
+
 llcuda_status gpu_attention_launch(struct gpu_driver *driver, struct gpu_stream *stream,
                                    const struct gpu_attention_config *config,
                                    const struct gpu_attention_kernels *kernels,
@@ -297,6 +389,9 @@ llcuda_status gpu_attention_launch(struct gpu_driver *driver, struct gpu_stream 
     llcuda_status status = LLCUDA_OK;
     if (!call->decode) {
         status = launch_qkv_finish(driver, stream, kernels, call, error);
+    }
+    if (status == LLCUDA_OK && !call->decode && config->tile_rows != 0 && call->tiles_max != 0) {
+        status = launch_prefill(driver, stream, config, kernels, call, error);
     }
     if (status == LLCUDA_OK && (call->decode || call->decode_rows_max != 0)) {
         status = launch_decode(driver, stream, config, kernels, call, error);

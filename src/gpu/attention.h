@@ -1,10 +1,11 @@
 /* Which kernels of attention run, how they are cut, and with what: the host's side of
- * src/kernels/attention_*.cu. Everything but gpu_attention_load and the launches is a pure function.
+ * src/kernels/attention_*.cu. Everything but gpu_attention_load and the launches is a pure
+ * function.
  *
- * A step is either a *decode* step (at most one row a sequence), which takes one launch a layer that
- * also finishes the projections, or a *mixed* one: qkv_finish, then tiles of consecutive rows by the
- * prefill kernel and single rows by the decode kernel. Launches are sized for a bucket; what they do
- * is data in device memory, so that they can be replayed.
+ * A step is either a *decode* step (at most one row a sequence), which takes one launch a layer
+ * that also finishes the projections, or a *mixed* one: qkv_finish, then tiles of consecutive rows
+ * by the prefill kernel and single rows by the decode kernel. Launches are sized for a bucket; what
+ * they do is data in device memory, so that they can be replayed.
  *
  * Threads: those of the driver. */
 #ifndef GPU_ATTENTION_H
@@ -26,14 +27,14 @@ struct gpu_attention_shape {
 /* The constants of a shape: what the prelude names, and what sizes follow. */
 struct gpu_attention_config {
     struct gpu_attention_shape shape;
-    uint32_t tile_heads;         /* query heads a decode block takes */
-    uint32_t head_tiles;         /* decode blocks a row and group: K · tiles of a group */
-    uint32_t decode_warps;       /* of a decode block */
-    uint32_t partition;          /* positions: 16 · decode_warps */
-    uint32_t groups_max;         /* blocks over which the past of one row is spread */
+    uint32_t tile_heads;   /* query heads a decode block takes */
+    uint32_t head_tiles;   /* decode blocks a row and group: K · tiles of a group */
+    uint32_t decode_warps; /* of a decode block */
+    uint32_t partition;    /* positions: 16 · decode_warps */
+    uint32_t groups_max;   /* blocks over which the past of one row is spread */
     uint32_t decode_shared_bytes;
-    uint32_t tile_rows;          /* rows of a prefill tile; 0: no prefill kernel, rows decode */
-    uint32_t prefill_threads;
+    uint32_t tile_rows;         /* rows of a prefill tile; 0: no prefill kernel, rows decode */
+    uint32_t prefill_positions; /* that it takes at a time */
     uint32_t prefill_shared_bytes;
 };
 
@@ -104,11 +105,11 @@ struct gpu_attention_call {
     uint32_t window;
     uint64_t workspace; /* of gpu_attention_workspace_bytes for these rows and groups */
     /* Buckets: at least what the step needs. */
-    bool decode;         /* the fused kernel, for all rows */
-    uint32_t rows;       /* n */
+    bool decode;   /* the fused kernel, for all rows */
+    uint32_t rows; /* n */
     uint32_t decode_rows_max;
     uint32_t tiles_max;
-    uint32_t groups; /* gpu_attention_groups */
+    uint32_t groups;      /* gpu_attention_groups */
     uint64_t tiles;       /* [tile_count] struct attention_tile */
     uint64_t decode_rows; /* [decode_count] */
     bool overlap;         /* programmatic dependent launches */

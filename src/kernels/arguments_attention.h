@@ -1,7 +1,7 @@
 /* What the kernels of attention are launched with: plain structs that C fills and the kernel text
- * reads. Joined to the text after a vendor's words, where KERNEL_POINTER makes real pointers; in C an
- * address of device memory is an integer. All pointers are 16-byte aligned; 0 means "none" where a
- * comment says "or none". Axis letters: n rows, H query heads, K key-value heads, D head size.
+ * reads. Joined to the text after a vendor's words, where KERNEL_POINTER makes real pointers; in C
+ * an address of device memory is an integer. All pointers are 16-byte aligned; 0 means "none" where
+ * a comment says "or none". Axis letters: n rows, H query heads, K key-value heads, D head size.
  *
  * Cache of one layer: [block][K] of { keys [16][D], values [16][D] } in the cache's type, so that
  * what one head reads of one block is contiguous. */
@@ -19,8 +19,8 @@
 
 /* Counts of a step, in device memory, so that a replayed graph reads others. */
 struct step_state {
-    uint32_t row_count;          /* n */
-    uint32_t logits_count;       /* m */
+    uint32_t row_count;    /* n */
+    uint32_t logits_count; /* m */
     uint32_t sequence_count;
     uint32_t block_table_stride;
     uint32_t decode_count; /* rows in attention_step.decode_rows */
@@ -64,9 +64,17 @@ struct qkv_finish_arguments {
     KERNEL_POINTER(void) cache; /* of this layer */
 };
 
+/* From the product of query and key to a score in units of log2: product · factor, or, when cap is
+ * not 0, cap · tanh(product · cap_factor / (2 log2(e))). */
+struct attention_score {
+    float factor;     /* scale · log2(e) */
+    float cap;        /* soft cap · log2(e) */
+    float cap_factor; /* scale · 2 log2(e) / soft cap */
+};
+
 struct attention_decode_arguments {
     struct attention_step step;
-    struct attention_projection projection;    /* fused kernel only */
+    struct attention_projection projection;     /* fused kernel only */
     KERNEL_POINTER(const uint32_t) decode_rows; /* [decode_count] ascending; none: all rows */
     KERNEL_POINTER(const void) query;           /* [n, H D]; not read by the fused kernel */
     KERNEL_POINTER(void) cache;
@@ -74,8 +82,7 @@ struct attention_decode_arguments {
     KERNEL_POINTER(const float) sinks; /* [H] or none */
     KERNEL_POINTER(float) partials;    /* [rows, head tiles, groups, heads (D + 2)] */
     KERNEL_POINTER(uint32_t) arrivals; /* [rows, head tiles], zero between launches */
-    float scale;
-    float soft_cap;        /* 0: none */
+    struct attention_score score;
     uint32_t window;       /* 0: none */
     uint32_t group_stride; /* groups that fit in `partials` a row and head tile */
 };
@@ -95,10 +102,8 @@ struct attention_prefill_arguments {
     KERNEL_POINTER(const void) cache;
     KERNEL_POINTER(void) attended;
     KERNEL_POINTER(const float) sinks;
-    float scale;
-    float soft_cap;
-    uint32_t window;
-    uint32_t reserved;
+    struct attention_score score;
+    uint32_t window; /* 0: none */
 };
 
 /* Copies whole cache blocks of all layers. */

@@ -52,26 +52,26 @@ __device__ __forceinline__ float float_of_value(typename value_type<type>::store
     }
 }
 
+#if ATTENTION_MATRIX
 /* Two values of the cache's type in a word, `low` first in memory. */
 __device__ __forceinline__ uint32_t kv_pair(float low, float high)
 {
-#if KV_TYPE == TYPE_F16
-    return f16x2_of_floats(low, high);
-#elif KV_TYPE == TYPE_BF16
-    return bf16x2_of_floats(low, high);
-#else
-    return 0;
-#endif
+    if constexpr (KV_TYPE == TYPE_F16) {
+        return f16x2_of_floats(low, high);
+    } else {
+        return bf16x2_of_floats(low, high);
+    }
 }
 
 __device__ __forceinline__ void kv_mma(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
-#if KV_TYPE == TYPE_F16
-    mma_f16(d, a, b);
-#elif KV_TYPE == TYPE_BF16
-    mma_bf16(d, a, b);
-#endif
+    if constexpr (KV_TYPE == TYPE_F16) {
+        mma_f16(d, a, b);
+    } else {
+        mma_bf16(d, a, b);
+    }
 }
+#endif
 
 /* Keys [16][D] of a block; its values follow. */
 __device__ __forceinline__ const kv_value *kv_unit(const void *cache, uint32_t block,
@@ -107,16 +107,12 @@ __device__ __forceinline__ float warp_max(float x)
     return x;
 }
 
-/* score · scale, capped, in units of log2. tanh through exp2: its error of 1e-7 is times the cap
- * what the score is wrong by, where the hardware's tanh would be wrong by 5e-4 times the cap. */
-__device__ __forceinline__ float attention_score(float product, float scale, float soft_cap)
+/* A capped score. tanh through exp2: its error of 1e-7 is times the cap what the score is wrong by,
+ * where the hardware's tanh would be wrong by 5e-4 times the cap. */
+__device__ __forceinline__ float score_capped(float product, const struct attention_score &score)
 {
-    float score = product * scale;
-    if (soft_cap != 0) {
-        float e = fast_exp2(score / soft_cap * (2 * LOG2_E));
-        score = soft_cap * (1.0f - 2.0f / (e + 1.0f));
-    }
-    return score * LOG2_E;
+    const float e = fast_exp2(product * score.cap_factor);
+    return fmaf(-2.0f * score.cap, fast_rcp(e + 1.0f), score.cap);
 }
 
 /* Sine and cosine of an angle below 2^20 in magnitude to about 1 unit in the last place. The
@@ -131,8 +127,8 @@ __device__ __forceinline__ void sine_cosine(float angle, float *sine, float *cos
     float xx = x * x;
     float s = fmaf(fmaf(-1.9515295891e-4f, xx, 8.3321608736e-3f), xx, -1.6666654611e-1f);
     s = fmaf(s * xx, x, x);
-    float c = fmaf(fmaf(2.443315711809948e-5f, xx, -1.388731625493765e-3f), xx,
-                   4.166664568298827e-2f);
+    float c =
+        fmaf(fmaf(2.443315711809948e-5f, xx, -1.388731625493765e-3f), xx, 4.166664568298827e-2f);
     c = fmaf(c * xx, xx, fmaf(-0.5f, xx, 1.0f));
     int quadrant = (int)turns & 3;
     float a = quadrant & 1 ? c : s;

@@ -1,10 +1,10 @@
 /* Attention of rows that have one query each and a long past: split over the past.
  *
- * Shapes: H query heads in groups of H/K over a key-value head, D head size. The past of a row is cut
- * at absolute positions into partitions of 16 · DECODE_WARPS: warp w of a block takes cache block w
- * of each. A group is as many partitions, done by one block in turn, as leave the row at most
- * DECODE_GROUPS_MAX groups: the row's position decides alone, so that a row's sums do not depend on
- * its company. Blocks of a row with several groups leave partial sums; the last of them
+ * Shapes: H query heads in groups of H/K over a key-value head, D head size. The past of a row is
+ * cut at absolute positions into partitions of 16 · DECODE_WARPS: warp w of a block takes cache
+ * block w of each. A group is as many partitions, done by one block in turn, as leave the row at
+ * most DECODE_GROUPS_MAX groups: the row's position decides alone, so that a row's sums do not
+ * depend on its company. Blocks of a row with several groups leave partial sums; the last of them
  * to arrive adds them in order, and puts the counter back to zero.
  *
  * Grid: x = groups (of the longest past in the bucket), y = K · head tiles of up to 16 heads,
@@ -18,8 +18,8 @@
  *
  * Bound: 4 D bytes a position and key-value head (16-bit). At 36 bytes/ns a multiprocessor this is
  * one cache block of D = 128 in 227 ns; a warp needs about 150 instructions for it, of 1,500 that
- * the multiprocessor issues meanwhile, and 32 mma of the ~180 it could do. Plain multiply-adds for a
- * group of 4 would take half of all issue slots, for 8 all of them. */
+ * the multiprocessor issues meanwhile, and 32 mma of the ~180 it could do. Plain multiply-adds for
+ * a group of 4 would take half of all issue slots, for 8 all of them. */
 
 #define PARTITION    (KV_BLOCK * DECODE_WARPS)
 #define TILE_HEADS   (HEAD_GROUP < 16 ? HEAD_GROUP : 16)
@@ -112,6 +112,8 @@ struct decode_shared {
     kv_value key[HEAD_SIZE_TILED]; /* of the row's own position, in the fused kernel */
     kv_value value[HEAD_SIZE_TILED];
     struct rotary_row table;
+    /* For the tail of a block: kept here, the loop over the past has its registers. */
+    struct decode_place place;
     /* Sums of the warps, relative to the largest score of the block, and their denominators. */
     float sums[SUMMING_WARPS][TILE_HEADS][HEAD_SIZE];
     float totals[SUMMING_WARPS][TILE_HEADS];
@@ -150,10 +152,10 @@ __device__ __forceinline__ float load_partial(const float *from)
 /* Adds the partial sums of all groups of a row from the first to the last, each relative to the
  * largest score so far, and writes the row's result. */
 __device__ __forceinline__ void decode_merge(const struct attention_decode_arguments &a,
-                                             const struct decode_place &place,
                                              struct decode_shared *shared, const float *partials,
                                              act_value *out)
 {
+    const struct decode_place &place = shared->place;
     constexpr uint32_t ELEMENTS = (TILE_HEADS * HEAD_SIZE + DECODE_BLOCK - 1) / DECODE_BLOCK;
     constexpr uint32_t PARTIAL = TILE_HEADS * (HEAD_SIZE + 2);
     const uint32_t elements = place.head_count * HEAD_SIZE;
@@ -218,9 +220,9 @@ __device__ __forceinline__ void decode_merge(const struct attention_decode_argum
 /* Ends a block, after a barrier: the sums of the first `warps` warps are in shared memory. Writes
  * the row's result when the block is the row's only one, or the last to arrive. */
 __device__ __forceinline__ void decode_finish(const struct attention_decode_arguments &a,
-                                              const struct decode_place &place,
                                               struct decode_shared *shared, uint32_t warps)
 {
+    const struct decode_place &place = shared->place;
     act_value *out =
         (act_value *)a.attended + ((uint64_t)place.row * HEADS + place.head_first) * HEAD_SIZE;
     constexpr uint32_t PARTIAL = TILE_HEADS * (HEAD_SIZE + 2);
@@ -262,7 +264,7 @@ __device__ __forceinline__ void decode_finish(const struct attention_decode_argu
     __syncthreads();
     if (shared->is_last) {
         thread_fence();
-        decode_merge(a, place, shared, partials, out);
+        decode_merge(a, shared, partials, out);
     }
 }
 
@@ -283,8 +285,8 @@ __device__ __forceinline__ void decode_prepare(const struct attention_decode_arg
             struct head_pairs head;
             bool is_query = i < place.head_count;
             bool is_key = i == place.head_count;
-            uint32_t vector = is_query ? place.head_first + i
-                                       : HEADS + (is_key ? 0 : KV_HEADS) + place.kv_head;
+            uint32_t vector =
+                is_query ? place.head_first + i : HEADS + (is_key ? 0 : KV_HEADS) + place.kv_head;
             vector_finish(&head, vector, place.row, &shared->table, a.projection);
             head_store(&head, is_query ? shared->query[i] : is_key ? shared->key : shared->value);
             if (!is_query && blockIdx.y % HEAD_TILES == 0) {
@@ -295,8 +297,8 @@ __device__ __forceinline__ void decode_prepare(const struct attention_decode_arg
             }
         }
     } else {
-        const kv_value *query =
-            (const kv_value *)a.query + ((uint64_t)place.row * HEADS + place.head_first) * HEAD_SIZE;
+        const kv_value *query = (const kv_value *)a.query +
+                                ((uint64_t)place.row * HEADS + place.head_first) * HEAD_SIZE;
         for (uint32_t e = threadIdx.x; e < place.head_count * HEAD_SIZE; e += DECODE_BLOCK) {
             shared->query[e / HEAD_SIZE][e % HEAD_SIZE] = query[e];
         }
@@ -304,9 +306,7 @@ __device__ __forceinline__ void decode_prepare(const struct attention_decode_arg
     /* Zeros where no head and no element is. */
     const uint32_t rows = 8 * HEAD_COLUMNS;
     for (uint32_t i = warp; i < rows + 2; i += DECODE_WARPS) {
-        kv_value *vector = i < rows        ? shared->query[i]
-                           : i == rows ? shared->key
-                                           : shared->value;
+        kv_value *vector = i < rows ? shared->query[i] : i == rows ? shared->key : shared->value;
         uint32_t first = i < place.head_count || i >= rows ? HEAD_SIZE : 0;
         for (uint32_t d = first + lane; d < HEAD_SIZE_TILED; d += 32) {
             vector[d] = 0;
@@ -321,7 +321,8 @@ struct decode_keys {
     struct word4 pieces[2][KEY_PIECES]; /* slot of tile u, elements 32 j + 8 (lane % 4) … + 7 */
 };
 struct decode_values {
-    struct word4 pieces[VALUE_PIECES][4]; /* slots 4 (lane % 4) + s, elements 64 i + 8 (lane / 4) … */
+    struct word4 pieces[VALUE_PIECES]
+                       [4]; /* slots 4 (lane % 4) + s, elements 64 i + 8 (lane / 4) … */
 };
 
 __device__ __forceinline__ uint32_t decode_key_slot(uint32_t tile)
@@ -375,8 +376,7 @@ __device__ __forceinline__ void decode_load_values(struct decode_values *values,
 /* Puts the row's own key and value, which are in shared memory, where the cache was not read. */
 __device__ __forceinline__ void decode_insert(struct decode_keys *keys,
                                               struct decode_values *values,
-                                              const struct decode_shared *shared,
-                                              uint32_t own_slot)
+                                              const struct decode_shared *shared, uint32_t own_slot)
 {
     const uint32_t lane = threadIdx.x % 32;
 #pragma unroll
@@ -447,17 +447,23 @@ __device__ __forceinline__ void decode_scores(float scores[HEAD_COLUMNS][4],
 __device__ __forceinline__ void decode_weigh(float scores[HEAD_COLUMNS][4],
                                              struct decode_sums *sums,
                                              const struct attention_decode_arguments &a,
-                                             uint32_t position, const struct decode_span &span)
+                                             uint32_t position, uint32_t begin, uint32_t end)
 {
     const uint32_t lane = threadIdx.x % 32;
+    if (a.score.cap != 0) {
+#pragma unroll
+        for (uint32_t i = 0; i < 4 * HEAD_COLUMNS; i++) {
+            scores[i / 4][i % 4] = score_capped(scores[i / 4][i % 4], a.score);
+        }
+    }
+    const float factor = a.score.cap != 0 ? 1.0f : a.score.factor;
 #pragma unroll
     for (uint32_t c = 0; c < HEAD_COLUMNS; c++) {
         float largest = sums->largest[c];
 #pragma unroll
         for (uint32_t i = 0; i < 4; i++) {
             const uint32_t p = position + 4 * (lane % 4) + i;
-            float score = attention_score(scores[c][i], a.scale, a.soft_cap);
-            scores[c][i] = p >= span.begin && p < span.end ? score : SCORE_MASKED;
+            scores[c][i] = p >= begin && p < end ? scores[c][i] * factor : SCORE_MASKED;
             largest = fmaxf(largest, scores[c][i]);
         }
         largest = fmaxf(largest, warp_shuffle_xor(largest, 1));
@@ -523,8 +529,8 @@ __device__ __forceinline__ void decode_add_values(struct decode_sums *sums,
 
 /* Leaves the warps' sums in shared memory, relative to the largest score of the block. Barriers
  * inside; one must follow. */
-__device__ __forceinline__ void decode_leave(struct decode_sums *sums,
-                                             struct decode_shared *shared, uint32_t warps)
+__device__ __forceinline__ void decode_leave(struct decode_sums *sums, struct decode_shared *shared,
+                                             uint32_t warps)
 {
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t warp = threadIdx.x / 32;
@@ -579,13 +585,14 @@ __device__ __forceinline__ void decode_run(const struct attention_decode_argumen
                                            struct decode_shared *shared)
 {
     const uint32_t warp = threadIdx.x / 32;
-    const struct decode_span &span = place.span;
+    const uint32_t begin = place.span.begin;
+    const uint32_t end = place.span.end;
     const uint32_t group_begin = decode_blocks_begin(place);
     const uint32_t blocks_end = decode_blocks_end(place);
     /* The fused kernel's own position is not in the cache yet. */
-    const uint32_t cached_end = FUSED ? place.position : span.end;
+    const uint32_t cached_end = FUSED ? end - 1 : end;
     uint32_t block = group_begin + warp;
-    while (block < span.begin / KV_BLOCK) {
+    while (block < begin / KV_BLOCK) {
         block += DECODE_WARPS;
     }
     struct decode_keys keys;
@@ -596,8 +603,8 @@ __device__ __forceinline__ void decode_run(const struct attention_decode_argumen
     }
     if (block < blocks_end) {
         unit = kv_unit(a.cache, place.block_table[block], place.kv_head);
-        decode_load_keys(&keys, unit, block * KV_BLOCK, span.begin, cached_end);
-        decode_load_values(&values, unit, block * KV_BLOCK, span.begin, cached_end);
+        decode_load_keys(&keys, unit, block * KV_BLOCK, begin, cached_end);
+        decode_load_values(&values, unit, block * KV_BLOCK, begin, cached_end);
     }
     if constexpr (FUSED) {
         /* The past was written by earlier steps: it is on its way while the predecessor ends. */
@@ -615,20 +622,26 @@ __device__ __forceinline__ void decode_run(const struct attention_decode_argumen
     }
     while (block < blocks_end) {
         const uint32_t next = block + DECODE_WARPS;
-        const uint32_t next_id = next < blocks_end ? place.block_table[next] : 0;
-        if (FUSED && block == place.position / KV_BLOCK) {
-            decode_insert(&keys, &values, shared, place.position % KV_BLOCK);
+        /* What the loop does not need all the time stays in shared memory, and is read anew: the
+         * registers are for keys and values on their way. */
+        asm volatile("" ::: "memory");
+        const uint32_t begin = shared->place.span.begin;
+        const uint32_t end = shared->place.span.end;
+        const uint32_t cached_end = FUSED ? end - 1 : end;
+        const uint32_t next_id = next < blocks_end ? shared->place.block_table[next] : 0;
+        if (FUSED && block == (end - 1) / KV_BLOCK) {
+            decode_insert(&keys, &values, shared, (end - 1) % KV_BLOCK);
         }
         float scores[HEAD_COLUMNS][4];
         decode_scores(scores, &keys, shared);
         unit = kv_unit(a.cache, next_id, place.kv_head);
         if (next < blocks_end) {
-            decode_load_keys(&keys, unit, next * KV_BLOCK, span.begin, cached_end);
+            decode_load_keys(&keys, unit, next * KV_BLOCK, begin, cached_end);
         }
-        decode_weigh(scores, &sums, a, block * KV_BLOCK, span);
+        decode_weigh(scores, &sums, a, block * KV_BLOCK, begin, end);
         decode_add_values(&sums, scores, &values);
         if (next < blocks_end) {
-            decode_load_values(&values, unit, next * KV_BLOCK, span.begin, cached_end);
+            decode_load_values(&values, unit, next * KV_BLOCK, begin, cached_end);
         }
         block = next;
     }
@@ -636,7 +649,7 @@ __device__ __forceinline__ void decode_run(const struct attention_decode_argumen
     const uint32_t warps = blocks < DECODE_WARPS ? blocks : DECODE_WARPS;
     decode_leave(&sums, shared, warps);
     __syncthreads();
-    decode_finish(a, place, shared, warps);
+    decode_finish(a, shared, warps);
 }
 
 #else
@@ -691,7 +704,7 @@ __device__ __forceinline__ void decode_run(const struct attention_decode_argumen
                     product = fmaf(float_of_value<KV_TYPE>(shared->query[head][d]),
                                    float_of_value<KV_TYPE>(key[d]), product);
                 }
-                score = attention_score(product, a.scale, a.soft_cap);
+                score = a.score.cap != 0 ? score_capped(product, a.score) : product * a.score.factor;
             }
             weights[head][slot] = score;
         }
@@ -734,15 +747,15 @@ __device__ __forceinline__ void decode_run(const struct attention_decode_argumen
         }
         __syncthreads();
     }
-    decode_finish(a, place, shared, 1);
+    decode_finish(a, shared, 1);
 }
 
 #endif
 
 template <bool FUSED>
-__device__ __forceinline__ void attention_decode_body(const struct attention_decode_arguments &a)
+__device__ __forceinline__ void attention_decode_body(const struct attention_decode_arguments &a,
+                                                      struct decode_shared *shared)
 {
-    SHARED_DYNAMIC(struct decode_shared, shared);
     release_successor();
     struct decode_place place;
     if (!decode_place_find(&place, a)) {
@@ -752,20 +765,25 @@ __device__ __forceinline__ void attention_decode_body(const struct attention_dec
         }
         return;
     }
+    if (threadIdx.x == 0) {
+        shared->place = place;
+    }
     decode_run<FUSED>(a, place, shared);
 }
 
 /* Reads queries that qkv_finish has written; all keys and values are in the cache. */
-extern "C" __global__ void KERNEL_BOUNDS(DECODE_BLOCK, 1)
+extern "C" __global__ void KERNEL_BOUNDS(DECODE_BLOCK, 2)
     attention_decode(const struct attention_decode_arguments arguments)
 {
-    attention_decode_body<false>(arguments);
+    SHARED_DYNAMIC(struct decode_shared, shared);
+    attention_decode_body<false>(arguments, shared);
 }
 
 /* Reads raw projections and does the work of qkv_finish for its rows: one launch a layer. No two
  * rows of the step may belong to one sequence. */
-extern "C" __global__ void KERNEL_BOUNDS(DECODE_BLOCK, 1)
+extern "C" __global__ void KERNEL_BOUNDS(DECODE_BLOCK, 2)
     attention_decode_fused(const struct attention_decode_arguments arguments)
 {
-    attention_decode_body<true>(arguments);
+    SHARED_DYNAMIC(struct decode_shared, shared);
+    attention_decode_body<true>(arguments, shared);
 }

@@ -29,8 +29,8 @@ extern "C" __global__ void KERNEL_BOUNDS(256, 2)
         struct head_pairs head;
         vector_finish(&head, vector, row, &table, arguments.projection);
         if (vector < HEADS) {
-            head_store(&head, (kv_value *)arguments.query +
-                                  ((uint64_t)row * HEADS + vector) * HEAD_SIZE);
+            head_store(&head,
+                       (kv_value *)arguments.query + ((uint64_t)row * HEADS + vector) * HEAD_SIZE);
         } else {
             bool is_value = vector >= HEADS + KV_HEADS;
             uint32_t kv_head = vector - HEADS - (is_value ? KV_HEADS : 0);

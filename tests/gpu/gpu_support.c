@@ -21,8 +21,7 @@ void gpu_bench_close(struct gpu_bench *bench)
     assert_int_equal(bench->faults.live_objects, 0);
 }
 
-/* Without the lines that include: as the JIT joins texts. */
-static void append_source(struct buffer *text, const char *source)
+void gpu_bench_append(struct buffer *text, const char *source)
 {
     while (*source) {
         const size_t length = strcspn(source, "\n") + 1;
@@ -38,8 +37,8 @@ char *gpu_bench_text(const char *file, const char *without, uint32_t occurrence)
     struct buffer text = {0};
     struct llcuda_error error;
     char name[128];
-    append_source(&text, kernel_source_find("emu_abi.h")->text);
-    append_source(&text, kernel_source_find("vendor_emu.cuh")->text);
+    gpu_bench_append(&text, kernel_source_find("emu_abi.h")->text);
+    gpu_bench_append(&text, kernel_source_find("vendor_emu.cuh")->text);
     snprintf(name, sizeof name, "tests/gpu/%s", file);
     char *path = test_source_path(name);
     buffer_printf(&text, "# 1 \"%s\"\n", file);
