@@ -151,6 +151,10 @@
       "positions to keep, prompt and answer together (default: the model's, at most 8192)")        \
     X(CACHE_TYPE, "cache-type", 0, TEXT, "TYPE", 0, 0, "f16", "Machine", FOR_CONTEXT,              \
       "key-value cache: f16 or f32")                                                               \
+    X(CUDA_PATH, "cuda-path", 0, TEXT, "FOLDER[:FOLDER…]", 0, 0, NULL, "Machine",                  \
+      FOR_COMPUTING | COMMAND_BIT(DOCTOR),                                                         \
+      "absolute folders in which the GPU vendor's libraries (NVRTC, cuBLASLt) are looked for "     \
+      "first")                                                                                     \
     X(CPU_LEVEL, "cpu-level", 0, TEXT, "LEVEL", 0, 0, NULL, "Machine", FOR_COMPUTING,              \
       "use no instructions beyond scalar, avx2 or avx512 (default: the best there is)")            \
     X(CONFIG, "config", 0, TEXT, "FILE", 0, 0, NULL, "Machine", FOR_ALL,                           \

@@ -8,19 +8,39 @@
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 #define WHY_BYTES    256
 
-#define CALL_NAME(member, symbol, parameters) .member = #symbol,
-const struct cuda_call_names cuda_call_names = {CUDA_DRIVER_LIST(CALL_NAME)};
+#define CUDA_SHARED_CALL(member, symbol, hip, parameters) .member = #symbol,
+#define HIP_SHARED_CALL(member, symbol, hip, parameters)  .member = #hip,
+#define CUDA_ONLY_CALL(member, symbol, parameters)        .member = #symbol,
+static const struct cuda_call_names cuda_names = {GPU_VENDOR_LIST(CUDA_SHARED_CALL)
+                                                      CUDA_ONLY_LIST(CUDA_ONLY_CALL)};
+static const struct cuda_call_names hip_names = {GPU_VENDOR_LIST(HIP_SHARED_CALL)};
 
-#define DRIVER_SYMBOL(member, symbol, parameters) \
+#define CUDA_SHARED_SYMBOL(member, symbol, hip, parameters) \
     {#symbol, offsetof(struct cuda_driver_api, member)},
-#define NVRTC_SYMBOL(member, symbol, parameters) {#symbol, offsetof(struct nvrtc_api, member)},
+#define HIP_SHARED_SYMBOL(member, symbol, hip, parameters) \
+    {#hip, offsetof(struct cuda_driver_api, member)},
+#define CUDA_ONLY_SYMBOL(member, symbol, parameters) \
+    {#symbol, offsetof(struct cuda_driver_api, member)},
+#define NVRTC_SYMBOL(member, symbol, hip, parameters)  {#symbol, offsetof(struct rtc_api, member)},
+#define HIPRTC_SYMBOL(member, symbol, hip, parameters) {#hip, offsetof(struct rtc_api, member)},
 #define CUBLASLT_SYMBOL(member, symbol, parameters) \
     {#symbol, offsetof(struct cublaslt_api, member)},
 #define NVML_SYMBOL(member, symbol, parameters) {#symbol, offsetof(struct nvml_api, member)},
 
-static const struct library_symbol driver_symbols[] = {CUDA_DRIVER_LIST(DRIVER_SYMBOL)};
+static const struct library_symbol driver_symbols[] = {GPU_VENDOR_LIST(CUDA_SHARED_SYMBOL)
+                                                           CUDA_ONLY_LIST(CUDA_ONLY_SYMBOL)};
+static const struct library_symbol hip_symbols[] = {
+    GPU_VENDOR_LIST(HIP_SHARED_SYMBOL){"hipGetErrorName",
+                                       offsetof(struct cuda_driver_api, hip_error_name)},
+    {"hipGetErrorString", offsetof(struct cuda_driver_api, hip_error_text)},
+};
 static const struct library_symbol nvrtc_symbols[] = {
-    NVRTC_LIST(NVRTC_SYMBOL){"nvrtcGetErrorString", offsetof(struct nvrtc_api, text)},
+    RTC_LIST(NVRTC_SYMBOL){"nvrtcGetErrorString", offsetof(struct rtc_api, text)},
+    {"nvrtcGetNumSupportedArchs", offsetof(struct rtc_api, arch_count)},
+    {"nvrtcGetSupportedArchs", offsetof(struct rtc_api, archs)},
+};
+static const struct library_symbol hiprtc_symbols[] = {
+    RTC_LIST(HIPRTC_SYMBOL){"hiprtcGetErrorString", offsetof(struct rtc_api, text)},
 };
 static const struct library_symbol cublaslt_symbols[] = {
     CUBLASLT_LIST(CUBLASLT_SYMBOL){"cublasLtGetStatusString", offsetof(struct cublaslt_api, text)},
@@ -34,6 +54,7 @@ llcuda_status cuda_driver_load(const char *folders, struct cuda_driver_api *api,
 {
     static const char *const names[] = {"libcuda.so.1", NULL};
     char why[WHY_BYTES];
+    api->names = &cuda_names;
     void *library = library_open(names, folders, why, sizeof why);
     if (!library && *why) {
         return error_set(error, LLCUDA_UNSUPPORTED, "the NVIDIA driver cannot be loaded: %s", why);
@@ -51,6 +72,28 @@ llcuda_status cuda_driver_load(const char *folders, struct cuda_driver_api *api,
                          missing, CUDA_DRIVER_NAME_MIN);
     }
     return LLCUDA_OK;
+}
+
+llcuda_status hip_driver_load(const char *folders, struct cuda_driver_api *api, void **library,
+                              struct llcuda_error *error)
+{
+    static const char *const names[] = {"libamdhip64.so.7", "libamdhip64.so.6", "libamdhip64.so.5",
+                                        NULL};
+    char why[WHY_BYTES];
+    api->names = &hip_names;
+    *library = library_open(names, folders, why, sizeof why);
+    if (!*library) {
+        return error_set(error, LLCUDA_UNSUPPORTED,
+                         "no AMD driver on this machine (libamdhip64.so)%s%s: install ROCm 5.2 or "
+                         "newer, or compute with --device cpu",
+                         *why ? ", or one that cannot be loaded: " : "", why);
+    }
+    const char *missing = library_bind(*library, hip_symbols, COUNT(hip_symbols), api);
+    return missing
+               ? error_set(error, LLCUDA_UNSUPPORTED,
+                           "the AMD driver is too old (it has no %s): install ROCm 5.2 or newer",
+                           missing)
+               : LLCUDA_OK;
 }
 
 /* Library names with a major version in them, newest first. */
@@ -74,7 +117,7 @@ static void version_names_fill(struct version_names *list, const char *stem,
 }
 
 llcuda_status nvrtc_load(const char *path, const char *folders, uint32_t driver_version,
-                         struct nvrtc_api *api, struct llcuda_error *error)
+                         struct rtc_api *api, struct llcuda_error *error)
 {
     struct version_names list;
     char why[WHY_BYTES];
@@ -87,15 +130,35 @@ llcuda_status nvrtc_load(const char *path, const char *folders, uint32_t driver_
     }
     if (!library) {
         return error_set(error, LLCUDA_UNSUPPORTED,
-                         "no NVRTC (%s) to compile kernels with: install it (pip install "
+                         "no NVRTC (libnvrtc.so) to compile kernels with: install it (pip install "
                          "nvidia-cuda-nvrtc) and name its folder in LLCUDA_CUDA_PATH, or use a "
-                         "pack of kernels",
-                         list.names[0] ? list.names[0] : "libnvrtc.so");
+                         "pack of kernels");
     }
     const char *missing = library_bind(library, nvrtc_symbols, COUNT(nvrtc_symbols), api);
     return missing
                ? error_set(error, LLCUDA_UNSUPPORTED,
                            "NVRTC is too old (it has no %s): install CUDA 12.0 or newer", missing)
+               : LLCUDA_OK;
+}
+
+llcuda_status hiprtc_load(const char *path, const char *folders, struct rtc_api *api,
+                          struct llcuda_error *error)
+{
+    /* Before ROCm 6 the compiler is part of the driver's library. */
+    static const char *const names[] = {"libhiprtc.so.7", "libhiprtc.so.6", "libamdhip64.so.5",
+                                        NULL};
+    char why[WHY_BYTES];
+    void *library = path ? library_open_file(path, why, sizeof why)
+                         : library_open(names, folders, why, sizeof why);
+    if (!library) {
+        return error_set(error, LLCUDA_UNSUPPORTED,
+                         "no hipRTC (libhiprtc.so) to compile kernels with%s%s: install it, name "
+                         "its folder in LLCUDA_CUDA_PATH, or use a pack of kernels",
+                         *why ? ", or one that cannot be loaded: " : "", why);
+    }
+    const char *missing = library_bind(library, hiprtc_symbols, COUNT(hiprtc_symbols), api);
+    return missing
+               ? error_set(error, LLCUDA_UNSUPPORTED, "hipRTC is too old (it has no %s)", missing)
                : LLCUDA_OK;
 }
 
@@ -144,6 +207,7 @@ static const char *advice(int result)
         {CUDA_STUB_LIBRARY, ": a toolkit's stub was loaded in place of the driver's library"},
         {CUDA_DEVICE_UNAVAILABLE, ": another process holds the device for itself"},
         {CUDA_NO_DEVICE, ": no GPU is visible; look at nvidia-smi and CUDA_VISIBLE_DEVICES"},
+        {CUDA_INVALID_DEVICE, ": no GPU is visible; look at rocminfo and HIP_VISIBLE_DEVICES"},
         {CUDA_INVALID_IMAGE, ": the compiler is newer than the driver, or the binary is damaged"},
         {CUDA_NO_BINARY_FOR_GPU, ": the kernels were compiled for another GPU"},
         {CUDA_ILLEGAL_ADDRESS, ": the device's context is lost and must be opened again"},
@@ -177,8 +241,13 @@ llcuda_status cuda_check(const struct cuda_driver_api *api, int result, const ch
     } else if (result == CUDA_NOT_SUPPORTED) {
         status = LLCUDA_UNSUPPORTED;
     }
-    if (api->get_error_name(result, &name) || !name || api->get_error_string(result, &text) ||
-        !text) {
+    if (api->hip_error_name) {
+        name = api->hip_error_name(result);
+        text = api->hip_error_text(result);
+    } else if (api->get_error_name(result, &name) || api->get_error_string(result, &text)) {
+        name = NULL;
+    }
+    if (!name || !text) {
         return error_set(error, status, "%s: error %d%s", call, result, advice(result));
     }
     return error_set(error, status, "%s: %s (%s)%s", call, name, text, advice(result));

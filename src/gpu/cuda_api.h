@@ -1,6 +1,7 @@
 /* What is used of NVIDIA's libraries, in declarations of our own: libcuda (the driver API), NVRTC,
- * cublasLt and NVML. Idea: each library is one list X(member, symbol, parameters), which becomes a
- * struct of pointers, a table of symbols and the names in messages.
+ * cublasLt and NVML; and of AMD's HIP, whose driver API has the same shape. Idea: each library is
+ * one list X(member, symbol, parameters), which becomes a struct of pointers, a table of symbols
+ * and the names in messages.
  *
  * Numbers and layouts follow the CUDA 12 and 13 documentation of the driver API, NVRTC, cuBLAS and
  * NVML; they are part of those libraries' ABI. Handles are plain pointers. */
@@ -12,6 +13,8 @@
 /* The oldest driver: CUDA 12.0, 525.60.13. */
 #define CUDA_DRIVER_VERSION_MIN 12000
 #define CUDA_DRIVER_NAME_MIN    "525.60.13"
+/* Stands for a driver that loads the binaries of every compiler that there is. */
+#define CUDA_DRIVER_VERSION_ANY 16000
 /* Programmatic dependent launches inside graphs: CUDA 12.3. */
 #define CUDA_DRIVER_VERSION_OVERLAP 12030
 /* The oldest GPUs that kernels are compiled for: Volta. */
@@ -26,6 +29,7 @@ enum cuda_result {
     CUDA_STUB_LIBRARY = 34,
     CUDA_DEVICE_UNAVAILABLE = 46,
     CUDA_NO_DEVICE = 100,
+    CUDA_INVALID_DEVICE = 101,
     CUDA_INVALID_IMAGE = 200,
     CUDA_NO_BINARY_FOR_GPU = 209,
     CUDA_NOT_FOUND = 500,
@@ -98,88 +102,112 @@ _Static_assert(offsetof(struct cuda_launch_config, stream) == 32, "CUlaunchConfi
 _Static_assert(offsetof(struct cuda_launch_config, attribute_count) == 48, "numAttrs");
 _Static_assert(sizeof(struct cuda_launch_config) == 56, "CUlaunchConfig");
 
-#define CUDA_DRIVER_LIST(X)                                                                       \
+/* X(member, CUDA symbol, HIP symbol, parameters): what both vendors have, HIP with the same numbers
+ * and layouts under other names. */
+#define GPU_VENDOR_LIST(X)                                                                         \
+    X(init, cuInit, hipInit, (unsigned))                                                           \
+    X(driver_version, cuDriverGetVersion, hipDriverGetVersion, (int *))                            \
+    X(device_get, cuDeviceGet, hipDeviceGet, (int *, int))                                         \
+    X(device_count, cuDeviceGetCount, hipGetDeviceCount, (int *))                                  \
+    X(device_name, cuDeviceGetName, hipDeviceGetName, (char *, int, int))                          \
+    X(device_memory, cuDeviceTotalMem_v2, hipDeviceTotalMem, (size_t *, int))                      \
+    X(device_attribute, cuDeviceGetAttribute, hipDeviceGetAttribute, (int *, int, int))            \
+    X(device_pci_bus_id, cuDeviceGetPCIBusId, hipDeviceGetPCIBusId, (char *, int, int))            \
+    X(context_retain, cuDevicePrimaryCtxRetain, hipDevicePrimaryCtxRetain, (void **, int))         \
+    X(context_release, cuDevicePrimaryCtxRelease_v2, hipDevicePrimaryCtxRelease, (int))            \
+    X(context_set, cuCtxSetCurrent, hipCtxSetCurrent, (void *))                                    \
+    X(memory_info, cuMemGetInfo_v2, hipMemGetInfo, (size_t *, size_t *))                           \
+    X(memory_alloc, cuMemAlloc_v2, hipMalloc, (uint64_t *, size_t))                                \
+    X(memory_free, cuMemFree_v2, hipFree, (uint64_t))                                              \
+    X(host_alloc, cuMemHostAlloc, hipHostMalloc, (void **, size_t, unsigned))                      \
+    X(host_free, cuMemFreeHost, hipHostFree, (void *))                                             \
+    X(copy_in, cuMemcpyHtoDAsync_v2, hipMemcpyHtoDAsync, (uint64_t, const void *, size_t, void *)) \
+    X(copy_out, cuMemcpyDtoHAsync_v2, hipMemcpyDtoHAsync, (void *, uint64_t, size_t, void *))      \
+    X(copy, cuMemcpyDtoDAsync_v2, hipMemcpyDtoDAsync, (uint64_t, uint64_t, size_t, void *))        \
+    X(fill, cuMemsetD8Async, hipMemsetD8Async, (uint64_t, unsigned char, size_t, void *))          \
+    X(stream_create, cuStreamCreate, hipStreamCreateWithFlags, (void **, unsigned))                \
+    X(stream_destroy, cuStreamDestroy_v2, hipStreamDestroy, (void *))                              \
+    X(stream_query, cuStreamQuery, hipStreamQuery, (void *))                                       \
+    X(stream_wait_event, cuStreamWaitEvent, hipStreamWaitEvent, (void *, void *, unsigned))        \
+    X(event_create, cuEventCreate, hipEventCreateWithFlags, (void **, unsigned))                   \
+    X(event_destroy, cuEventDestroy_v2, hipEventDestroy, (void *))                                 \
+    X(event_record, cuEventRecord, hipEventRecord, (void *, void *))                               \
+    X(event_query, cuEventQuery, hipEventQuery, (void *))                                          \
+    X(event_elapsed, cuEventElapsedTime, hipEventElapsedTime, (float *, void *, void *))           \
+    X(module_load, cuModuleLoadDataEx, hipModuleLoadDataEx,                                        \
+      (void **, const void *, unsigned, int *, void **))                                           \
+    X(module_unload, cuModuleUnload, hipModuleUnload, (void *))                                    \
+    X(module_function, cuModuleGetFunction, hipModuleGetFunction, (void **, void *, const char *)) \
+    X(function_attribute, cuFuncGetAttribute, hipFuncGetAttribute, (int *, int, void *))           \
+    X(occupancy, cuOccupancyMaxActiveBlocksPerMultiprocessor,                                      \
+      hipModuleOccupancyMaxActiveBlocksPerMultiprocessor, (int *, void *, int, size_t))            \
+    X(launch, cuLaunchKernel, hipModuleLaunchKernel,                                               \
+      (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *,       \
+       void **, void **))                                                                          \
+    X(capture_begin, cuStreamBeginCapture_v2, hipStreamBeginCapture, (void *, int))                \
+    X(capture_end, cuStreamEndCapture, hipStreamEndCapture, (void *, void **))                     \
+    X(graph_instantiate, cuGraphInstantiateWithFlags, hipGraphInstantiateWithFlags,                \
+      (void **, void *, unsigned long long))                                                       \
+    X(graph_launch, cuGraphLaunch, hipGraphLaunch, (void *, void *))                               \
+    X(graph_destroy, cuGraphDestroy, hipGraphDestroy, (void *))                                    \
+    X(graph_exec_destroy, cuGraphExecDestroy, hipGraphExecDestroy, (void *))
+
+/* X(member, symbol, parameters): what only CUDA has. */
+#define CUDA_ONLY_LIST(X)                                                                         \
     X(get_error_name, cuGetErrorName, (int, const char **))                                       \
     X(get_error_string, cuGetErrorString, (int, const char **))                                   \
-    X(init, cuInit, (unsigned))                                                                   \
-    X(driver_version, cuDriverGetVersion, (int *))                                                \
-    X(device_get, cuDeviceGet, (int *, int))                                                      \
-    X(device_count, cuDeviceGetCount, (int *))                                                    \
-    X(device_name, cuDeviceGetName, (char *, int, int))                                           \
-    X(device_memory, cuDeviceTotalMem_v2, (size_t *, int))                                        \
-    X(device_attribute, cuDeviceGetAttribute, (int *, int, int))                                  \
-    X(device_pci_bus_id, cuDeviceGetPCIBusId, (char *, int, int))                                 \
-    X(context_retain, cuDevicePrimaryCtxRetain, (void **, int))                                   \
-    X(context_release, cuDevicePrimaryCtxRelease_v2, (int))                                       \
-    X(context_set, cuCtxSetCurrent, (void *))                                                     \
-    X(memory_info, cuMemGetInfo_v2, (size_t *, size_t *))                                         \
-    X(memory_alloc, cuMemAlloc_v2, (uint64_t *, size_t))                                          \
-    X(memory_free, cuMemFree_v2, (uint64_t))                                                      \
-    X(host_alloc, cuMemHostAlloc, (void **, size_t, unsigned))                                    \
-    X(host_free, cuMemFreeHost, (void *))                                                         \
-    X(copy_in, cuMemcpyHtoDAsync_v2, (uint64_t, const void *, size_t, void *))                    \
-    X(copy_out, cuMemcpyDtoHAsync_v2, (void *, uint64_t, size_t, void *))                         \
-    X(copy, cuMemcpyDtoDAsync_v2, (uint64_t, uint64_t, size_t, void *))                           \
-    X(fill, cuMemsetD8Async, (uint64_t, unsigned char, size_t, void *))                           \
-    X(stream_create, cuStreamCreate, (void **, unsigned))                                         \
-    X(stream_destroy, cuStreamDestroy_v2, (void *))                                               \
-    X(stream_query, cuStreamQuery, (void *))                                                      \
-    X(stream_wait_event, cuStreamWaitEvent, (void *, void *, unsigned))                           \
-    X(event_create, cuEventCreate, (void **, unsigned))                                           \
-    X(event_destroy, cuEventDestroy_v2, (void *))                                                 \
-    X(event_record, cuEventRecord, (void *, void *))                                              \
-    X(event_query, cuEventQuery, (void *))                                                        \
-    X(event_elapsed, cuEventElapsedTime, (float *, void *, void *))                               \
-    X(module_load, cuModuleLoadDataEx, (void **, const void *, unsigned, int *, void **))         \
-    X(module_unload, cuModuleUnload, (void *))                                                    \
-    X(module_function, cuModuleGetFunction, (void **, void *, const char *))                      \
-    X(function_attribute, cuFuncGetAttribute, (int *, int, void *))                               \
     X(function_attribute_set, cuFuncSetAttribute, (void *, int, int))                             \
-    X(occupancy, cuOccupancyMaxActiveBlocksPerMultiprocessor, (int *, void *, int, size_t))       \
-    X(launch, cuLaunchKernel,                                                                     \
-      (void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *,      \
-       void **, void **))                                                                         \
     X(launch_ex, cuLaunchKernelEx, (const struct cuda_launch_config *, void *, void **, void **)) \
-    X(capture_begin, cuStreamBeginCapture_v2, (void *, int))                                      \
-    X(capture_end, cuStreamEndCapture, (void *, void **))                                         \
-    X(capture_mode, cuThreadExchangeStreamCaptureMode, (int *))                                   \
-    X(graph_instantiate, cuGraphInstantiateWithFlags, (void **, void *, unsigned long long))      \
-    X(graph_launch, cuGraphLaunch, (void *, void *))                                              \
-    X(graph_destroy, cuGraphDestroy, (void *))                                                    \
-    X(graph_exec_destroy, cuGraphExecDestroy, (void *))
+    X(capture_mode, cuThreadExchangeStreamCaptureMode, (int *))
 
+/* The driver's functions. Of HIP those of CUDA_ONLY_LIST are NULL, of CUDA hip_error_…. */
 struct cuda_driver_api {
-    CUDA_DRIVER_LIST(LIBRARY_MEMBER)
+#define CUDA_SHARED_MEMBER(member, symbol, hip, parameters) int(*member) parameters;
+    GPU_VENDOR_LIST(CUDA_SHARED_MEMBER)
+#undef CUDA_SHARED_MEMBER
+    CUDA_ONLY_LIST(LIBRARY_MEMBER)
+    const struct cuda_call_names *names;
+    const char *(*hip_error_name)(int);
+    const char *(*hip_error_text)(int);
 };
 
-/* The call's name for messages, from the list: cuda_call_names.memory_alloc. */
-#define CUDA_CALL_NAME(member, symbol, parameters) const char *member;
-extern const struct cuda_call_names {
-    CUDA_DRIVER_LIST(CUDA_CALL_NAME)
-} cuda_call_names;
+/* The calls' names for messages: names->memory_alloc. */
+struct cuda_call_names {
+#define CUDA_SHARED_NAME(member, symbol, hip, parameters) const char *member;
+    GPU_VENDOR_LIST(CUDA_SHARED_NAME)
+#undef CUDA_SHARED_NAME
+#define CUDA_ONLY_NAME(member, symbol, parameters) const char *member;
+    CUDA_ONLY_LIST(CUDA_ONLY_NAME)
+#undef CUDA_ONLY_NAME
+};
 
 /* nvrtcGetErrorString, cublasLtGetStatusString and nvmlErrorString return text; they are called
  * through their own type. */
 typedef const char *cuda_status_text(int status);
 
-#define NVRTC_LIST(X)                                                                       \
-    X(version, nvrtcVersion, (int *, int *))                                                \
-    X(arch_count, nvrtcGetNumSupportedArchs, (int *))                                       \
-    X(archs, nvrtcGetSupportedArchs, (int *))                                               \
-    X(create, nvrtcCreateProgram,                                                           \
-      (void **, const char *, const char *, int, const char *const *, const char *const *)) \
-    X(destroy, nvrtcDestroyProgram, (void **))                                              \
-    X(compile, nvrtcCompileProgram, (void *, int, const char *const *))                     \
-    X(binary_size, nvrtcGetCUBINSize, (void *, size_t *))                                   \
-    X(binary, nvrtcGetCUBIN, (void *, char *))                                              \
-    X(log_size, nvrtcGetProgramLogSize, (void *, size_t *))                                 \
-    X(log, nvrtcGetProgramLog, (void *, char *))
+/* X(member, NVRTC symbol, hipRTC symbol, parameters) */
+#define RTC_LIST(X)                                                                           \
+    X(version, nvrtcVersion, hiprtcVersion, (int *, int *))                                   \
+    X(create, nvrtcCreateProgram, hiprtcCreateProgram,                                        \
+      (void **, const char *, const char *, int, const char *const *, const char *const *))   \
+    X(destroy, nvrtcDestroyProgram, hiprtcDestroyProgram, (void **))                          \
+    X(compile, nvrtcCompileProgram, hiprtcCompileProgram, (void *, int, const char *const *)) \
+    X(binary_size, nvrtcGetCUBINSize, hiprtcGetCodeSize, (void *, size_t *))                  \
+    X(binary, nvrtcGetCUBIN, hiprtcGetCode, (void *, char *))                                 \
+    X(log_size, nvrtcGetProgramLogSize, hiprtcGetProgramLogSize, (void *, size_t *))          \
+    X(log, nvrtcGetProgramLog, hiprtcGetProgramLog, (void *, char *))
 
-#define NVRTC_ERROR_COMPILATION 6
+#define RTC_COMPILATION_FAILED 6
 
-struct nvrtc_api {
-    NVRTC_LIST(LIBRARY_MEMBER)
+/* A run-time compiler; hipRTC has the shape of NVRTC. */
+struct rtc_api {
+#define RTC_MEMBER(member, symbol, hip, parameters) int(*member) parameters;
+    RTC_LIST(RTC_MEMBER)
+#undef RTC_MEMBER
     cuda_status_text *text;
+    /* Of NVRTC only: */
+    int (*arch_count)(int *);
+    int (*archs)(int *);
 };
 
 /* cublasLtMatmulHeuristicResult_t */
@@ -262,10 +290,15 @@ struct nvml_api {
  * this machine, cannot be loaded or lacks a function; the sentence says what to do. */
 llcuda_status cuda_driver_load(const char *folders, struct cuda_driver_api *api,
                                struct llcuda_error *error);
+/* The same table from AMD's libamdhip64, of which *library becomes the handle. */
+llcuda_status hip_driver_load(const char *folders, struct cuda_driver_api *api, void **library,
+                              struct llcuda_error *error);
 /* `path`: this file and no other (NULL: found). Only libraries up to the driver's major version,
  * since a driver does not load binaries of a newer one. */
 llcuda_status nvrtc_load(const char *path, const char *folders, uint32_t driver_version,
-                         struct nvrtc_api *api, struct llcuda_error *error);
+                         struct rtc_api *api, struct llcuda_error *error);
+llcuda_status hiprtc_load(const char *path, const char *folders, struct rtc_api *api,
+                          struct llcuda_error *error);
 llcuda_status cublaslt_load(const char *folders, uint32_t driver_version, struct cublaslt_api *api,
                             struct llcuda_error *error);
 /* Whether cublaslt_load has a chance, without the tenth of a second that loading takes. */

@@ -6,9 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define OPTIONS_MAX 32u
-#define ARCHS_MAX   64
-#define LOG_BYTES   512
+#define ARCHS_MAX 64
+#define LOG_BYTES 512
 
 /* 0 for an arch that is not "sm_…". */
 static int arch_number(const char *arch)
@@ -27,7 +26,7 @@ static int arch_number(const char *arch)
 static llcuda_status check_arch(const struct cuda_driver *cuda, const char *arch,
                                 struct llcuda_error *error)
 {
-    const struct nvrtc_api *nvrtc = &cuda->nvrtc;
+    const struct rtc_api *nvrtc = &cuda->rtc;
     int archs[ARCHS_MAX] = {0};
     int count = 0;
     int number = arch_number(arch);
@@ -49,118 +48,19 @@ static llcuda_status check_arch(const struct cuda_driver *cuda, const char *arch
                      arch, archs[0], archs[count - 1], number < archs[0] ? "an older" : "a newer");
 }
 
-static llcuda_status nvrtc_check(const struct cuda_driver *cuda, int result, const char *call,
-                                 const char *name, struct llcuda_error *error)
-{
-    if (!result) {
-        return LLCUDA_OK;
-    }
-    return error_set(error, LLCUDA_DEVICE, "%s of %s: %s", call, name, cuda->nvrtc.text(result));
-}
-
-static void read_log(const struct cuda_driver *cuda, void *program, struct buffer *log)
-{
-    size_t bytes = 0;
-    /* The size counts the NUL, which the buffer has room for beyond what is reserved. */
-    if (!cuda->nvrtc.log_size(program, &bytes) && bytes > 1 && buffer_reserve(log, bytes) &&
-        !cuda->nvrtc.log(program, log->data + log->length)) {
-        log->length += strnlen(log->data + log->length, bytes - 1);
-        log->data[log->length] = 0;
-    }
-}
-
-static llcuda_status read_binary(const struct cuda_driver *cuda, void *program, const char *name,
-                                 struct buffer *binary, struct llcuda_error *error)
-{
-    size_t bytes = 0;
-    llcuda_status status = nvrtc_check(cuda, cuda->nvrtc.binary_size(program, &bytes),
-                                       "nvrtcGetCUBINSize", name, error);
-    if (status) {
-        return status;
-    }
-    if (!buffer_reserve(binary, bytes)) {
-        return error_no_memory(error, "a compiled kernel", bytes);
-    }
-    status = nvrtc_check(cuda, cuda->nvrtc.binary(program, binary->data + binary->length),
-                         "nvrtcGetCUBIN", name, error);
-    if (!status) {
-        binary->length += bytes;
-        binary->data[binary->length] = 0;
-    }
-    return status;
-}
-
-/* The first line of the log that speaks of an error, for the sentence. */
-static struct text_view first_error(const struct buffer *log, size_t from)
-{
-    const char *text = buffer_text(log) + (from < log->length ? from : log->length);
-    const char *found = strstr(text, "error");
-    while (found && found > text && found[-1] != '\n') {
-        found--;
-    }
-    found = found ? found : text;
-    return text_view_make(found, strcspn(found, "\n"));
-}
-
 llcuda_status cuda_compile(struct gpu_driver *driver, const struct gpu_compile_request *request,
                            struct buffer *binary, struct buffer *log, struct llcuda_error *error)
 {
     struct cuda_driver *cuda = cuda_driver_of(driver);
-    const struct nvrtc_api *nvrtc = &cuda->nvrtc;
     const char *arch = request->arch ? request->arch : cuda->info.arch;
-    const char *options[OPTIONS_MAX + 3];
-    char arch_option[64];
-    uint32_t count = 0;
-    void *program = NULL;
-    struct buffer source = {0};
-    size_t log_start = log->length;
+    static const char *const options[] = {"--std=c++17", "--device-as-default-execution-space"};
     if (!cuda->info.compiler_version) {
         return error_set(error, LLCUDA_UNSUPPORTED, "%s", cuda->compiler_error.message);
     }
     llcuda_status status = check_arch(cuda, arch, error);
-    if (status) {
-        return status;
-    }
-    if (request->option_count > OPTIONS_MAX) {
-        return error_set(error, LLCUDA_LIMIT, "%u compiler options are more than %u",
-                         request->option_count, OPTIONS_MAX);
-    }
-    snprintf(arch_option, sizeof arch_option, "--gpu-architecture=%s", arch);
-    options[count++] = arch_option;
-    options[count++] = "--std=c++17";
-    options[count++] = "--device-as-default-execution-space";
-    for (uint32_t i = 0; i < request->option_count; i++) {
-        options[count++] = request->options[i];
-    }
-    if (!buffer_append_view(&source, request->source)) {
-        status = error_no_memory(error, "a kernel's text", request->source.length);
-        goto done;
-    }
-    status = nvrtc_check(
-        cuda, nvrtc->create(&program, buffer_text(&source), request->name, 0, NULL, NULL),
-        "nvrtcCreateProgram", request->name, error);
-    if (status) {
-        goto done;
-    }
-    int result = nvrtc->compile(program, (int)count, options);
-    read_log(cuda, program, log);
-    if (result == NVRTC_ERROR_COMPILATION) {
-        struct text_view line = first_error(log, log_start);
-        status = error_set(error, LLCUDA_BAD_FORMAT, "%s does not compile for %s: %.*s",
-                           request->name, arch, TEXT_ARGUMENTS(line));
-    } else {
-        status = nvrtc_check(cuda, result, "nvrtcCompileProgram", request->name, error);
-    }
-    if (!status) {
-        status = read_binary(cuda, program, request->name, binary, error);
-    }
-
-done:
-    if (program) {
-        nvrtc->destroy(&program);
-    }
-    buffer_deinit(&source);
-    return status;
+    return status ? status
+                  : rtc_compile(&cuda->rtc, request, arch, options,
+                                sizeof options / sizeof *options, binary, log, error);
 }
 
 static llcuda_status module_load(struct gpu_driver *driver, const void *binary, uint64_t bytes,
@@ -193,7 +93,8 @@ static llcuda_status module_load(struct gpu_driver *driver, const void *binary, 
 static void module_unload(struct gpu_driver *driver, struct gpu_module *module)
 {
     struct cuda_driver *cuda = cuda_driver_of(driver);
-    if (module && !cuda_enter(cuda, NULL)) {
+    if (module) {
+        cuda_enter(cuda, NULL);
         cuda->api.module_unload(module);
     }
 }
@@ -214,7 +115,7 @@ static llcuda_status function_get(struct gpu_driver *driver, struct gpu_module *
         return error_set(error, LLCUDA_NOT_FOUND, "the module has no kernel '%s'", name);
     }
     *function = handle;
-    return cuda_check(&cuda->api, result, cuda_call_names.module_function, error);
+    return cuda_check(&cuda->api, result, cuda->api.names->module_function, error);
 }
 
 static llcuda_status function_info(struct gpu_driver *driver, struct gpu_function *function,
@@ -244,6 +145,13 @@ static llcuda_status function_shared_limit(struct gpu_driver *driver, struct gpu
                                            uint32_t bytes, struct llcuda_error *error)
 {
     struct cuda_driver *cuda = cuda_driver_of(driver);
+    if (cuda->info.vendor == GPU_HIP) { /* has no limit below that of the device */
+        return bytes <= cuda->info.shared_bytes_block_max
+                   ? LLCUDA_OK
+                   : error_set(error, LLCUDA_UNSUPPORTED,
+                               "a kernel needs %u bytes of shared memory, the device has %u", bytes,
+                               cuda->info.shared_bytes_block_max);
+    }
     return CUDA_CALL(cuda, error, function_attribute_set, function,
                      CUDA_FUNCTION_DYNAMIC_SHARED_BYTES_MAX, (int)bytes);
 }
@@ -323,7 +231,8 @@ static llcuda_status graph_launch(struct gpu_driver *driver, struct gpu_stream *
 static void graph_destroy(struct gpu_driver *driver, struct gpu_graph *graph)
 {
     struct cuda_driver *cuda = cuda_driver_of(driver);
-    if (graph && !cuda_enter(cuda, NULL)) {
+    if (graph) {
+        cuda_enter(cuda, NULL);
         cuda->api.graph_exec_destroy(graph);
     }
 }

@@ -209,7 +209,7 @@ struct gpu_open_options {
     const char *compiler; /* path of the compiler library or program; NULL: found by name */
     /* cuda, hip: absolute folders ("/a:/b") in which libraries are looked for first, or NULL. */
     const char *library_path;
-    const char *cache;    /* emu: folder for shared objects that must be loaded from a file */
+    const char *cache; /* emu: folder for shared objects that must be loaded from a file */
     struct gpu_faults
         *faults; /* emu: counters and injected failures, or NULL; outlives the driver */
     enum gpu_emu_order emu_order;
@@ -226,6 +226,14 @@ llcuda_status gpu_driver_open_hip(const struct gpu_open_options *, struct gpu_dr
                                   struct llcuda_error *);
 llcuda_status gpu_driver_open_emu(const struct gpu_open_options *, struct gpu_driver **,
                                   struct llcuda_error *);
+
+/* Opens only the vendor's compiler, for packs and checks on machines without its GPU: close,
+ * describe (vendor and compiler_version) and compile() with an arch work, all else is NULL. Of the
+ * options compiler and library_path count. UNSUPPORTED when there is none. */
+llcuda_status gpu_compiler_open_cuda(const struct gpu_open_options *, struct gpu_driver **,
+                                     struct llcuda_error *);
+llcuda_status gpu_compiler_open_hip(const struct gpu_open_options *, struct gpu_driver **,
+                                    struct llcuda_error *);
 
 /* Devices of a vendor, 0 when its driver is not there. */
 uint32_t gpu_driver_count_cuda(void);

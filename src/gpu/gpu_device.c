@@ -1,15 +1,15 @@
 /* Owns opening and closing the GPU device and its table of functions. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "gpu/measure.h"
 #include "gpu/model.h"
 
 static void close_device(struct device *base)
 {
     struct gpu_device *device = (struct gpu_device *)base;
+    gpu_jit_destroy(device->jit);
     device->driver->close(device->driver);
-    free(device->cache);
     free(device);
 }
 
@@ -42,9 +42,20 @@ static void describe(const struct device *base, struct device_info *info)
 static llcuda_status measure(struct device *base, struct device_ceilings *ceilings,
                              struct llcuda_error *error)
 {
-    (void)base;
-    *ceilings = (struct device_ceilings){0};
-    return error_set(error, LLCUDA_UNSUPPORTED, "the GPU's ceilings are not measured yet");
+    struct gpu_device *device = (struct gpu_device *)base;
+    struct gpu_ceilings measured;
+    llcuda_status status = device->driver->attach(device->driver, error);
+    if (status == LLCUDA_OK) {
+        status = gpu_measure(device->driver, NULL, &measured, error);
+    }
+    if (status == LLCUDA_OK) {
+        *ceilings = (struct device_ceilings){
+            .read_bytes_per_second = measured.read_bytes_per_second,
+            .copy_bytes_per_second = measured.copy_bytes_per_second,
+            .flop_per_second = measured.matrix_flop_per_second,
+        };
+    }
+    return status;
 }
 
 static uint64_t weight_bytes_read(const struct device_model *base)
@@ -87,19 +98,17 @@ llcuda_status gpu_device_open(struct gpu_driver *driver, const struct gpu_device
     device->driver = driver;
     device->options = *options;
     driver->describe(driver, &device->info);
-    if (options->cache) {
-        device->cache = strdup(options->cache);
-        if (!device->cache) {
-            close_device(&device->base);
-            return error_no_memory(error, "a folder's name", strlen(options->cache));
-        }
-        device->options.cache = device->cache;
-    }
     if (device->info.warp_size != 32) {
         close_device(&device->base);
         return error_set(error, LLCUDA_UNSUPPORTED,
                          "'%s' has warps of %u: the kernels need 32, use --device cpu",
                          device->info.name, device->info.warp_size);
+    }
+    const struct gpu_jit_options jit = {.cache = options->cache, .log = options->log};
+    llcuda_status status = gpu_jit_create(driver, &jit, &device->jit, error);
+    if (status != LLCUDA_OK) {
+        close_device(&device->base);
+        return status;
     }
     *out = &device->base;
     return LLCUDA_OK;

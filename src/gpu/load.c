@@ -100,7 +100,7 @@ static llcuda_status make_parts(struct gpu_model *model, const struct device_pro
         status = gpu_memory_check(model, error);
     }
     if (status == LLCUDA_OK) {
-        status = gpu_program_build(model, error);
+        status = gpu_program_start(model, error);
     }
     if (status == LLCUDA_OK) {
         status = driver->stream_create(driver, &model->stream, error);
@@ -117,7 +117,10 @@ static llcuda_status make_parts(struct gpu_model *model, const struct device_pro
     if (status == LLCUDA_OK) {
         status = clear(model, error);
     }
-    return status == LLCUDA_OK ? gpu_weights_upload(model, progress, error) : status;
+    if (status == LLCUDA_OK) {
+        status = gpu_weights_upload(model, progress, error);
+    }
+    return status == LLCUDA_OK ? gpu_program_finish(model, error) : status;
 }
 
 llcuda_status gpu_model_load(struct device *base, const struct plan *plan,

@@ -6,6 +6,7 @@
 
 #include "gpu/attention.h"
 #include "gpu/gpu.h"
+#include "gpu/jit.h"
 #include "gpu/program.h"
 #include "kernels/arguments_linear.h"
 
@@ -14,7 +15,7 @@ struct gpu_device {
     struct gpu_driver *driver;
     struct gpu_device_info info;
     struct gpu_device_options options;
-    char *cache; /* options.cache points here */
+    struct gpu_jit *jit;
     uint64_t used_bytes; /* by all models */
     bool lost; /* a step timed out: nothing can be expected of the device any more */
 };

@@ -20,15 +20,24 @@ enum gpu_kernel {
 
 #define GPU_PROGRAM_MODULES_MAX 4u
 
+struct texts;
+struct gpu_jit_batch;
+
 struct gpu_program {
+    struct gpu_jit_batch *batch; /* while compiling */
+    struct texts *texts;         /* while compiling */
     struct gpu_module *modules[GPU_PROGRAM_MODULES_MAX];
     uint32_t module_count;
     struct gpu_function *functions[GPU_KERNEL_COUNT]; /* NULL: this model does not need it */
     struct gpu_attention_kernels attention;
 };
 
-/* Compiles or finds in the cache what the model's plan needs; types of weights are decided. */
-llcuda_status gpu_program_build(struct gpu_model *model, struct llcuda_error *error);
+/* Starts compiling, or finding in the cache, what the model's plan needs, on threads of its own;
+ * types of weights are decided. */
+llcuda_status gpu_program_start(struct gpu_model *model, struct llcuda_error *error);
+/* Waits for it and loads. */
+llcuda_status gpu_program_finish(struct gpu_model *model, struct llcuda_error *error);
+/* At any time. */
 void gpu_program_release(struct gpu_model *model);
 
 /* Threads of a block of this kernel. */
