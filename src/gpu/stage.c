@@ -129,7 +129,7 @@ static struct attention_projection projection_of(const struct gpu_model *model,
         .magnitude =
             has_rotary ? model->base.plan->rotary_tables[op->qkv.rotary_table].magnitude : 1.0f,
         .rotary_kind = kinds[op->qkv.rotary],
-        .rotary_size = op->qkv.rotary_size,
+        .rotary_size = has_rotary ? op->qkv.rotary_size : 0,
     };
 }
 
