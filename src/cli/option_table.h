@@ -10,13 +10,13 @@
 #define FOR_GENERATION (COMMAND_BIT(INFER) | COMMAND_BIT(CHAT) | COMMAND_BIT(BATCH))
 #define FOR_MODEL                                                                            \
     (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(TOKENIZE) | COMMAND_BIT(DETOKENIZE) | \
-     COMMAND_BIT(TEMPLATE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY))
+     COMMAND_BIT(TEMPLATE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | COMMAND_BIT(BENCH))
 #define FOR_COMPUTING                                                                    \
     (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | \
-     COMMAND_BIT(DEVICES) | COMMAND_BIT(PLAN))
+     COMMAND_BIT(DEVICES) | COMMAND_BIT(PLAN) | COMMAND_BIT(BENCH))
 #define FOR_CONTEXT                                                                      \
     (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | \
-     COMMAND_BIT(PLAN))
+     COMMAND_BIT(PLAN) | COMMAND_BIT(BENCH))
 #define FOR_SERVE COMMAND_BIT(SERVE)
 #define FOR_ALL   UINT32_MAX
 
@@ -38,7 +38,7 @@
     X(JSON, "json", 0, FLAG, NULL, 0, 0, NULL, "Input and output",                                 \
       COMMAND_BIT(INFER) | COMMAND_BIT(TOKENIZE) | COMMAND_BIT(DETOKENIZE) |                       \
           COMMAND_BIT(INSPECT) | COMMAND_BIT(DEVICES) | COMMAND_BIT(DOCTOR) |                      \
-          COMMAND_BIT(PERPLEXITY) | COMMAND_BIT(PLAN),                                             \
+          COMMAND_BIT(PERPLEXITY) | COMMAND_BIT(PLAN) | COMMAND_BIT(BENCH),                        \
       "print one JSON document instead of text")                                                   \
     X(INPUT, "input", 'i', TEXT, "FILE", 0, 0, NULL, "Input and output",                           \
       COMMAND_BIT(BATCH) | COMMAND_BIT(TEMPLATE),                                                  \
@@ -143,6 +143,18 @@
       "vllm: metrics also under the names that vLLM gives them")                                   \
     X(OTLP_ENDPOINT, "otlp-endpoint", 0, TEXT, "URL", 0, 0, NULL, "Server", FOR_SERVE,             \
       "send spans to an OpenTelemetry collector: http://host:4318; /v1/traces is added")           \
+    X(BENCH_MODE, "mode", 0, TEXT, "MODE", 0, 0, "latency", "Measuring", COMMAND_BIT(BENCH),       \
+      "latency, throughput or kernels")                                                            \
+    X(BENCH_PROMPT, "pp", 0, TEXT, "N[,N…]", 0, 0, "512", "Measuring", COMMAND_BIT(BENCH),         \
+      "prompt lengths to measure; 0: none")                                                        \
+    X(BENCH_GENERATE, "tg", 0, TEXT, "N[,N…]", 0, 0, "128", "Measuring", COMMAND_BIT(BENCH),       \
+      "lengths of generation to measure; 0: none")                                                 \
+    X(BENCH_DEPTH, "depth", 0, TEXT, "N[,N…]", 0, 0, "0", "Measuring", COMMAND_BIT(BENCH),         \
+      "positions that are in the cache beforehand")                                                \
+    X(BENCH_PARALLEL, "parallel", 0, TEXT, "N[,N…]", 0, 0, "1,8,32", "Measuring",                  \
+      COMMAND_BIT(BENCH), "throughput: requests at once, each of the first --pp and --tg")         \
+    X(BENCH_REPEATS, "repeats", 0, INTEGER, "N", 1, 1000, "5", "Measuring", COMMAND_BIT(BENCH),    \
+      "how often each measurement is repeated")                                                    \
     X(DEVICE, "device", 0, TEXT, "DEVICE", 0, 0, "auto", "Machine", FOR_COMPUTING,                 \
       "auto, cpu, cuda:N[,M…], hip:N or emu; this version computes on the CPU")                    \
     X(THREADS, "threads", 't', INTEGER, "N", 1, 1024, NULL, "Machine", FOR_COMPUTING,              \
