@@ -2,7 +2,7 @@
  * for the time of one call. Best of a few repetitions, since a ceiling is what can be reached. */
 #include "gpu/measure.h"
 
-#include "gpu/kernel_sources.h"
+#include "gpu/jit.h"
 #include "kernels/arguments_measure.h"
 
 #define BYTES_DEFAULT       (2ull << 30)
@@ -27,50 +27,31 @@ struct measuring {
     uint32_t matrix_size, repetitions;
 };
 
-static void append_text(struct buffer *source, const char *name)
-{
-    const struct kernel_source *text = kernel_source_find(name);
-    buffer_append(source, text ? text->text : NULL, text ? text->length : 0);
-}
-
 static llcuda_status compile(struct measuring *m, struct llcuda_error *error)
 {
-    static const char *const vendors[][3] = {
-        [GPU_CUDA] = {"vendor_nvidia.cuh"},
-        [GPU_HIP] = {"vendor_amd.cuh"},
-        [GPU_EMU] = {"emu_abi.h", "vendor_emu.cuh"},
-    };
-    static const char prelude[] = "#define KERNEL_POINTER(type) type *\n";
+    static const char *const files[] = {"arguments_measure.h", "measure.cu"};
+    static const struct gpu_jit_options options = {.thread_count = 1};
+    const struct gpu_jit_module module = {.name = "measure",
+                                          .prelude =
+                                              text_view_of("#define KERNEL_POINTER(type) type *\n"),
+                                          .files = files,
+                                          .file_count = 2};
+    const struct {
+        const char *name;
+        struct gpu_function **function;
+    } functions[] = {
+        {"measure_fill", &m->fill}, {"measure_read", &m->read}, {"measure_matrix", &m->matrix}};
     struct gpu_driver *driver = m->driver;
-    struct buffer source = {0}, binary = {0}, log = {0};
-    llcuda_status status = LLCUDA_OK;
-    buffer_append_text(&source, prelude);
-    for (size_t i = 0; vendors[m->info.vendor][i]; i++) {
-        append_text(&source, vendors[m->info.vendor][i]);
-    }
-    append_text(&source, "arguments_measure.h");
-    append_text(&source, "measure.cu");
-    if (source.failed) {
-        status = error_no_memory(error, "a kernel's text", source.length);
-    } else {
-        struct gpu_compile_request request = {.name = "measure.cu", .source = buffer_view(&source)};
-        status = driver->compile(driver, &request, &binary, &log, error);
-    }
+    struct gpu_jit *jit = NULL;
+    llcuda_status status = gpu_jit_create(driver, &options, &jit, error);
     if (!status) {
-        status = driver->module_load(driver, binary.data, binary.length, &m->module, error);
+        status = gpu_jit_load(jit, &module, &m->module, error);
     }
-    if (!status) {
-        status = driver->function_get(driver, m->module, "measure_fill", &m->fill, error);
+    for (size_t i = 0; !status && i < sizeof functions / sizeof *functions; i++) {
+        status = driver->function_get(driver, m->module, functions[i].name, functions[i].function,
+                                      error);
     }
-    if (!status) {
-        status = driver->function_get(driver, m->module, "measure_read", &m->read, error);
-    }
-    if (!status) {
-        status = driver->function_get(driver, m->module, "measure_matrix", &m->matrix, error);
-    }
-    buffer_deinit(&source);
-    buffer_deinit(&binary);
-    buffer_deinit(&log);
+    gpu_jit_destroy(jit);
     return status;
 }
 
