@@ -170,6 +170,7 @@ void gpu_model_unload(struct device_model *base)
                                   &ignored);
     }
     gpu_graphs_release(model);
+    gpu_matmuls_release(model);
     gpu_program_release(model);
     driver->host_free(driver, model->staging);
     driver->host_free(driver, model->logits);
