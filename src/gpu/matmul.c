@@ -1,5 +1,5 @@
-/* Owns the vendor's matrix products of a model: which shapes were prepared, and whether one serves a
- * linear layer. They are chosen for many rows; their sums depend on the number of rows, so that a
+/* Owns the vendor's matrix products of a model: which shapes were prepared, and whether one serves
+ * a linear layer. They are chosen for many rows; their sums depend on the number of rows, so that a
  * deterministic device does without. Invariant: an entry lives until its place is needed or the
  * model goes; a captured graph does not need it any more. One thread. Knows no stages. */
 #include <string.h>

@@ -9,8 +9,8 @@
 #include "gpu/prelude.h"
 
 static const char *const element_files[] = {
-    "device.cuh", "arguments_linear.h", "weight_formats.cuh", "norm.cu",
-    "embed.cu",   "activation.cu",      "linear_plain.cu",
+    "device.cuh",    "arguments_linear.h", "weight_formats.cuh", "norm.cu",   "embed.cu",
+    "activation.cu", "linear_plain.cu",    "arguments_choose.h", "choose.cu",
 };
 
 static const struct {
@@ -22,6 +22,7 @@ static const struct {
     [GPU_KERNEL_PROJECT_FINISH] = {"project_finish", 256},
     [GPU_KERNEL_ACTIVATE] = {"activate", 256},
     [GPU_KERNEL_LOGITS_FINISH] = {"logits_finish", 256},
+    [GPU_KERNEL_CHOOSE] = {"choose", 256},
 };
 
 uint32_t gpu_kernel_threads(enum gpu_kernel kernel)

@@ -6,8 +6,7 @@
 #define ELEMENT_THREADS 256u /* as in activation.cu */
 
 llcuda_status gpu_launch(struct gpu_model *model, enum gpu_kernel kernel, const uint32_t grid[3],
-                         const void *arguments, uint32_t argument_bytes,
-                         struct llcuda_error *error)
+                         const void *arguments, uint32_t argument_bytes, struct llcuda_error *error)
 {
     const struct gpu_launch launch = {
         .grid = {grid[0], grid[1], grid[2]},
@@ -27,14 +26,12 @@ static uint64_t vector_of(const struct gpu_model *model, uint32_t weight)
 /* Address of one of the counts of the step. */
 static uint64_t row_count(const struct gpu_model *model)
 {
-    return gpu_step_address(model,
-                            model->layout.state + offsetof(struct step_state, row_count));
+    return gpu_step_address(model, model->layout.state + offsetof(struct step_state, row_count));
 }
 
 static uint64_t logits_count(const struct gpu_model *model)
 {
-    return gpu_step_address(model,
-                            model->layout.state + offsetof(struct step_state, logits_count));
+    return gpu_step_address(model, model->layout.state + offsetof(struct step_state, logits_count));
 }
 
 static struct norm_parameters norm_of(const struct gpu_model *model, const struct plan_norm *norm)
@@ -275,6 +272,40 @@ static llcuda_status norm_hidden(struct gpu_model *model, const struct plan_op *
     return gpu_launch(model, GPU_KERNEL_NORM_FLOATS, grid, &arguments, sizeof arguments, error);
 }
 
+/* --- greedy tokens ---------------------------------------------------------------------------- */
+
+/* Parts of buffers.choices: values and indices a slice, arrivals and ids a row. */
+uint64_t gpu_choices_bytes(uint32_t rows)
+{
+    return (uint64_t)rows * (2 * CHOOSE_SLICES + 2) * sizeof(uint32_t);
+}
+
+static uint64_t choices_part(const struct gpu_model *model, uint32_t words_before)
+{
+    return model->buffers.choices +
+           (uint64_t)model->base.options.logits_rows_max * words_before * sizeof(uint32_t);
+}
+
+uint64_t gpu_choices_chosen(const struct gpu_model *model)
+{
+    return choices_part(model, 2 * CHOOSE_SLICES + 1);
+}
+
+static llcuda_status run_choose(struct gpu_model *model, struct llcuda_error *error)
+{
+    const struct choose_arguments arguments = {
+        .count = logits_count(model),
+        .logits = model->buffers.logits,
+        .values = choices_part(model, 0),
+        .indices = choices_part(model, CHOOSE_SLICES),
+        .arrived = choices_part(model, 2 * CHOOSE_SLICES),
+        .chosen = gpu_choices_chosen(model),
+        .width = model->base.plan->vocabulary_size,
+    };
+    const uint32_t grid[3] = {CHOOSE_SLICES, model->shape.logits_rows, 1};
+    return gpu_launch(model, GPU_KERNEL_CHOOSE, grid, &arguments, sizeof arguments, error);
+}
+
 static llcuda_status run_logits(struct gpu_model *model, const struct plan_op *op,
                                 struct llcuda_error *error)
 {
@@ -344,6 +375,9 @@ llcuda_status gpu_step_launch(struct gpu_model *model, struct llcuda_error *erro
             break;
         case PLAN_LOGITS:
             status = run_logits(model, op, error);
+            if (status == LLCUDA_OK && model->shape.chooses != 0) {
+                status = run_choose(model, error);
+            }
             break;
         case PLAN_OP_KIND_COUNT:
             break;
