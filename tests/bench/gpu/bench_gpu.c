@@ -8,6 +8,7 @@
  * --check compares logits with the CPU device, in chunks and token by token. Every line is printed
  * as soon as it is known; the table of all results comes last. A decode step ends when the host has
  * the logits of all rows. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
