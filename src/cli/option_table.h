@@ -169,7 +169,7 @@
     X(PYTHON, "python", 0, TEXT, "PROGRAM", 0, 0, "python3", "Measuring", COMMAND_BIT(BENCH),      \
       "what runs the adapters that are written in Python")                                         \
     X(DEVICE, "device", 0, TEXT, "DEVICE", 0, 0, "auto", "Machine", FOR_COMPUTING,                 \
-      "auto (a GPU that can be used, otherwise the CPU), cpu, cuda:N, hip:N or emu")                    \
+      "auto (a GPU that can be used, otherwise the CPU), cpu, cuda:N, hip:N or emu")               \
     X(THREADS, "threads", 't', INTEGER, "N", 1, 1024, NULL, "Machine", FOR_COMPUTING,              \
       "worker threads (default: one a core that this process may use)")                            \
     X(CONTEXT, "ctx", 'c', INTEGER, "N", 16, 16777216, NULL, "Machine", FOR_CONTEXT,               \

@@ -73,7 +73,8 @@ static llcuda_status open_gpu(const struct device_open_options *options,
     return gpu_device_open(driver, &gpu, device, error);
 }
 
-/* The first NVIDIA GPU that can be used, or the CPU: with a word when there is a GPU that cannot. */
+/* The first NVIDIA GPU that can be used, or the CPU: with a word when there is a GPU that cannot.
+ */
 static llcuda_status open_best(const struct device_open_options *options,
                                const struct device_spec *spec, struct device **device,
                                struct llcuda_error *error)

@@ -78,7 +78,7 @@ static const struct gpu_decode_kernel *choose_decode(const struct gpu_model *mod
         .columns = (uint32_t)plan->weights[linear->weights[0]].columns,
         .token_tiles = token_tiles(linear->rows),
         .from = linear->norm ? GPU_DECODE_FROM_NORM : GPU_DECODE_FROM_ACTIVATIONS,
-        .to = linear->is_pair               ? GPU_DECODE_PAIR
+        .to = linear->is_pair              ? GPU_DECODE_PAIR
               : linear->mode == LINEAR_ADD ? GPU_DECODE_ADD
                                            : GPU_DECODE_STORE,
         .activation = linear->is_pair ? linear->activation : 0,

@@ -71,7 +71,8 @@ static uint64_t larger(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* Everything but the weights. Sizes that no product of 64 bits can hold are refused by the check. */
+/* Everything but the weights. Sizes that no product of 64 bits can hold are refused by the check.
+ */
 static uint32_t list_needs(struct gpu_model *model, struct need needs[NEEDS_MAX])
 {
     const struct plan *plan = model->base.plan;

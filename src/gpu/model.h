@@ -17,7 +17,7 @@ struct gpu_device {
     struct gpu_device_options options;
     struct gpu_jit *jit;
     uint64_t used_bytes; /* by all models */
-    bool lost; /* a step timed out: nothing can be expected of the device any more */
+    bool lost;           /* a step timed out: nothing can be expected of the device any more */
 };
 
 /* A weight as it lies on the device. */
@@ -47,13 +47,13 @@ struct gpu_memory {
 
 /* What the launches of a step depend on; everything else is data. Equal shapes share a graph. */
 struct gpu_step_shape {
-    uint32_t rows;         /* n or more: kernels leave surplus rows alone */
-    uint32_t logits_rows;  /* m or more; 0: none are wanted */
-    uint32_t hidden_rows;  /* likewise */
-    uint32_t decode_rows;  /* rows that attend alone, or more */
-    uint32_t tiles;        /* runs of rows that attend together, or more */
-    uint32_t groups;       /* into which the longest past of a decode row is cut, or more */
-    uint32_t is_decode;    /* at most one row a sequence: attention finishes the projections */
+    uint32_t rows;        /* n or more: kernels leave surplus rows alone */
+    uint32_t logits_rows; /* m or more; 0: none are wanted */
+    uint32_t hidden_rows; /* likewise */
+    uint32_t decode_rows; /* rows that attend alone, or more */
+    uint32_t tiles;       /* runs of rows that attend together, or more */
+    uint32_t groups;      /* into which the longest past of a decode row is cut, or more */
+    uint32_t is_decode;   /* at most one row a sequence: attention finishes the projections */
 };
 
 /* Where the parts of a step's data lie, in the pinned mirror and on the device alike. Depends on
@@ -72,18 +72,26 @@ struct gpu_graph_entry {
 
 #define GPU_GRAPHS_MAX 48u
 
+/* A matrix product of the vendor's, prepared for a shape. */
+struct gpu_matmul_entry {
+    struct gpu_matmul_shape shape;
+    struct gpu_matmul *matmul;
+};
+
+#define GPU_MATMULS_MAX 64u
+
 struct gpu_buffers {
-    uint64_t residual;   /* float [R, E] */
-    uint64_t normed;     /* activations [R, E] */
-    uint64_t raw;        /* float [R, (H + 2K) D], [R, 2 F], or hidden states [R, E] at the end */
-    uint64_t query;      /* cache type [R, H D] */
-    uint64_t attended;   /* activations [R, H D] */
-    uint64_t hidden;     /* activations [R, F] */
-    uint64_t product;    /* float [R, E] */
-    uint64_t attention;  /* partial sums and counters; the counters are zero between launches */
-    uint64_t logits;     /* float [M, V] */
-    uint64_t step;       /* the step's data */
-    uint64_t matmul;     /* GPU_MATMUL_WORKSPACE_BYTES */
+    uint64_t residual;  /* float [R, E] */
+    uint64_t normed;    /* activations [R, E] */
+    uint64_t raw;       /* float [R, (H + 2K) D], [R, 2 F], or hidden states [R, E] at the end */
+    uint64_t query;     /* cache type [R, H D] */
+    uint64_t attended;  /* activations [R, H D] */
+    uint64_t hidden;    /* activations [R, F] */
+    uint64_t product;   /* float [R, E] */
+    uint64_t attention; /* partial sums and counters; the counters are zero between launches */
+    uint64_t logits;    /* float [M, V] */
+    uint64_t step;      /* the step's data */
+    uint64_t matmul;    /* GPU_MATMUL_WORKSPACE_BYTES */
 };
 
 struct gpu_model {
@@ -110,6 +118,9 @@ struct gpu_model {
 
     struct gpu_graph_entry graphs[GPU_GRAPHS_MAX];
     uint32_t graph_count;
+    struct gpu_matmul_entry matmuls[GPU_MATMULS_MAX];
+    uint32_t matmul_count;
+    uint32_t matmul_next; /* whose place is taken when all are */
 
     /* Of the running step. */
     struct gpu_step_shape shape;
@@ -221,5 +232,13 @@ llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear 
 /* Does a layer of one matrix without a norm. */
 llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error);
+
+/* --- matmul.c -------------------------------------------------------------------------------- */
+
+/* Whether the vendor's matrix product does this layer. */
+bool gpu_matmul_serves(const struct gpu_model *model, const struct gpu_linear *linear);
+llcuda_status gpu_matmul_run(struct gpu_model *model, const struct gpu_linear *linear,
+                             struct llcuda_error *error);
+void gpu_matmuls_release(struct gpu_model *model);
 
 #endif

@@ -10,8 +10,8 @@
 #include "gpu/prelude.h"
 
 static const char *const element_files[] = {
-    "arguments_linear.h", "device.cuh", "weight_formats.cuh", "norm.cu",
-    "embed.cu",   "activation.cu",      "linear_plain.cu",
+    "arguments_linear.h", "device.cuh",    "weight_formats.cuh", "norm.cu",
+    "embed.cu",           "activation.cu", "linear_plain.cu",
 };
 
 static const struct {

@@ -6,8 +6,7 @@
 #define ELEMENT_THREADS 256u /* as in activation.cu */
 
 llcuda_status gpu_launch(struct gpu_model *model, enum gpu_kernel kernel, const uint32_t grid[3],
-                         const void *arguments, uint32_t argument_bytes,
-                         struct llcuda_error *error)
+                         const void *arguments, uint32_t argument_bytes, struct llcuda_error *error)
 {
     const struct gpu_launch launch = {
         .grid = {grid[0], grid[1], grid[2]},
@@ -27,14 +26,12 @@ static uint64_t vector_of(const struct gpu_model *model, uint32_t weight)
 /* Address of one of the counts of the step. */
 static uint64_t row_count(const struct gpu_model *model)
 {
-    return gpu_step_address(model,
-                            model->layout.state + offsetof(struct step_state, row_count));
+    return gpu_step_address(model, model->layout.state + offsetof(struct step_state, row_count));
 }
 
 static uint64_t logits_count(const struct gpu_model *model)
 {
-    return gpu_step_address(model,
-                            model->layout.state + offsetof(struct step_state, logits_count));
+    return gpu_step_address(model, model->layout.state + offsetof(struct step_state, logits_count));
 }
 
 static struct norm_parameters norm_of(const struct gpu_model *model, const struct plan_norm *norm)

@@ -211,8 +211,8 @@ llcuda_status gpu_model_wait(struct gpu_model *model, struct llcuda_error *error
     uint32_t timeout = model->device->options.timeout_ms;
     llcuda_status status = driver->event_record(driver, model->done, model->stream, error);
     if (status == LLCUDA_OK) {
-        status = driver->event_wait(driver, model->done, timeout ? timeout : TIMEOUT_MS_DEFAULT,
-                                    error);
+        status =
+            driver->event_wait(driver, model->done, timeout ? timeout : TIMEOUT_MS_DEFAULT, error);
     }
     return status == LLCUDA_TIMEOUT ? lost(model, error) : status;
 }
@@ -236,9 +236,9 @@ static llcuda_status copy_results(struct gpu_model *model, const struct step_bat
         model->hidden = memory;
     }
     if (status == LLCUDA_OK && batch->hidden_count != 0) {
-        status = driver->copy_out(driver, model->stream, model->hidden, model->buffers.raw,
-                                  (uint64_t)batch->hidden_count * plan->embedding_length * 4,
-                                  error);
+        status =
+            driver->copy_out(driver, model->stream, model->hidden, model->buffers.raw,
+                             (uint64_t)batch->hidden_count * plan->embedding_length * 4, error);
     }
     return status;
 }
@@ -264,8 +264,8 @@ llcuda_status gpu_model_step(struct device_model *base, const struct step_batch 
         return status;
     }
     uint64_t bytes = fill(model, batch, width);
-    status = driver->copy_in(driver, model->stream, model->buffers.step, model->staging, bytes,
-                             error);
+    status =
+        driver->copy_in(driver, model->stream, model->buffers.step, model->staging, bytes, error);
     if (status == LLCUDA_OK) {
         status = gpu_step_graph(model, error);
     }

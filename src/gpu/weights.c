@@ -9,9 +9,9 @@
 #include "gpu/model.h"
 #include "tensor/quant.h"
 
-#define RING_SLOTS  3u
-#define SLOT_BYTES  (8ull << 20)
-#define PAD_ROWS    16u /* tensor cores take rows by sixteens */
+#define RING_SLOTS 3u
+#define SLOT_BYTES (8ull << 20)
+#define PAD_ROWS   16u /* tensor cores take rows by sixteens */
 
 /* --- choosing -------------------------------------------------------------------------------- */
 
@@ -133,8 +133,8 @@ static llcuda_status ring_make(struct upload *upload)
         const struct gpu_weight *weight = &upload->model->weights[i];
         if (is_used(weight)) {
             columns = plan->weights[i].columns > columns ? plan->weights[i].columns : columns;
-            upload->slot_bytes = weight->row_bytes > upload->slot_bytes ? weight->row_bytes
-                                                                        : upload->slot_bytes;
+            upload->slot_bytes =
+                weight->row_bytes > upload->slot_bytes ? weight->row_bytes : upload->slot_bytes;
             upload->total_bytes += plan->weights[i].bytes;
         }
     }

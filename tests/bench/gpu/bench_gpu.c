@@ -8,11 +8,11 @@
  * --check compares logits with the CPU device, in chunks and token by token. Every line is printed
  * as soon as it is known; the table of all results comes last. A decode step ends when the host has
  * the logits of all rows. */
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <math.h>
 
 #include "base/clock.h"
 #include "base/random.h"
@@ -177,7 +177,8 @@ static bool decode(struct bench *bench, uint32_t batch)
     random_tokens(bench, bench->rows_max);
     uint32_t together = bench->rows_max / PROMPT < batch ? 1 : PROMPT;
     for (uint32_t p = 0; p < PROMPT; p += together) {
-        if (failed(bench, run(bench, bench->model, batch, p, together, false, &logits), "prefill")) {
+        if (failed(bench, run(bench, bench->model, batch, p, together, false, &logits),
+                   "prefill")) {
             return false;
         }
     }
@@ -355,8 +356,8 @@ static bool prepare(struct bench *bench)
     }
     bench->sequences_max = 1;
     for (uint32_t i = 0; i < bench->batch_count; i++) {
-        bench->sequences_max = bench->batches[i] > bench->sequences_max ? bench->batches[i]
-                                                                        : bench->sequences_max;
+        bench->sequences_max =
+            bench->batches[i] > bench->sequences_max ? bench->batches[i] : bench->sequences_max;
     }
     uint32_t tokens = bench->prompt;
     tokens = tokens < PROMPT + bench->steps + 4 ? PROMPT + bench->steps + 4 : tokens;
@@ -406,7 +407,8 @@ int main(int count, char **words)
     fine = fine && (bench.prompt < 512 || prefill(&bench, 512, "first token"));
     printf("\n%s%s%s%s%s\n", bench.path,
            bench.options.linear == GPU_LINEAR_PLAIN ? ", plain kernels" : "",
-           bench.options.no_graphs ? ", no graphs" : "", bench.options.no_overlap ? ", no overlap" : "",
+           bench.options.no_graphs ? ", no graphs" : "",
+           bench.options.no_overlap ? ", no overlap" : "",
            bench.options.deterministic ? ", deterministic" : "");
     for (uint32_t i = 0; i < bench.line_count; i++) {
         printf("    %s\n", bench.lines[i]);
