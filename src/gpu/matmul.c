@@ -19,11 +19,11 @@ static bool is_aligned(uint64_t bytes)
 bool gpu_matmul_serves(const struct gpu_model *model, const struct gpu_linear *linear)
 {
     const struct gpu_device_options *options = &model->device->options;
-    const struct gpu_weight *weight = &model->weights[linear->weight];
-    const struct plan_weight *source = &model->base.plan->weights[linear->weight];
+    const struct gpu_weight *weight = &model->weights[linear->weights[0]];
+    const struct plan_weight *source = &model->base.plan->weights[linear->weights[0]];
     return model->driver->matmul_create && !options->deterministic &&
            options->linear == GPU_LINEAR_FAST && linear->rows >= MATMUL_ROWS_MIN &&
-           linear->bias == 0 && weight->dtype == model->activation &&
+           weight->dtype == model->activation &&
            (weight->dtype == DTYPE_F16 || weight->dtype == DTYPE_BF16) &&
            is_aligned(source->columns * 2) && is_aligned(linear->output_stride * 4ull) &&
            is_aligned(linear->output) && is_aligned(linear->input) && is_aligned(weight->address);
@@ -61,7 +61,7 @@ static llcuda_status add(struct gpu_model *model, const struct gpu_matmul_shape 
 llcuda_status gpu_matmul_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error)
 {
-    const struct plan_weight *source = &model->base.plan->weights[linear->weight];
+    const struct plan_weight *source = &model->base.plan->weights[linear->weights[0]];
     struct gpu_matmul_shape shape;
     memset(&shape, 0, sizeof shape); /* compared as bytes */
     shape.weight = model->activation;
@@ -77,7 +77,7 @@ llcuda_status gpu_matmul_run(struct gpu_model *model, const struct gpu_linear *l
         return status;
     }
     return model->driver->matmul_run(model->driver, model->stream, entry->matmul, linear->output,
-                                     linear->input, model->weights[linear->weight].address,
+                                     linear->input, model->weights[linear->weights[0]].address,
                                      model->buffers.matmul, error);
 }
 

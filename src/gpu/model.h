@@ -216,18 +216,33 @@ void gpu_graphs_release(struct gpu_model *model);
 
 /* --- linear.c -------------------------------------------------------------------------------- */
 
-/* One linear layer of a stage: output = input · Wᵀ in the wanted form. */
+/* Whether a matrix has the form that linear_decode.cu streams: 16-bit, of the activations' type. */
+bool gpu_weight_streams(const struct gpu_model *model, uint32_t weight);
+/* Whether a feed-forward stage's gate and up go through one kernel that activates. */
+bool gpu_feed_forward_is_pair(const struct gpu_model *model, const struct plan_op *op);
+/* ACTIVATION_* */
+uint32_t gpu_activation_kind(enum plan_activation activation);
+
+/* One linear layer of a stage: up to three matrices over the same input, side by side in the
+ * output; or gate and up, which become activations. */
 struct gpu_linear {
-    uint32_t weight;        /* index into the plan */
-    uint64_t input;         /* activations [rows, columns] */
-    uint64_t output;        /* float rows, output_stride apart */
-    uint32_t output_stride; /* elements */
-    uint64_t count;         /* address of the number of rows */
-    uint32_t rows;          /* of the shape */
-    uint32_t mode;          /* LINEAR_STORE, LINEAR_ADD */
-    uint64_t bias;          /* or 0 */
+    uint32_t weights[3]; /* indices into the plan */
+    uint32_t part_count;
+    bool is_pair;
+    uint32_t activation;          /* ACTIVATION_*, of a pair */
+    const struct plan_norm *norm; /* the input is the residual stream, normed first; or NULL */
+    uint64_t input;               /* activations [rows, columns], when there is no norm */
+    uint64_t output;              /* float rows, output_stride apart; activations of a pair */
+    uint32_t output_stride;       /* elements */
+    uint64_t count;               /* address of the number of rows */
+    uint32_t rows;                /* of the shape */
+    uint32_t mode;                /* LINEAR_STORE, LINEAR_ADD */
 };
 
+/* Does it in one launch when there is a kernel that can; *done says whether. */
+llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear *linear, bool *done,
+                               struct llcuda_error *error);
+/* Does a layer of one matrix without a norm. */
 llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error);
 

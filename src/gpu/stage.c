@@ -80,25 +80,46 @@ static llcuda_status run_embed(struct gpu_model *model, const struct plan_op *op
 
 /* --- queries, keys, values and attention ------------------------------------------------------ */
 
+/* `linear` over the normed residual: norm and products in one launch, or in two, or one by one.
+ * Without a norm in the kernel, `linear` reads model->buffers.normed. */
+static llcuda_status run_normed(struct gpu_model *model, struct gpu_linear *linear,
+                                const struct plan_norm *norm, bool *done,
+                                struct llcuda_error *error)
+{
+    linear->norm = norm;
+    llcuda_status status = gpu_linear_fused(model, linear, done, error);
+    linear->norm = NULL;
+    linear->input = model->buffers.normed;
+    if (status != LLCUDA_OK || *done) {
+        return status;
+    }
+    status = norm_all(model, norm, error);
+    return status == LLCUDA_OK ? gpu_linear_fused(model, linear, done, error) : status;
+}
+
 /* raw = queries, keys, values, side by side; biases are added by what reads them. */
 static llcuda_status run_qkv(struct gpu_model *model, const struct plan_op *op,
                              struct llcuda_error *error)
 {
     uint32_t query_width = op->qkv.head_count * op->qkv.head_size;
     uint32_t key_width = op->qkv.kv_head_count * op->qkv.head_size;
-    const uint32_t weights[3] = {op->qkv.query, op->qkv.key, op->qkv.value};
     const uint32_t begins[3] = {0, query_width, query_width + key_width};
-    llcuda_status status = norm_all(model, &op->qkv.norm, error);
-    for (int i = 0; i < 3 && status == LLCUDA_OK; i++) {
-        const struct gpu_linear linear = {
-            .weight = weights[i],
-            .input = model->buffers.normed,
-            .output = model->buffers.raw + begins[i] * sizeof(float),
-            .output_stride = query_width + 2 * key_width,
-            .count = row_count(model),
-            .rows = model->shape.rows,
-            .mode = LINEAR_STORE,
-        };
+    struct gpu_linear linear = {
+        .weights = {op->qkv.query, op->qkv.key, op->qkv.value},
+        .part_count = 3,
+        .output = model->buffers.raw,
+        .output_stride = query_width + 2 * key_width,
+        .count = row_count(model),
+        .rows = model->shape.rows,
+        .mode = LINEAR_STORE,
+    };
+    bool done;
+    llcuda_status status = run_normed(model, &linear, &op->qkv.norm, &done, error);
+    const struct gpu_linear all = linear;
+    linear.part_count = 1;
+    for (uint32_t i = 0; i < 3 && status == LLCUDA_OK && !done; i++) {
+        linear.weights[0] = all.weights[i];
+        linear.output = all.output + begins[i] * sizeof(float);
         status = gpu_linear_run(model, &linear, error);
     }
     return status;
@@ -170,7 +191,8 @@ static llcuda_status run_project(struct gpu_model *model, const struct plan_op *
     uint32_t width = model->base.plan->embedding_length;
     bool finish = op->project.bias != PLAN_NONE || op->project.norm.weight != PLAN_NONE;
     const struct gpu_linear linear = {
-        .weight = op->project.weight,
+        .weights = {op->project.weight},
+        .part_count = 1,
         .input = op->project.input == PLAN_BUFFER_HIDDEN ? model->buffers.hidden
                                                          : model->buffers.attended,
         .output = finish ? model->buffers.product : model->buffers.residual,
@@ -202,26 +224,32 @@ static uint32_t element_blocks(uint32_t width)
 static llcuda_status run_feed_forward(struct gpu_model *model, const struct plan_op *op,
                                       struct llcuda_error *error)
 {
-    static const uint32_t kinds[] = {
-        [PLAN_SILU] = ACTIVATION_SILU,
-        [PLAN_GELU_TANH] = ACTIVATION_GELU_TANH,
-        [PLAN_GELU_ERF] = ACTIVATION_GELU_ERF,
-    };
     uint32_t width = model->base.plan->width[PLAN_BUFFER_HIDDEN];
     bool gated = op->feed_forward.gate != PLAN_NONE;
-    const uint32_t weights[2] = {gated ? op->feed_forward.gate : op->feed_forward.up,
-                                 op->feed_forward.up};
-    llcuda_status status = norm_all(model, &op->feed_forward.norm, error);
-    for (uint32_t i = 0; i < (gated ? 2u : 1u) && status == LLCUDA_OK; i++) {
-        const struct gpu_linear linear = {
-            .weight = weights[i],
-            .input = model->buffers.normed,
-            .output = model->buffers.raw + (uint64_t)i * width * sizeof(float),
-            .output_stride = gated ? 2 * width : width,
-            .count = row_count(model),
-            .rows = model->shape.rows,
-            .mode = LINEAR_STORE,
-        };
+    bool pair = gpu_feed_forward_is_pair(model, op);
+    uint32_t first = gated ? op->feed_forward.gate : op->feed_forward.up;
+    struct gpu_linear linear = {
+        .weights = {first, op->feed_forward.up},
+        .part_count = gated ? 2 : 1,
+        .is_pair = pair,
+        .activation = gpu_activation_kind(op->feed_forward.activation),
+        .output = pair ? model->buffers.hidden : model->buffers.raw,
+        .output_stride = gated && !pair ? 2 * width : width,
+        .count = row_count(model),
+        .rows = model->shape.rows,
+        .mode = LINEAR_STORE,
+    };
+    bool done;
+    llcuda_status status = run_normed(model, &linear, &op->feed_forward.norm, &done, error);
+    if (status != LLCUDA_OK || (done && pair)) {
+        return status;
+    }
+    linear.is_pair = false;
+    linear.part_count = 1;
+    linear.output_stride = gated ? 2 * width : width;
+    for (uint32_t i = 0; i < (gated ? 2u : 1u) && status == LLCUDA_OK && !done; i++) {
+        linear.weights[0] = i == 0 ? first : op->feed_forward.up;
+        linear.output = model->buffers.raw + (uint64_t)i * width * sizeof(float);
         status = gpu_linear_run(model, &linear, error);
     }
     if (status != LLCUDA_OK) {
@@ -235,7 +263,7 @@ static llcuda_status run_feed_forward(struct gpu_model *model, const struct plan
         .hidden = model->buffers.hidden,
         .width = width,
         .is_gated = gated,
-        .kind = kinds[op->feed_forward.activation],
+        .kind = gpu_activation_kind(op->feed_forward.activation),
     };
     const uint32_t grid[3] = {element_blocks(width), model->shape.rows, 1};
     return gpu_launch(model, GPU_KERNEL_ACTIVATE, grid, &arguments, sizeof arguments, error);
@@ -319,7 +347,8 @@ static llcuda_status run_logits(struct gpu_model *model, const struct plan_op *o
     }
     status = norm_wanted(model, op, error);
     const struct gpu_linear linear = {
-        .weight = op->logits.weight,
+        .weights = {op->logits.weight},
+        .part_count = 1,
         .input = model->buffers.normed,
         .output = model->buffers.logits,
         .output_stride = width,
