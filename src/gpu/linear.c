@@ -139,6 +139,23 @@ llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear 
     return kernel ? run_decode(model, linear, kernel, error) : LLCUDA_OK;
 }
 
+llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear *linear,
+                               struct llcuda_error *error)
+{
+    if (gpu_matmul_serves(model, linear)) {
+        return gpu_matmul_run(model, linear, error);
+    }
+    struct gpu_linear part = *linear;
+    part.part_count = 1;
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < linear->part_count && status == LLCUDA_OK; i++) {
+        part.weights[0] = linear->weights[i];
+        status = gpu_linear_run(model, &part, error);
+        part.output += model->base.plan->weights[linear->weights[i]].rows * sizeof(float);
+    }
+    return status;
+}
+
 llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error)
 {

@@ -16,6 +16,22 @@ static bool is_aligned(uint64_t bytes)
     return bytes % MATMUL_ALIGNMENT == 0;
 }
 
+/* Rows of all parts of a layer, 0 when they do not lie one after another. */
+static uint64_t rows_together(const struct gpu_model *model, const struct gpu_linear *linear)
+{
+    uint64_t rows = 0;
+    uint64_t next = model->weights[linear->weights[0]].address;
+    for (uint32_t i = 0; i < linear->part_count; i++) {
+        const struct gpu_weight *weight = &model->weights[linear->weights[i]];
+        if (weight->address != next || weight->dtype != model->activation) {
+            return 0;
+        }
+        next += weight->bytes;
+        rows += model->base.plan->weights[linear->weights[i]].rows;
+    }
+    return rows;
+}
+
 bool gpu_matmul_serves(const struct gpu_model *model, const struct gpu_linear *linear)
 {
     const struct gpu_device_options *options = &model->device->options;
@@ -23,7 +39,7 @@ bool gpu_matmul_serves(const struct gpu_model *model, const struct gpu_linear *l
     const struct plan_weight *source = &model->base.plan->weights[linear->weights[0]];
     return model->driver->matmul_create && !options->deterministic &&
            options->linear == GPU_LINEAR_FAST && linear->rows >= MATMUL_ROWS_MIN &&
-           weight->dtype == model->activation &&
+           rows_together(model, linear) != 0 &&
            (weight->dtype == DTYPE_F16 || weight->dtype == DTYPE_BF16) &&
            is_aligned(source->columns * 2) && is_aligned(linear->output_stride * 4ull) &&
            is_aligned(linear->output) && is_aligned(linear->input) && is_aligned(weight->address);
@@ -67,7 +83,7 @@ llcuda_status gpu_matmul_run(struct gpu_model *model, const struct gpu_linear *l
     shape.weight = model->activation;
     shape.output = DTYPE_F32;
     shape.n = linear->rows;
-    shape.rows = (uint32_t)source->rows;
+    shape.rows = (uint32_t)rows_together(model, linear);
     shape.columns = (uint32_t)source->columns;
     shape.output_stride = linear->output_stride;
     shape.accumulate = linear->mode == LINEAR_ADD;

@@ -246,9 +246,13 @@ llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear 
 llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error);
 
+/* Does the parts of a layer, without a norm: together where one product can, or one by one. */
+llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear *linear,
+                               struct llcuda_error *error);
+
 /* --- matmul.c -------------------------------------------------------------------------------- */
 
-/* Whether the vendor's matrix product does this layer. */
+/* Whether the vendor's matrix product does this layer, all of its parts at once. */
 bool gpu_matmul_serves(const struct gpu_model *model, const struct gpu_linear *linear);
 llcuda_status gpu_matmul_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error);

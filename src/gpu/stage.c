@@ -103,7 +103,6 @@ static llcuda_status run_qkv(struct gpu_model *model, const struct plan_op *op,
 {
     uint32_t query_width = op->qkv.head_count * op->qkv.head_size;
     uint32_t key_width = op->qkv.kv_head_count * op->qkv.head_size;
-    const uint32_t begins[3] = {0, query_width, query_width + key_width};
     struct gpu_linear linear = {
         .weights = {op->qkv.query, op->qkv.key, op->qkv.value},
         .part_count = 3,
@@ -115,14 +114,7 @@ static llcuda_status run_qkv(struct gpu_model *model, const struct plan_op *op,
     };
     bool done;
     llcuda_status status = run_normed(model, &linear, &op->qkv.norm, &done, error);
-    const struct gpu_linear all = linear;
-    linear.part_count = 1;
-    for (uint32_t i = 0; i < 3 && status == LLCUDA_OK && !done; i++) {
-        linear.weights[0] = all.weights[i];
-        linear.output = all.output + begins[i] * sizeof(float);
-        status = gpu_linear_run(model, &linear, error);
-    }
-    return status;
+    return status == LLCUDA_OK && !done ? gpu_linear_parts(model, &linear, error) : status;
 }
 
 static struct attention_projection projection_of(const struct gpu_model *model,
@@ -245,12 +237,10 @@ static llcuda_status run_feed_forward(struct gpu_model *model, const struct plan
         return status;
     }
     linear.is_pair = false;
-    linear.part_count = 1;
+    linear.output = model->buffers.raw;
     linear.output_stride = gated ? 2 * width : width;
-    for (uint32_t i = 0; i < (gated ? 2u : 1u) && status == LLCUDA_OK && !done; i++) {
-        linear.weights[0] = i == 0 ? first : op->feed_forward.up;
-        linear.output = model->buffers.raw + (uint64_t)i * width * sizeof(float);
-        status = gpu_linear_run(model, &linear, error);
+    if (!done) {
+        status = gpu_linear_parts(model, &linear, error);
     }
     if (status != LLCUDA_OK) {
         return status;

@@ -256,7 +256,7 @@ static bool run_check(struct bench *bench, struct device_model *model, uint32_t 
         uint32_t count = CHECK_TOKENS - p < chunk ? CHECK_TOKENS - p : chunk;
         const float *logits;
         memcpy(bench->tokens, all + p, count * sizeof *all);
-        if (failed(bench, run(bench, model, 1, p, count, false, &logits), "a step")) {
+        if (failed(bench, run(bench, model, 1, p, count, true, &logits), "a step")) {
             return false;
         }
         memcpy(out + (uint64_t)(p / chunk) * width, logits, width * sizeof *out);
