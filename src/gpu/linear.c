@@ -131,7 +131,8 @@ llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear 
                                struct llcuda_error *error)
 {
     const struct gpu_decode_kernel *kernel = NULL;
-    bool few = linear->rows <= (linear->norm ? 8 : DECODE_ROWS_MAX);
+    bool few =
+        linear->rows <= (linear->norm ? 8 : DECODE_ROWS_MAX) && !gpu_matmul_serves(model, linear);
     if (few) {
         kernel = choose_decode(model, linear);
     }
@@ -159,12 +160,9 @@ llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear 
 llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error)
 {
-    const struct gpu_decode_kernel *kernel = choose_decode(model, linear);
-    if (kernel && linear->rows <= DECODE_ROWS_MAX) {
-        return run_decode(model, linear, kernel, error);
-    }
     if (gpu_matmul_serves(model, linear)) {
         return gpu_matmul_run(model, linear, error);
     }
+    const struct gpu_decode_kernel *kernel = choose_decode(model, linear);
     return kernel ? run_decode(model, linear, kernel, error) : run_plain(model, linear, error);
 }

@@ -81,6 +81,8 @@ struct gpu_matmul_entry {
 };
 
 #define GPU_MATMULS_MAX 64u
+/* Rows of a quantised weight that are multiplied at a time. */
+#define GPU_UNPACKED_BYTES (64u << 20)
 
 struct gpu_buffers {
     uint64_t residual;  /* float [R, E] */
@@ -95,6 +97,7 @@ struct gpu_buffers {
     uint64_t choices;   /* of `choose`: values, indices, arrived, chosen */
     uint64_t step;      /* the step's data */
     uint64_t matmul;    /* GPU_MATMUL_WORKSPACE_BYTES */
+    uint64_t unpacked;  /* activations: rows of a quantised weight, GPU_UNPACKED_BYTES */
 };
 
 struct gpu_model {
@@ -257,5 +260,7 @@ bool gpu_matmul_serves(const struct gpu_model *model, const struct gpu_linear *l
 llcuda_status gpu_matmul_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error);
 void gpu_matmuls_release(struct gpu_model *model);
+/* Whether some weight must be dequantised for it. */
+bool gpu_matmul_unpacks(const struct gpu_model *model);
 
 #endif

@@ -21,9 +21,10 @@
 #include "gpu/gpu.h"
 #include "model/model.h"
 
-#define BATCHES_MAX 16u
-#define PROMPT      32u
-#define LINES_MAX   64u
+#define BATCHES_MAX  16u
+#define PROMPT       32u
+#define LINES_MAX    64u
+#define CHECK_TOKENS 40u
 
 struct bench {
     const char *path, *device_name, *library_path;
@@ -100,7 +101,9 @@ static llcuda_status load(struct bench *bench, struct device *device, struct dev
         .kv_block_count = bench->blocks_each * bench->sequences_max,
         .kv_dtype = DTYPE_F16,
         .rows_max = bench->rows_max,
-        .logits_rows_max = bench->sequences_max,
+        .logits_rows_max = bench->check && bench->sequences_max < CHECK_TOKENS
+                               ? CHECK_TOKENS
+                               : bench->sequences_max,
     };
     return device_model_load(device, bench->plan, &options, NULL, model, &bench->error);
 }
@@ -241,8 +244,6 @@ static double distance(const float *a, const float *b, uint64_t count)
     }
     return sqrt(difference / size);
 }
-
-#define CHECK_TOKENS 40u
 
 static bool run_check(struct bench *bench, struct device_model *model, uint32_t chunk, float *out)
 {
