@@ -66,37 +66,47 @@ static int read_template(struct options *options, const char **text)
     return status ? console_fail(options, &error) : EXIT_DONE;
 }
 
-int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **engine)
+int open_engine_options(struct options *options, llcuda_engine_options *engine_options)
 {
-    struct log_sink log;
-    struct console_progress progress;
-    llcuda_engine_options engine_options;
-    llcuda_engine_options_init(&engine_options, sizeof engine_options);
-    engine_options.model = option_text(options, OPTION_MODEL);
-    engine_options.builtin_model = builtin_model_data();
-    engine_options.builtin_model_bytes = builtin_model_bytes();
-    engine_options.vocabulary_only = vocabulary_only;
-    engine_options.threads = (uint32_t)option_integer(options, OPTION_THREADS, 0);
-    engine_options.context_length = (uint32_t)option_integer(options, OPTION_CONTEXT, 0);
-    engine_options.running_max = (uint32_t)option_integer(options, OPTION_RUNNING_MAX, 0);
-    engine_options.queue_max = (uint32_t)option_integer(options, OPTION_QUEUE_MAX, 0);
-    if (!console_log_sink(options, &log) || !cache_type(options, &engine_options.kv_type)) {
+    /* It is used as long as the engine is open. */
+    struct log_sink *log = arena_alloc(&options->arena, 1, sizeof *log);
+    llcuda_engine_options_init(engine_options, sizeof *engine_options);
+    engine_options->model = option_text(options, OPTION_MODEL);
+    engine_options->builtin_model = builtin_model_data();
+    engine_options->builtin_model_bytes = builtin_model_bytes();
+    engine_options->threads = (uint32_t)option_integer(options, OPTION_THREADS, 0);
+    engine_options->context_length = (uint32_t)option_integer(options, OPTION_CONTEXT, 0);
+    engine_options->running_max = (uint32_t)option_integer(options, OPTION_RUNNING_MAX, 0);
+    engine_options->queue_max = (uint32_t)option_integer(options, OPTION_QUEUE_MAX, 0);
+    if (!log) {
+        return console_usage(options->command, "not enough memory for the options");
+    }
+    if (!console_log_sink(options, log) || !cache_type(options, &engine_options->kv_type)) {
         return EXIT_USAGE;
     }
     struct llcuda_error error = {0};
-    if (open_device_name(options, &engine_options.device, &error)) {
+    if (open_device_name(options, &engine_options->device, &error)) {
         return console_usage(options->command, "%s", error.message);
     }
-    int result = read_template(options, &engine_options.chat_template);
+    engine_options->log = write_engine_log;
+    engine_options->log_user = log;
+    engine_options->log_level = (llcuda_log_level)log->level_max;
+    return read_template(options, &engine_options->chat_template);
+}
+
+int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **engine)
+{
+    struct console_progress progress;
+    llcuda_engine_options engine_options;
+    int result = open_engine_options(options, &engine_options);
     if (result) {
         return result;
     }
-    engine_options.log = write_engine_log;
-    engine_options.log_user = &log;
-    engine_options.log_level = (llcuda_log_level)log.level_max;
+    engine_options.vocabulary_only = vocabulary_only;
     console_progress_begin(&progress, "loading the model");
     engine_options.progress = console_progress_report;
     engine_options.progress_user = &progress;
+    struct llcuda_error error = {0};
     llcuda_status status = llcuda_engine_open(&engine_options, engine, &error);
     console_progress_end(&progress);
     return status ? console_fail(options, &error) : EXIT_DONE;

@@ -11,6 +11,10 @@
 const void *builtin_model_data(void);
 uint64_t builtin_model_bytes(void);
 
+/* Fills in what the options say about an engine; texts live in the options' arena. Returns
+ * EXIT_DONE, or the exit status after having said what is wrong. */
+int open_engine_options(struct options *options, llcuda_engine_options *engine_options);
+
 /* The device that the options name: "--device cpu --cpu-level avx2" is the API's "cpu:avx2". It
  * lives in the options' arena. INVALID_ARGUMENT when the two contradict. */
 llcuda_status open_device_name(struct options *options, const char **name,
