@@ -21,7 +21,7 @@ llcuda_status evaluator_open_device(struct options *options, struct device **dev
 static llcuda_status open_source(struct evaluator *evaluator, const struct options *options,
                                  struct llcuda_error *error)
 {
-    const char *path = option_text(options, OPTION_MODEL);
+    const char *path = evaluator->path ? evaluator->path : option_text(options, OPTION_MODEL);
     if (path) {
         return model_source_open(path, false, &evaluator->source, error);
     }
@@ -37,8 +37,8 @@ static llcuda_status open_device(struct evaluator *evaluator, struct options *op
     struct device_model_options model_options = {
         .kv_block_count = (evaluator->context_length + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS,
         .kv_dtype = strcmp(cache, "f32") == 0 ? DTYPE_F32 : DTYPE_F16,
-        .rows_max = EVALUATOR_ROWS,
-        .logits_rows_max = EVALUATOR_ROWS,
+        .rows_max = evaluator->rows_max ? evaluator->rows_max : EVALUATOR_ROWS,
+        .logits_rows_max = evaluator->logits_rows_max ? evaluator->logits_rows_max : EVALUATOR_ROWS,
     };
     evaluator->blocks = calloc(model_options.kv_block_count, sizeof *evaluator->blocks);
     if (!evaluator->blocks) {
@@ -62,7 +62,6 @@ static llcuda_status open_device(struct evaluator *evaluator, struct options *op
 llcuda_status evaluator_open(struct evaluator *evaluator, struct options *options,
                              uint32_t context_default, struct llcuda_error *error)
 {
-    *evaluator = (struct evaluator){0};
     llcuda_status status = open_source(evaluator, options, error);
     if (!status) {
         status = model_plan_build(evaluator->source, &evaluator->plan, &evaluator->info, error);

@@ -204,8 +204,9 @@ llcuda_status run_request(llcuda_request *request, struct request_sink *sink,
         if (event->choice != 0) {
             continue;
         }
-        if (sink->on_text && event->text_bytes &&
+        if (sink->on_text && event->text_bytes && !sink->stopped &&
             !sink->on_text(sink->user, event->text, event->text_bytes)) {
+            sink->stopped = true;
             llcuda_request_cancel(request);
         }
         if (sink->text) {

@@ -48,6 +48,7 @@ static const struct device_interface interface = {
     .memory_bytes = cpu_model_memory_bytes,
     .hidden = cpu_model_hidden,
     .parallel = run_parallel,
+    .profile = cpu_model_profile,
 };
 
 llcuda_status cpu_device_open(const struct cpu_options *options, struct device **out,

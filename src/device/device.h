@@ -63,6 +63,18 @@ struct device_ceilings {
     double integer_op_per_second; /* int8 multiply-adds counted as two; 0 when not measured */
 };
 
+/* What one operation took in the steps since a profile was last asked for. */
+struct device_profile_row {
+    const char *operation; /* "feed-forward", static storage */
+    enum dtype dtype;      /* of the weights, or of the cache */
+    bool has_dtype;
+    bool is_integer; /* multiplies integers */
+    uint64_t count;  /* times it ran */
+    uint64_t ns;
+    uint64_t bytes;      /* weights or cache read; 0 when that is not what it is about */
+    uint64_t operations; /* multiply-adds counted as two; likewise */
+};
+
 struct device;
 struct device_model;
 
@@ -94,16 +106,29 @@ struct device_interface {
     /* NULL where the calling thread has no helpers. */
     void (*parallel)(struct device_model *model, uint64_t item_count,
                      void (*task)(void *context, uint32_t worker, uint64_t item), void *context);
+    /* NULL: the device keeps no profile. */
+    uint32_t (*profile)(struct device_model *model, struct device_profile_row *rows,
+                        uint32_t capacity);
 };
 
 struct device {
     const struct device_interface *interface;
 };
 
+/* Watches what goes into products: `count` rows of `columns` floats, `stride` floats apart, that a
+ * weight of the plan is about to be multiplied with. Called by the thread that steps. */
+struct device_observer {
+    void (*inputs)(void *user, uint32_t weight, const float *rows, uint64_t stride, uint32_t count,
+                   uint64_t columns);
+    void *user;
+};
+
 struct device_model {
     const struct device_interface *interface;
     const struct plan *plan; /* borrowed: outlives the model */
     struct device_model_options options;
+    const struct device_observer *observer; /* NULL, or set by whoever steps, between steps; a
+                                               device may not know of it (the CPU does) */
 };
 
 static inline void device_close(struct device *device)
@@ -221,6 +246,15 @@ static inline uint64_t device_weight_bytes_read(const struct device_model *model
 static inline uint64_t device_model_memory_bytes(const struct device_model *model)
 {
     return model->interface->memory_bytes(model);
+}
+
+/* Where the time of the steps since the last call went: at most `capacity` rows, and how many they
+ * are. The first call switches profiling on, which costs steps a little. 0 rows from a device that
+ * keeps no profile. */
+static inline uint32_t device_profile(struct device_model *model, struct device_profile_row *rows,
+                                      uint32_t capacity)
+{
+    return model->interface->profile ? model->interface->profile(model, rows, capacity) : 0;
 }
 
 /* Bytes of one cache block, all layers, keys and values: the unit of every memory plan. */

@@ -173,14 +173,16 @@ static void draw_item(void *context, uint32_t worker, uint64_t item)
     const struct draws *draws = context;
     struct engine_core *core = draws->core;
     const float *logits = core->logits;
-    uint32_t turn = 0;
+    uint64_t turn = 0;
     for (uint32_t i = 0; i < draws->flight->count; i++) {
         struct flight_entry *entry = &draws->flight->entries[i];
         if (!entry->logits) {
             continue;
         }
         struct choice *choice = entry->choice;
-        if (turn++ % draws->item_count == item && !choice->finished) {
+        bool mine = turn == item;
+        turn = turn + 1 == draws->item_count ? 0 : turn + 1;
+        if (mine && !choice->finished) {
             struct llcuda_error error;
             entry->row = logits;
             entry->status = sampler_choose(&choice->sampler, &core->workspaces[item], logits,

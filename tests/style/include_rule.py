@@ -15,14 +15,17 @@ ALLOWED = {
     "model": {"plan", "format", "tensor"},
     "device": {"plan", "tensor"},
     "cpu": {"device", "plan", "tensor"},
-    "gpu": {"device", "plan", "tensor"},
+    "kernels": set(),
+    "gpu": {"device", "plan", "tensor", "kernels"},
     "dist": {"device", "plan"},
     "engine": {"tensor", "format", "text", "plan", "model", "device", "cpu", "gpu", "dist",
                "public"},
     "net": set(),
     "server": {"net", "public"},
+    "convert": {"tensor", "format", "text", "model", "plan", "cpu"},
+    "bench": {"tensor", "plan", "device", "net", "public"},
     "cli": {"tensor", "format", "text", "plan", "model", "device", "cpu", "gpu", "dist", "engine",
-            "net", "server", "public"},
+            "net", "server", "bench", "convert", "public"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 
