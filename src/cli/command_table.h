@@ -65,7 +65,7 @@
     X(PLAN, plan, "[MODEL]", "show the memory a model will take",                                  \
       "Weights, cache a token and a request, and workspace, before anything is loaded.",           \
       "llcuda plan model.gguf --ctx 4096 --batch 32")                                              \
-    X(BENCH, bench, "[compare DIR DIR | report DIR | engine]",                                     \
+    X(BENCH, bench, "[compare DIR DIR | report DIR | check FILE | engine]",                                     \
       "measure how fast this machine is with a model",                                             \
       "latency: prompts of --pp and generations of --tg tokens at each --depth, one request at a " \
       "time; throughput: --parallel requests together; kernels: what each operation takes, and "   \
