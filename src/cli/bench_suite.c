@@ -58,9 +58,8 @@ static void show_message(void *user, const char *text)
     fprintf(stderr, "%s%s\n", shown->terminal ? "\r\033[K" : "", text);
 }
 
-/* Where this program and its adapters are. */
-static void find_places(const struct options *options, struct config_places *places, char *self,
-                        size_t bytes)
+void bench_find_places(const struct options *options, struct config_places *places, char *self,
+                       size_t bytes)
 {
     ssize_t length = readlink("/proc/self/exe", self, bytes - 1);
     self[length > 0 ? length : 0] = 0;
@@ -130,10 +129,28 @@ static int check(struct options *options)
     struct config *config = NULL;
     struct config_places places;
     char self[4096];
-    find_places(options, &places, self, sizeof self);
+    bench_find_places(options, &places, self, sizeof self);
     llcuda_status status = config_read(options->arguments[1], NULL, &places, &config, &error);
     config_destroy(config);
     return status ? console_fail(options, &error) : EXIT_DONE;
+}
+
+llcuda_status bench_run_config(const struct config *config, const char *folder,
+                               struct llcuda_error *error)
+{
+    struct shown shown = {.terminal = isatty(STDERR_FILENO)};
+    struct runner_options runner = {.folder = folder,
+                                    .builtin_model = builtin_model_data(),
+                                    .builtin_model_bytes = builtin_model_bytes(),
+                                    .environment = environ,
+                                    .user = &shown,
+                                    .progress = show_progress,
+                                    .message = show_message};
+    llcuda_status status = runner_run(config, &runner, error);
+    if (shown.terminal) {
+        fprintf(stderr, "\r\033[K");
+    }
+    return status;
 }
 
 static int run(struct options *options)
@@ -147,22 +164,11 @@ static int run(struct options *options)
     if (!path || !folder) {
         return console_usage(options->command, "--config FILE.yaml and --output DIR go together");
     }
-    find_places(options, &places, self, sizeof self);
+    bench_find_places(options, &places, self, sizeof self);
     if (config_read(path, NULL, &places, &config, &error)) {
         return console_fail(options, &error);
     }
-    struct shown shown = {.terminal = isatty(STDERR_FILENO)};
-    struct runner_options runner = {.folder = folder,
-                                    .builtin_model = builtin_model_data(),
-                                    .builtin_model_bytes = builtin_model_bytes(),
-                                    .environment = environ,
-                                    .user = &shown,
-                                    .progress = show_progress,
-                                    .message = show_message};
-    llcuda_status status = runner_run(config, &runner, &error);
-    if (shown.terminal) {
-        fprintf(stderr, "\r\033[K");
-    }
+    llcuda_status status = bench_run_config(config, folder, &error);
     config_destroy(config);
     return status ? console_fail(options, &error) : make_report(options, folder);
 }
