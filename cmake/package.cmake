@@ -4,7 +4,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 # Rooms under the public interface; net, server and cli are not part of it.
-set(library_rooms base tensor format text plan model device cpu engine)
+set(library_rooms base tensor format text plan model device cpu gpu engine)
 
 set(library_dependencies Threads::Threads m ${CMAKE_DL_LIBS})
 foreach(module PCRE2 UTF8PROC)

@@ -99,7 +99,7 @@
       "go on after an end-of-sequence token")                                                      \
     X(HOST, "host", 0, TEXT, "ADDRESS", 0, 0, "127.0.0.1", "Server", FOR_SERVE,                    \
       "the address to listen on")                                                                  \
-    X(PORT, "port", 0, INTEGER, "N", 0, 65535, "8080", "Server", FOR_SERVE,                        \
+    X(PORT, "port", 0, INTEGER, "N", 0, 65535, "8090", "Server", FOR_SERVE,                        \
       "the port; 0: any free one, which is printed")                                               \
     X(SOCKET, "socket", 0, TEXT, "PATH", 0, 0, NULL, "Server", FOR_SERVE,                          \
       "listen on a Unix socket that only this user may open, instead of an address")               \
@@ -144,6 +144,14 @@
       "after SIGTERM, what still runs then ends with an error")                                    \
     X(ACCESS_LOG, "access-log", 0, TEXT, "FILE", 0, 0, NULL, "Server", FOR_SERVE,                  \
       "append a JSON object for each request; - is standard error")                                \
+    X(LOG_PROMPTS, "log-prompts", 0, FLAG, NULL, 0, 0, NULL, "Server", FOR_SERVE,                  \
+      "the access log also has the bodies of generating requests")                                 \
+    X(HEARTBEAT_TIMEOUT, "heartbeat-timeout", 0, NUMBER, "SECONDS", 0.05, 86400, "30", "Server",   \
+      FOR_SERVE, "an engine with work and without a step for so long makes /readyz 503")           \
+    X(METRICS_COMPAT, "metrics-compat", 0, TEXT, "NAME", 0, 0, NULL, "Server", FOR_SERVE,          \
+      "vllm: metrics also under the names that vLLM gives them")                                   \
+    X(OTLP_ENDPOINT, "otlp-endpoint", 0, TEXT, "URL", 0, 0, NULL, "Server", FOR_SERVE,             \
+      "send spans to an OpenTelemetry collector: http://host:4318; /v1/traces is added")           \
     X(BENCH_MODE, "mode", 0, TEXT, "MODE", 0, 0, "latency", "Measuring", COMMAND_BIT(BENCH),       \
       "latency, throughput or kernels")                                                            \
     X(BENCH_PROMPT, "pp", 0, TEXT, "N[,N…]", 0, 0, "512", "Measuring", COMMAND_BIT(BENCH),         \
@@ -161,26 +169,30 @@
     X(PYTHON, "python", 0, TEXT, "PROGRAM", 0, 0, "python3", "Measuring",                          \
       COMMAND_BIT(BENCH) | COMMAND_BIT(EXPERIMENT),                                                \
       "what runs the adapters that are written in Python")                                         \
-    X(LOG_PROMPTS, "log-prompts", 0, FLAG, NULL, 0, 0, NULL, "Server", FOR_SERVE,                  \
-      "the access log also has the bodies of generating requests")                                 \
-    X(HEARTBEAT_TIMEOUT, "heartbeat-timeout", 0, NUMBER, "SECONDS", 0.05, 86400, "30", "Server",   \
-      FOR_SERVE, "an engine with work and without a step for so long makes /readyz 503")           \
-    X(METRICS_COMPAT, "metrics-compat", 0, TEXT, "NAME", 0, 0, NULL, "Server", FOR_SERVE,          \
-      "vllm: metrics also under the names that vLLM gives them")                                   \
-    X(OTLP_ENDPOINT, "otlp-endpoint", 0, TEXT, "URL", 0, 0, NULL, "Server", FOR_SERVE,             \
-      "send spans to an OpenTelemetry collector: http://host:4318; /v1/traces is added")           \
     X(EXPERIMENT_ID, "exp-id", 0, TEXT, "ID", 0, 0, NULL, "Measuring", COMMAND_BIT(EXPERIMENT),    \
       "report: the experiment")                                                                    \
     X(DATABASE, "database", 0, TEXT, "FILE", 0, 0, "experiments.sqlite", "Measuring",              \
       COMMAND_BIT(EXPERIMENT), "where results of experiments are kept")                            \
     X(DEVICE, "device", 0, TEXT, "DEVICE", 0, 0, "auto", "Machine", FOR_COMPUTING,                 \
-      "auto, cpu, cuda:N[,M…], hip:N or emu; this version computes on the CPU")                    \
+      "auto (a GPU that can be used, otherwise the CPU), cpu, cuda:N, hip:N or emu")               \
     X(THREADS, "threads", 't', INTEGER, "N", 1, 1024, NULL, "Machine", FOR_COMPUTING,              \
       "worker threads (default: one a core that this process may use)")                            \
     X(CONTEXT, "ctx", 'c', INTEGER, "N", 16, 16777216, NULL, "Machine", FOR_CONTEXT,               \
       "positions to keep, prompt and answer together (default: the model's, at most 8192)")        \
     X(CACHE_TYPE, "cache-type", 0, TEXT, "TYPE", 0, 0, "f16", "Machine", FOR_CONTEXT,              \
       "key-value cache: f16 or f32")                                                               \
+    X(CUDA_PATH, "cuda-path", 0, TEXT, "FOLDER[:FOLDER…]", 0, 0, NULL, "Machine",                  \
+      FOR_COMPUTING | COMMAND_BIT(DOCTOR),                                                         \
+      "absolute folders in which the GPU vendor's libraries (NVRTC, cuBLASLt) are looked for "     \
+      "first")                                                                                     \
+    X(GPU_MEMORY_LIMIT, "gpu-memory-limit", 0, NUMBER, "GIB", 0.001, 1000000, NULL, "Machine",     \
+      FOR_COMPUTING, "memory of the GPU that may be used (default: what is free)")                 \
+    X(GPU_GRAPHS, "gpu-graphs", 0, TEXT, "on|off", 0, 0, "on", "Machine", FOR_COMPUTING,           \
+      "off: the kernels of a step are launched one by one, the reference of step graphs")          \
+    X(KERNEL_CACHE, "kernel-cache", 0, TEXT, "FOLDER", 0, 0, NULL, "Machine", FOR_COMPUTING,       \
+      "keeps compiled GPU kernels (default: llcuda/kernels in XDG_CACHE_HOME or ~/.cache)")        \
+    X(DETERMINISTIC, "deterministic", 0, FLAG, NULL, 0, 0, NULL, "Machine", FOR_COMPUTING,         \
+      "a row's result never depends on the rows beside it, also on a GPU")                         \
     X(CPU_LEVEL, "cpu-level", 0, TEXT, "LEVEL", 0, 0, NULL, "Machine", FOR_COMPUTING,              \
       "use no instructions beyond scalar, avx2 or avx512 (default: the best there is)")            \
     X(CONFIG, "config", 0, TEXT, "FILE", 0, 0, NULL, "Machine", FOR_ALL,                           \

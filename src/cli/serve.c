@@ -88,7 +88,7 @@ static int read_options(struct options *options, struct server_options *server_o
     const char *collector = option_text(options, OPTION_OTLP_ENDPOINT);
     server_options_init(server_options);
     http->host = option_text(options, OPTION_HOST);
-    http->port = (uint16_t)option_integer(options, OPTION_PORT, 8080);
+    http->port = (uint16_t)option_integer(options, OPTION_PORT, 8090);
     http->unix_path = option_text(options, OPTION_SOCKET);
     http->tls_certificate = option_text(options, OPTION_TLS_CERT);
     http->tls_key = option_text(options, OPTION_TLS_KEY);
@@ -119,9 +119,9 @@ static int read_options(struct options *options, struct server_options *server_o
     }
     if (collector) {
         struct buffer url = {0};
-        buffer_printf(&url, "%s%s", collector,
-                      collector[0] && collector[strlen(collector) - 1] == '/' ? "v1/traces"
-                                                                              : "/v1/traces");
+        size_t length = strlen(collector);
+        bool slash = length > 1 && collector[length - 1] == '/' && collector[length - 2] != '/';
+        buffer_printf(&url, "%s%s", collector, slash ? "v1/traces" : "/v1/traces");
         server_options->trace_url = arena_copy_text(&options->arena, buffer_view(&url)).data;
         buffer_deinit(&url);
     }
@@ -161,9 +161,12 @@ static uint64_t watchdog_period_ns(void)
 static void on_ready(void *user)
 {
     struct watcher *watcher = user;
+    const char *name;
+    uint32_t context_length;
     watcher->ready = true;
+    server_first_model(watcher->server, &name, &context_length);
     fprintf(stderr, "llcuda serve: %s, model '%s', context %u\n", server_address(watcher->server),
-            server_model_name(watcher->server), server_context_length(watcher->server));
+            name, context_length);
     notify_manager("READY=1\nSTATUS=serving\n");
 }
 
@@ -173,9 +176,11 @@ static void on_beat(void *user)
     uint64_t now_ns = clock_now_ns();
     if (!watcher->ready && !watcher->said_loading &&
         now_ns - watcher->started_ns > LOADING_IS_SLOW_NS) {
+        const char *name;
+        uint32_t context_length;
         watcher->said_loading = true;
-        fprintf(stderr, "llcuda serve: %s, loading '%s'\n", server_address(watcher->server),
-                server_model_name(watcher->server));
+        server_first_model(watcher->server, &name, &context_length);
+        fprintf(stderr, "llcuda serve: %s, loading '%s'\n", server_address(watcher->server), name);
     }
     if (watcher->tell_period_ns > 0 && now_ns - watcher->told_ns > watcher->tell_period_ns) {
         watcher->told_ns = now_ns;

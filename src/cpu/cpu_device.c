@@ -46,9 +46,9 @@ static const struct device_interface interface = {
     .measure = cpu_device_measure,
     .weight_bytes_read = cpu_model_weight_bytes_read,
     .memory_bytes = cpu_model_memory_bytes,
-    .profile = cpu_model_profile,
     .hidden = cpu_model_hidden,
     .parallel = run_parallel,
+    .profile = cpu_model_profile,
 };
 
 llcuda_status cpu_device_open(const struct cpu_options *options, struct device **out,

@@ -94,9 +94,31 @@ static bool is_run_end(const struct step_batch *batch, uint32_t row)
     return row + 1 == batch->row_count || is_run_begin(batch, row + 1);
 }
 
+/* Sequences below this number are remembered in bits, others are looked for. */
+#define SEEN_BITS 4096u
+
+/* Whether the sequence of a run that begins at `row` had rows before. */
+static bool seen_before(const struct step_batch *batch, uint32_t row, uint64_t *seen)
+{
+    uint32_t sequence = batch->sequences[row];
+    if (sequence < SEEN_BITS) {
+        uint64_t bit = 1ull << (sequence % 64);
+        bool before = (seen[sequence / 64] & bit) != 0;
+        seen[sequence / 64] |= bit;
+        return before;
+    }
+    for (uint32_t before = 0; before < row; before++) {
+        if (batch->sequences[before] == sequence) {
+            return true;
+        }
+    }
+    return false;
+}
+
 llcuda_status step_batch_check(const struct step_batch *batch, const struct device_model *model,
                                struct llcuda_error *error)
 {
+    uint64_t seen[SEEN_BITS / 64] = {0};
     llcuda_status status = check_counts(batch, model, error);
     for (uint32_t row = 0; row < batch->row_count && status == LLCUDA_OK; row++) {
         if (batch->tokens[row] >= model->plan->vocabulary_size) {
@@ -108,11 +130,9 @@ llcuda_status step_batch_check(const struct step_batch *batch, const struct devi
                           batch->sequence_count);
         }
         if (is_run_begin(batch, row)) {
-            for (uint32_t before = 0; before < row; before++) {
-                if (batch->sequences[before] == batch->sequences[row]) {
-                    return refuse(error, "the rows of sequence %u are not consecutive",
-                                  batch->sequences[row]);
-                }
+            if (seen_before(batch, row, seen)) {
+                return refuse(error, "the rows of sequence %u are not consecutive",
+                              batch->sequences[row]);
             }
         } else if (batch->positions[row] != batch->positions[row - 1] + 1) {
             return refuse(error, "row %u is at position %u after position %u", row,

@@ -461,7 +461,7 @@ llcuda_status llcuda_request_next(llcuda_request *request, int64_t timeout_ms,
                                   const llcuda_event **event, llcuda_error *error)
 {
     uint64_t until = WAKEUP_FOREVER;
-    if (timeout_ms >= 0) {
+    if (timeout_ms > 0) { /* 0 asks no clock */
         uint64_t wait_ns = (uint64_t)timeout_ms > UINT64_MAX / 4000000u
                                ? UINT64_MAX / 4
                                : (uint64_t)timeout_ms * 1000000u;

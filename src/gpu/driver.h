@@ -1,6 +1,7 @@
-/* The table between the GPU device and a vendor's driver. Ideas: it has the shape of the CUDA driver
- * API, so that the CUDA filling is thin; every function checks its call and names it in the error, so
- * that nobody above handles vendor codes; and a third filling runs the same kernel text on the CPU
+/* The table between the GPU device and a vendor's driver. Ideas: it has the shape of the CUDA
+ * driver API, so that the CUDA filling is thin; every function checks its call and names it in the
+ * error, so that nobody above handles vendor codes; and a third filling runs the same kernel text
+ * on the CPU
  * (`driver_emu.c`), so that everything above this table is tested where there is no GPU.
  *
  * Addresses of device memory are plain integers: nobody above may dereference one. A driver belongs
@@ -44,7 +45,7 @@ struct gpu_device_info {
 
 /* What a monitor reads; a field is NaN where the vendor does not say. */
 struct gpu_telemetry {
-    double utilisation;   /* 0 … 1 */
+    double utilisation; /* 0 … 1 */
     double temperature_c;
     double power_w;
     double power_limit_w;
@@ -106,9 +107,10 @@ struct gpu_driver {
                                 struct llcuda_error *);
     void (*host_free)(struct gpu_driver *, void *memory);
 
-    /* Copies and fills, in order on a stream. Host memory stays as it is until the stream is done. */
-    llcuda_status (*copy_in)(struct gpu_driver *, struct gpu_stream *, uint64_t to, const void *from,
-                             uint64_t bytes, struct llcuda_error *);
+    /* Copies and fills, in order on a stream. Host memory stays as it is until the stream is done.
+     */
+    llcuda_status (*copy_in)(struct gpu_driver *, struct gpu_stream *, uint64_t to,
+                             const void *from, uint64_t bytes, struct llcuda_error *);
     llcuda_status (*copy_out)(struct gpu_driver *, struct gpu_stream *, void *to, uint64_t from,
                               uint64_t bytes, struct llcuda_error *);
     llcuda_status (*copy)(struct gpu_driver *, struct gpu_stream *, uint64_t to, uint64_t from,
@@ -116,7 +118,8 @@ struct gpu_driver {
     llcuda_status (*fill)(struct gpu_driver *, struct gpu_stream *, uint64_t to, uint8_t value,
                           uint64_t bytes, struct llcuda_error *);
 
-    llcuda_status (*stream_create)(struct gpu_driver *, struct gpu_stream **, struct llcuda_error *);
+    llcuda_status (*stream_create)(struct gpu_driver *, struct gpu_stream **,
+                                   struct llcuda_error *);
     void (*stream_destroy)(struct gpu_driver *, struct gpu_stream *); /* NULL is fine */
     /* Waits until all work is done, TIMEOUT after `timeout_ms` (0: for ever). */
     llcuda_status (*stream_wait)(struct gpu_driver *, struct gpu_stream *, uint32_t timeout_ms,
@@ -128,15 +131,18 @@ struct gpu_driver {
     void (*event_destroy)(struct gpu_driver *, struct gpu_event *); /* NULL is fine */
     llcuda_status (*event_record)(struct gpu_driver *, struct gpu_event *, struct gpu_stream *,
                                   struct llcuda_error *);
-    /* Waits for an event; spins, since a step is short; TIMEOUT after `timeout_ms` (0: for ever). */
+    /* Waits for an event; spins, since a step is short; TIMEOUT after `timeout_ms` (0: for ever).
+     */
     llcuda_status (*event_wait)(struct gpu_driver *, struct gpu_event *, uint32_t timeout_ms,
                                 struct llcuda_error *);
     /* Both made with timing and done. */
-    llcuda_status (*event_elapsed)(struct gpu_driver *, struct gpu_event *from, struct gpu_event *to,
-                                   double *milliseconds, struct llcuda_error *);
+    llcuda_status (*event_elapsed)(struct gpu_driver *, struct gpu_event *from,
+                                   struct gpu_event *to, double *milliseconds,
+                                   struct llcuda_error *);
 
-    /* Kernels. compile() appends the binary to `binary` and the compiler's words to `log`, also when
-     * it fails (BAD_FORMAT then). UNSUPPORTED: no compiler on this machine. */
+    /* Kernels. compile() alone may be called from several threads at a time, also while another
+     * thread uses the driver. It appends the binary to `binary` and the compiler's words to `log`,
+     * also when it fails (BAD_FORMAT then). UNSUPPORTED: no compiler on this machine. */
     llcuda_status (*compile)(struct gpu_driver *, const struct gpu_compile_request *,
                              struct buffer *binary, struct buffer *log, struct llcuda_error *);
     llcuda_status (*module_load)(struct gpu_driver *, const void *binary, uint64_t bytes,
@@ -183,22 +189,33 @@ struct gpu_driver {
 /* How often each entry of the table was called, and failures on demand: the fillings count every
  * call that can fail through this. Kept by the emulated driver; tests read and write it. */
 struct gpu_faults {
-    uint64_t calls;        /* so far */
-    uint64_t fail_at;      /* the n-th call fails with DEVICE; 0: none */
-    uint64_t allocations;  /* memory_alloc and host_alloc so far */
+    uint64_t calls;         /* so far */
+    uint64_t fail_at;       /* the n-th call fails with DEVICE; 0: none */
+    uint64_t allocations;   /* memory_alloc and host_alloc so far */
     uint64_t fail_alloc_at; /* the n-th allocation fails with OUT_OF_MEMORY; 0: none */
-    uint64_t launches;     /* kernels run one by one */
+    uint64_t launches;      /* kernels run one by one */
     uint64_t graph_launches;
     bool hang; /* waits with a time-out report TIMEOUT, as a device that stopped answering would */
     uint64_t live_allocations; /* device and host memory that is not yet freed */
     uint64_t live_objects;     /* streams, events, modules, graphs */
 };
 
+/* emu: in which order blocks, and the threads that may run between two barriers, take their turns.
+ * A kernel whose result depends on it lacks a barrier. */
+enum gpu_emu_order { GPU_EMU_FORWARD, GPU_EMU_REVERSE, GPU_EMU_RANDOM };
+
 struct gpu_open_options {
-    uint32_t index;          /* which device */
-    const char *compiler;    /* path of the compiler library or program; NULL: found by name */
-    const char *cache;       /* emu: folder for shared objects that must be loaded from a file */
-    struct gpu_faults *faults; /* emu: counters and injected failures, or NULL; outlives the driver */
+    uint32_t index;       /* which device */
+    const char *compiler; /* path of the compiler library or program; NULL: found by name */
+    /* cuda, hip: absolute folders ("/a:/b") in which libraries are looked for first, or NULL. */
+    const char *library_path;
+    const char *cache; /* emu: folder for shared objects that must be loaded from a file */
+    struct gpu_faults
+        *faults; /* emu: counters and injected failures, or NULL; outlives the driver */
+    enum gpu_emu_order emu_order;
+    uint64_t emu_seed;         /* of GPU_EMU_RANDOM */
+    uint64_t emu_memory_bytes; /* size of the emulated memory; 0: 8 GiB */
+    bool emu_matmul;           /* fills in matmul_create …, which are NULL otherwise */
 };
 
 /* Opens a device. UNSUPPORTED when the vendor's driver is not on this machine, NOT_FOUND when it
@@ -210,8 +227,23 @@ llcuda_status gpu_driver_open_hip(const struct gpu_open_options *, struct gpu_dr
 llcuda_status gpu_driver_open_emu(const struct gpu_open_options *, struct gpu_driver **,
                                   struct llcuda_error *);
 
+/* Opens only the vendor's compiler, for packs and checks on machines without its GPU: close,
+ * describe (vendor and compiler_version) and compile() with an arch work, all else is NULL. Of the
+ * options compiler and library_path count. UNSUPPORTED when there is none. */
+llcuda_status gpu_compiler_open_cuda(const struct gpu_open_options *, struct gpu_driver **,
+                                     struct llcuda_error *);
+llcuda_status gpu_compiler_open_hip(const struct gpu_open_options *, struct gpu_driver **,
+                                    struct llcuda_error *);
+
 /* Devices of a vendor, 0 when its driver is not there. */
 uint32_t gpu_driver_count_cuda(void);
 uint32_t gpu_driver_count_hip(void);
+
+/* The same with the reason when there is none: UNSUPPORTED without a driver that can be used,
+ * NOT_FOUND when the driver sees no device. Of the options only library_path counts. */
+llcuda_status gpu_driver_probe_cuda(const struct gpu_open_options *, uint32_t *count,
+                                    struct llcuda_error *);
+llcuda_status gpu_driver_probe_hip(const struct gpu_open_options *, uint32_t *count,
+                                   struct llcuda_error *);
 
 #endif

@@ -137,21 +137,23 @@ const char *server_address(const struct server *server)
     return server->address;
 }
 
-const char *server_model_name(const struct server *server)
+void server_first_model(struct server *server, const char **name, uint32_t *context_length)
 {
-    return model_set_first(server->models);
-}
-
-uint32_t server_context_length(struct server *server)
-{
+    struct model_facts facts;
     struct served_model *model;
     struct api_error error;
-    uint32_t length = 0;
-    if (model_set_take(server->models, text_view_of(""), false, &model, &error)) {
-        length = llcuda_engine_get_info(model->engine)->context_length;
+    uint32_t index = 0;
+    *name = model_set_first(server->models);
+    *context_length = 0;
+    while (model_set_describe(server->models, index, &facts) && facts.state != MODEL_READY) {
+        index++;
+    }
+    if (facts.state == MODEL_READY &&
+        model_set_take(server->models, text_view_of(facts.name), false, &model, &error)) {
+        *name = facts.name;
+        *context_length = llcuda_engine_get_info(model->engine)->context_length;
         model_set_give(server->models, model);
     }
-    return length;
 }
 
 void server_stop(struct server *server)

@@ -127,10 +127,15 @@ class Infer(unittest.TestCase):
         self.assertIn("context", run("infer", "-c", "16", "-f", SOURCE / "LICENSE", status=1).err)
 
     def test_a_closed_pipe_is_an_error(self):
-        process = subprocess.run(f"'{PROGRAM}' infer -p Once -n 500 --ignore-eos | head -c 1",
+        process = subprocess.run(f"'{PROGRAM}' infer -p Once -n 500 --ignore-eos | head -c 1; "
+                                 "exit ${PIPESTATUS[0]}",
                                  shell=True, executable="/bin/bash", capture_output=True,
                                  check=False, timeout=120)
         self.assertEqual(len(process.stdout), 1)
+        self.assertEqual(process.returncode, 1)
+        lines = process.stderr.decode().splitlines()
+        self.assertEqual(len(lines), 1, lines)
+        self.assertIn("cannot write to standard output", lines[0])
 
 
 class HostileFiles(unittest.TestCase):

@@ -256,8 +256,8 @@ static void a_step_allocates_and_locks_nothing(void **state)
     fake_engine_close(&engine);
 }
 
-/* The whole engine on the built-in model, its thread and the device included. The reader looks again
- * and again: waking one that sleeps takes a lock. */
+/* The whole engine on the built-in model, its thread and the device included. The reader looks
+ * again and again: waking one that sleeps takes a lock. */
 static void a_running_engine_allocates_and_locks_nothing(void **state)
 {
     (void)state;

@@ -1,0 +1,100 @@
+/* What a compiled kernel module and the emulated driver agree on. The text of this file is also
+ * joined to every module that is compiled for the emulator, so it is plain C and C++ at once and
+ * includes nothing there (the JIT drops `#include` lines). */
+#ifndef GPU_EMU_ABI_H
+#define GPU_EMU_ABI_H
+
+#ifndef __cplusplus
+#include <stdint.h>
+#else /* kernel text */
+typedef __INT8_TYPE__ int8_t;
+typedef __UINT8_TYPE__ uint8_t;
+typedef __INT16_TYPE__ int16_t;
+typedef __UINT16_TYPE__ uint16_t;
+typedef __INT32_TYPE__ int32_t;
+typedef __UINT32_TYPE__ uint32_t;
+typedef __INT64_TYPE__ int64_t;
+typedef __UINT64_TYPE__ uint64_t;
+typedef __SIZE_TYPE__ size_t;
+#endif
+
+enum { EMU_ABI_VERSION = 1 };
+#define EMU_WARP_SIZE  32u
+#define EMU_SLOT_WORDS 16u /* what a lane can hand to its warp at a time */
+#define EMU_COPIES_MAX 64u /* background copies of one thread that are not yet waited for */
+
+struct emu_index {
+    uint32_t x, y, z;
+};
+
+/* Two mailboxes, used in turn: a lane that has left one rendezvous can be at most at the next one,
+ * where it waits until the slowest lane has read the first mailbox. */
+struct emu_mailbox {
+    uint32_t words[EMU_WARP_SIZE][EMU_SLOT_WORDS];
+    float tile[16 * 8];  /* result of a matrix product, row-major */
+    uint32_t tile_ready; /* made by the first lane that runs on */
+};
+
+struct emu_warp {
+    struct emu_mailbox mailboxes[2];
+    uint32_t lane_count; /* 32, fewer in a last warp that is not full */
+};
+
+struct emu_block {
+    struct emu_index block_index, block_size, grid_size;
+    void *shared_dynamic;
+    uint32_t shared_bytes;
+};
+
+struct emu_copy {
+    void *to;
+    const void *from; /* null: zeros */
+    uint32_t group;   /* committed in this group */
+};
+
+/* One thread of the block as its code sees it. */
+struct emu_thread {
+    struct emu_index index;
+    uint32_t lane;
+    uint32_t turn; /* which mailbox is next: 0 or 1 */
+    struct emu_warp *warp;
+    const struct emu_block *block;
+    struct emu_copy *copies; /* [EMU_COPIES_MAX], oldest first */
+    uint32_t copy_count;
+    uint32_t copy_group; /* groups committed so far */
+};
+
+/* Where a thread stands when it waits: the same place for all threads that meet. */
+struct emu_site {
+    const char *word; /* "__syncthreads" */
+    const char *file;
+    int line;
+};
+
+/* The driver's half, called by kernels. */
+struct emu_runtime {
+    /* Returns when every thread of the block has arrived; of the warp. */
+    void (*block_wait)(struct emu_thread *, const struct emu_site *);
+    void (*warp_wait)(struct emu_thread *, const struct emu_site *);
+    /* Reports a broken rule and ends the block: does not return. */
+    void (*fail)(struct emu_thread *, const struct emu_site *, const char *what);
+};
+
+struct emu_kernel {
+    const char *name;
+    void (*call)(const void *arguments); /* one thread; copies the arguments */
+    uint32_t argument_bytes;
+    uint32_t threads_max; /* of KERNEL_BOUNDS; 0: not given */
+};
+
+/* The module's half: exported as `emu_module`. */
+struct emu_module {
+    uint32_t abi_version;
+    uint32_t kernel_count;
+    const struct emu_kernel *kernels;
+    struct emu_thread **self;           /* the driver sets the running thread here */
+    const struct emu_runtime **runtime; /* and its half here, once */
+    char *(*shared_anchor)(void); /* a byte among the static shared memory of the calling thread */
+};
+
+#endif

@@ -1,0 +1,541 @@
+/* The words of docs/internals/gpu-kernels.md in plain C++, for the emulated driver. Joined after
+ * src/gpu/emu_abi.h, which says what a thread, a warp and a block are here. Every word that joins
+ * threads takes the place of its caller as a hidden last argument, so that the driver can tell two
+ * barriers apart. `__global__` and `KERNEL_BOUNDS` stay in the preprocessed text, where the driver
+ * finds the kernels by them. */
+
+#define VENDOR_EMU 1
+#define __device__
+#define __host__
+#define __constant__    const
+#define __forceinline__ inline
+#define __noinline__    __attribute__((noinline))
+#define __align__(n)    __attribute__((aligned(n)))
+#define WARP_SIZE       32
+
+/* Thread-local storage of the module is one run of bytes, which the driver poisons before each
+ * block. The sanitizer guards plain statics instead, and finds accesses past an array's end. */
+#ifdef __SANITIZE_ADDRESS__
+#define __shared__ static
+#else
+#define __shared__ static thread_local
+#endif
+
+extern "C" {
+__attribute__((visibility("hidden"))) struct emu_thread *emu_self;
+__attribute__((visibility("hidden"))) const struct emu_runtime *emu_runtime;
+float expf(float) noexcept;
+float exp2f(float) noexcept;
+float logf(float) noexcept;
+float log2f(float) noexcept;
+float powf(float, float) noexcept;
+float sqrtf(float) noexcept;
+float sinf(float) noexcept;
+float cosf(float) noexcept;
+float tanhf(float) noexcept;
+float fabsf(float) noexcept;
+float floorf(float) noexcept;
+float ceilf(float) noexcept;
+float rintf(float) noexcept;
+float truncf(float) noexcept;
+float fmaf(float, float, float) noexcept;
+float fmaxf(float, float) noexcept;
+float fminf(float, float) noexcept;
+float erff(float) noexcept;
+float log1pf(float) noexcept;
+float expm1f(float) noexcept;
+float copysignf(float, float) noexcept;
+}
+
+#define threadIdx (emu_self->index)
+#define blockIdx  (emu_self->block->block_index)
+#define blockDim  (emu_self->block->block_size)
+#define gridDim   (emu_self->block->grid_size)
+
+#define SHARED_DYNAMIC(T, name) T *name = (T *)emu_self->block->shared_dynamic
+
+/* The caller's place. */
+#define EMU_CALLER    const char *file = __builtin_FILE(), int line = __builtin_LINE()
+#define EMU_SITE(word) {word, file, line}
+
+static inline void emu_fail(const char *word, const char *what, const char *file, int line)
+{
+    const struct emu_site site = EMU_SITE(word);
+    emu_runtime->fail(emu_self, &site, what);
+}
+
+/* Barriers. */
+
+static inline void __syncthreads(EMU_CALLER)
+{
+    const struct emu_site site = EMU_SITE("__syncthreads");
+    emu_runtime->block_wait(emu_self, &site);
+}
+
+static inline void __syncwarp(EMU_CALLER)
+{
+    const struct emu_site site = EMU_SITE("__syncwarp");
+    emu_runtime->warp_wait(emu_self, &site);
+}
+
+/* A lane puts words into its slot, meets the others, and reads theirs. */
+
+static inline struct emu_mailbox *emu_mailbox_next()
+{
+    struct emu_mailbox *box = &emu_self->warp->mailboxes[emu_self->turn];
+    emu_self->turn ^= 1u;
+    return box;
+}
+
+static inline uint32_t emu_exchange(const char *word, uint32_t value, uint32_t lane,
+                                    const char *file, int line)
+{
+    const struct emu_site site = EMU_SITE(word);
+    struct emu_mailbox *box = emu_mailbox_next();
+    box->words[emu_self->lane][0] = value;
+    emu_runtime->warp_wait(emu_self, &site);
+    if (lane >= emu_self->warp->lane_count) {
+        emu_fail(word, "reads from a lane that does not exist", file, line);
+    }
+    return box->words[lane][0];
+}
+
+static inline uint32_t emu_bits(float value)
+{
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, 4);
+    return bits;
+}
+
+static inline float emu_float(uint32_t bits)
+{
+    float value;
+    __builtin_memcpy(&value, &bits, 4);
+    return value;
+}
+
+static inline uint32_t warp_shuffle(uint32_t value, uint32_t lane, EMU_CALLER)
+{
+    return emu_exchange("warp_shuffle", value, lane, file, line);
+}
+
+static inline int warp_shuffle(int value, uint32_t lane, EMU_CALLER)
+{
+    return (int)emu_exchange("warp_shuffle", (uint32_t)value, lane, file, line);
+}
+
+static inline float warp_shuffle(float value, uint32_t lane, EMU_CALLER)
+{
+    return emu_float(emu_exchange("warp_shuffle", emu_bits(value), lane, file, line));
+}
+
+static inline uint32_t warp_shuffle_xor(uint32_t value, uint32_t mask, EMU_CALLER)
+{
+    return emu_exchange("warp_shuffle_xor", value, emu_self->lane ^ mask, file, line);
+}
+
+static inline int warp_shuffle_xor(int value, uint32_t mask, EMU_CALLER)
+{
+    return (int)emu_exchange("warp_shuffle_xor", (uint32_t)value, emu_self->lane ^ mask, file,
+                             line);
+}
+
+static inline float warp_shuffle_xor(float value, uint32_t mask, EMU_CALLER)
+{
+    return emu_float(
+        emu_exchange("warp_shuffle_xor", emu_bits(value), emu_self->lane ^ mask, file, line));
+}
+
+static inline uint32_t warp_ballot(bool predicate, EMU_CALLER)
+{
+    const struct emu_site site = EMU_SITE("warp_ballot");
+    struct emu_mailbox *box = emu_mailbox_next();
+    box->words[emu_self->lane][0] = predicate;
+    emu_runtime->warp_wait(emu_self, &site);
+    uint32_t bits = 0;
+    for (uint32_t lane = 0; lane < emu_self->warp->lane_count; lane++) {
+        bits |= box->words[lane][0] << lane;
+    }
+    return bits;
+}
+
+static inline bool warp_any(bool predicate, EMU_CALLER)
+{
+    return warp_ballot(predicate, file, line) != 0;
+}
+
+/* Memory. */
+
+struct word4 {
+    uint32_t x, y, z, w;
+};
+
+static inline uint32_t atomic_add(uint32_t *to, uint32_t value)
+{
+    return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
+}
+
+/* Blocks run on one thread of the system: only the compiler must keep the order. */
+static inline void thread_fence()
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline void emu_aligned(const char *word, const void *address, const char *file, int line)
+{
+    if ((uint64_t)address & 15u) {
+        emu_fail(word, "an address is not aligned to 16 bytes", file, line);
+    }
+}
+
+static inline struct word4 load16(const void *from, EMU_CALLER)
+{
+    struct word4 value;
+    emu_aligned("load16", from, file, line);
+    __builtin_memcpy(&value, from, sizeof value);
+    return value;
+}
+
+static inline struct word4 load_stream16(const void *from, EMU_CALLER)
+{
+    struct word4 value;
+    emu_aligned("load_stream16", from, file, line);
+    __builtin_memcpy(&value, from, sizeof value);
+    return value;
+}
+
+static inline void store16(void *to, struct word4 value, EMU_CALLER)
+{
+    emu_aligned("store16", to, file, line);
+    __builtin_memcpy(to, &value, sizeof value);
+}
+
+static inline uint32_t load_volatile(const uint32_t *from)
+{
+    return *(const volatile uint32_t *)from;
+}
+
+/* Background copies happen when they are waited for, as late as the rules allow; until then the
+ * destination holds NaNs. */
+
+static inline void emu_copy_oldest()
+{
+    struct emu_thread *self = emu_self;
+    struct emu_copy *oldest = &self->copies[0];
+    if (oldest->from) {
+        __builtin_memcpy(oldest->to, oldest->from, 16);
+    } else {
+        __builtin_memset(oldest->to, 0, 16);
+    }
+    self->copy_count--;
+    __builtin_memmove(oldest, oldest + 1, self->copy_count * sizeof *oldest);
+}
+
+static inline void copy_async16(void *to, const void *from, bool valid, EMU_CALLER)
+{
+    struct emu_thread *self = emu_self;
+    emu_aligned("copy_async16", to, file, line);
+    if (valid) {
+        emu_aligned("copy_async16", from, file, line);
+    }
+    if (self->copy_count == EMU_COPIES_MAX) {
+        emu_copy_oldest();
+    }
+    struct emu_copy *copy = &self->copies[self->copy_count++];
+    copy->to = to;
+    copy->from = valid ? from : nullptr;
+    copy->group = self->copy_group;
+    __builtin_memset(to, 0xff, 16);
+}
+
+static inline void copy_async_commit()
+{
+    emu_self->copy_group++;
+}
+
+/* Waits until at most N of the committed groups are unfinished. */
+template <int N> static inline void copy_async_wait()
+{
+    while (emu_self->copy_count && emu_self->copies[0].group + N < emu_self->copy_group) {
+        emu_copy_oldest();
+    }
+}
+
+static inline void prefetch_l2(const void *, uint32_t)
+{
+}
+
+static inline void wait_for_predecessor()
+{
+}
+
+static inline void release_successor()
+{
+}
+
+/* Half types. */
+
+static inline float float_of_f16(uint16_t bits)
+{
+    /* The exponent is moved by a multiplication, which is exact and also right for subnormals. */
+    const float scaled = emu_float((uint32_t)(bits & 0x7fffu) << 13) * 0x1p112f;
+    const uint32_t sign = (uint32_t)(bits & 0x8000u) << 16;
+    const uint32_t special = (bits & 0x7c00u) == 0x7c00u ? 0x7f800000u : 0;
+    return emu_float(emu_bits(scaled) | special | sign);
+}
+
+static inline uint16_t f16_of_float(float value)
+{
+    const uint32_t bits = emu_bits(value);
+    const uint32_t sign = (bits >> 16) & 0x8000u;
+    const uint32_t magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) {
+        return (uint16_t)(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
+    }
+    if (magnitude >= 0x477ff000u) { /* 65520 and above round to infinity */
+        return (uint16_t)(sign | 0x7c00u);
+    }
+    if (magnitude < 0x38800000u) { /* below 2^-14: count in units of 2^-24 by the adder's rounding */
+        const float shifted = emu_float(magnitude) + 0.5f;
+        return (uint16_t)(sign | (emu_bits(shifted) - 0x3f000000u));
+    }
+    const uint32_t odd = magnitude >> 13 & 1u;
+    return (uint16_t)(sign | ((magnitude - 0x38000000u + 0xfffu + odd) >> 13));
+}
+
+static inline float float_of_bf16(uint16_t bits)
+{
+    return emu_float((uint32_t)bits << 16);
+}
+
+static inline uint16_t bf16_of_float(float value)
+{
+    const uint32_t bits = emu_bits(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) {
+        return (uint16_t)(bits >> 16 | 0x40u);
+    }
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+}
+
+/* Two values rounded into a word, `low` first in memory. */
+static inline uint32_t f16x2_of_floats(float low, float high)
+{
+    return f16_of_float(low) | (uint32_t)f16_of_float(high) << 16;
+}
+
+static inline uint32_t bf16x2_of_floats(float low, float high)
+{
+    return bf16_of_float(low) | (uint32_t)bf16_of_float(high) << 16;
+}
+
+/* Two halves a word; the product of a fused operation is not rounded: 22 bits fit a double, and so
+ * does the sum at the exponents of halves. */
+static inline uint16_t emu_f16_of_double(double value)
+{
+    /* Through float with rounding to odd, so that rounding twice is rounding once. */
+    float nearest = (float)value;
+    uint32_t bits = emu_bits(nearest);
+    if ((double)nearest != value && nearest - nearest == 0) {
+        const bool too_far = __builtin_fabs((double)nearest) > __builtin_fabs(value);
+        bits = too_far ? (bits - 1) | 1u : bits | 1u;
+    }
+    return f16_of_float(emu_float(bits));
+}
+
+static inline uint32_t half2_fma(uint32_t a, uint32_t b, uint32_t c)
+{
+    const double low = (double)float_of_f16((uint16_t)a) * float_of_f16((uint16_t)b) +
+                       float_of_f16((uint16_t)c);
+    const double high = (double)float_of_f16((uint16_t)(a >> 16)) *
+                            float_of_f16((uint16_t)(b >> 16)) +
+                        float_of_f16((uint16_t)(c >> 16));
+    return emu_f16_of_double(low) | (uint32_t)emu_f16_of_double(high) << 16;
+}
+
+static inline uint32_t half2_mul(uint32_t a, uint32_t b)
+{
+    const float low = float_of_f16((uint16_t)a) * float_of_f16((uint16_t)b);
+    const float high = float_of_f16((uint16_t)(a >> 16)) * float_of_f16((uint16_t)(b >> 16));
+    return f16_of_float(low) | (uint32_t)f16_of_float(high) << 16;
+}
+
+static inline uint32_t half2_sub(uint32_t a, uint32_t b)
+{
+    const float low = float_of_f16((uint16_t)a) - float_of_f16((uint16_t)b);
+    const float high = float_of_f16((uint16_t)(a >> 16)) - float_of_f16((uint16_t)(b >> 16));
+    return f16_of_float(low) | (uint32_t)f16_of_float(high) << 16;
+}
+
+static inline uint32_t half2_add(uint32_t a, uint32_t b)
+{
+    const float low = float_of_f16((uint16_t)a) + float_of_f16((uint16_t)b);
+    const float high = float_of_f16((uint16_t)(a >> 16)) + float_of_f16((uint16_t)(b >> 16));
+    return f16_of_float(low) | (uint32_t)f16_of_float(high) << 16;
+}
+
+/* Approximations of the hardware. */
+
+static inline float fast_exp2(float x)
+{
+    return exp2f(x);
+}
+
+static inline float fast_exp(float x)
+{
+    return expf(x);
+}
+
+static inline float fast_log2(float x)
+{
+    return log2f(x);
+}
+
+static inline float fast_rsqrt(float x)
+{
+    return 1.0f / sqrtf(x);
+}
+
+static inline float fast_rcp(float x)
+{
+    return 1.0f / x;
+}
+
+static inline float fast_tanh(float x)
+{
+    return tanhf(x);
+}
+
+/* Matrix products of one warp: the fragments of all lanes are gathered into tiles, multiplied once
+ * in float32 with k ascending, and handed back. Layouts: PTX ISA, mma.m16n8k16. */
+
+typedef float emu_float8 __attribute__((vector_size(32)));
+
+template <bool is_bf16> static inline float emu_half(uint32_t bits)
+{
+    return is_bf16 ? float_of_bf16((uint16_t)bits) : float_of_f16((uint16_t)bits);
+}
+
+template <bool is_bf16>
+__attribute__((noinline)) static void emu_mma_tile(struct emu_mailbox *box)
+{
+    float a[16][16];
+    emu_float8 b[16];
+    for (uint32_t lane = 0; lane < 32; lane++) {
+        const uint32_t *words = box->words[lane];
+        const uint32_t row = lane / 4;
+        const uint32_t column = lane % 4 * 2;
+        for (uint32_t half = 0; half < 2; half++) {
+            const uint32_t shift = 16 * half;
+            a[row][column + half] = emu_half<is_bf16>(words[0] >> shift);
+            a[row + 8][column + half] = emu_half<is_bf16>(words[1] >> shift);
+            a[row][column + 8 + half] = emu_half<is_bf16>(words[2] >> shift);
+            a[row + 8][column + 8 + half] = emu_half<is_bf16>(words[3] >> shift);
+            b[column + half][row] = emu_half<is_bf16>(words[4] >> shift);
+            b[column + 8 + half][row] = emu_half<is_bf16>(words[5] >> shift);
+        }
+        for (uint32_t i = 0; i < 4; i++) {
+            box->tile[(row + i / 2 * 8) * 8 + column + i % 2] = emu_float(words[6 + i]);
+        }
+    }
+    for (uint32_t row = 0; row < 16; row++) {
+        emu_float8 sum;
+        __builtin_memcpy(&sum, box->tile + row * 8, sizeof sum);
+        for (uint32_t k = 0; k < 16; k++) {
+            sum += a[row][k] * b[k];
+        }
+        __builtin_memcpy(box->tile + row * 8, &sum, sizeof sum);
+    }
+}
+
+template <bool is_bf16>
+static inline void emu_mma(float d[4], const uint32_t a[4], const uint32_t b[2], const char *word,
+                           const char *file, int line)
+{
+    const struct emu_site site = EMU_SITE(word);
+    struct emu_thread *self = emu_self;
+    if (self->warp->lane_count != 32) {
+        emu_fail(word, "needs a full warp", file, line);
+    }
+    struct emu_mailbox *box = emu_mailbox_next();
+    uint32_t *slot = box->words[self->lane];
+    __builtin_memcpy(slot, a, 16);
+    __builtin_memcpy(slot + 4, b, 8);
+    __builtin_memcpy(slot + 6, d, 16);
+    box->tile_ready = 0;
+    emu_runtime->warp_wait(self, &site);
+    if (!box->tile_ready) {
+        emu_mma_tile<is_bf16>(box);
+        box->tile_ready = 1;
+    }
+    const float *tile = box->tile + self->lane / 4 * 8 + self->lane % 4 * 2;
+    d[0] = tile[0];
+    d[1] = tile[1];
+    d[2] = tile[64];
+    d[3] = tile[65];
+}
+
+static inline void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2], EMU_CALLER)
+{
+    emu_mma<true>(d, a, b, "mma_bf16", file, line);
+}
+
+static inline void mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2], EMU_CALLER)
+{
+    emu_mma<false>(d, a, b, "mma_f16", file, line);
+}
+
+static inline void ldmatrix4(uint32_t r[4], const void *shared, EMU_CALLER)
+{
+    const struct emu_site site = EMU_SITE("ldmatrix4");
+    struct emu_thread *self = emu_self;
+    emu_aligned("ldmatrix4", shared, file, line);
+    if (self->warp->lane_count != 32) {
+        emu_fail("ldmatrix4", "needs a full warp", file, line);
+    }
+    struct emu_mailbox *box = emu_mailbox_next();
+    __builtin_memcpy(box->words[self->lane], shared, 16);
+    emu_runtime->warp_wait(self, &site);
+    for (uint32_t i = 0; i < 4; i++) {
+        r[i] = box->words[i * 8 + self->lane / 4][self->lane % 4];
+    }
+}
+
+/* The same with each 8 by 8 tile transposed: the values of two rows a word. */
+static inline void ldmatrix4_transposed(uint32_t r[4], const void *shared, EMU_CALLER)
+{
+    const struct emu_site site = EMU_SITE("ldmatrix4_transposed");
+    struct emu_thread *self = emu_self;
+    emu_aligned("ldmatrix4_transposed", shared, file, line);
+    if (self->warp->lane_count != 32) {
+        emu_fail("ldmatrix4_transposed", "needs a full warp", file, line);
+    }
+    struct emu_mailbox *box = emu_mailbox_next();
+    __builtin_memcpy(box->words[self->lane], shared, 16);
+    emu_runtime->warp_wait(self, &site);
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t row = i * 8 + self->lane % 4 * 2;
+        const uint32_t shift = self->lane / 4 % 2 * 16;
+        const uint32_t first = box->words[row][self->lane / 8] >> shift & 0xffffu;
+        r[i] = first | (box->words[row + 1][self->lane / 8] >> shift) << 16;
+    }
+}
+
+/* What the module exports; the driver appends the list of kernels. */
+
+static thread_local char emu_shared_anchor_byte;
+
+static char *emu_shared_anchor()
+{
+    return &emu_shared_anchor_byte;
+}
+
+template <class Arguments>
+static inline void emu_invoke(void (*kernel)(Arguments), const void *arguments)
+{
+    kernel(*(const Arguments *)arguments);
+}
+
+template <class Arguments> constexpr uint32_t emu_argument_bytes(void (*)(Arguments))
+{
+    return sizeof(Arguments);
+}
