@@ -85,6 +85,24 @@ extern "C" __global__ void shuffles(const struct words_arguments arguments)
     out[7] = (uint32_t)warp_shuffle_xor((int)value, 1u);
 }
 
+/* A warp's sum and maximum, in one meeting and by shuffles: the same bits. */
+extern "C" __global__ void reductions(const struct words_arguments arguments)
+{
+    uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+    const float value = ((const float *)arguments.in)[i];
+    float *out = (float *)arguments.out + 4 * i;
+    float sum = value;
+    float largest = value;
+    for (uint32_t mask = 16; mask; mask /= 2) {
+        sum += warp_shuffle_xor(sum, mask);
+        largest = fmaxf(largest, warp_shuffle_xor(largest, mask));
+    }
+    out[0] = sum;
+    out[1] = largest;
+    out[2] = vendor_warp_sum(value);
+    out[3] = vendor_warp_max(value);
+}
+
 /* Sum of a block's values: shuffles within warps, shared memory across. */
 extern "C" __global__ void KERNEL_BOUNDS(1024, 1) block_sum(const struct words_arguments arguments)
 {
