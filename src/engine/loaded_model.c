@@ -5,7 +5,7 @@
 #include <time.h>
 
 #include "base/buffer.h"
-#include "cpu/memory.h"
+#include "base/file.h"
 #include "engine/device_open.h"
 #include "format/chat_template.h"
 #include "format/tokenizer_source.h"

@@ -358,6 +358,17 @@ static inline uint16_t bf16_of_float(float value)
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
+/* Two values rounded into a word, `low` first in memory. */
+static inline uint32_t f16x2_of_floats(float low, float high)
+{
+    return f16_of_float(low) | (uint32_t)f16_of_float(high) << 16;
+}
+
+static inline uint32_t bf16x2_of_floats(float low, float high)
+{
+    return bf16_of_float(low) | (uint32_t)bf16_of_float(high) << 16;
+}
+
 /* Two halves a word; the product of a fused operation is not rounded: 22 bits fit a double, and so
  * does the sum at the exponents of halves. */
 static inline uint16_t emu_f16_of_double(double value)
@@ -527,6 +538,26 @@ static inline void ldmatrix4(uint32_t r[4], const void *shared, EMU_CALLER)
     emu_runtime->warp_wait(self, &site);
     for (uint32_t i = 0; i < 4; i++) {
         r[i] = box->words[i * 8 + self->lane / 4][self->lane % 4];
+    }
+}
+
+/* The same with each 8 by 8 tile transposed: the values of two rows a word. */
+static inline void ldmatrix4_transposed(uint32_t r[4], const void *shared, EMU_CALLER)
+{
+    const struct emu_site site = EMU_SITE("ldmatrix4_transposed");
+    struct emu_thread *self = emu_self;
+    emu_aligned("ldmatrix4_transposed", shared, file, line);
+    if (self->warp->lane_count != 32) {
+        emu_fail("ldmatrix4_transposed", "needs a full warp", file, line);
+    }
+    struct emu_mailbox *box = emu_mailbox_next();
+    __builtin_memcpy(box->words[self->lane], shared, 16);
+    emu_runtime->warp_wait(self, &site);
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t row = i * 8 + self->lane % 4 * 2;
+        const uint32_t shift = self->lane / 4 % 2 * 16;
+        const uint32_t first = box->words[row][self->lane / 8] >> shift & 0xffffu;
+        r[i] = first | (box->words[row + 1][self->lane / 8] >> shift) << 16;
     }
 }
 

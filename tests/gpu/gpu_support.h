@@ -5,6 +5,7 @@
 
 #include "support/test_support.h"
 
+#include "base/buffer.h"
 #include "gpu/driver.h"
 
 /* An emulated device with its stream. */
@@ -16,12 +17,22 @@ struct gpu_bench {
     struct llcuda_error error;
 };
 
+/* LLCUDA_TEST_DEVICE=cuda runs the tests on a real GPU (the first; libraries of LLCUDA_CUDA_PATH).
+ */
+bool gpu_bench_is_emulated(void);
+
 void gpu_bench_open(struct gpu_bench *bench, enum gpu_emu_order order, uint64_t seed);
 void gpu_bench_close(struct gpu_bench *bench);
+
+/* Appends a text without the lines that include: as the JIT joins texts. */
+void gpu_bench_append(struct buffer *text, const char *source);
 
 /* The emulator's words and a file of tests/gpu/, joined; `without` (or NULL) is cut out at its
  * `occurrence`-th place (from 0): how a barrier is deleted. Owned by the caller. */
 char *gpu_bench_text(const char *file, const char *without, uint32_t occurrence);
+
+/* The words of the open device's vendor. */
+void gpu_bench_append_words(struct buffer *text);
 
 /* Compiles and loads; the log is printed when that fails. */
 void gpu_bench_load(struct gpu_bench *bench, const char *text);
