@@ -66,6 +66,21 @@ struct linear_plain_arguments {
 #define ACTIVATION_GELU_TANH 1u
 #define ACTIVATION_GELU_ERF  2u
 
+#define DECODE_PARTS_MAX 3u
+
+/* A linear layer of few rows whose weights are 16-bit, row after row, padded to sixteens. */
+struct linear_decode_arguments {
+    KERNEL_POINTER(const uint32_t) count;
+    KERNEL_POINTER(const void) weights[DECODE_PARTS_MAX]; /* [rows, COLUMNS] */
+    KERNEL_POINTER(const void) input;        /* activations [n, COLUMNS], or floats to be normed */
+    KERNEL_POINTER(const float) norm_weight; /* when the norm is fused */
+    KERNEL_POINTER(void) output;             /* floats, or activations of pairs */
+    uint32_t rows[DECODE_PARTS_MAX];         /* of the parts, side by side in the output */
+    uint32_t output_stride;                  /* elements from one row to the next */
+    float norm_epsilon;
+    float norm_weight_offset;
+};
+
 /* hidden[t, i] = activation(gate[t, i]) · up[t, i], or activation(up[t, i]) */
 struct activate_arguments {
     KERNEL_POINTER(const uint32_t) count;
