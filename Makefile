@@ -28,6 +28,16 @@ check: ## install what is missing, build, and run every test (minutes)
 check-long: check ## and the long tests
 	@ctest --preset release -L long
 
+check-kernels: ## compile every GPU kernel with the vendors' compilers and report registers
+	@cmake --preset release >/dev/null
+	@cmake --build --preset release --target check_kernels
+	@build/release/tests/gpu/check_kernels --verbose
+
+check-gpu: ## run the kernel tests on the machine's first NVIDIA GPU
+	@cmake --preset release >/dev/null
+	@cmake --build --preset release
+	@LLCUDA_TEST_DEVICE=cuda ctest --preset release -L gpu
+
 install: release ## install under PREFIX (default /usr/local)
 	@cmake --install build/release --prefix $(PREFIX)
 
@@ -43,4 +53,4 @@ fuzz: ## run every libFuzzer target for a minute (needs clang)
 clean: ## remove the build folder
 	@rm -rf build
 
-.PHONY: help demo packages release check check-long install format lint fuzz clean
+.PHONY: help demo packages release check check-long check-kernels check-gpu install format lint fuzz clean

@@ -1,37 +1,34 @@
 /* `llcuda devices`: what can compute here, and how fast at best. */
 #include "cli/evaluator.h"
-#include "cpu/cpu.h"
+#include "cli/gpu_devices.h"
+#include "engine/device_open.h"
+#include "cli/open.h"
 
 static void write_json(const struct device_info *info, const struct device_ceilings *ceilings,
-                       bool measured, struct buffer *out)
+                       bool measured, struct json_writer *json)
 {
-    struct json_writer writer;
-    json_writer_init(&writer, out, 2);
-    json_begin_array(&writer);
-    json_begin_object(&writer);
-    json_key(&writer, "kind");
-    json_write_string(&writer, info->kind);
-    json_key(&writer, "name");
-    json_write_string(&writer, info->name);
-    json_key(&writer, "threads");
-    json_write_unsigned(&writer, info->thread_count);
-    json_key(&writer, "memory_bytes");
-    json_write_unsigned(&writer, info->memory_bytes);
-    json_key(&writer, "memory_free_bytes");
-    json_write_unsigned(&writer, info->memory_free_bytes);
+    json_begin_object(json);
+    json_key(json, "kind");
+    json_write_string(json, info->kind);
+    json_key(json, "name");
+    json_write_string(json, info->name);
+    json_key(json, "threads");
+    json_write_unsigned(json, info->thread_count);
+    json_key(json, "memory_bytes");
+    json_write_unsigned(json, info->memory_bytes);
+    json_key(json, "memory_free_bytes");
+    json_write_unsigned(json, info->memory_free_bytes);
     if (measured) {
-        json_key(&writer, "read_bytes_per_second");
-        json_write_number(&writer, ceilings->read_bytes_per_second);
-        json_key(&writer, "copy_bytes_per_second");
-        json_write_number(&writer, ceilings->copy_bytes_per_second);
-        json_key(&writer, "flop_per_second");
-        json_write_number(&writer, ceilings->flop_per_second);
-        json_key(&writer, "integer_op_per_second");
-        json_write_number(&writer, ceilings->integer_op_per_second);
+        json_key(json, "read_bytes_per_second");
+        json_write_number(json, ceilings->read_bytes_per_second);
+        json_key(json, "copy_bytes_per_second");
+        json_write_number(json, ceilings->copy_bytes_per_second);
+        json_key(json, "flop_per_second");
+        json_write_number(json, ceilings->flop_per_second);
+        json_key(json, "integer_op_per_second");
+        json_write_number(json, ceilings->integer_op_per_second);
     }
-    json_end_object(&writer);
-    json_end_array(&writer);
-    buffer_append_byte(out, '\n');
+    json_end_object(json);
 }
 
 static void write_text(const struct device_info *info, const struct device_ceilings *ceilings,
@@ -52,39 +49,73 @@ static void write_text(const struct device_info *info, const struct device_ceili
     }
 }
 
-int command_devices(struct options *options)
+static llcuda_status list_cpu(struct options *options, bool measured,
+                              struct json_writer *json, struct buffer *out,
+                              struct llcuda_error *error)
 {
-    struct llcuda_error error = {0};
-    struct cpu_options cpu;
     struct device *device = NULL;
     struct device_info info = {0};
     struct device_ceilings ceilings = {0};
+    struct device_open_options wanted = {
+        .thread_count = (uint32_t)option_integer(options, OPTION_THREADS, 0),
+    };
+    llcuda_status status = open_device_name(options, &wanted.name, error);
+    if (!status && text_view_equal(text_view_of(wanted.name), text_view_of("auto"))) {
+        wanted.name = "cpu";
+    }
+    if (!status) {
+        status = device_open(&wanted, &device, error);
+    }
+    if (!status) {
+        device_describe(device, &info);
+        status = measured ? device_measure(device, &ceilings, error) : LLCUDA_OK;
+    }
+    if (!status && json) {
+        write_json(&info, &ceilings, measured, json);
+    } else if (!status) {
+        write_text(&info, &ceilings, measured, out);
+    }
+    device_close(device);
+    return status;
+}
+
+int command_devices(struct options *options)
+{
+    struct llcuda_error error = {0};
+    struct device_spec spec;
+    struct json_writer writer;
+    struct json_writer *json = NULL;
+    struct buffer out = {0};
     bool measured = option_flag(options, OPTION_BENCH);
     if (options->argument_count) {
         return console_usage(options->command, "'%s' is not expected here", options->arguments[0]);
     }
-    llcuda_status status = evaluator_cpu_options(options, &cpu, &error);
+    llcuda_status status =
+        device_spec_parse(text_view_of(option_text(options, OPTION_DEVICE)), &spec, &error);
     if (status) {
         return console_usage(options->command, "%s", error.message);
     }
-    status = cpu_device_open(&cpu, &device, &error);
+    if (option_flag(options, OPTION_JSON)) {
+        json_writer_init(&writer, &out, 2);
+        json_begin_array(&writer);
+        json = &writer;
+    }
+    if (spec.kind == DEVICE_AUTO || spec.kind == DEVICE_CPU) {
+        status = list_cpu(options, measured, json, &out, &error);
+    }
     if (!status) {
-        device_describe(device, &info);
-        status = measured ? device_measure(device, &ceilings, &error) : LLCUDA_OK;
+        status = gpu_devices_list(options, &spec, measured, json, &out, &error);
+    }
+    if (json) {
+        json_end_array(json);
+        buffer_append_byte(&out, '\n');
     }
     int result = EXIT_FAILED;
     if (status) {
         console_fail(options, &error);
     } else {
-        struct buffer out = {0};
-        if (option_flag(options, OPTION_JSON)) {
-            write_json(&info, &ceilings, measured, &out);
-        } else {
-            write_text(&info, &ceilings, measured, &out);
-        }
         result = console_write_buffer(&out) ? EXIT_DONE : EXIT_FAILED;
-        buffer_deinit(&out);
     }
-    device_close(device);
+    buffer_deinit(&out);
     return result;
 }

@@ -1,10 +1,10 @@
 /* `llcuda doctor`: looks for trouble and says what to do about it. */
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "build_config.h"
 #include "cli/evaluator.h"
+#include "cli/gpu_devices.h"
 #include "cpu/cpu.h"
 
 enum verdict { GOOD, NOTE, BAD };
@@ -73,15 +73,56 @@ static void check_cpu(struct report *report)
     device_close(device);
 }
 
-/* Only whether the driver can be loaded: this version does not compute on GPUs. */
-static void check_gpu(struct report *report)
+/* A GPU with what computing on it needs; the driver's own sentences say what to do. */
+static void check_gpu_device(struct report *report, const struct options *options,
+                             enum device_kind kind, uint32_t index)
 {
-    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
-    say(report, NOTE, "gpu",
-        driver ? "an NVIDIA driver is installed, but this version computes on the CPU only"
-               : "no NVIDIA driver; this version computes on the CPU only");
-    if (driver) {
-        dlclose(driver);
+    char what[32];
+    struct gpu_driver *driver = NULL;
+    struct gpu_device_info info;
+    struct llcuda_error error = {0};
+    struct buffer detail = {0};
+    snprintf(what, sizeof what, "%s:%u", device_kind_name(kind), index);
+    if (gpu_device_open_kind(options, kind, index, &driver, &error)) {
+        say(report, BAD, what, error.message);
+        return;
+    }
+    driver->describe(driver, &info);
+    buffer_printf(&detail, "%s, %s, driver for %u.%u", info.name, info.arch,
+                  info.driver_version / 1000, info.driver_version % 1000 / 10);
+    if (info.compiler_version) {
+        buffer_printf(&detail, ", compiler %u.%u%s", info.compiler_version / 1000,
+                      info.compiler_version % 1000 / 10,
+                      driver->matmul_create ? "" : ", without the vendor's matrix library");
+        say(report, GOOD, what, buffer_text(&detail));
+    } else {
+        struct gpu_compile_request request = {.name = "nothing", .source = text_view_of("")};
+        struct buffer binary = {0}, log = {0};
+        driver->compile(driver, &request, &binary, &log, &error);
+        buffer_printf(&detail, "; %s", error.message);
+        say(report, NOTE, what, buffer_text(&detail));
+        buffer_deinit(&binary);
+        buffer_deinit(&log);
+    }
+    buffer_deinit(&detail);
+    driver->close(driver);
+}
+
+static void check_gpu(struct report *report, const struct options *options)
+{
+    static const enum device_kind kinds[] = {DEVICE_CUDA, DEVICE_HIP};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        struct llcuda_error error = {0};
+        uint32_t count = 0;
+        llcuda_status status = gpu_devices_count(options, kinds[i], &count, &error);
+        if (status) {
+            /* Without a driver the machine has no GPU of this vendor; that is no fault. */
+            say(report, status == LLCUDA_DEVICE ? BAD : NOTE, device_kind_name(kinds[i]),
+                error.message);
+        }
+        for (uint32_t index = 0; !status && index < count; index++) {
+            check_gpu_device(report, options, kinds[i], index);
+        }
     }
 }
 
@@ -138,7 +179,7 @@ int command_doctor(struct options *options)
     }
     check_build(&report);
     check_cpu(&report);
-    check_gpu(&report);
+    check_gpu(&report, options);
     check_model(&report);
     if (report.json) {
         json_end_array(&writer);

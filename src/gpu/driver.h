@@ -207,7 +207,9 @@ enum gpu_emu_order { GPU_EMU_FORWARD, GPU_EMU_REVERSE, GPU_EMU_RANDOM };
 struct gpu_open_options {
     uint32_t index;       /* which device */
     const char *compiler; /* path of the compiler library or program; NULL: found by name */
-    const char *cache;    /* emu: folder for shared objects that must be loaded from a file */
+    /* cuda, hip: absolute folders ("/a:/b") in which libraries are looked for first, or NULL. */
+    const char *library_path;
+    const char *cache; /* emu: folder for shared objects that must be loaded from a file */
     struct gpu_faults
         *faults; /* emu: counters and injected failures, or NULL; outlives the driver */
     enum gpu_emu_order emu_order;
@@ -225,8 +227,23 @@ llcuda_status gpu_driver_open_hip(const struct gpu_open_options *, struct gpu_dr
 llcuda_status gpu_driver_open_emu(const struct gpu_open_options *, struct gpu_driver **,
                                   struct llcuda_error *);
 
+/* Opens only the vendor's compiler, for packs and checks on machines without its GPU: close,
+ * describe (vendor and compiler_version) and compile() with an arch work, all else is NULL. Of the
+ * options compiler and library_path count. UNSUPPORTED when there is none. */
+llcuda_status gpu_compiler_open_cuda(const struct gpu_open_options *, struct gpu_driver **,
+                                     struct llcuda_error *);
+llcuda_status gpu_compiler_open_hip(const struct gpu_open_options *, struct gpu_driver **,
+                                    struct llcuda_error *);
+
 /* Devices of a vendor, 0 when its driver is not there. */
 uint32_t gpu_driver_count_cuda(void);
 uint32_t gpu_driver_count_hip(void);
+
+/* The same with the reason when there is none: UNSUPPORTED without a driver that can be used,
+ * NOT_FOUND when the driver sees no device. Of the options only library_path counts. */
+llcuda_status gpu_driver_probe_cuda(const struct gpu_open_options *, uint32_t *count,
+                                    struct llcuda_error *);
+llcuda_status gpu_driver_probe_hip(const struct gpu_open_options *, uint32_t *count,
+                                   struct llcuda_error *);
 
 #endif

@@ -20,11 +20,18 @@
 #define BINARY_BYTES_MAX   (256ull << 20)
 #define ARGUMENTS_MAX      64u
 
+/* A module is compiled as the program that loads it; the arch says so, since such binaries do not
+ * go together with others. */
 #if defined(__SANITIZE_ADDRESS__)
-#define SANITIZE "-fsanitize=address,undefined"
+#define SANITIZE    "-fsanitize=address,undefined"
+#define ARCH_SUFFIX "+a"
 #elif defined(__SANITIZE_THREAD__)
-#define SANITIZE "-fsanitize=thread"
+#define SANITIZE    "-fsanitize=thread"
+#define ARCH_SUFFIX "+t"
+#else
+#define ARCH_SUFFIX ""
 #endif
+#define ARCH_V3 "emu-x86-64-v3"
 
 /* The temporary files of one compilation. */
 struct workshop {
@@ -41,11 +48,11 @@ const char *emu_arch(void)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
         __builtin_cpu_supports("bmi2")) {
-        return "emu-x86-64-v3";
+        return ARCH_V3 ARCH_SUFFIX;
     }
-    return "emu-x86-64";
+    return "emu-x86-64" ARCH_SUFFIX;
 #else
-    return "emu-aarch64";
+    return "emu-aarch64" ARCH_SUFFIX;
 #endif
 }
 
@@ -248,7 +255,7 @@ static llcuda_status compile_preprocessed(const struct emu_compiler *compiler,
     if (compiler->version < 1000000u) {
         arguments[count++] = "-fno-gnu-unique";
     }
-    if (strcmp(request->arch ? request->arch : emu_arch(), "emu-x86-64-v3") == 0) {
+    if (strncmp(request->arch ? request->arch : emu_arch(), ARCH_V3, strlen(ARCH_V3)) == 0) {
         arguments[count++] = "-march=x86-64-v3";
     }
     for (uint32_t i = 0; i < request->option_count; i++) {

@@ -53,6 +53,7 @@ struct emu_runner {
     uint64_t random;
     struct fibre home;
     const struct emu_grid *grid;
+    struct emu_thread **self; /* the module's word for the running thread */
     struct emu_block block;
     uint32_t thread_count;
     uint32_t ended_count;
@@ -204,8 +205,11 @@ static struct worker *worker_take(struct emu_runner *runner)
     const size_t index = runner->worker_count++;
     struct worker *worker = &runner->workers[index];
     char *stack = runner->stacks + index * (STACK_BYTES + GUARD_BYTES) + GUARD_BYTES;
+    /* Tops at different distances from a page: otherwise all fibres' innermost frames would share
+     * one set of the first-level cache. */
+    const size_t colour = index % 32 * 320;
     worker->runner = runner;
-    fibre_init(&worker->fibre, stack, STACK_BYTES, worker_run, worker);
+    fibre_init(&worker->fibre, stack, STACK_BYTES - colour, worker_run, worker);
     return worker;
 }
 
@@ -217,7 +221,7 @@ static void go_to(struct fibre *from, struct thread *next)
         next->worker = worker_take(runner);
         next->worker->thread = next;
     }
-    *runner->grid->module->self = &next->view;
+    *runner->self = &next->view;
     fibre_switch(from, &next->worker->fibre);
 }
 
@@ -234,7 +238,7 @@ static void worker_run(void *user)
         if (next && !next->worker) {
             next->worker = worker;
             worker->thread = next;
-            *runner->grid->module->self = &next->view;
+            *runner->self = &next->view;
             continue;
         }
         if (!next && runner->ended_count < runner->thread_count) {
@@ -391,6 +395,7 @@ llcuda_status emu_run(struct emu_runner *runner, const struct emu_grid *grid,
     uint64_t start;
     uint64_t stride;
     runner->grid = grid;
+    runner->self = grid->module->self;
     runner->thread_count = launch->block[0];
     runner->block.block_size = (struct emu_index){launch->block[0], 1, 1};
     runner->block.grid_size = (struct emu_index){size[0], size[1], size[2]};
@@ -415,7 +420,7 @@ llcuda_status emu_run(struct emu_runner *runner, const struct emu_grid *grid,
     }
     free(runner->block.shared_dynamic);
     runner->block.shared_dynamic = NULL;
-    *grid->module->self = NULL;
+    *runner->self = NULL;
     return status;
 }
 

@@ -29,31 +29,28 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-/* The fibre that is being started, for its first frame; the switch itself carries no argument. */
-static _Thread_local struct fibre *fibre_starting;
-#ifdef FIBRE_ASAN
-static _Thread_local struct fibre *fibre_left; /* whose stack bounds are learnt at a first switch */
-#endif
-
-static void arrived(struct fibre *self)
+static void arrived(struct fibre *self, struct fibre *from)
 {
 #ifdef FIBRE_ASAN
     const void *bottom;
     size_t bytes;
     __sanitizer_finish_switch_fiber(self->fake_stack, &bottom, &bytes);
-    if (fibre_left && !fibre_left->stack) { /* a home: its bounds are known from here on */
-        fibre_left->stack_bytes = bytes;
-        memcpy(&fibre_left->stack, &bottom, sizeof bottom);
+    if (from && !from->stack) { /* a home: its bounds are known from here on */
+        from->stack_bytes = bytes;
+        memcpy(&from->stack, &bottom, sizeof bottom);
     }
 #else
     (void)self;
+    (void)from;
 #endif
 }
 
-static void first_frame(void)
+/* Entered by the switch, with its arguments. */
+static void first_frame(void **save, void *load, struct fibre *self, struct fibre *from)
 {
-    struct fibre *self = fibre_starting;
-    arrived(self);
+    (void)save;
+    (void)load;
+    arrived(self, from);
     self->run(self->user);
     __builtin_trap(); /* run() never returns */
 }
@@ -112,14 +109,12 @@ void fibre_deinit(struct fibre *fibre)
 
 void fibre_switch(struct fibre *from, struct fibre *to)
 {
-    fibre_starting = to;
 #ifdef FIBRE_ASAN
-    fibre_left = from;
     __sanitizer_start_switch_fiber(&from->fake_stack, to->stack, to->stack_bytes);
 #endif
 #ifdef FIBRE_TSAN
     __tsan_switch_to_fiber(to->tsan, 0);
 #endif
-    fibre_switch_stacks(&from->stack_pointer, to->stack_pointer);
-    arrived(from);
+    fibre_switch_stacks(&from->stack_pointer, to->stack_pointer, to, from);
+    arrived(from, NULL);
 }

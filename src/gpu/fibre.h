@@ -30,8 +30,9 @@ struct fibre {
 #endif
 
 /* Saves the callee-saved registers and the stack pointer in *save, and goes on with those that
- * `load` points at. Returns when somebody switches back. */
-void fibre_switch_stacks(void **save, void *load);
+ * `load` points at. Returns when somebody switches back. A fibre's first frame gets the arguments
+ * of the switch that starts it. */
+void fibre_switch_stacks(void **save, void *load, struct fibre *to, struct fibre *from);
 
 /* A fibre made of the calling thread itself: what a set of fibres returns to. */
 void fibre_init_home(struct fibre *home);

@@ -80,10 +80,12 @@ static void layer_destroy(struct layer *layer)
 static char *kernel_text(const struct rig *rig, const char *without, uint32_t occurrence)
 {
     struct buffer text = {0};
-    const char *vendor[] = {"emu_abi.h", "vendor_emu.cuh"};
     assert_true(gpu_attention_prelude(&rig->config, &text));
-    for (size_t i = 0; i < sizeof vendor / sizeof vendor[0]; i++) {
-        gpu_bench_append(&text, kernel_source_find(vendor[i])->text);
+    if (gpu_bench_is_emulated()) {
+        gpu_bench_append(&text, kernel_source_find("emu_abi.h")->text);
+        gpu_bench_append(&text, kernel_source_find("vendor_emu.cuh")->text);
+    } else {
+        gpu_bench_append(&text, kernel_source_find("vendor_nvidia.cuh")->text);
     }
     const size_t start = text.length;
     for (const char *const *name = gpu_attention_files; *name; name++) {

@@ -3,12 +3,23 @@
 #include "base/file.h"
 #include "gpu/kernel_sources.h"
 
+bool gpu_bench_is_emulated(void)
+{
+    const char *device = getenv("LLCUDA_TEST_DEVICE");
+    return !device || strcmp(device, "cuda") != 0;
+}
+
 void gpu_bench_open(struct gpu_bench *bench, enum gpu_emu_order order, uint64_t seed)
 {
     *bench = (struct gpu_bench){0};
     const struct gpu_open_options options = {
         .faults = &bench->faults, .emu_order = order, .emu_seed = seed, .emu_matmul = true};
-    assert_ok(gpu_driver_open_emu(&options, &bench->driver, &bench->error), bench->error);
+    const struct gpu_open_options real = {.library_path = getenv("LLCUDA_CUDA_PATH")};
+    if (!gpu_bench_is_emulated()) {
+        assert_ok(gpu_driver_open_cuda(&real, &bench->driver, &bench->error), bench->error);
+    } else {
+        assert_ok(gpu_driver_open_emu(&options, &bench->driver, &bench->error), bench->error);
+    }
     assert_ok(bench->driver->stream_create(bench->driver, &bench->stream, &bench->error),
               bench->error);
 }
@@ -37,8 +48,12 @@ char *gpu_bench_text(const char *file, const char *without, uint32_t occurrence)
     struct buffer text = {0};
     struct llcuda_error error;
     char name[128];
-    gpu_bench_append(&text, kernel_source_find("emu_abi.h")->text);
-    gpu_bench_append(&text, kernel_source_find("vendor_emu.cuh")->text);
+    if (gpu_bench_is_emulated()) {
+        gpu_bench_append(&text, kernel_source_find("emu_abi.h")->text);
+        gpu_bench_append(&text, kernel_source_find("vendor_emu.cuh")->text);
+    } else {
+        gpu_bench_append(&text, kernel_source_find("vendor_nvidia.cuh")->text);
+    }
     snprintf(name, sizeof name, "tests/gpu/%s", file);
     char *path = test_source_path(name);
     buffer_printf(&text, "# 1 \"%s\"\n", file);

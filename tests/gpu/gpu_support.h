@@ -17,6 +17,10 @@ struct gpu_bench {
     struct llcuda_error error;
 };
 
+/* LLCUDA_TEST_DEVICE=cuda runs the tests on a real GPU (the first; libraries of LLCUDA_CUDA_PATH).
+ */
+bool gpu_bench_is_emulated(void);
+
 void gpu_bench_open(struct gpu_bench *bench, enum gpu_emu_order order, uint64_t seed);
 void gpu_bench_close(struct gpu_bench *bench);
 

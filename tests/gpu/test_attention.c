@@ -208,7 +208,8 @@ static void check_replay(struct rig *rig, struct results *results, const uint32_
         uint8_t *attended = malloc(ROWS_MAX * attended_row_bytes(rig));
         launches = rig->bench.faults.launches;
         rig_run(rig, &worlds[i], &rows[i], attended, results->expected_cache);
-        assert_true(!is_decode || rig->bench.faults.launches == launches + 1);
+        assert_true(!is_decode || !gpu_bench_is_emulated() ||
+                    rig->bench.faults.launches == launches + 1);
         assert_memory_equal(attended, results->attended, rows[i].count * attended_row_bytes(rig));
         assert_memory_equal(results->cache, results->expected_cache, worlds[i].cache_bytes);
         free(attended);

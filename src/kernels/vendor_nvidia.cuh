@@ -1,0 +1,363 @@
+/* The words of docs/internals/gpu-kernels.md for NVIDIA GPUs, by inline PTX. `__CUDA_ARCH__` chooses:
+ * what an architecture lacks (mma of bf16 and background copies before sm_80, dependent launches
+ * before sm_90) is done with plain loads, shuffles and float arithmetic to the same meaning.
+ *
+ * Everything that reads or writes memory is `volatile`, so that the compiler keeps its place relative
+ * to wait_for_predecessor() and barriers. */
+
+typedef signed char int8_t;
+typedef unsigned char uint8_t;
+typedef short int16_t;
+typedef unsigned short uint16_t;
+typedef int int32_t;
+typedef unsigned int uint32_t;
+typedef long int64_t;
+typedef unsigned long uint64_t;
+
+#define VENDOR_NVIDIA 1
+#define WARP_SIZE     32
+#define KERNEL_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+#define SHARED_DYNAMIC(T, name)                                    \
+    extern __shared__ __align__(128) uint8_t shared_dynamic_bytes[]; \
+    T *name = (T *)shared_dynamic_bytes
+
+struct word4 {
+    uint32_t x, y, z, w;
+};
+
+/* Warps. */
+
+template <class T> __device__ __forceinline__ T warp_shuffle(T value, uint32_t lane)
+{
+    return __shfl_sync(0xffffffffu, value, (int)lane);
+}
+
+template <class T> __device__ __forceinline__ T warp_shuffle_xor(T value, uint32_t mask)
+{
+    return __shfl_xor_sync(0xffffffffu, value, (int)mask);
+}
+
+__device__ __forceinline__ uint32_t warp_ballot(bool predicate)
+{
+    return __ballot_sync(0xffffffffu, predicate);
+}
+
+__device__ __forceinline__ bool warp_any(bool predicate)
+{
+    return __any_sync(0xffffffffu, predicate);
+}
+
+/* Memory. */
+
+__device__ __forceinline__ uint32_t atomic_add(uint32_t *to, uint32_t value)
+{
+    return atomicAdd(to, value);
+}
+
+__device__ __forceinline__ void thread_fence()
+{
+    __threadfence();
+}
+
+/* A place in shared memory as the instructions of this vendor name it. */
+__device__ __forceinline__ uint32_t shared_address(const void *shared)
+{
+    return (uint32_t)__cvta_generic_to_shared(shared);
+}
+
+__device__ __forceinline__ struct word4 load16(const void *from)
+{
+    const uint4 value = *(const uint4 *)from;
+    const struct word4 result = {value.x, value.y, value.z, value.w};
+    return result;
+}
+
+__device__ __forceinline__ void store16(void *to, struct word4 value)
+{
+    *(uint4 *)to = make_uint4(value.x, value.y, value.z, value.w);
+}
+
+__device__ __forceinline__ struct word4 load_stream16(const void *from)
+{
+    struct word4 value;
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+                 : "l"(__cvta_generic_to_global(from)));
+    return value;
+}
+
+__device__ __forceinline__ uint32_t load_volatile(const uint32_t *from)
+{
+    return *(const volatile uint32_t *)from;
+}
+
+__device__ __forceinline__ void copy_async16(void *shared, const void *from, bool valid)
+{
+#if __CUDA_ARCH__ >= 800
+    const uint32_t bytes = valid ? 16u : 0u;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)),
+                 "l"(__cvta_generic_to_global(from)), "r"(bytes)
+                 : "memory");
+#else
+    struct word4 value = {0, 0, 0, 0};
+    if (valid) {
+        value = load16(from);
+    }
+    store16(shared, value);
+#endif
+}
+
+__device__ __forceinline__ void copy_async_commit()
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+/* Waits until at most N of the committed groups are unfinished. */
+template <int N> __device__ __forceinline__ void copy_async_wait()
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+#endif
+}
+
+__device__ __forceinline__ void prefetch_l2(const void *from, uint32_t bytes)
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)),
+                 "r"(bytes & ~15u));
+#else
+    for (uint32_t at = 0; at < bytes; at += 128) {
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(
+            __cvta_generic_to_global((const uint8_t *)from + at)));
+    }
+#endif
+}
+
+__device__ __forceinline__ void wait_for_predecessor()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void release_successor()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/* Half types. */
+
+__device__ __forceinline__ float float_of_f16(uint16_t bits)
+{
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
+
+__device__ __forceinline__ uint16_t f16_of_float(float value)
+{
+    uint16_t bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
+
+__device__ __forceinline__ float float_of_bf16(uint16_t bits)
+{
+    return __uint_as_float((uint32_t)bits << 16);
+}
+
+__device__ __forceinline__ uint16_t bf16_of_float(float value)
+{
+#if __CUDA_ARCH__ >= 800
+    uint16_t bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+#else
+    const uint32_t bits = __float_as_uint(value);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) {
+        return (uint16_t)(bits >> 16 | 0x40u);
+    }
+    return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+#endif
+}
+
+/* Two values rounded into a word, `low` first in memory. */
+__device__ __forceinline__ uint32_t f16x2_of_floats(float low, float high)
+{
+#if __CUDA_ARCH__ >= 800
+    uint32_t bits;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+#else
+    return f16_of_float(low) | (uint32_t)f16_of_float(high) << 16;
+#endif
+}
+
+__device__ __forceinline__ uint32_t bf16x2_of_floats(float low, float high)
+{
+#if __CUDA_ARCH__ >= 800
+    uint32_t bits;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+#else
+    return bf16_of_float(low) | (uint32_t)bf16_of_float(high) << 16;
+#endif
+}
+
+#define HALF2_WORD(name, instruction)                                       \
+    __device__ __forceinline__ uint32_t name(uint32_t a, uint32_t b)        \
+    {                                                                       \
+        uint32_t result;                                                    \
+        asm(instruction " %0, %1, %2;" : "=r"(result) : "r"(a), "r"(b));    \
+        return result;                                                      \
+    }
+HALF2_WORD(half2_add, "add.rn.f16x2")
+HALF2_WORD(half2_sub, "sub.rn.f16x2")
+HALF2_WORD(half2_mul, "mul.rn.f16x2")
+#undef HALF2_WORD
+
+__device__ __forceinline__ uint32_t half2_fma(uint32_t a, uint32_t b, uint32_t c)
+{
+    uint32_t result;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
+    return result;
+}
+
+/* Approximations of the hardware; subnormal numbers count as zero. */
+
+#define FAST_WORD(name, instruction)                             \
+    __device__ __forceinline__ float name(float x)               \
+    {                                                            \
+        float result;                                            \
+        asm(instruction " %0, %1;" : "=f"(result) : "f"(x));     \
+        return result;                                           \
+    }
+FAST_WORD(fast_exp2, "ex2.approx.ftz.f32")
+FAST_WORD(fast_log2, "lg2.approx.ftz.f32")
+FAST_WORD(fast_rsqrt, "rsqrt.approx.ftz.f32")
+FAST_WORD(fast_rcp, "rcp.approx.ftz.f32")
+#undef FAST_WORD
+
+__device__ __forceinline__ float fast_exp(float x)
+{
+    return fast_exp2(x * 1.4426950408889634f);
+}
+
+/* The hardware's own tanh is right to three digits only. */
+__device__ __forceinline__ float fast_tanh(float x)
+{
+    return 1.0f - 2.0f * fast_rcp(fast_exp(2.0f * x) + 1.0f);
+}
+
+/* Matrix products of one warp. */
+
+#if __CUDA_ARCH__ < 800
+/* The meaning of mma.m16n8k16 by shuffles, k ascending: lane 4g + t holds A[g], A[g + 8] and B[.][g]
+ * at k = 2t, 2t + 1 (and + 8), and D[g], D[g + 8] at columns 2t, 2t + 1. */
+template <class Decode>
+__device__ __forceinline__ void mma_by_shuffles(float d[4], const uint32_t a[4],
+                                                const uint32_t b[2], Decode decode)
+{
+    const uint32_t lane = threadIdx.x % 32u;
+    const uint32_t row_lane = lane & ~3u;
+    const uint32_t column_lane = lane % 4u * 8u;
+    for (uint32_t part = 0; part < 2; part++) {
+        for (uint32_t t = 0; t < 4; t++) {
+            const uint32_t upper = warp_shuffle(a[part * 2], row_lane + t);
+            const uint32_t lower = warp_shuffle(a[part * 2 + 1], row_lane + t);
+            const uint32_t left = warp_shuffle(b[part], column_lane + t);
+            const uint32_t right = warp_shuffle(b[part], column_lane + 4u + t);
+            for (uint32_t shift = 0; shift < 32; shift += 16) {
+                const float x = decode((uint16_t)(upper >> shift));
+                const float y = decode((uint16_t)(lower >> shift));
+                const float l = decode((uint16_t)(left >> shift));
+                const float r = decode((uint16_t)(right >> shift));
+                d[0] = fmaf(x, l, d[0]);
+                d[1] = fmaf(x, r, d[1]);
+                d[2] = fmaf(y, l, d[2]);
+                d[3] = fmaf(y, r, d[3]);
+            }
+        }
+    }
+}
+#endif
+
+__device__ __forceinline__ void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2])
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
+                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    mma_by_shuffles(d, a, b, [](uint16_t bits) { return float_of_bf16(bits); });
+#endif
+}
+
+__device__ __forceinline__ void mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2])
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
+                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#elif __CUDA_ARCH__ >= 750
+    for (int part = 0; part < 2; part++) {
+        asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, "
+                     "{%4, %5}, {%6}, {%0, %1, %2, %3};"
+                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                     : "r"(a[part * 2]), "r"(a[part * 2 + 1]), "r"(b[part]));
+    }
+#else
+    mma_by_shuffles(d, a, b, [](uint16_t bits) { return float_of_f16(bits); });
+#endif
+}
+
+#if __CUDA_ARCH__ < 750
+/* The address that another lane has. */
+__device__ __forceinline__ const uint32_t *address_of_lane(const void *own, uint32_t lane)
+{
+    const uint64_t bits = (uint64_t)own;
+    const uint64_t low = warp_shuffle((uint32_t)bits, lane);
+    const uint64_t high = warp_shuffle((uint32_t)(bits >> 32), lane);
+    return (const uint32_t *)(high << 32 | low);
+}
+#endif
+
+__device__ __forceinline__ void ldmatrix4(uint32_t r[4], const void *shared)
+{
+#if __CUDA_ARCH__ >= 750
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(shared))
+                 : "memory");
+#else
+    const uint32_t lane = threadIdx.x % 32u;
+    for (uint32_t i = 0; i < 4; i++) {
+        r[i] = address_of_lane(shared, i * 8u + lane / 4u)[lane % 4u];
+    }
+#endif
+}
+
+/* The same with each 8 by 8 tile transposed: the values of two rows a word. */
+__device__ __forceinline__ void ldmatrix4_transposed(uint32_t r[4], const void *shared)
+{
+#if __CUDA_ARCH__ >= 750
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(shared_address(shared))
+                 : "memory");
+#else
+    const uint32_t lane = threadIdx.x % 32u;
+    const uint32_t shift = lane / 4u % 2u * 16u;
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t row = i * 8u + lane % 4u * 2u;
+        const uint32_t first = address_of_lane(shared, row)[lane / 8u] >> shift & 0xffffu;
+        r[i] = first | (address_of_lane(shared, row + 1u)[lane / 8u] >> shift) << 16;
+    }
+#endif
+}
