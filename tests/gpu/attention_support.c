@@ -81,12 +81,7 @@ static char *kernel_text(const struct rig *rig, const char *without, uint32_t oc
 {
     struct buffer text = {0};
     assert_true(gpu_attention_prelude(&rig->config, &text));
-    if (gpu_bench_is_emulated()) {
-        gpu_bench_append(&text, kernel_source_find("emu_abi.h")->text);
-        gpu_bench_append(&text, kernel_source_find("vendor_emu.cuh")->text);
-    } else {
-        gpu_bench_append(&text, kernel_source_find("vendor_nvidia.cuh")->text);
-    }
+    gpu_bench_append_words(&text);
     const size_t start = text.length;
     for (const char *const *name = gpu_attention_files; *name; name++) {
         const struct kernel_source *source = kernel_source_find(*name);

@@ -43,17 +43,22 @@ void gpu_bench_append(struct buffer *text, const char *source)
     }
 }
 
+void gpu_bench_append_words(struct buffer *text)
+{
+    if (gpu_bench_is_emulated()) {
+        gpu_bench_append(text, kernel_source_find("emu_abi.h")->text);
+        gpu_bench_append(text, kernel_source_find("vendor_emu.cuh")->text);
+    } else {
+        gpu_bench_append(text, kernel_source_find("vendor_nvidia.cuh")->text);
+    }
+}
+
 char *gpu_bench_text(const char *file, const char *without, uint32_t occurrence)
 {
     struct buffer text = {0};
     struct llcuda_error error;
     char name[128];
-    if (gpu_bench_is_emulated()) {
-        gpu_bench_append(&text, kernel_source_find("emu_abi.h")->text);
-        gpu_bench_append(&text, kernel_source_find("vendor_emu.cuh")->text);
-    } else {
-        gpu_bench_append(&text, kernel_source_find("vendor_nvidia.cuh")->text);
-    }
+    gpu_bench_append_words(&text);
     snprintf(name, sizeof name, "tests/gpu/%s", file);
     char *path = test_source_path(name);
     buffer_printf(&text, "# 1 \"%s\"\n", file);
