@@ -24,6 +24,10 @@ llcuda_status open_device_name(struct options *options, const char **name,
 /* The cache that --cache-type names; false for a name that is none. Either output may be NULL. */
 bool cache_type_find(const char *name, llcuda_kv_type *type, enum dtype *dtype);
 
+/* What the options say about GPUs, and where compiled kernels are kept, as the engine takes it;
+ * texts live in the options' arena. EXIT_USAGE after a message. */
+int open_gpu_options(struct options *options, llcuda_engine_options *engine_options);
+
 /* Opens the engine that the options describe, with progress on a terminal. Returns EXIT_DONE, or
  * the exit status after having said what is wrong. */
 int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **engine);

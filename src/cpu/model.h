@@ -3,6 +3,7 @@
 #ifndef CPU_MODEL_H
 #define CPU_MODEL_H
 
+#include "base/file.h"
 #include "cpu/attention.h"
 #include "cpu/linear.h"
 #include "cpu/memory.h"

@@ -31,6 +31,9 @@ void gpu_bench_append(struct buffer *text, const char *source);
  * `occurrence`-th place (from 0): how a barrier is deleted. Owned by the caller. */
 char *gpu_bench_text(const char *file, const char *without, uint32_t occurrence);
 
+/* The words of the open device's vendor. */
+void gpu_bench_append_words(struct buffer *text);
+
 /* Compiles and loads; the log is printed when that fails. */
 void gpu_bench_load(struct gpu_bench *bench, const char *text);
 

@@ -1,0 +1,71 @@
+/* The compiled kernels of a model. */
+#ifndef GPU_PROGRAM_H
+#define GPU_PROGRAM_H
+
+#include "gpu/attention.h"
+#include "gpu/driver.h"
+
+struct gpu_model;
+
+enum gpu_kernel {
+    GPU_KERNEL_NORM_ROWS,
+    GPU_KERNEL_NORM_FLOATS,
+    GPU_KERNEL_PROJECT_FINISH,
+    GPU_KERNEL_ACTIVATE,
+    GPU_KERNEL_LOGITS_FINISH,
+    GPU_KERNEL_CHOOSE,
+    GPU_KERNEL_EMBED, /* + type of the embedding */
+    GPU_KERNEL_LINEAR_PLAIN = GPU_KERNEL_EMBED + DTYPE_COUNT, /* + type of the weight */
+    GPU_KERNEL_DEQUANTIZE = GPU_KERNEL_LINEAR_PLAIN + DTYPE_COUNT, /* likewise */
+    GPU_KERNEL_COUNT = GPU_KERNEL_DEQUANTIZE + DTYPE_COUNT
+};
+
+#define GPU_PROGRAM_MODULES_MAX 4u
+
+/* A kernel of linear_decode.cu: its template's parameters. */
+enum gpu_decode_from { GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_FROM_NORM };
+enum gpu_decode_to { GPU_DECODE_STORE, GPU_DECODE_ADD, GPU_DECODE_PAIR };
+struct gpu_decode_key {
+    uint32_t columns;
+    uint32_t token_tiles; /* of eight rows: 1, 2, 4 */
+    uint32_t from, to;
+    uint32_t activation; /* ACTIVATION_*, of pairs */
+};
+struct gpu_decode_kernel {
+    struct gpu_decode_key key;
+    struct gpu_function *function;
+    uint32_t shared_bytes;
+};
+#define GPU_DECODE_KERNELS_MAX 64u
+#define GPU_DECODE_THREADS     512u
+
+struct texts;
+struct gpu_jit_batch;
+
+struct gpu_program {
+    struct gpu_jit_batch *batch; /* while compiling */
+    struct texts *texts;         /* while compiling */
+    struct gpu_module *modules[GPU_PROGRAM_MODULES_MAX];
+    uint32_t module_count;
+    struct gpu_function *functions[GPU_KERNEL_COUNT]; /* NULL: this model does not need it */
+    struct gpu_attention_kernels attention;
+    struct gpu_decode_kernel decode[GPU_DECODE_KERNELS_MAX];
+    uint32_t decode_count;
+};
+
+/* Starts compiling, or finding in the cache, what the model's plan needs, on threads of its own;
+ * types of weights are decided. */
+llcuda_status gpu_program_start(struct gpu_model *model, struct llcuda_error *error);
+/* Waits for it and loads. */
+llcuda_status gpu_program_finish(struct gpu_model *model, struct llcuda_error *error);
+/* At any time. */
+void gpu_program_release(struct gpu_model *model);
+
+/* The kernel of this key, or NULL. */
+const struct gpu_decode_kernel *gpu_decode_find(const struct gpu_program *program,
+                                                const struct gpu_decode_key *key);
+
+/* Threads of a block of this kernel. */
+uint32_t gpu_kernel_threads(enum gpu_kernel kernel);
+
+#endif
