@@ -16,7 +16,9 @@
 #define MERGE_GROUPS     32u
 #define QKV_THREADS      256u
 #define COPY_BLOCK_BYTES 4096u
-#define PREFILL_THREADS  128u
+/* Rows that a launch may decode: for this many the workspace has counters. */
+#define DECODE_ROWS_MAX 16384u
+#define PREFILL_THREADS 128u
 /* Sums of 16 rows of a larger head do not fit in registers. */
 #define PREFILL_HEAD_MAX 256u
 /* A run of fewer rows decodes: prefill would walk its past with one block a head. */
@@ -206,18 +208,17 @@ uint32_t gpu_attention_groups(const struct gpu_attention_config *config, uint32_
     return groups < config->groups_max ? groups : config->groups_max;
 }
 
-uint64_t gpu_attention_arrivals_offset(const struct gpu_attention_config *config, uint32_t rows,
-                                       uint32_t groups)
+uint64_t gpu_attention_counter_bytes(const struct gpu_attention_config *config)
 {
-    uint64_t partial = (uint64_t)config->tile_heads * (config->shape.head_size + 2) * 4;
-    return ((uint64_t)rows * config->head_tiles * groups * partial + 255) / 256 * 256;
+    return (uint64_t)DECODE_ROWS_MAX * config->head_tiles * 4;
 }
 
 uint64_t gpu_attention_workspace_bytes(const struct gpu_attention_config *config, uint32_t rows,
                                        uint32_t groups)
 {
-    return gpu_attention_arrivals_offset(config, rows, groups) +
-           (uint64_t)rows * config->head_tiles * 4;
+    uint64_t partial = (uint64_t)config->tile_heads * (config->shape.head_size + 2) * 4;
+    return gpu_attention_counter_bytes(config) +
+           (uint64_t)rows * config->head_tiles * groups * partial;
 }
 
 /* Tiles of rows [row, next), the last one first: it has the longest past. */
@@ -311,6 +312,10 @@ static llcuda_status launch_decode(struct gpu_driver *driver, struct gpu_stream 
                                    struct llcuda_error *error)
 {
     uint32_t rows = call->decode ? call->rows : call->decode_rows_max;
+    if (rows > DECODE_ROWS_MAX) {
+        return error_set(error, LLCUDA_UNSUPPORTED, "attention: %u rows decode, at most %u can",
+                         rows, DECODE_ROWS_MAX);
+    }
     struct attention_decode_arguments arguments = {
         .step = call->step,
         .projection = call->projection,
@@ -319,8 +324,8 @@ static llcuda_status launch_decode(struct gpu_driver *driver, struct gpu_stream 
         .cache = call->cache,
         .attended = call->attended,
         .sinks = call->sinks,
-        .partials = call->workspace,
-        .arrivals = call->workspace + gpu_attention_arrivals_offset(config, rows, call->groups),
+        .partials = call->workspace + gpu_attention_counter_bytes(config),
+        .arrivals = call->workspace,
         .score = score_of(call),
         .window = call->window,
         .group_stride = call->groups,

@@ -64,13 +64,13 @@ struct gpu_attention_span gpu_attention_span(const struct gpu_attention_config *
  * power of two, so that few graphs serve all lengths. */
 uint32_t gpu_attention_groups(const struct gpu_attention_config *config, uint32_t position_max);
 
-/* Device memory for partial sums of `rows` decode rows, each in up to `groups` groups; the counters
- * behind them. gpu_attention_arrivals says where the counters begin; they are zero before the first
- * launch and again after each. */
+/* Device memory for up to `rows` decode rows, each in up to `groups` groups. It begins with the
+ * counters, at a place and of a size that no bucket changes: launches for different buckets share
+ * them. They are zero before the first launch and again after each; partial sums follow and need no
+ * initialisation. */
 uint64_t gpu_attention_workspace_bytes(const struct gpu_attention_config *config, uint32_t rows,
                                        uint32_t groups);
-uint64_t gpu_attention_arrivals_offset(const struct gpu_attention_config *config, uint32_t rows,
-                                       uint32_t groups);
+uint64_t gpu_attention_counter_bytes(const struct gpu_attention_config *config);
 
 /* How a step's rows are served. */
 struct gpu_attention_cut {

@@ -101,6 +101,27 @@ static char *kernel_text(const struct rig *rig, const char *without, uint32_t oc
     return text.data;
 }
 
+static void put(struct rig *rig, uint64_t to, const void *from, uint64_t bytes)
+{
+    struct gpu_driver *driver = rig->bench.driver;
+    assert_ok(driver->copy_in(driver, rig->bench.stream, to, from, bytes, &rig->bench.error),
+              rig->bench.error);
+}
+
+static void poison(struct rig *rig, uint64_t to, uint8_t value, uint64_t bytes)
+{
+    struct gpu_driver *driver = rig->bench.driver;
+    assert_ok(driver->fill(driver, rig->bench.stream, to, value, bytes, &rig->bench.error),
+              rig->bench.error);
+}
+
+static void wait_done(struct rig *rig)
+{
+    struct gpu_driver *driver = rig->bench.driver;
+    assert_ok(driver->stream_wait(driver, rig->bench.stream, 0, &rig->bench.error),
+              rig->bench.error);
+}
+
 static uint64_t device_bytes(struct rig *rig, uint64_t bytes)
 {
     return gpu_bench_upload(&rig->bench, NULL, bytes);
@@ -141,8 +162,12 @@ static void allocate(struct rig *rig)
     rig->query = device_bytes(rig, 4ull * ROWS_MAX * setup->head_count * size);
     rig->cache = device_bytes(rig, rig->cache_bytes);
     rig->attended = device_bytes(rig, rig->attended_bytes);
-    rig->workspace =
-        device_bytes(rig, gpu_attention_workspace_bytes(&rig->config, ROWS_MAX, rig->groups));
+    /* Once: steps of all sizes then share the counters. */
+    const uint64_t counter_bytes = gpu_attention_counter_bytes(&rig->config);
+    const uint64_t bytes = gpu_attention_workspace_bytes(&rig->config, ROWS_MAX, rig->groups);
+    rig->workspace = device_bytes(rig, bytes);
+    poison(rig, rig->workspace, 0, counter_bytes);
+    poison(rig, rig->workspace + counter_bytes, POISON, bytes - counter_bytes);
 }
 
 void rig_open(struct rig *rig, const struct setup *setup, enum gpu_emu_order order,
@@ -280,27 +305,6 @@ struct rows rows_one(const struct rig *rig, const struct rows *rows, uint32_t in
     return one;
 }
 
-static void put(struct rig *rig, uint64_t to, const void *from, uint64_t bytes)
-{
-    struct gpu_driver *driver = rig->bench.driver;
-    assert_ok(driver->copy_in(driver, rig->bench.stream, to, from, bytes, &rig->bench.error),
-              rig->bench.error);
-}
-
-static void poison(struct rig *rig, uint64_t to, uint8_t value, uint64_t bytes)
-{
-    struct gpu_driver *driver = rig->bench.driver;
-    assert_ok(driver->fill(driver, rig->bench.stream, to, value, bytes, &rig->bench.error),
-              rig->bench.error);
-}
-
-static void wait_done(struct rig *rig)
-{
-    struct gpu_driver *driver = rig->bench.driver;
-    assert_ok(driver->stream_wait(driver, rig->bench.stream, 0, &rig->bench.error),
-              rig->bench.error);
-}
-
 static struct attention_projection projection_of(const struct rig *rig)
 {
     return (struct attention_projection){
@@ -339,6 +343,10 @@ void rig_upload(struct rig *rig, const struct world *world, const struct rows *r
         .decode_count = cut.decode_count,
         .tile_count = cut.tile_count,
     };
+    uint32_t position_max = 0;
+    for (uint32_t i = 0; i < rows->count; i++) {
+        position_max = rows->positions[i] > position_max ? rows->positions[i] : position_max;
+    }
     put(rig, rig->state, &state, sizeof state);
     put(rig, rig->positions, rows->positions, 4ull * rows->count);
     put(rig, rig->sequences, rows->sequences, 4ull * rows->count);
@@ -365,30 +373,11 @@ void rig_upload(struct rig *rig, const struct world *world, const struct rows *r
         .rows = rows->count + 3,
         .decode_rows_max = cut.decode_count + 2,
         .tiles_max = cut.tile_count + 1,
-        .groups = rig->groups,
+        .groups = gpu_attention_groups(&rig->config, position_max),
         .tiles = rig->tiles,
         .decode_rows = rig->decode_rows,
     };
-    rig_poison_workspace(rig, call);
     wait_done(rig);
-}
-
-/* Where the counters of a call begin and end. */
-static void counters_of(const struct rig *rig, const struct gpu_attention_call *call,
-                        uint64_t *begin, uint64_t *end)
-{
-    uint32_t decoding = call->decode ? call->rows : call->decode_rows_max;
-    *begin = gpu_attention_arrivals_offset(&rig->config, decoding, rig->groups);
-    *end = gpu_attention_workspace_bytes(&rig->config, decoding, rig->groups);
-}
-
-void rig_poison_workspace(struct rig *rig, const struct gpu_attention_call *call)
-{
-    uint64_t begin;
-    uint64_t end;
-    counters_of(rig, call, &begin, &end);
-    poison(rig, rig->workspace, POISON, begin);
-    poison(rig, rig->workspace + begin, 0, end - begin);
 }
 
 void rig_layer_set(struct rig *rig, const struct layer *layer)
@@ -413,7 +402,7 @@ void rig_layer_set(struct rig *rig, const struct layer *layer)
 }
 
 void rig_download(struct rig *rig, const struct world *world, const struct rows *rows,
-                  const struct gpu_attention_call *call, uint8_t *attended, uint8_t *cache)
+                  uint8_t *attended, uint8_t *cache)
 {
     uint8_t *all = malloc(rig->attended_bytes);
     gpu_bench_download(&rig->bench, all, rig->attended, rig->attended_bytes);
@@ -426,12 +415,10 @@ void rig_download(struct rig *rig, const struct world *world, const struct rows 
     }
     free(all);
     gpu_bench_download(&rig->bench, cache, rig->cache, world->cache_bytes);
-    uint64_t begin;
-    uint64_t end;
-    counters_of(rig, call, &begin, &end);
-    uint8_t *counters = malloc(end - begin);
-    gpu_bench_download(&rig->bench, counters, rig->workspace + begin, end - begin);
-    for (uint64_t i = 0; !rig->tolerant && i < end - begin; i++) {
+    const uint64_t counter_bytes = gpu_attention_counter_bytes(&rig->config);
+    uint8_t *counters = malloc(counter_bytes);
+    gpu_bench_download(&rig->bench, counters, rig->workspace, counter_bytes);
+    for (uint64_t i = 0; !rig->tolerant && i < counter_bytes; i++) {
         assert_int_equal(counters[i], 0);
     }
     free(counters);
@@ -449,7 +436,7 @@ void rig_run(struct rig *rig, const struct world *world, const struct rows *rows
         return;
     }
     assert_ok(status, rig->bench.error);
-    rig_download(rig, world, rows, &call, attended, cache);
+    rig_download(rig, world, rows, attended, cache);
 }
 
 /* A head of a row after bias, norm and rotary, rounded to the cache's type. */

@@ -94,13 +94,11 @@ void rig_upload(struct rig *rig, const struct world *world, const struct rows *r
  * guards, counters, and that no surplus row was written. */
 void rig_run(struct rig *rig, const struct world *world, const struct rows *rows, uint8_t *attended,
              uint8_t *cache);
-/* As rig_upload does it: partial sums are poison, counters zero. */
-void rig_poison_workspace(struct rig *rig, const struct gpu_attention_call *call);
 /* Takes the weights of another rig of the same shape. */
 void rig_layer_set(struct rig *rig, const struct layer *layer);
 /* Only the reading back. */
 void rig_download(struct rig *rig, const struct world *world, const struct rows *rows,
-                  const struct gpu_attention_call *call, uint8_t *attended, uint8_t *cache);
+                  uint8_t *attended, uint8_t *cache);
 
 /* The reference: attended as floats, and the cache after the step. */
 void reference_run(const struct rig *rig, const struct world *world, const struct rows *rows,

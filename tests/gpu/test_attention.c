@@ -193,6 +193,7 @@ static void check_replay(struct rig *rig, struct results *results, const uint32_
     assert_int_equal(captured.decode, is_decode);
     /* The bucket. */
     captured.rows = captured.decode_rows_max = captured.tiles_max = ROWS_MAX;
+    captured.groups = rig->groups;
     assert_ok(driver->capture_begin(driver, rig->bench.stream, error), *error);
     assert_ok(gpu_attention_launch(driver, rig->bench.stream, &rig->config, &rig->kernels,
                                    &captured, error),
@@ -200,12 +201,10 @@ static void check_replay(struct rig *rig, struct results *results, const uint32_
     assert_ok(driver->capture_end(driver, rig->bench.stream, &graph, error), *error);
     for (uint32_t i = 2; i-- > 0;) {
         rig_upload(rig, &worlds[i], &rows[i], &call);
-        captured.rows = captured.decode_rows_max = captured.tiles_max = ROWS_MAX;
-        rig_poison_workspace(rig, &captured);
         uint64_t launches = rig->bench.faults.launches;
         assert_ok(driver->graph_launch(driver, rig->bench.stream, graph, error), *error);
         assert_int_equal(rig->bench.faults.launches, launches);
-        rig_download(rig, &worlds[i], &rows[i], &captured, results->attended, results->cache);
+        rig_download(rig, &worlds[i], &rows[i], results->attended, results->cache);
         uint8_t *attended = malloc(ROWS_MAX * attended_row_bytes(rig));
         launches = rig->bench.faults.launches;
         rig_run(rig, &worlds[i], &rows[i], attended, results->expected_cache);
