@@ -258,6 +258,18 @@ class Batch(unittest.TestCase):
         run("batch", "-i", self.input, "-o", self.output, status=status)
         return [json.loads(line) for line in self.output.read_text().splitlines()]
 
+    def test_the_dial_changes_no_answer(self):
+        self.input.write_text("".join(json.dumps({"id": i, "prompt": f"What is {i} + {i}?",
+                                                  "max_tokens": 8}) + "\n" for i in range(20)))
+        answers = set()
+        for dial in ("0", "0.5", "1"):
+            self.output.unlink(missing_ok=True)
+            run("batch", "-i", self.input, "-o", self.output, "--throughput", dial,
+                "--step-tokens", "100")
+            answers.add(self.output.read_text())
+        self.assertEqual(len(answers), 1)
+        run("batch", "-i", self.input, "-o", self.output, "--throughput", "1.5", status=2)
+
     def test_order_errors_and_forms(self):
         self.write([{"id": "a", "prompt": "What is 2+2?", "temperature": 0},
                     "{not json", "",
