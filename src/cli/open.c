@@ -133,6 +133,10 @@ int open_engine_options(struct options *options, llcuda_engine_options *engine_o
     engine_options->threads = (uint32_t)option_integer(options, OPTION_THREADS, 0);
     engine_options->context_length = (uint32_t)option_integer(options, OPTION_CONTEXT, 0);
     engine_options->running_max = (uint32_t)option_integer(options, OPTION_RUNNING_MAX, 0);
+    engine_options->step_tokens = (uint32_t)option_integer(options, OPTION_STEP_TOKENS, 0);
+    /* Nobody waits for a line of a batch. */
+    engine_options->throughput_bias =
+        option_number(options, OPTION_THROUGHPUT, options->command == COMMAND_BATCH ? 1 : 0.5);
     engine_options->queue_max = (uint32_t)option_integer(options, OPTION_QUEUE_MAX, 0);
     if (!log) {
         return console_usage(options->command, "not enough memory for the options");

@@ -101,7 +101,7 @@ class Infer(unittest.TestCase):
             self.assertEqual(run_json(*arguments, "--seed", "14")["seed"], 14)
             for wrong, message in (("sed: 1\n", "no option"), ("seed: [1]\n", "single value"),
                                    ("seed: &a 1\ntop-k: *a\n", "alias"), ("seed: x\n", "number"),
-                                   ("- seed\n", "option: value"), ("seed: 1\nseed: 2\n", "twice"),
+                                   ("- seed\n", "name: value"), ("seed: 1\nseed: 2\n", "twice"),
                                    ("seed: 'x\n", ":")):
                 file.seek(0)
                 file.truncate()
@@ -257,6 +257,18 @@ class Batch(unittest.TestCase):
     def answers(self, status=0):
         run("batch", "-i", self.input, "-o", self.output, status=status)
         return [json.loads(line) for line in self.output.read_text().splitlines()]
+
+    def test_the_dial_changes_no_answer(self):
+        self.input.write_text("".join(json.dumps({"id": i, "prompt": f"What is {i} + {i}?",
+                                                  "max_tokens": 8}) + "\n" for i in range(20)))
+        answers = set()
+        for dial in ("0", "0.5", "1"):
+            self.output.unlink(missing_ok=True)
+            run("batch", "-i", self.input, "-o", self.output, "--throughput", dial,
+                "--step-tokens", "100")
+            answers.add(self.output.read_text())
+        self.assertEqual(len(answers), 1)
+        run("batch", "-i", self.input, "-o", self.output, "--throughput", "1.5", status=2)
 
     def test_order_errors_and_forms(self):
         self.write([{"id": "a", "prompt": "What is 2+2?", "temperature": 0},

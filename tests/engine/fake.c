@@ -42,6 +42,31 @@ static void make_hidden(uint64_t entry, float *hidden)
     }
 }
 
+/* Chooses on the device: the logits are spoilt, so that whoever uses them all the same is seen. */
+static void choose(struct fake_model *model, uint32_t count)
+{
+    uint32_t vocabulary = model->plan.vocabulary_size;
+    for (uint32_t row = 0; row < count; row++) {
+        float *logits = model->logits + (size_t)row * vocabulary;
+        uint32_t best = 0;
+        for (uint32_t i = 0; i < vocabulary; i++) {
+            if (!isfinite(logits[i])) {
+                best = DEVICE_NOT_FINITE;
+                break;
+            }
+            best = logits[i] > logits[best] ? i : best;
+        }
+        model->chosen[row] = best;
+        logits[0] = NAN;
+    }
+}
+
+static const uint32_t *chosen(const struct device_model *base)
+{
+    const struct fake_model *model = (const struct fake_model *)base;
+    return model->chose ? model->chosen : NULL;
+}
+
 static const float *hidden(const struct device_model *base, uint64_t *stride)
 {
     *stride = FAKE_EMBEDDING;
@@ -93,6 +118,11 @@ static llcuda_status step(struct device_model *base, const struct step_batch *ba
         }
     }
     *logits = model->logits;
+    model->chose = batch->choose && model->base.interface->chosen;
+    if (model->chose) {
+        choose(model, wanted);
+        model->steps_chosen++;
+    }
     return LLCUDA_OK;
 }
 
@@ -200,6 +230,7 @@ static const struct device_interface interface_ahead = {
     .step_begin = step_begin,
     .step_end = step_end,
     .parallel = parallel,
+    .chosen = chosen,
 };
 
 void fake_run_ahead(struct fake_model *model)
@@ -225,7 +256,8 @@ struct fake_model *fake_model_make(const struct core_options *options, uint32_t 
     model->cache = calloc((size_t)scheduler->block_count * KV_BLOCK_TOKENS, sizeof *model->cache);
     model->logits = calloc((size_t)scheduler->running_max * vocabulary_size, sizeof(float));
     model->hidden = calloc((size_t)scheduler->rows_max * FAKE_EMBEDDING, sizeof(float));
-    if (!model->cache || !model->logits || !model->hidden) {
+    model->chosen = calloc(scheduler->running_max, sizeof *model->chosen);
+    if (!model->cache || !model->logits || !model->hidden || !model->chosen) {
         fake_model_free(model);
         return NULL;
     }
@@ -238,6 +270,7 @@ void fake_model_free(struct fake_model *model)
         for (size_t i = 0; i < sizeof model->copies / sizeof model->copies[0]; i++) {
             free(model->copies[i]);
         }
+        free(model->chosen);
         free(model->hidden);
         free(model->logits);
         free(model->cache);

@@ -31,6 +31,9 @@ struct fake_model {
     uint64_t fail_at_step; /* 0: never; the step with this number fails */
     bool nan_token;        /* FAKE_NAN_TOKEN works */
     uint64_t parallel_runs;
+    uint32_t *chosen; /* [running_max] when a step of the device that runs ahead has chosen */
+    bool chose;
+    uint64_t steps_chosen;
     /* One step ahead: */
     bool flying;
     struct step_batch batch;
@@ -41,7 +44,8 @@ struct fake_model {
 
 /* Fails the test without memory unless `quiet`; NULL then. */
 struct fake_model *fake_model_make(const struct core_options *options, uint32_t vocabulary_size);
-/* From now on a step is begun and ended in two calls, and there are helpers. */
+/* From now on a step is begun and ended in two calls, there are helpers, and greedy tokens are
+ * chosen by the device. */
 void fake_run_ahead(struct fake_model *model);
 void fake_model_free(struct fake_model *model);
 

@@ -29,6 +29,7 @@ struct episode {
     struct guest guests[REQUESTS_MAX];
     uint32_t count;
     uint32_t context;
+    bool greedy; /* nearly everybody is */
     uint64_t step;
     uint32_t prefixes[4][200];
     struct simulate_totals *totals;
@@ -60,6 +61,19 @@ static void random_sampling(llcuda_request_options *o)
     o->seed = test_random();
     o->logprobs = chance(20);
     o->top_logprobs = o->logprobs ? between(0, 20) : 0;
+}
+
+/* Nothing but the largest logit decides: a device may choose such a token. */
+static void greedy_sampling(llcuda_request_options *o)
+{
+    random_sampling(o);
+    o->temperature = 0;
+    o->repetition_penalty = 1;
+    o->presence_penalty = 0;
+    o->frequency_penalty = 0;
+    o->dry_multiplier = 0;
+    o->logprobs = false;
+    o->top_logprobs = 0;
 }
 
 static void random_ends(struct guest *guest)
@@ -120,10 +134,15 @@ static void arrive(struct episode *e)
     llcuda_request_options *o = &guest->options;
     llcuda_request_options_init(o, sizeof *o);
     random_prompt(e, guest);
-    random_sampling(o);
+    if (e->greedy) {
+        greedy_sampling(o);
+    } else {
+        random_sampling(o);
+    }
     o->max_tokens = chance(10) ? 0 : between(1, 40);
     guest->slow = chance(10);
-    if (guest->slow) { /* with long answers and much to say of each token, so that rings run full */
+    if (guest->slow &&
+        !e->greedy) { /* with long answers and much to say of each token, so that rings run full */
         o->max_tokens = 0;
         o->logprobs = true;
         o->top_logprobs = 20;
@@ -356,6 +375,7 @@ static void open_episode(struct episode *e)
     e->engine.model->nan_token = chance(10);
     e->engine.model->fail_at_step = chance(15) ? between(1, 100) : 0;
     e->context = options.context_max;
+    e->greedy = chance(30);
     e->count = 0;
     e->step = 0;
     for (uint32_t i = 0; i < 4; i++) {
@@ -423,6 +443,7 @@ static void run_episode(struct episode *e)
     e->totals->hit_tokens += scheduler->hit_tokens;
     e->totals->copied_blocks += scheduler->copied_blocks;
     e->totals->evictions += scheduler->tree.evictions;
+    e->totals->chosen += e->engine.model->steps_chosen;
     check_empty(e);
     fake_engine_close(&e->engine);
 }
@@ -440,11 +461,12 @@ void simulate(uint64_t steps, struct simulate_totals *totals)
     printf("%llu steps, %llu requests: %llu finished, %llu cancelled, %llu timed out, %llu failed; "
            "%llu embeddings; %llu preemptions, %llu prefix tokens found, %llu blocks copied, %llu "
            "evicted, "
-           "%llu pauses\n",
+           "%llu pauses, %llu steps whose tokens the device chose\n",
            (unsigned long long)totals->steps, (unsigned long long)totals->requests,
            (unsigned long long)totals->finished, (unsigned long long)totals->cancelled,
            (unsigned long long)totals->timed_out, (unsigned long long)totals->failed,
            (unsigned long long)totals->embeddings, (unsigned long long)totals->preemptions,
            (unsigned long long)totals->hit_tokens, (unsigned long long)totals->copied_blocks,
-           (unsigned long long)totals->evictions, (unsigned long long)totals->paused);
+           (unsigned long long)totals->evictions, (unsigned long long)totals->paused,
+           (unsigned long long)totals->chosen);
 }

@@ -19,7 +19,7 @@ static bool open_ahead(struct fake_engine *engine)
     return good;
 }
 
-static llcuda_request *ask(struct fake_engine *engine, uint32_t max_tokens)
+static llcuda_request *ask(struct fake_engine *engine, uint32_t max_tokens, double temperature)
 {
     llcuda_request_options options;
     llcuda_status status;
@@ -27,6 +27,7 @@ static llcuda_request *ask(struct fake_engine *engine, uint32_t max_tokens)
     options.prompt_tokens = prompt;
     options.prompt_token_count = 20;
     options.max_tokens = max_tokens;
+    options.temperature = temperature;
     options.ignore_eos = true;
     llcuda_request *request = fake_submit(engine, &options, &status);
     assert_non_null(request);
@@ -71,7 +72,7 @@ static void the_next_step_is_planned_while_one_runs(void **state)
     assert_true(open_ahead(&engine));
     engine.model->on_end = look;
     engine.model->on_end_user = &watch;
-    llcuda_request *request = ask(&engine, 10);
+    llcuda_request *request = ask(&engine, 10, 0);
     bool done;
     uint32_t tokens = 0;
     for (uint32_t step = 0; step < 10; step++) {
@@ -90,6 +91,7 @@ static void the_next_step_is_planned_while_one_runs(void **state)
     assert_int_equal(watch.waits, 10);
     assert_int_equal(watch.planned, 9); /* nothing follows the last one */
     assert_int_equal(engine.model->rows, 20 + 9);
+    assert_int_equal(engine.model->steps_chosen, 10);
     llcuda_request_release(request);
     fake_engine_close(&engine);
 }
@@ -132,7 +134,7 @@ static void closing_waits_for_the_step(void **state)
     (void)state;
     struct fake_engine engine;
     assert_true(open_ahead(&engine));
-    llcuda_request *request = ask(&engine, 0);
+    llcuda_request *request = ask(&engine, 0, 0);
     for (uint32_t step = 0; step < 5; step++) {
         core_step(&engine.core);
     }
@@ -144,18 +146,19 @@ static void closing_waits_for_the_step(void **state)
     fake_engine_close(&engine);
 }
 
-/* Draws are shared out when there are enough of them, and a lone one is not. */
+/* Greedy tokens are the device's business; draws are shared out when there are enough of them, and
+ * a lone one is not. */
 static void draws_are_shared_out(void **state)
 {
     (void)state;
     struct fake_engine engine;
     assert_true(open_ahead(&engine));
     engine.core.options.parallel_min = 2 * 61;
-    llcuda_request *first = ask(&engine, 3);
+    llcuda_request *first = ask(&engine, 3, 1);
     core_step(&engine.core);
     core_step(&engine.core);
     assert_int_equal(engine.model->parallel_runs, 0);
-    llcuda_request *second = ask(&engine, 3);
+    llcuda_request *second = ask(&engine, 3, 1);
     bool done[2] = {false, false};
     while (!done[0] || !done[1]) {
         core_step(&engine.core);
@@ -166,6 +169,7 @@ static void draws_are_shared_out(void **state)
         done[1] |= now;
     }
     assert_true(engine.model->parallel_runs > 0);
+    assert_int_equal(engine.model->steps_chosen, 0);
     llcuda_request_release(first);
     llcuda_request_release(second);
     fake_engine_close(&engine);

@@ -179,7 +179,8 @@ static void company_changes_nothing(void **state)
     options.running_max = 16;
     options.prefix_cache = true;
     options.step_tokens = 48; /* prompts come in chunks */
-    options.kv_bytes = 40 * 16 * llcuda_engine_get_info(lone)->kv_bytes_per_token; /* too few */
+    options.kv_bytes = 33 * 16 * llcuda_engine_get_info(lone)->kv_bytes_per_token; /* too few */
+    options.asleep = true; /* so that all are there when the first one starts */
     llcuda_engine *busy = open_with(path, &options);
 
     llcuda_request *requests[COMPANY];
@@ -189,6 +190,8 @@ static void company_changes_nothing(void **state)
         mixed_options(i, prompt, &request);
         requests[i] = submit(busy, &request);
     }
+    llcuda_error error;
+    assert_ok(llcuda_engine_wake(busy, &error), error);
     uint64_t tokens = 0;
     for (uint32_t i = 0; i < COMPANY; i++) {
         static struct answer together, alone;

@@ -15,7 +15,7 @@ static void random_lives(void **state)
     /* The simulation means something only if everything happened. */
     assert_true(totals.finished > 0 && totals.cancelled > 0 && totals.timed_out > 0);
     assert_true(totals.preemptions > 0 && totals.hit_tokens > 0 && totals.copied_blocks > 0);
-    assert_true(totals.evictions > 0 && totals.paused > 0);
+    assert_true(totals.evictions > 0 && totals.paused > 0 && totals.chosen > 0);
 }
 
 int main(void)
