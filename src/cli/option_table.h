@@ -140,6 +140,8 @@
       "answers; more get 429 (default: 64 times the cache)")                                       \
     X(CONNECTION_MAX, "connection-max", 0, INTEGER, "N", 1, 1000000, "16384", "Server", FOR_SERVE, \
       "open connections; more are answered 503")                                                   \
+    X(REQUEST_TIMEOUT, "request-timeout", 0, NUMBER, "SECONDS", 0.001, 31536000, NULL, "Server",   \
+      FOR_SERVE, "an answer that takes longer ends with an error (default: no limit)")             \
     X(DRAIN_TIMEOUT, "drain-timeout", 0, NUMBER, "SECONDS", 0, 86400, "30", "Server", FOR_SERVE,   \
       "after SIGTERM, what still runs then ends with an error")                                    \
     X(ACCESS_LOG, "access-log", 0, TEXT, "FILE", 0, 0, NULL, "Server", FOR_SERVE,                  \
