@@ -49,7 +49,7 @@ llcuda_status http_driver_open(struct http_driver *driver, const char *url, cons
     char port[8] = "80";
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     struct addrinfo *address = NULL;
-    *driver = (struct http_driver){.model = model ? model : "default",
+    *driver = (struct http_driver){.model = model,
                                    .extra = extra,
                                    .prompt_text = prompt_text,
                                    .ignore_eos = true,
@@ -205,7 +205,7 @@ static void write_body(const struct http_driver *driver, const struct load_reque
     json_writer_init(&writer, body, 0);
     json_begin_object(&writer);
     json_key(&writer, "model");
-    json_write_string(&writer, driver->model);
+    json_write_string(&writer, driver->model ? driver->model : driver->found_model);
     json_key(&writer, "prompt");
     if (driver->prompt_text || !request->ids) {
         json_write_text(&writer, request->text);
@@ -455,6 +455,23 @@ static bool wait_socket(int descriptor, short events, uint64_t until_ns)
     return now < until_ns && poll(&wait, 1, (int)((until_ns - now) / 1000000) + 1) > 0;
 }
 
+/* The first name of {"data": [{"id": …}]}. */
+static void find_model(struct http_driver *driver, struct text_view body)
+{
+    struct json_document *document = NULL;
+    snprintf(driver->found_model, sizeof driver->found_model, "default");
+    if (json_parse(body, NULL, &document, NULL)) {
+        return;
+    }
+    const struct json_value *data = json_member(json_root(document), "data");
+    const struct json_value *first = json_is(data, JSON_ARRAY) && data->count ? data + 1 : NULL;
+    struct text_view name = json_text(json_member(first, "id"));
+    if (name.length && name.length < sizeof driver->found_model) {
+        snprintf(driver->found_model, sizeof driver->found_model, "%.*s", TEXT_ARGUMENTS(name));
+    }
+    json_destroy(document);
+}
+
 static void ignore_event(void *user, struct text_view data)
 {
     (void)user;
@@ -487,6 +504,9 @@ llcuda_status http_driver_ready(struct http_driver *driver, uint32_t timeout_ms,
         close(descriptor);
     }
     int status = stream.done ? stream.status : 0;
+    if (status == 200) {
+        find_model(driver, buffer_view(&stream.body));
+    }
     if (status == 200 && body) {
         buffer_append_view(body, buffer_view(&stream.body));
     }
