@@ -82,6 +82,9 @@ static const struct device_interface interface = {
     .weight_bytes_read = weight_bytes_read,
     .memory_bytes = memory_bytes,
     .hidden = gpu_model_hidden,
+    .chosen = gpu_model_chosen,
+    .step_begin = gpu_model_step_begin,
+    .step_end = gpu_model_step_end,
 };
 
 llcuda_status gpu_device_open(struct gpu_driver *driver, const struct gpu_device_options *options,

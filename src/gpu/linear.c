@@ -131,7 +131,8 @@ llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear 
                                struct llcuda_error *error)
 {
     const struct gpu_decode_kernel *kernel = NULL;
-    bool few = linear->rows <= (linear->norm ? 8 : DECODE_ROWS_MAX);
+    bool few =
+        linear->rows <= (linear->norm ? 8 : DECODE_ROWS_MAX) && !gpu_matmul_serves(model, linear);
     if (few) {
         kernel = choose_decode(model, linear);
     }
@@ -139,15 +140,29 @@ llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear 
     return kernel ? run_decode(model, linear, kernel, error) : LLCUDA_OK;
 }
 
-llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,
-                             struct llcuda_error *error)
+llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear *linear,
+                               struct llcuda_error *error)
 {
-    const struct gpu_decode_kernel *kernel = choose_decode(model, linear);
-    if (kernel && linear->rows <= DECODE_ROWS_MAX) {
-        return run_decode(model, linear, kernel, error);
-    }
     if (gpu_matmul_serves(model, linear)) {
         return gpu_matmul_run(model, linear, error);
     }
+    struct gpu_linear part = *linear;
+    part.part_count = 1;
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < linear->part_count && status == LLCUDA_OK; i++) {
+        part.weights[0] = linear->weights[i];
+        status = gpu_linear_run(model, &part, error);
+        part.output += model->base.plan->weights[linear->weights[i]].rows * sizeof(float);
+    }
+    return status;
+}
+
+llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,
+                             struct llcuda_error *error)
+{
+    if (gpu_matmul_serves(model, linear)) {
+        return gpu_matmul_run(model, linear, error);
+    }
+    const struct gpu_decode_kernel *kernel = choose_decode(model, linear);
     return kernel ? run_decode(model, linear, kernel, error) : run_plain(model, linear, error);
 }

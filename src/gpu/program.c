@@ -10,8 +10,8 @@
 #include "gpu/prelude.h"
 
 static const char *const element_files[] = {
-    "arguments_linear.h", "device.cuh",    "weight_formats.cuh", "norm.cu",
-    "embed.cu",           "activation.cu", "linear_plain.cu",
+    "arguments_linear.h", "device.cuh",      "weight_formats.cuh", "norm.cu",   "embed.cu",
+    "activation.cu",      "linear_plain.cu", "arguments_choose.h", "choose.cu", "dequantize.cu",
 };
 
 static const struct {
@@ -23,6 +23,7 @@ static const struct {
     [GPU_KERNEL_PROJECT_FINISH] = {"project_finish", 512},
     [GPU_KERNEL_ACTIVATE] = {"activate", 256},
     [GPU_KERNEL_LOGITS_FINISH] = {"logits_finish", 256},
+    [GPU_KERNEL_CHOOSE] = {"choose", 256},
 };
 
 uint32_t gpu_kernel_threads(enum gpu_kernel kernel)
@@ -258,14 +259,20 @@ static llcuda_status get_functions(struct gpu_model *model, struct llcuda_error 
     }
     for (uint32_t i = 0; i < model->base.plan->weight_count && status == LLCUDA_OK; i++) {
         const struct gpu_weight *weight = &model->weights[i];
-        for (int embeds = 0; embeds < 2 && status == LLCUDA_OK; embeds++) {
-            uint32_t kernel =
-                (embeds ? GPU_KERNEL_EMBED : GPU_KERNEL_LINEAR_PLAIN) + (uint32_t)weight->dtype;
+        const struct {
+            const char *name;
+            uint32_t kernel;
+            bool wanted;
+        } typed[] = {
+            {"embed", GPU_KERNEL_EMBED, weight->is_embedding},
+            {"linear_plain", GPU_KERNEL_LINEAR_PLAIN, weight->is_matrix},
+            {"dequantize", GPU_KERNEL_DEQUANTIZE, weight->is_matrix},
+        };
+        for (size_t j = 0; j < sizeof typed / sizeof *typed && status == LLCUDA_OK; j++) {
+            uint32_t kernel = typed[j].kernel + (uint32_t)weight->dtype;
             char name[64];
-            snprintf(name, sizeof name, "%s_%s", embeds ? "embed" : "linear_plain",
-                     dtype_info(weight->dtype)->name);
-            bool wanted = embeds ? weight->is_embedding : weight->is_matrix;
-            if (wanted && !program->functions[kernel]) {
+            snprintf(name, sizeof name, "%s_%s", typed[j].name, dtype_info(weight->dtype)->name);
+            if (typed[j].wanted && !program->functions[kernel]) {
                 status = driver->function_get(driver, program->modules[MODULE_ELEMENTS], name,
                                               &program->functions[kernel], error);
             }

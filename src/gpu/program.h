@@ -13,9 +13,11 @@ enum gpu_kernel {
     GPU_KERNEL_PROJECT_FINISH,
     GPU_KERNEL_ACTIVATE,
     GPU_KERNEL_LOGITS_FINISH,
-    GPU_KERNEL_EMBED,                                         /* + type of the embedding */
+    GPU_KERNEL_CHOOSE,
+    GPU_KERNEL_EMBED, /* + type of the embedding */
     GPU_KERNEL_LINEAR_PLAIN = GPU_KERNEL_EMBED + DTYPE_COUNT, /* + type of the weight */
-    GPU_KERNEL_COUNT = GPU_KERNEL_LINEAR_PLAIN + DTYPE_COUNT
+    GPU_KERNEL_DEQUANTIZE = GPU_KERNEL_LINEAR_PLAIN + DTYPE_COUNT, /* likewise */
+    GPU_KERNEL_COUNT = GPU_KERNEL_DEQUANTIZE + DTYPE_COUNT
 };
 
 #define GPU_PROGRAM_MODULES_MAX 4u

@@ -103,7 +103,6 @@ static llcuda_status run_qkv(struct gpu_model *model, const struct plan_op *op,
 {
     uint32_t query_width = op->qkv.head_count * op->qkv.head_size;
     uint32_t key_width = op->qkv.kv_head_count * op->qkv.head_size;
-    const uint32_t begins[3] = {0, query_width, query_width + key_width};
     struct gpu_linear linear = {
         .weights = {op->qkv.query, op->qkv.key, op->qkv.value},
         .part_count = 3,
@@ -115,14 +114,7 @@ static llcuda_status run_qkv(struct gpu_model *model, const struct plan_op *op,
     };
     bool done;
     llcuda_status status = run_normed(model, &linear, &op->qkv.norm, &done, error);
-    const struct gpu_linear all = linear;
-    linear.part_count = 1;
-    for (uint32_t i = 0; i < 3 && status == LLCUDA_OK && !done; i++) {
-        linear.weights[0] = all.weights[i];
-        linear.output = all.output + begins[i] * sizeof(float);
-        status = gpu_linear_run(model, &linear, error);
-    }
-    return status;
+    return status == LLCUDA_OK && !done ? gpu_linear_parts(model, &linear, error) : status;
 }
 
 static struct attention_projection projection_of(const struct gpu_model *model,
@@ -245,12 +237,10 @@ static llcuda_status run_feed_forward(struct gpu_model *model, const struct plan
         return status;
     }
     linear.is_pair = false;
-    linear.part_count = 1;
+    linear.output = model->buffers.raw;
     linear.output_stride = gated ? 2 * width : width;
-    for (uint32_t i = 0; i < (gated ? 2u : 1u) && status == LLCUDA_OK && !done; i++) {
-        linear.weights[0] = i == 0 ? first : op->feed_forward.up;
-        linear.output = model->buffers.raw + (uint64_t)i * width * sizeof(float);
-        status = gpu_linear_run(model, &linear, error);
+    if (!done) {
+        status = gpu_linear_parts(model, &linear, error);
     }
     if (status != LLCUDA_OK) {
         return status;
@@ -298,6 +288,40 @@ static llcuda_status norm_hidden(struct gpu_model *model, const struct plan_op *
     };
     const uint32_t grid[3] = {model->shape.hidden_rows, 1, 1};
     return gpu_launch(model, GPU_KERNEL_NORM_FLOATS, grid, &arguments, sizeof arguments, error);
+}
+
+/* --- greedy tokens ---------------------------------------------------------------------------- */
+
+/* Parts of buffers.choices: values and indices a slice, arrivals and ids a row. */
+uint64_t gpu_choices_bytes(uint32_t rows)
+{
+    return (uint64_t)rows * (2 * CHOOSE_SLICES + 2) * sizeof(uint32_t);
+}
+
+static uint64_t choices_part(const struct gpu_model *model, uint32_t words_before)
+{
+    return model->buffers.choices +
+           (uint64_t)model->base.options.logits_rows_max * words_before * sizeof(uint32_t);
+}
+
+uint64_t gpu_choices_chosen(const struct gpu_model *model)
+{
+    return choices_part(model, 2 * CHOOSE_SLICES + 1);
+}
+
+static llcuda_status run_choose(struct gpu_model *model, struct llcuda_error *error)
+{
+    const struct choose_arguments arguments = {
+        .count = logits_count(model),
+        .logits = model->buffers.logits,
+        .values = choices_part(model, 0),
+        .indices = choices_part(model, CHOOSE_SLICES),
+        .arrived = choices_part(model, 2 * CHOOSE_SLICES),
+        .chosen = gpu_choices_chosen(model),
+        .width = model->base.plan->vocabulary_size,
+    };
+    const uint32_t grid[3] = {CHOOSE_SLICES, model->shape.logits_rows, 1};
+    return gpu_launch(model, GPU_KERNEL_CHOOSE, grid, &arguments, sizeof arguments, error);
 }
 
 static llcuda_status run_logits(struct gpu_model *model, const struct plan_op *op,
@@ -370,6 +394,9 @@ llcuda_status gpu_step_launch(struct gpu_model *model, struct llcuda_error *erro
             break;
         case PLAN_LOGITS:
             status = run_logits(model, op, error);
+            if (status == LLCUDA_OK && model->shape.chooses != 0) {
+                status = run_choose(model, error);
+            }
             break;
         case PLAN_OP_KIND_COUNT:
             break;

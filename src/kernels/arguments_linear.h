@@ -62,6 +62,15 @@ struct linear_plain_arguments {
     float soft_cap; /* 0: none */
 };
 
+/* output[r] = weight[r], as activations */
+struct dequantize_arguments {
+    KERNEL_POINTER(const uint8_t) weight; /* rows of row_bytes, as published */
+    KERNEL_POINTER(void) output;          /* [rows, columns] activations */
+    uint64_t row_bytes;
+    uint32_t columns;
+    uint32_t reserved;
+};
+
 #define ACTIVATION_SILU      0u
 #define ACTIVATION_GELU_TANH 1u
 #define ACTIVATION_GELU_ERF  2u
