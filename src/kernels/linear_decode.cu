@@ -41,7 +41,8 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
     constexpr int OWN = (CHUNKS + WARPS - 1) / WARPS; /* chunks of a warp */
     constexpr int BATCHES = (OWN + UNROLL - 1) / UNROLL;
     constexpr bool EXACT = OWN * WARPS == CHUNKS && BATCHES * UNROLL == OWN;
-    constexpr bool RESIDENT = BATCHES * UNROLL * TOKEN_TILES <= 8; /* activations stay in registers */
+    /* Activations stay in registers where there is room. */
+    constexpr bool RESIDENT = BATCHES * UNROLL * TOKEN_TILES <= (SETS == 2 ? 4 : 8);
     constexpr int TOKENS = 8 * TOKEN_TILES;
     typedef float sums[SETS][WARPS][16 * TOKENS];
     SHARED_DYNAMIC(sums, partial); /* two of them */
@@ -79,7 +80,11 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
         for (int m = 0; m < SETS; m++) {
             uint32_t tile = blockIdx.x + step / BATCHES * gridDim.x;
             const uint32_t part = SETS == 2 ? (uint32_t)m : part_of(tile);
-            const uint16_t *from = (const uint16_t *)a.weights[part] +
+            /* Parameters have no changing index without a copy on the stack. */
+            const void *matrix = part == 0   ? a.weights[0]
+                                 : part == 1 ? a.weights[1]
+                                             : a.weights[2];
+            const uint16_t *from = (const uint16_t *)matrix +
                                    ((uint64_t)tile * 16 + g) * COLUMNS + warp * OWN * 32 + t * 8;
 #pragma unroll
             for (int u = 0; u < UNROLL; u++) {
@@ -173,7 +178,7 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
         uint32_t tile = blockIdx.x + index * gridDim.x;
         const uint32_t part = part_of(tile);
         const uint32_t r = tile * 16 + row;
-        if (r >= a.rows[part]) {
+        if (r >= (part == 0 ? a.rows[0] : part == 1 ? a.rows[1] : a.rows[2])) {
             return;
         }
         const uint64_t at = (uint64_t)(first + token) * a.output_stride + r + (part > 0 ? a.rows[0] : 0) +

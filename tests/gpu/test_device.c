@@ -53,30 +53,40 @@ static void run_chunks(struct device_model *model, struct toy_batch *batch, uint
     }
 }
 
-static void check_one(const struct toy_options *options, enum dtype kv, uint32_t length,
-                      uint32_t chunk, double limit)
+static void random_tokens(uint32_t *tokens, uint32_t count, uint32_t vocabulary)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        tokens[i] = (uint32_t)test_random_below(vocabulary);
+    }
+}
+
+static float *floats(uint64_t count)
+{
+    float *values = malloc(count * sizeof *values);
+    assert_non_null(values);
+    return values;
+}
+
+static void check_one(const struct toy_options *options, enum gpu_linear_choice linear,
+                      uint32_t length, uint32_t chunk, double limit)
 {
     static struct toy_batch batch;
     struct emu emu;
-    const struct gpu_device_options device_options = {.linear = GPU_LINEAR_PLAIN,
-                                                      .cache = KERNEL_CACHE};
+    const struct gpu_device_options device_options = {.linear = linear, .cache = KERNEL_CACHE};
     uint32_t tokens[LENGTH_MAX];
     uint64_t count = (uint64_t)length * options->vocabulary;
-    float *logits = malloc(count * sizeof *logits);
-    assert_non_null(logits);
+    float *logits = floats(count);
     struct toy *toy = toy_create(options);
     emu_open(&emu, &device_options);
-    struct device_model *model = load(emu.device, toy, kv);
-    for (uint32_t i = 0; i < length; i++) {
-        tokens[i] = (uint32_t)test_random_below(options->vocabulary);
-    }
+    struct device_model *model = load(emu.device, toy, DTYPE_F32);
+    random_tokens(tokens, length, options->vocabulary);
     toy_batch_init(&batch, 2, BLOCKS);
     run_chunks(model, &batch, 1, tokens, length, chunk, logits);
     float *expected = toy_forward(toy, tokens, length);
     double distance = toy_distance(logits, expected, count);
     if (!(distance < limit)) {
-        fail_msg("weights %s, cache %s, length %u by %u: distance %g",
-                 dtype_info(options->dtype)->name, dtype_info(kv)->name, length, chunk, distance);
+        fail_msg("weights %s, %s, length %u by %u: distance %g", dtype_info(options->dtype)->name,
+                 linear == GPU_LINEAR_PLAIN ? "plain" : "fast", length, chunk, distance);
     }
     free(expected);
     free(logits);
@@ -89,60 +99,266 @@ static void agrees_with_the_plain_forward_pass(void **state)
 {
     (void)state;
     struct toy_options options = toy_defaults();
-    check_one(&options, DTYPE_F32, 20, 20, 1e-5);
-    check_one(&options, DTYPE_F32, 20, 1, 1e-5);
+    check_one(&options, GPU_LINEAR_PLAIN, 20, 20, 1e-5);
+    check_one(&options, GPU_LINEAR_PLAIN, 20, 1, 1e-5);
     for (int round = 0; round < 3; round++) {
         options = toy_random_options();
         uint32_t length = 1 + (uint32_t)test_random_below(60);
-        check_one(&options, DTYPE_F32, length, 1 + (uint32_t)test_random_below(length), 1e-5);
+        check_one(&options, GPU_LINEAR_PLAIN, length, 1 + (uint32_t)test_random_below(length),
+                  1e-5);
     }
 }
 
-/* What the device chooses is where the largest of the logits is that it would have given. */
-static void chooses_the_largest_logit(void **state)
+/* Through tensor cores: alone with the norm fused, in widths of 8, 16 and 32, and beyond. */
+static void agrees_in_sixteen_bits(void **state)
 {
     (void)state;
-    enum { ROWS = 9 };
-    static struct toy_batch batch;
-    const struct gpu_device_options device_options = {.cache = KERNEL_CACHE};
-    struct toy_options options = toy_defaults();
-    struct llcuda_error error;
-    struct emu emu;
-    uint32_t tokens[ROWS];
-    uint32_t expected[ROWS] = {0};
-    const float *logits;
-    struct toy *toy = toy_create(&options);
-    emu_open(&emu, &device_options);
-    struct device_model *model = load(emu.device, toy, DTYPE_F32);
-    for (int round = 0; round < 4; round++) {
-        for (uint32_t i = 0; i < ROWS; i++) {
-            tokens[i] = (uint32_t)test_random_below(options.vocabulary);
+    static const enum dtype dtypes[] = {DTYPE_F16, DTYPE_BF16};
+    static const uint32_t chunks[] = {1, 7, 13, 25, 40};
+    for (int i = 0; i < 2; i++) {
+        struct toy_options options = toy_defaults();
+        options.dtype = dtypes[i];
+        options.embedding = 96;     /* a chunk of 32 each for three warps */
+        options.feed_forward = 544; /* 17 chunks for 16 warps */
+        for (int c = 0; c < 5; c++) {
+            check_one(&options, GPU_LINEAR_FAST, 40, chunks[c], i ? 3e-2 : 4e-3);
         }
-        toy_batch_init(&batch, 2, BLOCKS);
-        toy_batch_add(&batch, 1, tokens, 0, ROWS);
-        assert_ok(device_step(model, &batch.batch, &logits, &error), error);
-        assert_null(device_chosen(model));
-        for (uint32_t i = 0; i < ROWS; i++) {
-            const float *row = logits + (uint64_t)i * options.vocabulary;
-            expected[i] = 0;
-            for (uint32_t t = 1; t < options.vocabulary; t++) {
-                expected[i] = row[t] > row[expected[i]] ? t : expected[i];
+        check_one(&options, GPU_LINEAR_PLAIN, 40, 40, i ? 3e-2 : 4e-3);
+    }
+}
+
+/* Every type that files have, decoded on the device. */
+static void agrees_in_every_type(void **state)
+{
+    (void)state;
+    for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+        struct toy_options options = toy_defaults();
+        options.dtype = (enum dtype)dtype;
+        options.embedding = options.feed_forward = 256;
+        options.heads = 4;
+        options.head_size = 64; /* H·D is a whole super-block */
+        options.layers = 1;
+        check_one(&options, GPU_LINEAR_PLAIN, 6, 6, dtype == DTYPE_BF16 ? 3e-2 : 4e-3);
+    }
+}
+
+/* --- graphs, company, faults ------------------------------------------------------------------ */
+
+/* One row of each sequence at a step of its own, from random positions on. */
+static void decode_rows(struct device_model *model, struct toy_batch *batch, const uint32_t *tokens,
+                        const uint32_t *positions, uint32_t count, float *out)
+{
+    struct llcuda_error error;
+    const float *logits;
+    toy_batch_clear(batch);
+    for (uint32_t s = 0; s < count; s++) {
+        toy_batch_add(batch, s, tokens + (uint64_t)s * LENGTH_MAX, positions[s], 1);
+    }
+    assert_ok(device_step(model, &batch->batch, &logits, &error), error);
+    memcpy(out, logits, (uint64_t)count * model->plan->vocabulary_size * sizeof *out);
+}
+
+/* Captured at one batch, replayed with other ids, lengths and block tables; and against plain
+ * launches, to the bit. */
+static void replayed_steps_equal_plain_ones(void **state)
+{
+    (void)state;
+    static struct toy_batch batch;
+    static uint32_t tokens[4 * LENGTH_MAX];
+    static const uint32_t lengths[4] = {5, 40, 17, 60};
+    struct toy_options options = toy_defaults();
+    options.dtype = DTYPE_F16;
+    struct toy *toy = toy_create(&options);
+    uint32_t width = options.vocabulary;
+    float *results[2] = {floats(6ull * 4 * width), floats(6ull * 4 * width)};
+    float *ignored = floats(LENGTH_MAX * (uint64_t)width);
+    random_tokens(tokens, 4 * LENGTH_MAX, width);
+    toy_batch_init(&batch, 4, BLOCKS);
+    for (int plain = 0; plain < 2; plain++) {
+        struct emu emu;
+        const struct gpu_device_options device_options = {.cache = KERNEL_CACHE,
+                                                          .no_graphs = plain == 1};
+        emu_open(&emu, &device_options);
+        struct device_model *model = load(emu.device, toy, DTYPE_F16);
+        for (uint32_t s = 0; s < 4; s++) {
+            run_chunks(model, &batch, s, tokens + s * LENGTH_MAX, lengths[s], lengths[s], ignored);
+        }
+        for (uint32_t step = 0; step < 6; step++) {
+            uint32_t positions[4];
+            for (uint32_t s = 0; s < 4; s++) {
+                positions[s] = lengths[s] + step;
+            }
+            uint64_t graphs = emu.faults.graph_launches;
+            uint64_t launches = emu.faults.launches;
+            decode_rows(model, &batch, tokens, positions, 4, results[plain] + step * 4ull * width);
+            if (plain) {
+                assert_int_equal(emu.faults.graph_launches, 0);
+            } else if (step >= 1) {
+                assert_int_equal(emu.faults.graph_launches, graphs + 1);
+                assert_int_equal(emu.faults.launches, launches);
             }
         }
-        batch.batch.choose = true;
-        assert_ok(device_step(model, &batch.batch, &logits, &error), error);
-        assert_non_null(device_chosen(model));
-        assert_memory_equal(device_chosen(model), expected, sizeof expected);
-        batch.batch.choose = false;
+        device_model_unload(model);
+        emu_close(&emu);
     }
+    assert_memory_equal(results[0], results[1], 6ull * 4 * width * sizeof(float));
+    free(ignored);
+    free(results[0]);
+    free(results[1]);
+    toy_destroy(toy);
+}
+
+/* A row alone, and the same row as one of 3, 12 and 20: the same bits. */
+static void rows_do_not_depend_on_company(void **state)
+{
+    (void)state;
+    static struct toy_batch batch;
+    static uint32_t tokens[16 * LENGTH_MAX];
+    static const uint32_t counts[] = {1, 3, 12, 16};
+    struct toy_options options = toy_defaults();
+    options.dtype = DTYPE_BF16;
+    struct toy *toy = toy_create(&options);
+    uint32_t width = options.vocabulary;
+    float *alone = floats(width);
+    float *together = floats(16ull * width);
+    struct emu emu;
+    const struct gpu_device_options device_options = {.cache = KERNEL_CACHE, .deterministic = true};
+    emu_open(&emu, &device_options);
+    struct device_model *model = load(emu.device, toy, DTYPE_F16);
+    random_tokens(tokens, 16 * LENGTH_MAX, width);
+    toy_batch_init(&batch, 16, BLOCKS);
+    for (size_t i = 0; i < 4; i++) {
+        for (uint32_t position = 0; position < 3; position++) {
+            uint32_t positions[16];
+            for (uint32_t s = 0; s < 16; s++) {
+                positions[s] = position;
+            }
+            decode_rows(model, &batch, tokens, positions, counts[i], together);
+        }
+        if (i == 0) {
+            memcpy(alone, together, width * sizeof *alone);
+        }
+        assert_memory_equal(alone, together, width * sizeof *alone);
+    }
+    device_model_unload(model);
+    emu_close(&emu);
+    free(alone);
+    free(together);
+    toy_destroy(toy);
+}
+
+/* Loads, steps, copies blocks, unloads; the status of the first failure. */
+static llcuda_status one_life(struct emu *emu, const struct toy *toy, struct toy_batch *batch,
+                              const uint32_t *tokens, struct llcuda_error *error)
+{
+    struct device_model *model = NULL;
+    const struct device_model_options options = {
+        .kv_block_count = BLOCKS, .kv_dtype = DTYPE_F16, .rows_max = 32, .logits_rows_max = 32};
+    const float *logits;
+    llcuda_status status = device_model_load(emu->device, toy->plan, &options, NULL, &model, error);
+    for (uint32_t i = 0; i < 3 && status == LLCUDA_OK; i++) {
+        toy_batch_clear(batch);
+        toy_batch_add(batch, 0, tokens, i, 1);
+        status = device_step(model, &batch->batch, &logits, error);
+    }
+    const uint32_t from = 1;
+    const uint32_t to = 2;
+    if (status == LLCUDA_OK) {
+        status = device_copy_blocks(model, &from, &to, 1, error);
+    }
+    device_model_unload(model);
+    return status;
+}
+
+static void every_failing_call_leaks_nothing(void **state)
+{
+    (void)state;
+    static struct toy_batch batch;
+    uint32_t tokens[LENGTH_MAX];
+    struct toy_options options = toy_defaults();
+    options.layers = 1;
+    options.dtype = DTYPE_F16;
+    struct toy *toy = toy_create(&options);
+    random_tokens(tokens, LENGTH_MAX, options.vocabulary);
+    toy_batch_init(&batch, 1, BLOCKS);
+    bool finished = false;
+    uint32_t failures = 0;
+    for (uint64_t at = 1; !finished; at++) {
+        struct emu emu;
+        struct llcuda_error error;
+        const struct gpu_device_options device_options = {.cache = KERNEL_CACHE};
+        emu_open(&emu, &device_options);
+        emu.faults.fail_at = emu.faults.calls + at;
+        uint64_t last = emu.faults.fail_at;
+        llcuda_status status = one_life(&emu, toy, &batch, tokens, &error);
+        finished = emu.faults.calls < last;
+        if (status != LLCUDA_OK) {
+            assert_int_equal(status, LLCUDA_DEVICE);
+            assert_int_not_equal(error.message[0], 0);
+            failures++;
+        }
+        emu_close(&emu);
+    }
+    assert_true(failures > 50);
+    toy_destroy(toy);
+}
+
+static void hang_is_a_status(void **state)
+{
+    (void)state;
+    static struct toy_batch batch;
+    uint32_t tokens[4] = {1, 2, 3, 4};
+    struct toy_options options = toy_defaults();
+    struct toy *toy = toy_create(&options);
+    struct emu emu;
+    struct llcuda_error error;
+    const float *logits;
+    const struct gpu_device_options device_options = {.cache = KERNEL_CACHE};
+    emu_open(&emu, &device_options);
+    struct device_model *model = load(emu.device, toy, DTYPE_F32);
+    toy_batch_init(&batch, 1, BLOCKS);
+    toy_batch_clear(&batch);
+    toy_batch_add(&batch, 0, tokens, 0, 4);
+    emu.faults.hang = true;
+    assert_int_equal(device_step(model, &batch.batch, &logits, &error), LLCUDA_DEVICE);
+    assert_non_null(strstr(error.message, "stopped answering"));
+    emu.faults.hang = false;
+    assert_int_equal(device_step(model, &batch.batch, &logits, &error), LLCUDA_DEVICE);
     device_model_unload(model);
     emu_close(&emu);
     toy_destroy(toy);
 }
 
+static void too_little_memory_names_the_need(void **state)
+{
+    (void)state;
+    struct toy_options options = toy_defaults();
+    struct toy *toy = toy_create(&options);
+    struct emu emu;
+    struct llcuda_error error;
+    struct device_model *model = NULL;
+    const struct gpu_device_options device_options = {.cache = KERNEL_CACHE,
+                                                      .memory_limit_bytes = 100000};
+    const struct device_model_options model_options = {
+        .kv_block_count = BLOCKS, .kv_dtype = DTYPE_F16, .rows_max = 32, .logits_rows_max = 32};
+    emu_open(&emu, &device_options);
+    assert_int_equal(device_model_load(emu.device, toy->plan, &model_options, NULL, &model, &error),
+                     LLCUDA_OUT_OF_MEMORY);
+    assert_non_null(strstr(error.message, "are left of the limit"));
+    assert_non_null(strstr(error.message, "weights"));
+    emu_close(&emu);
+    toy_destroy(toy);
+}
+
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(chooses_the_largest_logit),
     cmocka_unit_test(agrees_with_the_plain_forward_pass),
+    cmocka_unit_test(agrees_in_sixteen_bits),
+    cmocka_unit_test(replayed_steps_equal_plain_ones),
+    cmocka_unit_test(rows_do_not_depend_on_company),
+    cmocka_unit_test(hang_is_a_status),
+    cmocka_unit_test(too_little_memory_names_the_need),
+    cmocka_unit_test(agrees_in_every_type),
+    cmocka_unit_test(every_failing_call_leaks_nothing),
 };
 
 TEST_MAIN(tests)
