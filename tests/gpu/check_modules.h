@@ -1,10 +1,19 @@
 /* The kernel modules that `make check-kernels` compiles, with preludes that stand for the models in
- * use. X(name, prelude, files after the vendor's words…) */
+ * use. */
 #ifndef CHECK_MODULES_H
 #define CHECK_MODULES_H
 
-#define POINTERS "#define KERNEL_POINTER(type) type *\n"
+#include "gpu/driver.h"
 
-#define CHECK_MODULES(X) X("measure", POINTERS, "arguments_measure.h", "measure.cu")
+struct check_module {
+    const char *name;
+    const char *const *files; /* after the vendor's words; NULL at the end */
+    uint32_t variant_count;
+    /* Appends the prelude of a variant for a device; false when the device cannot have it. */
+    bool (*prelude)(const struct gpu_device_info *device, uint32_t variant, struct buffer *out);
+};
+
+extern const struct check_module check_modules[];
+extern const uint32_t check_module_count;
 
 #endif
