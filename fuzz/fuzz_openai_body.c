@@ -1,4 +1,4 @@
-/* Bodies of the OpenAI routes. The first byte chooses chat or completions. What comes out must keep
+/* Bodies of the OpenAI routes. The first byte chooses the route. What comes out must keep
  * its promises: either an error with a sentence, or options within their ranges and ids within the
  * vocabulary. */
 #include "fuzz.h"
@@ -33,11 +33,11 @@ static void check(struct openai_request *request)
     for (uint32_t i = 0; i < options->stop_count; i++) {
         require(options->stop[i].bytes > 0 && options->stop[i].bytes <= 1024);
     }
-    for (uint32_t i = 0; i < request->prompt_count; i++) {
+    bool talk = request->api == OPENAI_CHAT || request->api == OPENAI_RESPONSES;
+    require(!talk || request->messages.length > 0);
+    for (uint32_t i = 0; i < request->prompt_count && !talk; i++) {
         openai_request_select(request, i);
-        require((options->prompt != NULL) + (options->prompt_tokens != NULL) +
-                    (options->messages != NULL) ==
-                1);
+        require((options->prompt != NULL) + (options->prompt_tokens != NULL) == 1);
         for (size_t j = 0; j < options->prompt_token_count; j++) {
             require(options->prompt_tokens[j] < VOCABULARY);
         }
@@ -53,9 +53,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     llcuda_request_options_init(&defaults, sizeof defaults);
-    enum openai_api api = data[0] & 1 ? OPENAI_COMPLETION : OPENAI_CHAT;
+    enum openai_api api = (enum openai_api)(data[0] & 3);
     struct text_view body = text_view_make((const char *)data + 1, size - 1);
-    if (openai_request_read(&request, api, body, &defaults, VOCABULARY, &error)) {
+    if (openai_request_open(&request, api, body, &error) &&
+        openai_request_read(&request, &defaults, VOCABULARY, &error)) {
         check(&request);
     } else {
         require(error.status >= 400 && error.message[0] != 0);

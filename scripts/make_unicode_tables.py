@@ -61,15 +61,18 @@ def property_byte(code, maybe):
     return value
 
 
-def lower_ranges():
-    """Runs (first, last, step, delta) of simple lower-case mappings."""
+def characters():
+    """Every code point that is no surrogate."""
+    return (code for code in range(0x110000) if not 0xD800 <= code <= 0xDFFF)
+
+
+def case_runs(convert):
+    """Runs (first, last, step, delta) of the mappings from one character to one character."""
     pairs = []
-    for code in range(0x110000):
-        if 0xD800 <= code <= 0xDFFF:
-            continue
-        lower = chr(code).lower()
-        if lower != chr(code) and len(lower) == 1:
-            pairs.append((code, ord(lower) - code))
+    for code in characters():
+        mapped = convert(chr(code))
+        if mapped != chr(code) and len(mapped) == 1:
+            pairs.append((code, ord(mapped) - code))
     runs = []
     for code, delta in pairs:
         if runs:
@@ -80,6 +83,82 @@ def lower_ranges():
                 continue
         runs.append((code, code, 1, delta))
     return runs
+
+
+def ranges_of(predicate):
+    """Ranges (first, last) of the characters for which the predicate holds."""
+    found = []
+    for code in characters():
+        if predicate(chr(code)):
+            if found and found[-1][1] == code - 1:
+                found[-1] = (found[-1][0], code)
+            else:
+                found.append((code, code))
+    return found
+
+
+def beyond(predicate, categories):
+    """Where a property holds beside whole categories, in which it must hold everywhere."""
+    for code in characters():
+        if unicodedata.category(chr(code)) in categories and not predicate(chr(code)):
+            sys.exit(f"U+{code:04X} is not what its category says")
+    return ranges_of(lambda c: predicate(c) and unicodedata.category(c) not in categories)
+
+
+def is_case_ignorable(c):
+    """Found through what lower() does to a sigma before it."""
+    return ("A\u03a3" + c + "A").lower()[1] == "\u03c3" and ("A\u03a3" + c).lower()[1] == "\u03c2"
+
+
+def write_runs(name, runs, out):
+    out.append(f"const struct unicode_case_run {name}_runs[{len(runs)}] = {{")
+    for first, last, step, delta in runs:
+        out.append(f"    {{0x{first:X}, 0x{last:X}, {step}, {delta}}},")
+    out.append("};")
+    out.append(f"const uint32_t {name}_run_count = {len(runs)};")
+    out.append("")
+
+
+def write_specials(name, codes, convert, out):
+    out.append(f"const struct unicode_case_special {name}_specials[{len(codes)}] = {{")
+    for code in codes:
+        mapped = [f"0x{ord(c):X}" for c in convert(chr(code))]
+        out.append(f"    {{0x{code:X}, {{{', '.join(mapped)}}}}},")
+    out.append("};")
+    out.append(f"const uint32_t {name}_special_count = {len(codes)};")
+    out.append("")
+
+
+def write_ranges(name, ranges, out):
+    out.append(f"const struct unicode_range {name}_ranges[{len(ranges)}] = {{")
+    line = "    "
+    for first, last in ranges:
+        item = f"{{0x{first:X}, 0x{last:X}}}, "
+        if len(line) + len(item) > 100:
+            out.append(line.rstrip())
+            line = "    "
+        line += item
+    out.append(line.rstrip())
+    out.append("};")
+    out.append(f"const uint32_t {name}_range_count = {len(ranges)};")
+    out.append("")
+
+
+def write_cases(out):
+    """Case mappings, and what Python's str methods see beside the categories."""
+    write_runs("unicode_lower", case_runs(str.lower), out)
+    write_runs("unicode_upper", case_runs(str.upper), out)
+    write_specials("unicode_upper", [code for code in characters() if len(chr(code).upper()) > 1],
+                   str.upper, out)
+    write_specials("unicode_title",
+                   [code for code in characters() if chr(code).title() != chr(code).upper()],
+                   str.title, out)
+    write_ranges("unicode_digit", ranges_of(lambda c: c.isdigit() and not c.isdecimal()), out)
+    write_ranges("unicode_numeric", beyond(str.isnumeric, ("Nd", "Nl", "No")), out)
+    write_ranges("unicode_upper", beyond(str.isupper, ("Lu",)), out)
+    write_ranges("unicode_lower", beyond(str.islower, ("Ll",)), out)
+    write_ranges("unicode_ignorable",
+                 beyond(is_case_ignorable, ("Mn", "Me", "Cf", "Lm", "Sk")), out)
 
 
 def write_numbers(name, kind, numbers, out):
@@ -116,13 +195,8 @@ def main():
     ascii_classes = [1 << (b & 31) | (b & (WHITE_SPACE | HAN)) << 25 for b in blocks[stage1[0]]]
     write_numbers("unicode_ascii_class", "uint32_t",
                   [f"0x{c:X}u" for c in ascii_classes] + ["0"] * 128, out)
-    runs = lower_ranges()
-    out.append(f"const struct unicode_lower_run unicode_lower_runs[{len(runs)}] = {{")
-    for first, last, step, delta in runs:
-        out.append(f"    {{0x{first:X}, 0x{last:X}, {step}, {delta}}},")
-    out.append("};")
-    out.append(f"const uint32_t unicode_lower_run_count = {len(runs)};")
-    print("\n".join(out))
+    write_cases(out)
+    print("\n".join(out).rstrip())
 
 
 main()

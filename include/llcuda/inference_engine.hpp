@@ -186,6 +186,29 @@ inline Stream submit(llcuda_engine *engine, const InferRequest &request)
     return Stream(raw);
 }
 
+inline std::vector<float> embed(llcuda_engine *engine, const std::string &text,
+                                llcuda_pooling pooling)
+{
+    llcuda_request_options options;
+    llcuda_request_options_init(&options, sizeof options);
+    options.prompt = text.data();
+    options.prompt_bytes = text.size();
+    options.embedding = pooling;
+    llcuda_request *raw = nullptr;
+    llcuda_error error;
+    check(llcuda_submit(engine, &options, &raw, &error), error);
+    std::unique_ptr<llcuda_request, void (*)(llcuda_request *)> request(raw,
+                                                                        llcuda_request_release);
+    const llcuda_event *event = nullptr;
+    do {
+        check(llcuda_request_next(raw, LLCUDA_FOREVER, &event, &error), error);
+    } while (event->kind != LLCUDA_EVENT_DONE);
+    if (event->status != LLCUDA_OK) {
+        throw Error(event->status, event->message);
+    }
+    return std::vector<float>(event->embedding, event->embedding + event->embedding_length);
+}
+
 } // namespace detail
 
 class InferenceEngine
@@ -234,6 +257,12 @@ class InferenceEngine
     Stream submit(const InferRequest &request)
     {
         return detail::submit(get(), request);
+    }
+
+    // The text's embedding, scaled to length 1: [info().embedding_length].
+    std::vector<float> embed(const std::string &text, llcuda_pooling pooling = LLCUDA_POOLING_MODEL)
+    {
+        return detail::embed(get(), text, pooling);
     }
 
     std::vector<std::uint32_t> tokenize(const std::string &text, bool special = true,

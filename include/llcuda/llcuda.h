@@ -52,7 +52,7 @@ extern "C" {
 #endif
 
 /* Increases when functions or fields are added; what exists keeps its meaning. */
-#define LLCUDA_API_VERSION 1
+#define LLCUDA_API_VERSION 2
 
 /* A timeout that never ends. */
 #define LLCUDA_FOREVER (-1)
@@ -194,6 +194,7 @@ typedef struct llcuda_engine_info {
     uint64_t logits_bytes; /* of one step */
     uint64_t host_bytes;   /* scheduler, prefix tree, sampler */
     uint32_t sequence_max; /* queue_max of the options, defaults filled in */
+    bool embeddings;       /* the device gives what embedding requests need */
 } llcuda_engine_info;
 
 /* Facts about the engine, owned by it, constant until it is closed (memory_bytes as of opening).
@@ -282,6 +283,14 @@ typedef struct llcuda_text {
     size_t bytes;
 } llcuda_text;
 
+/* How one vector is made from the final hidden states of a prompt's positions. */
+typedef enum llcuda_pooling {
+    LLCUDA_POOLING_NONE,  /* no embedding: the request is for an answer */
+    LLCUDA_POOLING_MODEL, /* as the model's files say; the last position when they say nothing */
+    LLCUDA_POOLING_MEAN,  /* the mean of all positions */
+    LLCUDA_POOLING_LAST   /* the last position */
+} llcuda_pooling;
+
 /* Everything is copied by llcuda_submit. Ranges are enforced by the table that
  * llcuda_request_parameters returns; NaN is refused everywhere. */
 typedef struct llcuda_request_options {
@@ -351,6 +360,13 @@ typedef struct llcuda_request_options {
      * must return at once and must not call into the library. May be NULL. */
     void (*on_ready)(void *user);
     void *on_ready_user;
+
+    /* Other than NONE: the prompt's embedding is wanted instead of an answer. It is a field of the
+     * DONE event; no token is drawn, and the fields about length, choice and report do not count.
+     * A text prompt gets what the model's tokeniser puts around a whole text, a closing token
+     * included; the prompt may fill the context. */
+    llcuda_pooling embedding;
+    bool embedding_raw; /* as the model gives it; false: scaled to length 1 */
 } llcuda_request_options;
 
 /* Defaults: greedy, no penalties, one choice. */
@@ -385,8 +401,8 @@ LLCUDA_API const llcuda_parameter *llcuda_request_parameters(uint32_t *count);
  * engine's queue. Never waits for the engine. On success *request belongs to the caller
  * (llcuda_request_release).
  * Errors: INVALID_ARGUMENT (names the field), CONTEXT_FULL (the prompt leaves no room for an
- * answer), BUSY (queue_max), LIMIT, BAD_FORMAT, REFUSED, UNSUPPORTED (template), OUT_OF_MEMORY,
- * CANCELLED (the engine is being closed). Other requests do not notice. */
+ * answer), BUSY (queue_max), LIMIT, BAD_FORMAT, REFUSED, UNSUPPORTED (template, embeddings),
+ * OUT_OF_MEMORY, CANCELLED (the engine is being closed). Other requests do not notice. */
 LLCUDA_API llcuda_status llcuda_submit(llcuda_engine *engine, const llcuda_request_options *options,
                                        llcuda_request **request, llcuda_error *error);
 
@@ -460,6 +476,8 @@ typedef struct llcuda_event {
     const char *message;                  /* DONE: the sentence of a failure, otherwise "" */
     llcuda_usage usage;                   /* so far; final in DONE */
     llcuda_timings timings;               /* DONE */
+    const float *embedding;               /* DONE of an embedding request that ended well: */
+    uint32_t embedding_length; /* [embedding_length], valid until the request's release */
 } llcuda_event;
 
 /* The next event, waiting up to `timeout_ms` milliseconds (LLCUDA_FOREVER: until it comes). *event

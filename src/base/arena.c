@@ -6,8 +6,10 @@
 
 #include "base/checked.h"
 
-#define ARENA_ALIGNMENT   16u
-#define ARENA_CHUNK_BYTES (64u * 1024)
+#define ARENA_ALIGNMENT 16u
+/* The first chunk. Small, because each request of a server has several arenas; doubling makes up
+ * for it where more is needed. */
+#define ARENA_CHUNK_BYTES 1024u
 
 struct arena_chunk {
     struct arena_chunk *older;

@@ -202,3 +202,14 @@ bool file_map_repair(void *address)
     }
     return false;
 }
+
+void file_pages_drop(const void *data, uint64_t bytes)
+{
+    if (bytes == 0) {
+        return;
+    }
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t begin = (uint64_t)(uintptr_t)data / page * page;
+    uint64_t end = ((uint64_t)(uintptr_t)data + bytes + page - 1) / page * page;
+    (void)madvise((void *)(uintptr_t)begin, end - begin, MADV_DONTNEED);
+}

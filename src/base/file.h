@@ -80,4 +80,8 @@ bool file_map_damaged(const struct file_map *map);
  * read goes on. False: not ours. The library itself installs no handler. */
 bool file_map_repair(void *address);
 
+/* Drops the pages of a read-only file map that [data, data + bytes) touches; a later read brings
+ * them back from the file. Never call it on memory that is not a file map. */
+void file_pages_drop(const void *data, uint64_t bytes);
+
 #endif

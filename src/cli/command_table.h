@@ -3,66 +3,73 @@
 #ifndef CLI_COMMAND_TABLE_H
 #define CLI_COMMAND_TABLE_H
 
-#define COMMAND_LIST(X)                                                                           \
-    X(INFER, infer, "", "continue a text, or answer one chat turn with --chat",                   \
-      "Prints the continuation and nothing else. On a terminal it streams. Without -p or -f the " \
-      "prompt is read from standard input when that is no terminal.",                             \
-      "llcuda infer -p \"What is 2+2?\"\n"                                                        \
-      "llcuda infer -m model.gguf --chat -p \"Write a haiku\" --temp 0.7 --seed 1\n"              \
-      "llcuda infer -m model.gguf -f prompt.txt -n 200 --json")                                   \
-    X(CHAT, chat, "", "hold a conversation",                                                      \
-      "Reads a line, prints the answer, and remembers both. On a terminal lines can be edited "   \
-      "and recalled; from a pipe each line is one turn. /reset forgets the conversation, /quit "  \
-      "ends it.",                                                                                 \
-      "llcuda chat -m model.gguf -s \"Answer briefly.\"\n"                                        \
-      "echo \"What is 6 x 7?\" | llcuda chat")                                                    \
-    X(BATCH, batch, "", "answer a file of requests",                                              \
-      "Each line {\"id\", \"prompt\" | \"messages\", \"max_tokens\", ...} gives one line "        \
-      "{\"id\", \"text\", \"finish_reason\", \"usage\"} or {\"id\", \"error\"}. OpenAI batch "    \
-      "lines give "                                                                               \
-      "OpenAI batch lines. A run that was stopped goes on where it stopped.",                     \
-      "llcuda batch -m model.gguf -i requests.jsonl -o answers.jsonl")                            \
-    X(SERVE, serve, "", "answer over HTTP, as OpenAI's API does",                                 \
-      "Serves /v1/chat/completions, /v1/completions, /v1/models and more to any OpenAI client. "  \
-      "On a loopback address no key is needed; other addresses need --api-key or "                \
-      "--api-key-file. SIGTERM lets running answers end, SIGHUP reads the key file again.",       \
-      "llcuda serve -m model.gguf\n"                                                              \
-      "llcuda serve -m model.gguf --host 0.0.0.0 --port 8000 --api-key-file keys.txt")            \
-    X(TOKENIZE, tokenize, "[TEXT]", "turn text into token ids",                                   \
-      "Prints the ids separated by spaces. Special tokens in the text count as special tokens.",  \
-      "llcuda tokenize -m model.gguf \"Hello world\"\n"                                           \
-      "llcuda tokenize -f book.txt --json")                                                       \
-    X(DETOKENIZE, detokenize, "ID...", "turn token ids into text", "Prints the text of the ids.", \
-      "llcuda detokenize -m model.gguf 9906 1917")                                                \
-    X(TEMPLATE, template, "", "render a chat template",                                           \
-      "Renders {messages, tools?, add_generation_prompt?, bos_token?, eos_token?, now?, ...} "    \
-      "and prints the rendering and nothing else. When the template refuses the "                 \
-      "conversation, its own message is shown and the exit status is 1.",                         \
-      "llcuda template -m model.gguf --input conversation.json\n"                                 \
-      "llcuda template --template chat.jinja --input conversation.json")                          \
-    X(INSPECT, inspect, "[MODEL]", "show what a model file holds",                                \
-      "Container, architecture, configuration, tensors and their types. Reads headers only.",     \
-      "llcuda inspect model.gguf\n"                                                               \
-      "llcuda inspect --json folder/")                                                            \
-    X(EVAL, eval, "", "write the logits of given tokens",                                         \
-      "Runs the token ids through the model and writes the logits of every position.",            \
-      "llcuda eval -m model.gguf --ids \"1 2 3\" --logits out.npy")                               \
-    X(PERPLEXITY, perplexity, "", "measure how well a model predicts a text",                     \
-      "The text is cut into windows of the context's length; the first half of each is only "     \
-      "context, the second half counts.",                                                         \
-      "llcuda perplexity -m model.gguf -f book.txt")                                              \
-    X(PLAN, plan, "[MODEL]", "show the memory a model will take",                                 \
-      "Weights, cache a token and a request, and workspace, before anything is loaded.",          \
-      "llcuda plan model.gguf --ctx 4096 --batch 32")                                             \
-    X(DEVICES, devices, "", "list devices, and measure them with --bench",                        \
-      "What can compute here, with the ceilings that every speed is a share of.",                 \
-      "llcuda devices --bench")                                                                   \
-    X(DOCTOR, doctor, "", "look for trouble",                                                     \
-      "Checks the machine, the build and the built-in model, and says what is missing and what "  \
-      "to do about it.",                                                                          \
-      "llcuda doctor")                                                                            \
-    X(COMPLETION, completion, "bash|zsh|fish", "print a shell completion script",                 \
-      "Source it, or put it where the shell looks for completions.",                              \
+#define COMMAND_LIST(X)                                                                            \
+    X(INFER, infer, "", "continue a text, or answer one chat turn with --chat",                    \
+      "Prints the continuation and nothing else. On a terminal it streams. Without -p or -f the "  \
+      "prompt is read from standard input when that is no terminal.",                              \
+      "llcuda infer -p \"What is 2+2?\"\n"                                                         \
+      "llcuda infer -m model.gguf --chat -p \"Write a haiku\" --temp 0.7 --seed 1\n"               \
+      "llcuda infer -m model.gguf -f prompt.txt -n 200 --json")                                    \
+    X(CHAT, chat, "", "hold a conversation",                                                       \
+      "Reads a line, prints the answer, and remembers both. On a terminal lines can be edited "    \
+      "and recalled; from a pipe each line is one turn. /reset forgets the conversation, /quit "   \
+      "ends it.",                                                                                  \
+      "llcuda chat -m model.gguf -s \"Answer briefly.\"\n"                                         \
+      "echo \"What is 6 x 7?\" | llcuda chat")                                                     \
+    X(BATCH, batch, "", "answer a file of requests",                                               \
+      "Each line {\"id\", \"prompt\" | \"messages\", \"max_tokens\", ...} gives one line "         \
+      "{\"id\", \"text\", \"finish_reason\", \"usage\"} or {\"id\", \"error\"}. OpenAI batch "     \
+      "lines give "                                                                                \
+      "OpenAI batch lines. A run that was stopped goes on where it stopped.",                      \
+      "llcuda batch -m model.gguf -i requests.jsonl -o answers.jsonl")                             \
+    X(SERVE, serve, "", "answer over HTTP, as OpenAI's API does",                                  \
+      "Serves /v1/chat/completions, /v1/completions, /v1/models and more to any OpenAI client. "   \
+      "On a loopback address no key is needed; other addresses need --api-key or "                 \
+      "--api-key-file. SIGTERM lets running answers end, SIGHUP reads the key file again.",        \
+      "llcuda serve -m model.gguf\n"                                                               \
+      "llcuda serve -m model.gguf --host 0.0.0.0 --port 8000 --api-key-file keys.txt")             \
+    X(TOKENIZE, tokenize, "[TEXT]", "turn text into token ids",                                    \
+      "Prints the ids separated by spaces. Special tokens in the text count as special tokens.",   \
+      "llcuda tokenize -m model.gguf \"Hello world\"\n"                                            \
+      "llcuda tokenize -f book.txt --json")                                                        \
+    X(DETOKENIZE, detokenize, "ID...", "turn token ids into text", "Prints the text of the ids.",  \
+      "llcuda detokenize -m model.gguf 9906 1917")                                                 \
+    X(TEMPLATE, template, "", "render a chat template",                                            \
+      "Renders {messages, tools?, add_generation_prompt?, bos_token?, eos_token?, now?, ...} "     \
+      "and prints the rendering and nothing else. When the template refuses the "                  \
+      "conversation, its own message is shown and the exit status is 1.",                          \
+      "llcuda template -m model.gguf --input conversation.json\n"                                  \
+      "llcuda template --template chat.jinja --input conversation.json")                           \
+    X(INSPECT, inspect, "[MODEL]", "show what a model file holds",                                 \
+      "Container, architecture, configuration, tensors and their types. Reads headers only.",      \
+      "llcuda inspect model.gguf\n"                                                                \
+      "llcuda inspect --json folder/")                                                             \
+    X(EVAL, eval, "", "write the logits of given tokens",                                          \
+      "Runs the token ids through the model and writes the logits of every position.",             \
+      "llcuda eval -m model.gguf --ids \"1 2 3\" --logits out.npy")                                \
+    X(PERPLEXITY, perplexity, "", "measure how well a model predicts a text",                      \
+      "The text is cut into windows of the context's length; the first half of each is only "      \
+      "context, the second half counts.",                                                          \
+      "llcuda perplexity -m model.gguf -f book.txt")                                               \
+    X(PLAN, plan, "[MODEL]", "show the memory a model will take",                                  \
+      "Weights, cache a token and a request, and workspace, before anything is loaded.",           \
+      "llcuda plan model.gguf --ctx 4096 --batch 32")                                              \
+    X(BENCH, bench, "", "measure how fast this machine is with a model",                           \
+      "latency: prompts of --pp and generations of --tg tokens at each --depth, one request at a " \
+      "time; throughput: --parallel requests together; kernels: what each operation takes, and "   \
+      "its share of what the machine allows. Each is run once to warm up, then --repeats times.",  \
+      "llcuda bench -m model.gguf\n"                                                               \
+      "llcuda bench -m model.gguf --pp 128,512 --tg 128 --depth 0,4096 --json\n"                   \
+      "llcuda bench -m model.gguf --mode kernels")                                                 \
+    X(DEVICES, devices, "", "list devices, and measure them with --bench",                         \
+      "What can compute here, with the ceilings that every speed is a share of.",                  \
+      "llcuda devices --bench")                                                                    \
+    X(DOCTOR, doctor, "", "look for trouble",                                                      \
+      "Checks the machine, the build and the built-in model, and says what is missing and what "   \
+      "to do about it.",                                                                           \
+      "llcuda doctor")                                                                             \
+    X(COMPLETION, completion, "bash|zsh|fish", "print a shell completion script",                  \
+      "Source it, or put it where the shell looks for completions.",                               \
       "llcuda completion bash > ~/.local/share/bash-completion/completions/llcuda")
 
 #endif

@@ -1,7 +1,7 @@
 /* `llcuda devices`: what can compute here, and how fast at best. */
 #include "cli/evaluator.h"
 #include "cli/gpu_devices.h"
-#include "cpu/cpu.h"
+#include "engine/device_open.h"
 
 static void write_json(const struct device_info *info, const struct device_ceilings *ceilings,
                        bool measured, struct json_writer *json)
@@ -48,14 +48,14 @@ static void write_text(const struct device_info *info, const struct device_ceili
     }
 }
 
-static llcuda_status list_cpu(const struct cpu_options *cpu, bool measured,
+static llcuda_status list_cpu(const struct device_open_options *cpu, bool measured,
                               struct json_writer *json, struct buffer *out,
                               struct llcuda_error *error)
 {
     struct device *device = NULL;
     struct device_info info = {0};
     struct device_ceilings ceilings = {0};
-    llcuda_status status = cpu_device_open(cpu, &device, error);
+    llcuda_status status = device_open(cpu, &device, error);
     if (!status) {
         device_describe(device, &info);
         status = measured ? device_measure(device, &ceilings, error) : LLCUDA_OK;
@@ -72,11 +72,13 @@ static llcuda_status list_cpu(const struct cpu_options *cpu, bool measured,
 int command_devices(struct options *options)
 {
     struct llcuda_error error = {0};
-    struct cpu_options cpu;
     struct device_spec spec;
     struct json_writer writer;
     struct json_writer *json = NULL;
     struct buffer out = {0};
+    struct device_open_options cpu = {
+        .thread_count = (uint32_t)option_integer(options, OPTION_THREADS, 0),
+    };
     bool measured = option_flag(options, OPTION_BENCH);
     if (options->argument_count) {
         return console_usage(options->command, "'%s' is not expected here", options->arguments[0]);
@@ -84,7 +86,7 @@ int command_devices(struct options *options)
     llcuda_status status =
         device_spec_parse(text_view_of(option_text(options, OPTION_DEVICE)), &spec, &error);
     if (!status) {
-        status = evaluator_cpu_options(options, &cpu, &error);
+        status = open_device_name(options, &cpu.name, &error);
     }
     if (status) {
         return console_usage(options->command, "%s", error.message);
@@ -95,6 +97,7 @@ int command_devices(struct options *options)
         json = &writer;
     }
     if (spec.kind == DEVICE_AUTO || spec.kind == DEVICE_CPU) {
+        cpu.name = spec.kind == DEVICE_AUTO && !option_text(options, OPTION_CPU_LEVEL) ? "cpu" : cpu.name;
         status = list_cpu(&cpu, measured, json, &out, &error);
     }
     if (!status) {

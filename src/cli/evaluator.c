@@ -3,29 +3,19 @@
 
 #include <stdlib.h>
 
-#include "cpu/cpu.h"
+#include "engine/device_open.h"
 
 /* Rows of a step, and how many of them give logits at once: V floats each. */
 #define EVALUATOR_ROWS 64u
 
-llcuda_status evaluator_cpu_options(const struct options *options, struct cpu_options *cpu,
+llcuda_status evaluator_open_device(struct options *options, struct device **device,
                                     struct llcuda_error *error)
 {
-    const char *level = option_text(options, OPTION_CPU_LEVEL);
-    *cpu =
-        (struct cpu_options){.thread_count = (uint32_t)option_integer(options, OPTION_THREADS, 0),
-                             .level_max = CPU_LEVEL_COUNT};
-    if (!level) {
-        return LLCUDA_OK;
-    }
-    for (int i = 0; i < CPU_LEVEL_COUNT; i++) {
-        if (strcmp(level, cpu_level_name((enum cpu_level)i)) == 0) {
-            cpu->level_max = (enum cpu_level)i;
-            return LLCUDA_OK;
-        }
-    }
-    return error_set(error, LLCUDA_INVALID_ARGUMENT,
-                     "--cpu-level is scalar, avx2 or avx512, not '%s'", level);
+    struct device_open_options wanted = {
+        .thread_count = (uint32_t)option_integer(options, OPTION_THREADS, 0),
+    };
+    llcuda_status status = open_device_name(options, &wanted.name, error);
+    return status == LLCUDA_OK ? device_open(&wanted, device, error) : status;
 }
 
 static llcuda_status open_source(struct evaluator *evaluator, const struct options *options,
@@ -42,14 +32,13 @@ static llcuda_status open_source(struct evaluator *evaluator, const struct optio
 static llcuda_status open_device(struct evaluator *evaluator, struct options *options,
                                  struct llcuda_error *error)
 {
-    struct cpu_options cpu;
     struct console_progress progress;
     const char *cache = option_text(options, OPTION_CACHE_TYPE);
     struct device_model_options model_options = {
         .kv_block_count = (evaluator->context_length + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS,
         .kv_dtype = strcmp(cache, "f32") == 0 ? DTYPE_F32 : DTYPE_F16,
-        .rows_max = EVALUATOR_ROWS,
-        .logits_rows_max = EVALUATOR_ROWS,
+        .rows_max = evaluator->rows_max ? evaluator->rows_max : EVALUATOR_ROWS,
+        .logits_rows_max = evaluator->logits_rows_max ? evaluator->logits_rows_max : EVALUATOR_ROWS,
     };
     evaluator->blocks = calloc(model_options.kv_block_count, sizeof *evaluator->blocks);
     if (!evaluator->blocks) {
@@ -58,10 +47,7 @@ static llcuda_status open_device(struct evaluator *evaluator, struct options *op
     for (uint32_t i = 0; i < model_options.kv_block_count; i++) {
         evaluator->blocks[i] = i;
     }
-    llcuda_status status = evaluator_cpu_options(options, &cpu, error);
-    if (!status) {
-        status = cpu_device_open(&cpu, &evaluator->device, error);
-    }
+    llcuda_status status = evaluator_open_device(options, &evaluator->device, error);
     if (status) {
         return status;
     }
@@ -76,7 +62,6 @@ static llcuda_status open_device(struct evaluator *evaluator, struct options *op
 llcuda_status evaluator_open(struct evaluator *evaluator, struct options *options,
                              uint32_t context_default, struct llcuda_error *error)
 {
-    *evaluator = (struct evaluator){0};
     llcuda_status status = open_source(evaluator, options, error);
     if (!status) {
         status = model_plan_build(evaluator->source, &evaluator->plan, &evaluator->info, error);

@@ -1,4 +1,4 @@
-/* A model on the CPU device without the engine around it: for commands that want logits, not text.
+/* A model on a device without the engine around it: for commands that want logits, not text.
  */
 #ifndef CLI_EVALUATOR_H
 #define CLI_EVALUATOR_H
@@ -15,10 +15,13 @@ struct evaluator {
     struct device *device;
     struct device_model *model;
     uint32_t context_length;
-    uint32_t *blocks; /* the identity: position p lies in block p / 16 */
+    uint32_t rows_max;        /* of a step; set before opening, 0: 64, all of them with logits */
+    uint32_t logits_rows_max; /* likewise */
+    uint32_t *blocks;         /* the identity: position p lies in block p / 16 */
 };
 
-/* Opens the model that the options name for sequences of up to `context_length` positions (0: the
+/* Opens the model that the options name, the evaluator being zero but for rows, for sequences of up
+ * to `context_length` positions (0: the
  * --ctx option, or the model's own length up to `context_default`). On failure the evaluator is
  * still to be closed. */
 llcuda_status evaluator_open(struct evaluator *evaluator, struct options *options,
@@ -32,9 +35,8 @@ llcuda_status evaluator_run(struct evaluator *evaluator, const uint32_t *tokens,
                             bool (*each)(void *user, uint32_t position, const float *logits),
                             void *user, struct llcuda_error *error);
 
-/* The CPU options that --threads and --cpu-level ask for. INVALID_ARGUMENT for an unknown level. */
-struct cpu_options;
-llcuda_status evaluator_cpu_options(const struct options *options, struct cpu_options *cpu,
+/* The device that --device, --threads and --cpu-level ask for. */
+llcuda_status evaluator_open_device(struct options *options, struct device **device,
                                     struct llcuda_error *error);
 
 #endif

@@ -119,11 +119,11 @@ static int print_result(const struct options *options, const llcuda_engine *engi
     } else if (isatty(STDOUT_FILENO)) {
         console_write("\n", 1);
     }
-    if (done->status) {
+    if (done->status && !sink->stopped) {
         fprintf(stderr, "llcuda %s: %s\n", command_spec(options->command)->name, done->message);
-        result = EXIT_FAILED;
     }
-    return result;
+    /* Who stopped for a closed pipe has said so. */
+    return done->status || sink->stopped ? EXIT_FAILED : result;
 }
 
 static int run(struct options *options, llcuda_engine *engine, const struct buffer *prompt)

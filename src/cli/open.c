@@ -13,24 +13,24 @@ static void write_engine_log(void *user, llcuda_log_level level, const char *mes
     log_message(user, (enum log_level)level, "%s", message);
 }
 
-/* "--device cpu --cpu-level avx2" is the API's "cpu:avx2". */
-static bool device_spec(struct options *options, const char **spec)
+llcuda_status open_device_name(struct options *options, const char **name,
+                               struct llcuda_error *error)
 {
     const char *device = option_text(options, OPTION_DEVICE);
     const char *level = option_text(options, OPTION_CPU_LEVEL);
-    *spec = device;
+    *name = device;
     if (!level) {
-        return true;
+        return LLCUDA_OK;
     }
     if (strcmp(device, "auto") != 0 && strcmp(device, "cpu") != 0) {
-        console_usage(options->command, "--cpu-level goes with --device cpu, not '%s'", device);
-        return false;
+        return error_set(error, LLCUDA_INVALID_ARGUMENT,
+                         "--cpu-level goes with --device cpu, not '%s'", device);
     }
     struct buffer text = {0};
     buffer_printf(&text, "cpu:%s", level);
-    *spec = arena_copy_text(&options->arena, buffer_view(&text)).data;
+    *name = arena_copy_text(&options->arena, buffer_view(&text)).data;
     buffer_deinit(&text);
-    return *spec != NULL;
+    return *name ? LLCUDA_OK : error_no_memory(error, "a device's name", strlen(level));
 }
 
 static bool cache_type(const struct options *options, llcuda_kv_type *type)
@@ -66,31 +66,43 @@ static int read_template(struct options *options, const char **text)
     return status ? console_fail(options, &error) : EXIT_DONE;
 }
 
-int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **engine)
+int open_engine_options(struct options *options, llcuda_engine_options *engine_options)
 {
-    struct log_sink log;
-    struct console_progress progress;
-    llcuda_engine_options engine_options;
-    llcuda_engine_options_init(&engine_options, sizeof engine_options);
-    engine_options.model = option_text(options, OPTION_MODEL);
-    engine_options.builtin_model = builtin_model_data();
-    engine_options.builtin_model_bytes = builtin_model_bytes();
-    engine_options.vocabulary_only = vocabulary_only;
-    engine_options.threads = (uint32_t)option_integer(options, OPTION_THREADS, 0);
-    engine_options.context_length = (uint32_t)option_integer(options, OPTION_CONTEXT, 0);
-    engine_options.running_max = (uint32_t)option_integer(options, OPTION_RUNNING_MAX, 0);
-    engine_options.queue_max = (uint32_t)option_integer(options, OPTION_QUEUE_MAX, 0);
-    if (!console_log_sink(options, &log) || !device_spec(options, &engine_options.device) ||
-        !cache_type(options, &engine_options.kv_type)) {
+    /* It is used as long as the engine is open. */
+    struct log_sink *log = arena_alloc(&options->arena, 1, sizeof *log);
+    llcuda_engine_options_init(engine_options, sizeof *engine_options);
+    engine_options->model = option_text(options, OPTION_MODEL);
+    engine_options->builtin_model = builtin_model_data();
+    engine_options->builtin_model_bytes = builtin_model_bytes();
+    engine_options->threads = (uint32_t)option_integer(options, OPTION_THREADS, 0);
+    engine_options->context_length = (uint32_t)option_integer(options, OPTION_CONTEXT, 0);
+    engine_options->running_max = (uint32_t)option_integer(options, OPTION_RUNNING_MAX, 0);
+    engine_options->queue_max = (uint32_t)option_integer(options, OPTION_QUEUE_MAX, 0);
+    if (!log) {
+        return console_usage(options->command, "not enough memory for the options");
+    }
+    if (!console_log_sink(options, log) || !cache_type(options, &engine_options->kv_type)) {
         return EXIT_USAGE;
     }
-    int result = read_template(options, &engine_options.chat_template);
+    struct llcuda_error error = {0};
+    if (open_device_name(options, &engine_options->device, &error)) {
+        return console_usage(options->command, "%s", error.message);
+    }
+    engine_options->log = write_engine_log;
+    engine_options->log_user = log;
+    engine_options->log_level = (llcuda_log_level)log->level_max;
+    return read_template(options, &engine_options->chat_template);
+}
+
+int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **engine)
+{
+    struct console_progress progress;
+    llcuda_engine_options engine_options;
+    int result = open_engine_options(options, &engine_options);
     if (result) {
         return result;
     }
-    engine_options.log = write_engine_log;
-    engine_options.log_user = &log;
-    engine_options.log_level = (llcuda_log_level)log.level_max;
+    engine_options.vocabulary_only = vocabulary_only;
     console_progress_begin(&progress, "loading the model");
     engine_options.progress = console_progress_report;
     engine_options.progress_user = &progress;
@@ -192,8 +204,9 @@ llcuda_status run_request(llcuda_request *request, struct request_sink *sink,
         if (event->choice != 0) {
             continue;
         }
-        if (sink->on_text && event->text_bytes &&
+        if (sink->on_text && event->text_bytes && !sink->stopped &&
             !sink->on_text(sink->user, event->text, event->text_bytes)) {
+            sink->stopped = true;
             llcuda_request_cancel(request);
         }
         if (sink->text) {

@@ -11,6 +11,15 @@
 const void *builtin_model_data(void);
 uint64_t builtin_model_bytes(void);
 
+/* Fills in what the options say about an engine; texts live in the options' arena. Returns
+ * EXIT_DONE, or the exit status after having said what is wrong. */
+int open_engine_options(struct options *options, llcuda_engine_options *engine_options);
+
+/* The device that the options name: "--device cpu --cpu-level avx2" is the API's "cpu:avx2". It
+ * lives in the options' arena. INVALID_ARGUMENT when the two contradict. */
+llcuda_status open_device_name(struct options *options, const char **name,
+                               struct llcuda_error *error);
+
 /* Opens the engine that the options describe, with progress on a terminal. Returns EXIT_DONE, or
  * the exit status after having said what is wrong. */
 int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **engine);
@@ -29,6 +38,7 @@ struct request_sink {
     struct buffer *text; /* collects choice 0, may be NULL */
     struct buffer *ids;  /* collects uint32_t of choice 0, may be NULL */
     llcuda_finish_reason finish_reason;
+    bool stopped; /* on_text has refused, and is not called again */
 };
 llcuda_status run_request(llcuda_request *request, struct request_sink *sink,
                           const llcuda_event **done, struct llcuda_error *error);

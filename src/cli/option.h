@@ -95,6 +95,13 @@ enum option_id option_find(enum command_id command, const char *name, size_t len
 llcuda_status options_read_file(struct options *options, const char *path,
                                 struct llcuda_error *error);
 
+/* Reads a YAML file of names, each with a mapping of options as above. `begin` is called for each
+ * name and gives the options to fill in, or NULL after *error. */
+llcuda_status options_read_groups(const char *path,
+                                  struct options *(*begin)(void *user, struct text_view name,
+                                                           struct llcuda_error *error),
+                                  void *user, struct llcuda_error *error);
+
 /* Appends the environment variable's name: "LLCUDA_TOP_K". */
 void option_variable(enum option_id id, char *out, size_t bytes);
 

@@ -147,39 +147,108 @@ static llcuda_status read_mapping(struct reader *reader)
     }
 }
 
+/* Opens the file and reads up to its mapping; *empty when there is none. To be ended either way. */
+static llcuda_status begin_file(struct reader *reader, struct buffer *contents, bool *empty)
+{
+    *empty = true;
+    llcuda_status status = file_read_all(reader->path, LIMIT_CONFIG_BYTES, contents, reader->error);
+    if (status) {
+        return status;
+    }
+    yaml_parser_set_input_string(&reader->parser, (const unsigned char *)buffer_text(contents),
+                                 contents->length);
+    status = expect(reader, YAML_STREAM_START_EVENT, "a YAML stream was expected");
+    if (!status) {
+        status = next(reader);
+    }
+    if (!status && reader->event.type == YAML_DOCUMENT_START_EVENT) {
+        *empty = false;
+        status = expect(reader, YAML_MAPPING_START_EVENT,
+                        "lines of the form 'name: value' were expected");
+    }
+    return status;
+}
+
+static void end_file(struct reader *reader, struct buffer *contents)
+{
+    yaml_event_delete(&reader->event);
+    yaml_parser_delete(&reader->parser);
+    buffer_deinit(contents);
+}
+
 llcuda_status options_read_file(struct options *options, const char *path,
                                 struct llcuda_error *error)
 {
     struct buffer contents = {0};
-    llcuda_status status = file_read_all(path, LIMIT_CONFIG_BYTES, &contents, error);
-    if (status) {
-        return status;
-    }
     struct reader reader = {.path = path, .options = options, .error = error};
+    bool empty;
     if (!yaml_parser_initialize(&reader.parser)) {
-        buffer_deinit(&contents);
         return error_no_memory(error, "a YAML reader", sizeof reader.parser);
     }
-    yaml_parser_set_input_string(&reader.parser, (const unsigned char *)buffer_text(&contents),
-                                 contents.length);
-    status = expect(&reader, YAML_STREAM_START_EVENT, "a YAML stream was expected");
-    if (!status) {
-        status = next(&reader);
+    llcuda_status status = begin_file(&reader, &contents, &empty);
+    if (!status && !empty) {
+        status = read_mapping(&reader);
     }
-    if (!status && reader.event.type == YAML_DOCUMENT_START_EVENT) {
-        status = expect(&reader, YAML_MAPPING_START_EVENT,
-                        "lines of the form 'option: value' were expected");
-        if (!status) {
-            status = read_mapping(&reader);
-        }
+    end_file(&reader, &contents);
+    return status;
+}
+
+/* One name with its options; *more is false at the end of the list. */
+static llcuda_status read_group(struct reader *reader,
+                                struct options *(*begin)(void *user, struct text_view name,
+                                                         struct llcuda_error *error),
+                                void *user, bool *more)
+{
+    llcuda_status status = next(reader);
+    if (status || reader->event.type == YAML_MAPPING_END_EVENT) {
+        *more = false;
+        return status;
     }
-    yaml_event_delete(&reader.event);
-    yaml_parser_delete(&reader.parser);
-    buffer_deinit(&contents);
+    if (reader->event.type != YAML_SCALAR_EVENT) {
+        return fail_at(reader, &reader->event.start_mark, "a name is expected");
+    }
+    struct text_view name = text_view_make((const char *)reader->event.data.scalar.value,
+                                           reader->event.data.scalar.length);
+    reader->options = begin(user, name, reader->error);
+    if (!reader->options) {
+        return reader->error->status;
+    }
+    status = expect(reader, YAML_MAPPING_START_EVENT,
+                    "a model is a mapping of options: 'model: FILE' and others");
+    return status ? status : read_mapping(reader);
+}
+
+llcuda_status options_read_groups(const char *path,
+                                  struct options *(*begin)(void *user, struct text_view name,
+                                                           struct llcuda_error *error),
+                                  void *user, struct llcuda_error *error)
+{
+    struct buffer contents = {0};
+    struct reader reader = {.path = path, .error = error};
+    bool empty;
+    if (!yaml_parser_initialize(&reader.parser)) {
+        return error_no_memory(error, "a YAML reader", sizeof reader.parser);
+    }
+    llcuda_status status = begin_file(&reader, &contents, &empty);
+    for (bool more = !empty; more && !status;) {
+        status = read_group(&reader, begin, user, &more);
+    }
+    end_file(&reader, &contents);
     return status;
 }
 
 #else
+
+llcuda_status options_read_groups(const char *path,
+                                  struct options *(*begin)(void *user, struct text_view name,
+                                                           struct llcuda_error *error),
+                                  void *user, struct llcuda_error *error)
+{
+    (void)begin;
+    (void)user;
+    return error_set(error, LLCUDA_UNSUPPORTED,
+                     "this build reads no YAML files ('%s'): it was made without libyaml", path);
+}
 
 llcuda_status options_read_file(struct options *options, const char *path,
                                 struct llcuda_error *error)

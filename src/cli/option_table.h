@@ -10,19 +10,20 @@
 #define FOR_GENERATION (COMMAND_BIT(INFER) | COMMAND_BIT(CHAT) | COMMAND_BIT(BATCH))
 #define FOR_MODEL                                                                            \
     (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(TOKENIZE) | COMMAND_BIT(DETOKENIZE) | \
-     COMMAND_BIT(TEMPLATE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY))
+     COMMAND_BIT(TEMPLATE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | COMMAND_BIT(BENCH))
 #define FOR_COMPUTING                                                                    \
     (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | \
-     COMMAND_BIT(DEVICES) | COMMAND_BIT(PLAN))
+     COMMAND_BIT(DEVICES) | COMMAND_BIT(PLAN) | COMMAND_BIT(BENCH))
 #define FOR_CONTEXT                                                                      \
     (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | \
-     COMMAND_BIT(PLAN))
+     COMMAND_BIT(PLAN) | COMMAND_BIT(BENCH))
 #define FOR_SERVE COMMAND_BIT(SERVE)
 #define FOR_ALL   UINT32_MAX
 
 #define OPTION_LIST(X)                                                                             \
-    X(MODEL, "model", 'm', TEXT, "MODEL", 0, 0, NULL, "Model", FOR_MODEL,                          \
-      "a GGUF file or a Hugging Face folder; without it the built-in demonstration model")         \
+    X(MODEL, "model", 'm', TEXTS, "MODEL", 0, 0, NULL, "Model", FOR_MODEL,                         \
+      "a GGUF file or a Hugging Face folder; without it the built-in demonstration model; serve "  \
+      "takes it several times, also as NAME=MODEL")                                                \
     X(PROMPT, "prompt", 'p', TEXT, "TEXT", 0, 0, NULL, "Input and output", COMMAND_BIT(INFER),     \
       "the text to continue; an empty one starts from the beginning-of-sequence token")            \
     X(FILE, "file", 'f', TEXT, "FILE", 0, 0, NULL, "Input and output",                             \
@@ -37,7 +38,7 @@
     X(JSON, "json", 0, FLAG, NULL, 0, 0, NULL, "Input and output",                                 \
       COMMAND_BIT(INFER) | COMMAND_BIT(TOKENIZE) | COMMAND_BIT(DETOKENIZE) |                       \
           COMMAND_BIT(INSPECT) | COMMAND_BIT(DEVICES) | COMMAND_BIT(DOCTOR) |                      \
-          COMMAND_BIT(PERPLEXITY) | COMMAND_BIT(PLAN),                                             \
+          COMMAND_BIT(PERPLEXITY) | COMMAND_BIT(PLAN) | COMMAND_BIT(BENCH),                        \
       "print one JSON document instead of text")                                                   \
     X(INPUT, "input", 'i', TEXT, "FILE", 0, 0, NULL, "Input and output",                           \
       COMMAND_BIT(BATCH) | COMMAND_BIT(TEMPLATE),                                                  \
@@ -95,10 +96,23 @@
       "listen on a Unix socket that only this user may open, instead of an address")               \
     X(ALIAS, "alias", 0, TEXT, "NAME", 0, 0, NULL, "Server", FOR_SERVE,                            \
       "what clients call the model (default: its own name)")                                       \
+    X(MODELS, "models", 0, TEXT, "FILE", 0, 0, NULL, "Server", FOR_SERVE,                          \
+      "serve the models of a YAML file: a name, then options of this list; preload: true loads "   \
+      "one at start, the others are loaded when they are first asked for")                         \
+    X(MEMORY_LIMIT, "memory-limit", 0, NUMBER, "GIB", 0.001, 1000000, NULL, "Server", FOR_SERVE,   \
+      "memory of all models together; the one used longest ago sleeps (default: no limit)")        \
+    X(SLEEP_IDLE, "sleep-idle", 0, NUMBER, "SECONDS", 1, 31536000, NULL, "Server", FOR_SERVE,      \
+      "a model nobody uses for so long gives its memory back (default: never)")                    \
+    X(PRELOAD, "preload", 0, FLAG, NULL, 0, 0, NULL, "Server", FOR_SERVE,                          \
+      "load every model at start, not only the first one")                                         \
     X(API_KEY, "api-key", 0, TEXT, "KEY[,KEY…]", 0, 0, NULL, "Server", FOR_SERVE,                  \
       "keys of which clients must send one; better in LLCUDA_API_KEY, where ps does not show it")  \
     X(API_KEY_FILE, "api-key-file", 0, TEXT, "FILE", 0, 0, NULL, "Server", FOR_SERVE,              \
-      "a key a line, or sha256:HASH, each with user (default) or admin after a space")             \
+      "a key a line, or sha256:HASH, then words: user or admin, name=N, concurrency=N, rate=N")    \
+    X(KEY_CONCURRENCY, "key-concurrency", 0, INTEGER, "N", 1, 1000000, NULL, "Server", FOR_SERVE,  \
+      "generating requests of one key at a time (default: no limit)")                              \
+    X(KEY_RATE, "key-rate", 0, INTEGER, "N", 1, 1000000, NULL, "Server", FOR_SERVE,                \
+      "generating requests of one key a minute (default: no limit)")                               \
     X(NO_KEY, "no-key", 0, FLAG, NULL, 0, 0, NULL, "Server", FOR_SERVE,                            \
       "serve everybody who can reach the address, without a key")                                  \
     X(ALLOW_HOST, "allow-host", 0, TEXT, "NAME[,NAME…]", 0, 0, NULL, "Server", FOR_SERVE,          \
@@ -112,12 +126,35 @@
       "sequences computed together (default: 64)")                                                 \
     X(QUEUE_MAX, "queue-max", 0, INTEGER, "N", 1, 1000000, NULL, "Server", FOR_SERVE,              \
       "answers waiting or running, at least --running-max; more get 429 (default: 1024)")          \
+    X(QUEUE_TOKENS, "queue-tokens", 0, NUMBER, "N", 1, 1e15, NULL, "Server", FOR_SERVE,            \
+      "tokens that waiting and running requests may take together, prompts and most possible "     \
+      "answers; more get 429 (default: 64 times the cache)")                                       \
     X(CONNECTION_MAX, "connection-max", 0, INTEGER, "N", 1, 1000000, "16384", "Server", FOR_SERVE, \
       "open connections; more are answered 503")                                                   \
     X(DRAIN_TIMEOUT, "drain-timeout", 0, NUMBER, "SECONDS", 0, 86400, "30", "Server", FOR_SERVE,   \
       "after SIGTERM, what still runs then ends with an error")                                    \
     X(ACCESS_LOG, "access-log", 0, TEXT, "FILE", 0, 0, NULL, "Server", FOR_SERVE,                  \
       "append a JSON object for each request; - is standard error")                                \
+    X(LOG_PROMPTS, "log-prompts", 0, FLAG, NULL, 0, 0, NULL, "Server", FOR_SERVE,                  \
+      "the access log also has the bodies of generating requests")                                 \
+    X(HEARTBEAT_TIMEOUT, "heartbeat-timeout", 0, NUMBER, "SECONDS", 0.05, 86400, "30", "Server",   \
+      FOR_SERVE, "an engine with work and without a step for so long makes /readyz 503")           \
+    X(METRICS_COMPAT, "metrics-compat", 0, TEXT, "NAME", 0, 0, NULL, "Server", FOR_SERVE,          \
+      "vllm: metrics also under the names that vLLM gives them")                                   \
+    X(OTLP_ENDPOINT, "otlp-endpoint", 0, TEXT, "URL", 0, 0, NULL, "Server", FOR_SERVE,             \
+      "send spans to an OpenTelemetry collector: http://host:4318; /v1/traces is added")           \
+    X(BENCH_MODE, "mode", 0, TEXT, "MODE", 0, 0, "latency", "Measuring", COMMAND_BIT(BENCH),       \
+      "latency, throughput or kernels")                                                            \
+    X(BENCH_PROMPT, "pp", 0, TEXT, "N[,N…]", 0, 0, "512", "Measuring", COMMAND_BIT(BENCH),         \
+      "prompt lengths to measure; 0: none")                                                        \
+    X(BENCH_GENERATE, "tg", 0, TEXT, "N[,N…]", 0, 0, "128", "Measuring", COMMAND_BIT(BENCH),       \
+      "lengths of generation to measure; 0: none")                                                 \
+    X(BENCH_DEPTH, "depth", 0, TEXT, "N[,N…]", 0, 0, "0", "Measuring", COMMAND_BIT(BENCH),         \
+      "positions that are in the cache beforehand")                                                \
+    X(BENCH_PARALLEL, "parallel", 0, TEXT, "N[,N…]", 0, 0, "1,8,32", "Measuring",                  \
+      COMMAND_BIT(BENCH), "throughput: requests at once, each of the first --pp and --tg")         \
+    X(BENCH_REPEATS, "repeats", 0, INTEGER, "N", 1, 1000, "5", "Measuring", COMMAND_BIT(BENCH),    \
+      "how often each measurement is repeated")                                                    \
     X(DEVICE, "device", 0, TEXT, "DEVICE", 0, 0, "auto", "Machine", FOR_COMPUTING,                 \
       "auto, cpu, cuda:N[,M…], hip:N or emu; this version computes on the CPU")                    \
     X(THREADS, "threads", 't', INTEGER, "N", 1, 1024, NULL, "Machine", FOR_COMPUTING,              \

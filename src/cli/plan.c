@@ -2,9 +2,7 @@
  * function that the engine sizes itself with. */
 #include <stdio.h>
 
-#include "cli/open.h"
-#include "cpu/cpu.h"
-#include "device/device.h"
+#include "cli/evaluator.h"
 #include "engine/sizing.h"
 #include "format/model_source.h"
 #include "model/model.h"
@@ -14,6 +12,7 @@ struct memory_plan {
     struct sizing sizing;
     uint64_t kv_bytes_per_token;
     uint64_t free_bytes; /* of the machine now, 0 when unknown */
+    uint32_t sampler_workers;
     uint32_t batch;
 };
 
@@ -26,21 +25,22 @@ static llcuda_status open_model(const struct options *options, struct model_sour
     return model_source_open_memory(builtin_model_data(), builtin_model_bytes(), source, error);
 }
 
-static uint64_t free_memory(void)
+static llcuda_status ask_device(struct options *options, struct memory_plan *memory,
+                                struct llcuda_error *error)
 {
-    struct cpu_options cpu = {.thread_count = 1, .level_max = CPU_LEVEL_COUNT};
     struct device *device = NULL;
     struct device_info info = {0};
-    struct llcuda_error error;
-    if (cpu_device_open(&cpu, &device, &error)) {
-        return 0;
+    llcuda_status status = evaluator_open_device(options, &device, error);
+    if (status == LLCUDA_OK) {
+        device_describe(device, &info);
+        memory->sampler_workers = sizing_workers(device);
+        memory->free_bytes = info.memory_free_bytes;
+        device_close(device);
     }
-    device_describe(device, &info);
-    device_close(device);
-    return info.memory_free_bytes;
+    return status;
 }
 
-static llcuda_status make_plan(const struct options *options, struct memory_plan *memory,
+static llcuda_status make_plan(struct options *options, struct memory_plan *memory,
                                struct llcuda_error *error)
 {
     struct model_source *source = NULL;
@@ -53,12 +53,14 @@ static llcuda_status make_plan(const struct options *options, struct memory_plan
         status = model_plan_build(source, &plan, &memory->info, error);
     }
     if (!status) {
+        status = ask_device(options, memory, error);
+    }
+    if (!status) {
         uint64_t block_bytes = device_kv_block_bytes(plan, wide ? DTYPE_F32 : DTYPE_F16);
         uint32_t natural = plan->context_length < 8192 ? plan->context_length : 8192;
         uint32_t context = (uint32_t)option_integer(options, OPTION_CONTEXT, natural);
         uint64_t blocks = ((uint64_t)context + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
         memory->batch = (uint32_t)option_integer(options, OPTION_BATCH_SIZE, 1);
-        memory->free_bytes = free_memory();
         memory->kv_bytes_per_token = block_bytes / KV_BLOCK_TOKENS;
         engine_options.context_length = context;
         engine_options.running_max = memory->batch;
@@ -70,6 +72,7 @@ static llcuda_status make_plan(const struct options *options, struct memory_plan
             .model_context_length = plan->context_length,
             .vocabulary_size = plan->vocabulary_size,
             .memory_free_bytes = memory->free_bytes,
+            .sampler_workers = memory->sampler_workers,
         };
         status = sizing_compute(&input, &memory->sizing, error);
     }

@@ -30,6 +30,12 @@ static void describe(const struct device *base, struct device_info *info)
              has_vnni ? "+vnni" : "");
 }
 
+static void run_parallel(struct device_model *base, uint64_t item_count,
+                         void (*task)(void *context, uint32_t worker, uint64_t item), void *context)
+{
+    pool_run(((struct cpu_model *)base)->device->pool, item_count, task, context);
+}
+
 static const struct device_interface interface = {
     .close = close_device,
     .describe = describe,
@@ -40,6 +46,9 @@ static const struct device_interface interface = {
     .measure = cpu_device_measure,
     .weight_bytes_read = cpu_model_weight_bytes_read,
     .memory_bytes = cpu_model_memory_bytes,
+    .hidden = cpu_model_hidden,
+    .parallel = run_parallel,
+    .profile = cpu_model_profile,
 };
 
 llcuda_status cpu_device_open(const struct cpu_options *options, struct device **out,

@@ -88,6 +88,18 @@ static inline vfloat load_f16(const void *bytes)
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)bytes));
 }
 
+static inline vfloat load_bf16(const void *bytes)
+{
+    __m128i halves = _mm_loadu_si128((const __m128i *)bytes);
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+
+static inline vint lookup(const uint8_t table[16], vint indices)
+{
+    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)table);
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), indices);
+}
+
 static inline vint first_lanes(unsigned count)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int32_t)count),

@@ -88,6 +88,18 @@ static inline vfloat load_f16(const void *bytes)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)bytes));
 }
 
+static inline vfloat load_bf16(const void *bytes)
+{
+    __m256i halves = _mm256_loadu_si256((const __m256i *)bytes);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
+}
+
+static inline vint lookup(const uint8_t table[16], vint indices)
+{
+    __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)table);
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(bytes), indices);
+}
+
 /* The first `count` lanes; the others are zero. Nothing beyond them is touched. */
 static inline vfloat load_some(const float *values, unsigned count)
 {

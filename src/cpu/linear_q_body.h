@@ -25,7 +25,8 @@
  *     vint dot(vint part, vint codes, vint activations)
  *     vint widen(vint part)               of 16-bit sums to 32 bits; DOT_IS_EXACT32: not called
  *     vfloat to_float(vint), multiply_f32(vfloat, vfloat), fma_f32(vfloat, vfloat, vfloat)
- *     vfloat broadcast_f32(float), negate_f32(vfloat), load_f16(const void *)
+ *     vint lookup(const uint8_t table[16], vint indices)     byte by byte, indices below 16
+ *     vfloat broadcast_f32(float), negate_f32(vfloat), load_f16(const void *), load_bf16(…)
  *     vfloat load_f32(const float *), void store_f32(float *, vfloat)
  *     vfloat load_some(const float *, unsigned), void store_some(float *, vfloat, unsigned) */
 #include <string.h>
@@ -72,13 +73,16 @@ _Static_assert(sizeof(struct prepared) == 64, "a cache line");
 
 INLINE bool codes_are_split(struct q_layout layout)
 {
-    return !DOT_IS_EXACT32 && layout.bits == 8;
+    return !DOT_IS_EXACT32 && layout.code_max > 129;
 }
 
 /* How many products of codes with activations (at most 127) a 16-bit sum of two columns holds. */
 INLINE unsigned products_per_widening(struct q_layout layout)
 {
-    return layout.bits == 5 ? 4 : layout.bits == 6 ? 2 : 8;
+    if (codes_are_split(layout)) {
+        return 8;
+    }
+    return layout.code_max > 64 ? 1 : layout.code_max > 32 ? 2 : layout.code_max > 16 ? 4 : 8;
 }
 
 /* What the steps of a block share: d and dmin, and the small scales as bytes, four a word. */
@@ -104,7 +108,10 @@ INLINE void load_block(enum dtype dtype, const struct group *group, uint64_t blo
     const struct q_layout layout = q_layout_of(dtype);
     const unsigned char *halves = group->halves + block * layout.halves * LANES * 2;
     const unsigned char *words = group->words + block * layout.words * LANES * 4;
-    out->d = load_f16(halves);
+    out->d = layout.is_bf16 ? load_bf16(halves) : load_f16(halves);
+    if (q_scale_unit(dtype) != 1.0f) {
+        out->d = multiply_f32(out->d, broadcast_f32(q_scale_unit(dtype)));
+    }
     if (layout.halves == 2) {
         out->minimum = load_f16(halves + LANES * 2);
     }
@@ -127,7 +134,7 @@ INLINE void load_block(enum dtype dtype, const struct group *group, uint64_t blo
     }
     UNROLL for (unsigned i = 0; i < 4; i++)
     {
-        if (dtype == DTYPE_Q6_K) {
+        if (dtype == DTYPE_Q6_K || (layout.has_table && i < layout.words)) {
             out->scales[i] = w[i];
         } else if (dtype == DTYPE_Q2_K) {
             out->scales[i] = and_bits(w[i], 0x0f0f0f0f);
@@ -172,12 +179,34 @@ INLINE void set_scales(enum dtype dtype, const struct block_scales *block, unsig
             vint code = and_bits(shift_right(words, (int)(8 * (index % 4))), 0xff);
             out->scale[half] = multiply_f32(block->d, to_float(add_i32(code, broadcast_i32(-32))));
         } else {
-            out->scale[half] =
-                multiply_f32(block->d, byte_to_float(words, index % 4, dtype == DTYPE_Q6_K));
+            out->scale[half] = multiply_f32(
+                block->d, byte_to_float(words, index % 4, dtype == DTYPE_Q6_K || layout.has_table));
         }
         if (layout.has_minimum) {
             out->minimum[half] = multiply_f32(
                 block->minimum, byte_to_float(block->minima[index / 4], index % 4, false));
+        }
+    }
+}
+
+/* Indices become the codes that they stand for. */
+INLINE void look_up_codes(enum dtype dtype, struct step_weights *out)
+{
+    const uint8_t *table = q_table_of(dtype);
+    uint8_t low[16];
+    uint8_t high[16];
+    for (unsigned i = 0; i < 16; i++) {
+        low[i] = table[i] & 0xf;
+        high[i] = table[i] >> 4;
+    }
+    UNROLL for (unsigned v = 0; v < 8; v++)
+    {
+        vint indices = out->codes[v];
+        if (codes_are_split(q_layout_of(dtype))) {
+            out->codes[v] = lookup(low, indices);
+            out->codes[v + 8] = lookup(high, indices);
+        } else {
+            out->codes[v] = lookup(table, indices);
         }
     }
 }
@@ -233,6 +262,9 @@ INLINE void unpack_codes(enum dtype dtype, const struct group *group, uint64_t s
             vint moved = v <= place ? shift_left(bits, place - v) : shift_right(bits, v - place);
             out->codes[v] = or_bits(out->codes[v], and_bits(moved, 0x01010101u << place));
         }
+    }
+    if (layout.has_table) {
+        look_up_codes(dtype, out);
     }
 }
 
@@ -568,13 +600,43 @@ NO_INLINE void panel_q6_k(struct panel *panel)
     multiply_panel(DTYPE_Q6_K, panel);
 }
 
+NO_INLINE void panel_iq2_xxs(struct panel *panel)
+{
+    multiply_panel(DTYPE_IQ2_XXS, panel);
+}
+
+NO_INLINE void panel_iq2_xs(struct panel *panel)
+{
+    multiply_panel(DTYPE_IQ2_XS, panel);
+}
+
+NO_INLINE void panel_iq1_m(struct panel *panel)
+{
+    multiply_panel(DTYPE_IQ1_M, panel);
+}
+
 static panel_function *panel_function_of(enum dtype dtype)
 {
     switch (dtype) {
     case DTYPE_Q4_0:
+    case DTYPE_TQ1_0:
+    case DTYPE_TQ2_0:
         return panel_q4_0;
     case DTYPE_Q5_0:
+    case DTYPE_MXFP4:
+    case DTYPE_IQ3_S:
+    case DTYPE_IQ1_S:
         return DOT_IS_EXACT32 ? panel_q4_0 : panel_q5_0;
+    case DTYPE_IQ3_XXS:
+    case DTYPE_IQ2_XXS:
+        return DOT_IS_EXACT32 ? panel_q4_0 : panel_iq2_xxs;
+    case DTYPE_IQ2_XS:
+    case DTYPE_IQ2_S:
+        return DOT_IS_EXACT32 ? panel_q6_k : panel_iq2_xs;
+    case DTYPE_IQ1_M:
+        return DOT_IS_EXACT32 ? panel_q6_k : panel_iq1_m;
+    case DTYPE_IQ4_NL:
+    case DTYPE_IQ4_XS:
     case DTYPE_Q8_0:
         return DOT_IS_EXACT32 ? panel_q4_0 : panel_q8_0;
     case DTYPE_Q4_1:
@@ -696,14 +758,26 @@ INLINE void multiply(enum dtype dtype, const struct linear_call *call)
         .multiply = multiply_##lower,                                                          \
     };
 
-#define LINEAR_Q_KERNELS(level, suffix, check)        \
-    LINEAR_Q_KERNEL(Q4_0, q4_0, level, suffix, check) \
-    LINEAR_Q_KERNEL(Q4_1, q4_1, level, suffix, check) \
-    LINEAR_Q_KERNEL(Q5_0, q5_0, level, suffix, check) \
-    LINEAR_Q_KERNEL(Q5_1, q5_1, level, suffix, check) \
-    LINEAR_Q_KERNEL(Q8_0, q8_0, level, suffix, check) \
-    LINEAR_Q_KERNEL(Q2_K, q2_k, level, suffix, check) \
-    LINEAR_Q_KERNEL(Q3_K, q3_k, level, suffix, check) \
-    LINEAR_Q_KERNEL(Q4_K, q4_k, level, suffix, check) \
-    LINEAR_Q_KERNEL(Q5_K, q5_k, level, suffix, check) \
-    LINEAR_Q_KERNEL(Q6_K, q6_k, level, suffix, check)
+#define LINEAR_Q_KERNELS(level, suffix, check)              \
+    LINEAR_Q_KERNEL(Q4_0, q4_0, level, suffix, check)       \
+    LINEAR_Q_KERNEL(Q4_1, q4_1, level, suffix, check)       \
+    LINEAR_Q_KERNEL(Q5_0, q5_0, level, suffix, check)       \
+    LINEAR_Q_KERNEL(Q5_1, q5_1, level, suffix, check)       \
+    LINEAR_Q_KERNEL(Q8_0, q8_0, level, suffix, check)       \
+    LINEAR_Q_KERNEL(Q2_K, q2_k, level, suffix, check)       \
+    LINEAR_Q_KERNEL(Q3_K, q3_k, level, suffix, check)       \
+    LINEAR_Q_KERNEL(Q4_K, q4_k, level, suffix, check)       \
+    LINEAR_Q_KERNEL(Q5_K, q5_k, level, suffix, check)       \
+    LINEAR_Q_KERNEL(Q6_K, q6_k, level, suffix, check)       \
+    LINEAR_Q_KERNEL(IQ4_NL, iq4_nl, level, suffix, check)   \
+    LINEAR_Q_KERNEL(IQ4_XS, iq4_xs, level, suffix, check)   \
+    LINEAR_Q_KERNEL(MXFP4, mxfp4, level, suffix, check)     \
+    LINEAR_Q_KERNEL(TQ1_0, tq1_0, level, suffix, check)     \
+    LINEAR_Q_KERNEL(TQ2_0, tq2_0, level, suffix, check)     \
+    LINEAR_Q_KERNEL(IQ3_S, iq3_s, level, suffix, check)     \
+    LINEAR_Q_KERNEL(IQ3_XXS, iq3_xxs, level, suffix, check) \
+    LINEAR_Q_KERNEL(IQ2_S, iq2_s, level, suffix, check)     \
+    LINEAR_Q_KERNEL(IQ2_XS, iq2_xs, level, suffix, check)   \
+    LINEAR_Q_KERNEL(IQ2_XXS, iq2_xxs, level, suffix, check) \
+    LINEAR_Q_KERNEL(IQ1_M, iq1_m, level, suffix, check)     \
+    LINEAR_Q_KERNEL(IQ1_S, iq1_s, level, suffix, check)

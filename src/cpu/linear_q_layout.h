@@ -5,7 +5,10 @@
  *   halves  [block][halves][lanes]    f16: d, and where the type has one the minimum or dmin
  *   words   [block][words][lanes]     u32: the published small scales of a super-block
  *   planes  [step][vectors][lanes]    u32: bits of the codes; a step is 32 columns
- * so that a group takes as many bytes as the file, but for the padding.
+ * so that a group takes as many bytes as the file, but for the padding — except for the types with
+ * code books: their columns become indices of three or four bits into a table of the values that
+ * the book is made of, which takes more memory (iq1 twice as much) and spares the search in the
+ * book.
  *
  * The u32 of a row in vector v of a plane holds, in byte b, for quad q = four columns 4q … 4q + 3:
  *   plane of 8 bits  (8 vectors): code of column 4v + b, plus 128 for signed codes
@@ -26,34 +29,106 @@ struct q_layout {
     int offset;             /* value = scale · (code − offset) + minimum */
     bool has_minimum;       /* a minimum with each scale */
     bool scale_16;          /* scales belong to 16 columns; otherwise to 32 */
+    bool has_table;         /* codes of `bits` bits index q_table_of, whose bytes are the codes */
+    unsigned code_max;      /* the largest code: of the table, or of `bits` bits */
+    bool is_bf16;           /* halves are bf16: powers of two that f16 cannot hold */
 };
+
+/* The sixteen codes of a type with a table, from 0: the published values plus `offset`. */
+static inline const uint8_t *q_table_of(enum dtype dtype)
+{
+    static const uint8_t iq4[16] = {0,   23,  44,  62,  78,  92,  105, 117,
+                                    128, 140, 152, 165, 180, 196, 216, 240};
+    static const uint8_t mxfp4[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+    static const uint8_t iq3_xxs[16] = {66, 74, 82, 90, 98, 106, 114, 124,
+                                        58, 50, 42, 34, 26, 18,  10,  0};
+    static const uint8_t iq3_s[16] = {16, 18, 20, 22, 24, 26, 28, 30, 14, 12, 10, 8, 6, 4, 2, 0};
+    static const uint8_t iq2[16] = {51, 68, 86, 0, 35, 18, 0};
+    static const uint8_t iq1[16] = {0, 2, 8, 10, 16, 18};
+    switch (dtype) {
+    case DTYPE_IQ4_NL:
+    case DTYPE_IQ4_XS:
+        return iq4;
+    case DTYPE_MXFP4:
+        return mxfp4;
+    case DTYPE_IQ3_XXS:
+        return iq3_xxs;
+    case DTYPE_IQ3_S:
+        return iq3_s;
+    case DTYPE_IQ2_XXS:
+    case DTYPE_IQ2_XS:
+    case DTYPE_IQ2_S:
+        return iq2;
+    default:
+        return iq1;
+    }
+}
 
 /* Folds to constants where `dtype` is one. */
 static inline struct q_layout q_layout_of(enum dtype dtype)
 {
     switch (dtype) {
     case DTYPE_Q4_0:
-        return (struct q_layout){1, 1, 0, 4, 8, false, false};
+        return (struct q_layout){1, 1, 0, 4, 8, false, false, false, 15, false};
     case DTYPE_Q4_1:
-        return (struct q_layout){1, 2, 0, 4, 0, true, false};
+        return (struct q_layout){1, 2, 0, 4, 0, true, false, false, 15, false};
     case DTYPE_Q5_0:
-        return (struct q_layout){1, 1, 0, 5, 16, false, false};
+        return (struct q_layout){1, 1, 0, 5, 16, false, false, false, 31, false};
     case DTYPE_Q5_1:
-        return (struct q_layout){1, 2, 0, 5, 0, true, false};
+        return (struct q_layout){1, 2, 0, 5, 0, true, false, false, 31, false};
     case DTYPE_Q8_0:
-        return (struct q_layout){1, 1, 0, 8, 128, false, false};
+        return (struct q_layout){1, 1, 0, 8, 128, false, false, false, 255, false};
     case DTYPE_Q2_K:
-        return (struct q_layout){8, 2, 4, 2, 0, true, true};
+        return (struct q_layout){8, 2, 4, 2, 0, true, true, false, 3, false};
     case DTYPE_Q3_K:
-        return (struct q_layout){8, 1, 3, 3, 4, false, true};
+        return (struct q_layout){8, 1, 3, 3, 4, false, true, false, 7, false};
     case DTYPE_Q4_K:
-        return (struct q_layout){8, 2, 3, 4, 0, true, false};
+        return (struct q_layout){8, 2, 3, 4, 0, true, false, false, 15, false};
     case DTYPE_Q5_K:
-        return (struct q_layout){8, 2, 3, 5, 0, true, false};
+        return (struct q_layout){8, 2, 3, 5, 0, true, false, false, 31, false};
     case DTYPE_Q6_K:
-        return (struct q_layout){8, 1, 4, 6, 32, false, true};
+        return (struct q_layout){8, 1, 4, 6, 32, false, true, false, 63, false};
+    case DTYPE_IQ4_NL:
+        return (struct q_layout){1, 1, 0, 4, 127, false, false, true, 240, false};
+    case DTYPE_IQ4_XS:
+        return (struct q_layout){8, 1, 2, 4, 127, false, false, true, 240, false};
+    case DTYPE_MXFP4:
+        return (struct q_layout){1, 1, 0, 4, 12, false, false, true, 24, true};
+    case DTYPE_TQ1_0:
+    case DTYPE_TQ2_0:
+        return (struct q_layout){8, 1, 0, 2, 1, false, false, false, 3, false};
+    case DTYPE_IQ3_XXS:
+        return (struct q_layout){8, 1, 2, 4, 62, false, false, true, 124, false};
+    case DTYPE_IQ3_S:
+        return (struct q_layout){8, 1, 2, 4, 15, false, false, true, 30, false};
+    case DTYPE_IQ2_XXS:
+        return (struct q_layout){8, 1, 2, 3, 43, false, false, true, 86, false};
+    case DTYPE_IQ2_XS:
+    case DTYPE_IQ2_S:
+        return (struct q_layout){8, 1, 4, 3, 43, false, true, true, 86, false};
+    case DTYPE_IQ1_S:
+        return (struct q_layout){8, 1, 2, 3, 9, false, false, true, 18, false};
+    case DTYPE_IQ1_M:
+        return (struct q_layout){8, 1, 4, 3, 9, false, true, true, 18, false};
     default:
         return (struct q_layout){0};
+    }
+}
+
+/* What a type's f16 scale is multiplied with before its integer scales are: their unit. Exact. */
+static inline float q_scale_unit(enum dtype dtype)
+{
+    switch (dtype) {
+    case DTYPE_IQ2_XXS:
+    case DTYPE_IQ2_XS:
+    case DTYPE_IQ2_S:
+    case DTYPE_IQ1_S:
+    case DTYPE_IQ1_M:
+        return 0.125f;
+    case DTYPE_IQ3_XXS:
+        return 0.25f;
+    default:
+        return 1.0f;
     }
 }
 

@@ -5,6 +5,7 @@
 
 #include "cpu/linear_q_layout.h"
 #include "tensor/quant_blocks.h"
+#include "tensor/quant_read_book.h"
 
 static uint32_t load_u32(const void *bytes)
 {
@@ -19,11 +20,39 @@ struct block_scales {
     uint32_t words[4];
 };
 
+/* Types with small integer scales that the file keeps in odd places: as signed bytes. */
+static void book_scales_of(enum dtype dtype, const void *source, struct block_scales *out)
+{
+    const struct q_layout layout = q_layout_of(dtype);
+    const unsigned count = layout.scale_16 ? 16 : 8;
+    out->halves[0] = quant_book_half(dtype, source);
+    for (unsigned i = 0; i < count; i++) {
+        unsigned index = layout.scale_16 ? i : 2 * i;
+        uint32_t scale = (uint32_t)quant_book_scale(dtype, source, index) & 0xff;
+        out->words[i / 4] |= scale << 8 * (i % 4);
+    }
+}
+
 static void block_scales_of(enum dtype dtype, const void *source, struct block_scales *out)
 {
     memset(out, 0, sizeof *out);
     const void *words = NULL;
+    if (q_layout_of(dtype).has_table && q_layout_of(dtype).block_steps == 8) {
+        book_scales_of(dtype, source, out);
+        return;
+    }
     switch (dtype) {
+    case DTYPE_MXFP4: {
+        float scale = quant_e8m0_half(((const struct block_mxfp4 *)source)->e);
+        out->halves[0] = float_to_bf16(scale); /* exact */
+        break;
+    }
+    case DTYPE_TQ1_0:
+        out->halves[0] = ((const struct block_tq1_0 *)source)->d;
+        break;
+    case DTYPE_TQ2_0:
+        out->halves[0] = ((const struct block_tq2_0 *)source)->d;
+        break;
     case DTYPE_Q2_K: {
         const struct block_q2_k *block = source;
         out->halves[0] = block->d;
@@ -102,10 +131,65 @@ static uint32_t bit_plane_q5(uint32_t bits)
     return out;
 }
 
+/* The index of each byte that a table holds; what it does not hold is not asked for. */
+static void invert_table(enum dtype dtype, uint8_t index_of[256])
+{
+    const struct q_layout layout = q_layout_of(dtype);
+    const uint8_t *table = q_table_of(dtype);
+    for (unsigned i = 1u << layout.bits; i-- > 0;) {
+        index_of[table[i]] = (uint8_t)i;
+    }
+}
+
+/* Planes of 4, 3 or 2 bits from 32 indices. */
+static void index_planes(unsigned bits, const uint8_t indices[32], uint32_t out[8])
+{
+    for (unsigned i = 0; i < 32; i++) {
+        unsigned quad = i / 4;
+        unsigned byte = 8 * (i % 4);
+        if (bits == 4) {
+            out[quad % 4] |= (uint32_t)indices[i] << (byte + quad / 4 * 4);
+        } else {
+            out[quad / 4] |= (uint32_t)(indices[i] & 3u) << (byte + quad % 4 * 2);
+        }
+        if (bits == 3) {
+            out[2] |= (uint32_t)(indices[i] >> 2) << (byte + quad);
+        }
+    }
+}
+
+/* Codes as the type's reader gives them, as indices or as they are. */
+static void read_planes(enum dtype dtype, const void *block, unsigned part,
+                        const uint8_t index_of[256], uint32_t out[8])
+{
+    const struct q_layout layout = q_layout_of(dtype);
+    struct quant_step step;
+    uint8_t indices[32];
+    quant_reader(dtype)(block, part, &step);
+    for (unsigned i = 0; i < 32; i++) {
+        unsigned code = (unsigned)(step.codes[i] + layout.offset);
+        indices[i] = layout.has_table ? index_of[code] : (uint8_t)code;
+    }
+    index_planes(layout.bits, indices, out);
+}
+
 /* The words of one row in all vectors of one step. */
-static inline void step_planes(enum dtype dtype, const void *source, unsigned part, uint32_t out[8])
+static inline void step_planes(enum dtype dtype, const void *source, unsigned part,
+                               const uint8_t index_of[256], uint32_t out[8])
 {
     switch (dtype) {
+    case DTYPE_IQ4_NL:
+        memcpy(out, ((const struct block_iq4_nl *)source)->nibbles, 16);
+        break;
+    case DTYPE_IQ4_XS:
+        memcpy(out, ((const struct block_iq4_xs *)source)->nibbles + 16 * part, 16);
+        break;
+    case DTYPE_MXFP4:
+        memcpy(out, ((const struct block_mxfp4 *)source)->nibbles, 16);
+        break;
+    case DTYPE_TQ2_0:
+        pair_plane(((const struct block_tq2_0 *)source)->pairs, part, out);
+        break;
     case DTYPE_Q4_0:
         memcpy(out, ((const struct block_q4_0 *)source)->nibbles, 16);
         break;
@@ -151,6 +235,7 @@ static inline void step_planes(enum dtype dtype, const void *source, unsigned pa
         break;
     }
     default:
+        read_planes(dtype, source, part, index_of, out);
         break;
     }
 }
@@ -165,6 +250,10 @@ static inline void pack_group(enum dtype dtype, unsigned lanes, const unsigned c
     const uint64_t block_bytes = dtype_info(dtype)->block_bytes;
     const uint64_t blocks = columns / 32 / layout.block_steps;
     unsigned char *planes = group + offsets.planes;
+    uint8_t index_of[256] = {0};
+    if (layout.has_table) {
+        invert_table(dtype, index_of);
+    }
     memset(group, 0, offsets.planes);
     /* Block by block over all rows: what is written stays in the nearest cache until it is full. */
     for (uint64_t b = 0; b < blocks; b++) {
@@ -184,7 +273,7 @@ static inline void pack_group(enum dtype dtype, unsigned lanes, const unsigned c
             for (unsigned part = 0; part < layout.block_steps; part++) {
                 uint32_t words[8] = {0};
                 if (row < row_count) {
-                    step_planes(dtype, block, part, words);
+                    step_planes(dtype, block, part, index_of, words);
                 }
                 uint64_t step = b * layout.block_steps + part;
                 for (unsigned v = 0; v < vectors; v++) {
@@ -239,6 +328,18 @@ void linear_q_pack(enum dtype dtype, unsigned lanes, const void *source, uint64_
         PACK_CASE(DTYPE_Q4_K)
         PACK_CASE(DTYPE_Q5_K)
         PACK_CASE(DTYPE_Q6_K)
+        PACK_CASE(DTYPE_IQ4_NL)
+        PACK_CASE(DTYPE_IQ4_XS)
+        PACK_CASE(DTYPE_MXFP4)
+        PACK_CASE(DTYPE_TQ1_0)
+        PACK_CASE(DTYPE_TQ2_0)
+        PACK_CASE(DTYPE_IQ3_S)
+        PACK_CASE(DTYPE_IQ3_XXS)
+        PACK_CASE(DTYPE_IQ2_S)
+        PACK_CASE(DTYPE_IQ2_XS)
+        PACK_CASE(DTYPE_IQ2_XXS)
+        PACK_CASE(DTYPE_IQ1_M)
+        PACK_CASE(DTYPE_IQ1_S)
 #undef PACK_CASE
     default:
         break;

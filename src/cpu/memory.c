@@ -49,17 +49,6 @@ void region_unmap(struct region *region)
     *region = (struct region){0};
 }
 
-void file_pages_drop(const void *data, uint64_t bytes)
-{
-    if (bytes == 0) {
-        return;
-    }
-    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-    uint64_t begin = (uint64_t)(uintptr_t)data / page * page;
-    uint64_t end = ((uint64_t)(uintptr_t)data + bytes + page - 1) / page * page;
-    (void)madvise((void *)(uintptr_t)begin, end - begin, MADV_DONTNEED);
-}
-
 uint64_t memory_total_bytes(void)
 {
     long pages = sysconf(_SC_PHYS_PAGES);

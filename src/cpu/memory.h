@@ -18,10 +18,6 @@ bool region_map(struct region *region, uint64_t bytes);
 /* A zeroed region is fine. */
 void region_unmap(struct region *region);
 
-/* Drops the pages of a read-only file map that [data, data + bytes) touches; a later read brings
- * them back from the file. Never call it on memory that is not a file map. */
-void file_pages_drop(const void *data, uint64_t bytes);
-
 /* Physical memory and how much of it could be had now; 0 when unknown. */
 uint64_t memory_total_bytes(void);
 uint64_t memory_free_bytes(void);

@@ -3,11 +3,13 @@
 #ifndef CPU_MODEL_H
 #define CPU_MODEL_H
 
+#include "base/file.h"
 #include "cpu/attention.h"
 #include "cpu/linear.h"
 #include "cpu/memory.h"
 #include "cpu/ops.h"
 #include "cpu/pool.h"
+#include "cpu/profile.h"
 #include "device/device.h"
 
 struct cpu_device {
@@ -57,6 +59,7 @@ struct cpu_worker {
     float *row;                 /* one row of any width */
     uint16_t *half;             /* one row of keys or values */
     uint64_t weight_bytes_read; /* by this worker */
+    uint64_t part_ns[3];        /* in the products of the running stage; while profiling */
 };
 
 struct cpu_model {
@@ -82,6 +85,8 @@ struct cpu_model {
     uint64_t partial_floats; /* capacity */
     struct cpu_worker *workers;
 
+    struct cpu_profile profile;
+
     uint64_t rows_looked_up; /* since the embedding's pages were dropped */
 
     /* Of the running step. */
@@ -99,6 +104,7 @@ llcuda_status cpu_model_step(struct device_model *model, const struct step_batch
                              const float **logits, struct llcuda_error *error);
 llcuda_status cpu_model_copy_blocks(struct device_model *model, const uint32_t *from,
                                     const uint32_t *to, uint32_t count, struct llcuda_error *error);
+const float *cpu_model_hidden(const struct device_model *model, uint64_t *stride);
 uint64_t cpu_model_weight_bytes_read(const struct device_model *model);
 uint64_t cpu_model_memory_bytes(const struct device_model *model);
 llcuda_status cpu_device_measure(struct device *device, struct device_ceilings *ceilings,
@@ -128,6 +134,7 @@ struct linear_stage {
     bool side_by_side;
     void (*finish)(const struct linear_stage *stage, uint64_t row_begin, uint64_t row_end);
     const struct plan_op *op; /* for finish */
+    enum cpu_work work;       /* what the profile calls it */
     /* Filled in by linear_stage_run. */
     uint64_t tile_rows[3];
     uint64_t tile_end[3]; /* items of the parts so far */

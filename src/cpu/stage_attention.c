@@ -130,10 +130,35 @@ static uint64_t place_partials(struct stage *stage)
     return items;
 }
 
+/* Cache bytes are counted once a tile of rows, products for every position that a row sees. */
+static void profile_attention(const struct stage *stage, uint64_t taken_ns)
+{
+    struct cpu_model *model = stage->model;
+    const struct plan_op *op = stage->op;
+    struct device_profile_row *row =
+        cpu_profile_row(&model->profile, CPU_WORK_ATTENTION, stage->layer.dtype);
+    row->count++;
+    row->ns += taken_ns;
+    for (uint32_t i = 0; i < stage->tile_count; i++) {
+        const struct cpu_attention_tile *tile = &model->tiles[i];
+        struct attention_call call = make_call(stage, 0, tile, 0);
+        struct attention_span last = attention_span(&call, tile->row_count - 1);
+        uint64_t blocks = (last.end + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS -
+                          attention_span(&call, 0).begin / KV_BLOCK_TOKENS;
+        row->bytes += blocks * stage->layer.block_bytes;
+        for (uint32_t r = 0; r < tile->row_count; r++) {
+            struct attention_span span = attention_span(&call, r);
+            row->operations +=
+                4ull * op->attention.head_count * op->attention.head_size * (span.end - span.begin);
+        }
+    }
+}
+
 void attention_stage_run(struct cpu_model *model, const struct plan_op *op)
 {
     struct stage stage = {.model = model, .op = op, .layer = model->kv};
     stage.layer.data += op->layer * model->layer_bytes;
+    uint64_t began = cpu_profile_now(&model->profile);
     uint32_t group = op->attention.head_count / op->attention.kv_head_count;
     uint32_t tile_rows = group < ATTENTION_PAIRS ? ATTENTION_PAIRS / group : 1;
     for (uint32_t i = 0; i < model->run_count; i++) {
@@ -147,5 +172,8 @@ void attention_stage_run(struct cpu_model *model, const struct plan_op *op)
         pool_run(pool, tiles, combine_tile, &stage);
     } else {
         pool_run(pool, tiles, run_tile, &stage);
+    }
+    if (model->profile.on) {
+        profile_attention(&stage, clock_now_ns() - began);
     }
 }

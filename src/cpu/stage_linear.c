@@ -65,7 +65,11 @@ static void multiply(const struct linear_stage *stage, uint32_t worker, uint32_t
         call.activations = model->prepared[kernel->activation];
         call.activation_stride = model->prepared_stride[kernel->activation];
     }
+    uint64_t began = cpu_profile_now(&model->profile);
     kernel->multiply(&call);
+    if (model->profile.on) {
+        model->workers[worker].part_ns[part] += clock_now_ns() - began;
+    }
     uint64_t groups = (row_end - row_begin + kernel->row_group - 1) / kernel->row_group;
     model->workers[worker].weight_bytes_read += groups * weight->group_bytes;
 }
@@ -111,9 +115,38 @@ static uint64_t tile_rows(const struct linear_stage *stage, const struct cpu_wei
     return (rows + group - 1) / group * group;
 }
 
+/* The stage's time goes to its parts in proportion to what workers spent in their products. */
+static void profile_parts(const struct linear_stage *stage, uint64_t taken_ns)
+{
+    struct cpu_model *model = stage->model;
+    uint64_t part_ns[3] = {0};
+    uint64_t total_ns = 1;
+    for (uint32_t i = 0; i < stage->part_count; i++) {
+        for (uint32_t w = 0; w < pool_thread_count(model->device->pool); w++) {
+            part_ns[i] += model->workers[w].part_ns[i];
+            model->workers[w].part_ns[i] = 0;
+        }
+        total_ns += part_ns[i];
+    }
+    for (uint32_t i = 0; i < stage->part_count; i++) {
+        const struct cpu_weight *weight = &model->weights[stage->parts[i].weight];
+        uint64_t group = weight->kernel->row_group;
+        struct device_profile_row *row =
+            cpu_profile_row(&model->profile, stage->work, weight->kernel->dtype);
+        row->is_integer = weight->kernel->activation == ACTIVATION_Q8;
+        row->count++;
+        row->ns += (uint64_t)((double)taken_ns * (double)part_ns[i] / (double)total_ns);
+        row->bytes += (weight->rows + group - 1) / group * weight->group_bytes;
+        row->operations += 2 * weight->rows * weight->columns * stage->token_count;
+    }
+}
+
 void linear_stage_run(struct linear_stage *stage)
 {
+    struct cpu_profile *profile = &stage->model->profile;
+    uint64_t began = cpu_profile_now(profile);
     prepare_inputs(stage);
+    cpu_profile_add(profile, CPU_WORK_PREPARE, began);
     uint64_t group = 1;
     for (uint32_t i = 0; i < stage->part_count; i++) {
         const struct cpu_weight *weight = &stage->model->weights[stage->parts[i].weight];
@@ -128,5 +161,9 @@ void linear_stage_run(struct linear_stage *stage)
         items += (weight->rows + stage->tile_rows[i] - 1) / stage->tile_rows[i];
         stage->tile_end[i] = items;
     }
+    began = cpu_profile_now(profile);
     pool_run(stage->model->device->pool, items, run_item, stage);
+    if (profile->on) {
+        profile_parts(stage, clock_now_ns() - began);
+    }
 }

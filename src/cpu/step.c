@@ -48,7 +48,9 @@ static void norm_rows(struct cpu_model *model, const struct plan_norm *norm, con
                       uint32_t row_count)
 {
     struct row_stage stage = {.model = model, .norm = norm, .rows = rows};
+    uint64_t began = cpu_profile_now(&model->profile);
     pool_run(model->device->pool, row_count, norm_row, &stage);
+    cpu_profile_add(&model->profile, CPU_WORK_NORM, began);
 }
 
 /* --- embed ---------------------------------------------------------------------------------- */
@@ -78,6 +80,7 @@ static void run_embed(struct cpu_model *model, const struct plan_op *op)
 {
     const struct plan_weight *weight = &model->base.plan->weights[op->embed.weight];
     uint32_t count = model->batch->row_count;
+    uint64_t began = cpu_profile_now(&model->profile);
     for (uint32_t row = 0; row < count; row += LOOKUPS_BEFORE_DROP) {
         uint32_t rows = count - row < LOOKUPS_BEFORE_DROP ? count - row : LOOKUPS_BEFORE_DROP;
         struct row_stage stage = {.model = model, .op = op, .row_begin = row};
@@ -88,6 +91,7 @@ static void run_embed(struct cpu_model *model, const struct plan_op *op)
             model->rows_looked_up = 0;
         }
     }
+    cpu_profile_add(&model->profile, CPU_WORK_EMBED, began);
 }
 
 /* --- queries, keys and values --------------------------------------------------------------- */
@@ -165,10 +169,13 @@ static void run_qkv(struct cpu_model *model, const struct plan_op *op)
         .parts = {{op->qkv.query, model->buffers[PLAN_BUFFER_QUERY]},
                   {op->qkv.key, model->key},
                   {op->qkv.value, model->value}},
+        .work = CPU_WORK_QKV,
     };
     linear_stage_run(&linear);
     struct row_stage rows = {.model = model, .op = op};
+    uint64_t began = cpu_profile_now(&model->profile);
     pool_run(model->device->pool, count, finish_qkv_row, &rows);
+    cpu_profile_add(&model->profile, CPU_WORK_ROTARY, began);
 }
 
 /* --- projections ---------------------------------------------------------------------------- */
@@ -211,6 +218,7 @@ static void run_project(struct cpu_model *model, const struct plan_op *op)
         .parts = {{op->project.weight, model->product}},
         .finish = normed ? NULL : finish_project,
         .op = op,
+        .work = op->project.input == PLAN_BUFFER_HIDDEN ? CPU_WORK_DOWN : CPU_WORK_PROJECT,
     };
     linear_stage_run(&linear);
     if (normed) {
@@ -254,6 +262,7 @@ static void run_feed_forward(struct cpu_model *model, const struct plan_op *op)
         .side_by_side = true,
         .finish = finish_feed_forward,
         .op = op,
+        .work = CPU_WORK_GATE_UP,
     };
     linear.parts[0] = (struct linear_part){gated ? op->feed_forward.gate : op->feed_forward.up,
                                            model->buffers[PLAN_BUFFER_HIDDEN]};
@@ -298,8 +307,24 @@ static void run_logits(struct cpu_model *model, const struct plan_op *op)
         .parts = {{op->logits.weight, model->buffers[PLAN_BUFFER_LOGITS]}},
         .finish = finish_logits,
         .op = op,
+        .work = CPU_WORK_LOGITS,
     };
     linear_stage_run(&linear);
+}
+
+/* The normed rows stay where they are until the next step: nothing follows this stage. */
+static void run_hidden(struct cpu_model *model, const struct plan_op *op)
+{
+    if (model->batch->hidden_count > 0) {
+        norm_rows(model, &op->logits.norm, model->batch->hidden_rows, model->batch->hidden_count);
+    }
+}
+
+const float *cpu_model_hidden(const struct device_model *base, uint64_t *stride)
+{
+    const struct cpu_model *model = (const struct cpu_model *)base;
+    *stride = model->normed.stride;
+    return model->normed.data;
 }
 
 /* --- the step ------------------------------------------------------------------------------- */
@@ -356,6 +381,7 @@ static void run_op(struct cpu_model *model, const struct plan_op *op)
         break;
     case PLAN_LOGITS:
         run_logits(model, op);
+        run_hidden(model, op);
         break;
     case PLAN_OP_KIND_COUNT:
         break;
@@ -372,7 +398,9 @@ llcuda_status cpu_model_step(struct device_model *base, const struct step_batch 
     }
     model->batch = batch;
     find_runs(model);
+    uint64_t began = cpu_profile_now(&model->profile);
     pool_run(model->device->pool, batch->row_count, angles_row, model);
+    cpu_profile_add(&model->profile, CPU_WORK_ANGLES, began);
     for (uint32_t i = 0; i < base->plan->op_count; i++) {
         run_op(model, &base->plan->ops[i]);
     }

@@ -26,6 +26,17 @@ static llcuda_status refuse(struct llcuda_error *error, const char *format, ...)
     return error_set(error, LLCUDA_INVALID_ARGUMENT, "step: %s", message);
 }
 
+static llcuda_status check_ascending(const uint32_t *rows, uint32_t count, uint32_t row_count,
+                                     const char *what, struct llcuda_error *error)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (rows[i] >= row_count || (i > 0 && rows[i] <= rows[i - 1])) {
+            return refuse(error, "rows that want %s must ascend below %u", what, row_count);
+        }
+    }
+    return LLCUDA_OK;
+}
+
 static llcuda_status check_counts(const struct step_batch *batch, const struct device_model *model,
                                   struct llcuda_error *error)
 {
@@ -37,17 +48,19 @@ static llcuda_status check_counts(const struct step_batch *batch, const struct d
         return refuse(error, "%u rows want logits, at most %u may", batch->logits_count,
                       options->logits_rows_max);
     }
+    if (batch->hidden_count && !model->interface->hidden) {
+        return refuse(error, "this device gives no hidden states");
+    }
     if (!batch->tokens || !batch->positions || !batch->sequences || !batch->block_tables ||
-        (batch->logits_count && !batch->logits_rows)) {
+        (batch->logits_count && !batch->logits_rows) ||
+        (batch->hidden_count && !batch->hidden_rows)) {
         return refuse(error, "an array is missing");
     }
-    for (uint32_t i = 0; i < batch->logits_count; i++) {
-        uint32_t row = batch->logits_rows[i];
-        if (row >= batch->row_count || (i > 0 && row <= batch->logits_rows[i - 1])) {
-            return refuse(error, "rows that want logits must ascend below %u", batch->row_count);
-        }
-    }
-    return LLCUDA_OK;
+    llcuda_status status =
+        check_ascending(batch->logits_rows, batch->logits_count, batch->row_count, "logits", error);
+    return status == LLCUDA_OK ? check_ascending(batch->hidden_rows, batch->hidden_count,
+                                                 batch->row_count, "hidden states", error)
+                               : status;
 }
 
 /* The table of one sequence up to `position`. */
@@ -81,9 +94,31 @@ static bool is_run_end(const struct step_batch *batch, uint32_t row)
     return row + 1 == batch->row_count || is_run_begin(batch, row + 1);
 }
 
+/* Sequences below this number are remembered in bits, others are looked for. */
+#define SEEN_BITS 4096u
+
+/* Whether the sequence of a run that begins at `row` had rows before. */
+static bool seen_before(const struct step_batch *batch, uint32_t row, uint64_t *seen)
+{
+    uint32_t sequence = batch->sequences[row];
+    if (sequence < SEEN_BITS) {
+        uint64_t bit = 1ull << (sequence % 64);
+        bool before = (seen[sequence / 64] & bit) != 0;
+        seen[sequence / 64] |= bit;
+        return before;
+    }
+    for (uint32_t before = 0; before < row; before++) {
+        if (batch->sequences[before] == sequence) {
+            return true;
+        }
+    }
+    return false;
+}
+
 llcuda_status step_batch_check(const struct step_batch *batch, const struct device_model *model,
                                struct llcuda_error *error)
 {
+    uint64_t seen[SEEN_BITS / 64] = {0};
     llcuda_status status = check_counts(batch, model, error);
     for (uint32_t row = 0; row < batch->row_count && status == LLCUDA_OK; row++) {
         if (batch->tokens[row] >= model->plan->vocabulary_size) {
@@ -95,11 +130,9 @@ llcuda_status step_batch_check(const struct step_batch *batch, const struct devi
                           batch->sequence_count);
         }
         if (is_run_begin(batch, row)) {
-            for (uint32_t before = 0; before < row; before++) {
-                if (batch->sequences[before] == batch->sequences[row]) {
-                    return refuse(error, "the rows of sequence %u are not consecutive",
-                                  batch->sequences[row]);
-                }
+            if (seen_before(batch, row, seen)) {
+                return refuse(error, "the rows of sequence %u are not consecutive",
+                              batch->sequences[row]);
             }
         } else if (batch->positions[row] != batch->positions[row - 1] + 1) {
             return refuse(error, "row %u is at position %u after position %u", row,

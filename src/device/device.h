@@ -30,6 +30,8 @@ struct step_batch {
     uint32_t block_table_stride;
     uint32_t logits_count;       /* m, 0 … logits_rows_max */
     const uint32_t *logits_rows; /* [m] row indices, ascending */
+    uint32_t hidden_count;       /* h, 0 … n: rows whose final hidden state is wanted … */
+    const uint32_t *hidden_rows; /* [h] row indices, ascending; see device_hidden */
 };
 
 struct device_model_options {
@@ -61,6 +63,18 @@ struct device_ceilings {
     double integer_op_per_second; /* int8 multiply-adds counted as two; 0 when not measured */
 };
 
+/* What one operation took in the steps since a profile was last asked for. */
+struct device_profile_row {
+    const char *operation; /* "feed-forward", static storage */
+    enum dtype dtype;      /* of the weights, or of the cache */
+    bool has_dtype;
+    bool is_integer; /* multiplies integers */
+    uint64_t count;  /* times it ran */
+    uint64_t ns;
+    uint64_t bytes;      /* weights or cache read; 0 when that is not what it is about */
+    uint64_t operations; /* multiply-adds counted as two; likewise */
+};
+
 struct device;
 struct device_model;
 
@@ -82,6 +96,19 @@ struct device_interface {
                              struct llcuda_error *error);
     uint64_t (*weight_bytes_read)(const struct device_model *model);
     uint64_t (*memory_bytes)(const struct device_model *model);
+    /* NULL where the device gives no hidden states: steps that want some are refused. */
+    const float *(*hidden)(const struct device_model *model, uint64_t *stride);
+    /* Both NULL where a step computes in the calling thread. */
+    llcuda_status (*step_begin)(struct device_model *model, const struct step_batch *batch,
+                                struct llcuda_error *error);
+    llcuda_status (*step_end)(struct device_model *model, const float **logits,
+                              struct llcuda_error *error);
+    /* NULL where the calling thread has no helpers. */
+    void (*parallel)(struct device_model *model, uint64_t item_count,
+                     void (*task)(void *context, uint32_t worker, uint64_t item), void *context);
+    /* NULL: the device keeps no profile. */
+    uint32_t (*profile)(struct device_model *model, struct device_profile_row *rows,
+                        uint32_t capacity);
 };
 
 struct device {
@@ -132,6 +159,57 @@ static inline llcuda_status device_step(struct device_model *model, const struct
     return model->interface->step(model, batch, logits, error);
 }
 
+/* Whether a step may be begun and ended in two calls, with other work of this thread between. */
+static inline bool device_runs_ahead(const struct device_model *model)
+{
+    return model->interface->step_begin != NULL;
+}
+
+/* device_step in two calls, one step at a time; for devices that run ahead. The arrays of the batch
+ * belong to the caller again when step_begin returns. Between the two only the inquiries below may
+ * be called; blocks are copied before step_begin. After a failure of either no step is running. */
+static inline llcuda_status device_step_begin(struct device_model *model,
+                                              const struct step_batch *batch,
+                                              struct llcuda_error *error)
+{
+    return model->interface->step_begin(model, batch, error);
+}
+static inline llcuda_status device_step_end(struct device_model *model, const float **logits,
+                                            struct llcuda_error *error)
+{
+    return model->interface->step_end(model, logits, error);
+}
+
+/* Runs task(context, worker, item) for every item in [0, item_count) on the threads that the device
+ * computes with, and returns when all are done; by itself where there are none. Not while a step
+ * runs. */
+static inline void device_parallel(struct device_model *model, uint64_t item_count,
+                                   void (*task)(void *context, uint32_t worker, uint64_t item),
+                                   void *context)
+{
+    if (model->interface->parallel) {
+        model->interface->parallel(model, item_count, task, context);
+        return;
+    }
+    for (uint64_t item = 0; item < item_count; item++) {
+        task(context, 0, item);
+    }
+}
+
+/* Whether steps may want hidden states. */
+static inline bool device_gives_hidden(const struct device *device)
+{
+    return device->interface->hidden != NULL;
+}
+
+/* What the logits stage norms and multiplies, of the last step's hidden_rows: row i, [E], begins at
+ * i · stride. In host memory, owned by the model, valid until the next step. Only after a step that
+ * wanted some. */
+static inline const float *device_hidden(const struct device_model *model, uint64_t *stride)
+{
+    return model->interface->hidden(model, stride);
+}
+
 /* Copies whole cache blocks of all layers, from[i] to to[i]: copy on write. */
 static inline llcuda_status device_copy_blocks(struct device_model *model, const uint32_t *from,
                                                const uint32_t *to, uint32_t count,
@@ -158,6 +236,15 @@ static inline uint64_t device_weight_bytes_read(const struct device_model *model
 static inline uint64_t device_model_memory_bytes(const struct device_model *model)
 {
     return model->interface->memory_bytes(model);
+}
+
+/* Where the time of the steps since the last call went: at most `capacity` rows, and how many they
+ * are. The first call switches profiling on, which costs steps a little. 0 rows from a device that
+ * keeps no profile. */
+static inline uint32_t device_profile(struct device_model *model, struct device_profile_row *rows,
+                                      uint32_t capacity)
+{
+    return model->interface->profile ? model->interface->profile(model, rows, capacity) : 0;
 }
 
 /* Bytes of one cache block, all layers, keys and values: the unit of every memory plan. */

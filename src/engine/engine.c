@@ -62,6 +62,7 @@ static llcuda_status make_core(struct llcuda_engine *engine, struct llcuda_error
         .vocabulary_size = model->vocabulary_size,
         .piece_bytes_max = model->codec.piece_bytes_max,
         .memory_free_bytes = device.memory_free_bytes,
+        .sampler_workers = sizing_workers(model->device),
     };
     llcuda_status status = sizing_compute(&input, &engine->sizing, error);
     if (status != LLCUDA_OK) {
@@ -107,6 +108,10 @@ static void make_setup(struct llcuda_engine *engine)
         .end_token_count = engine->model.end_token_count,
         .codec = &engine->model.codec,
         .mailbox = engine->mailbox,
+        .embedding_length = engine->model.device && device_gives_hidden(engine->model.device)
+                                ? engine->model.plan->embedding_length
+                                : 0,
+        .pooling = engine->model.pooling,
     };
 }
 
@@ -258,8 +263,11 @@ static llcuda_status read_prompt(const struct llcuda_engine *engine,
     const struct loaded_model *model = &engine->model;
     if (options->prompt) {
         *text = text_view_make(options->prompt, options->prompt_bytes);
-        return loaded_model_encode_prompt(model, *text, options->add_bos, options->special, &s->ids,
-                                          error);
+        return options->embedding == LLCUDA_POOLING_NONE
+                   ? loaded_model_encode_prompt(model, *text, options->add_bos, options->special,
+                                                &s->ids, error)
+                   : loaded_model_encode_whole(model, *text, options->add_bos != LLCUDA_NO,
+                                               options->special, &s->ids, error);
     }
     if (options->messages) {
         llcuda_status status = loaded_model_render(

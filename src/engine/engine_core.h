@@ -11,6 +11,8 @@ struct core_options {
     struct scheduler_options scheduler;
     uint32_t vocabulary_size;
     uint32_t piece_bytes_max; /* of the codec */
+    uint32_t sampler_workers; /* threads that may draw at once, 0: 1 */
+    uint32_t parallel_min;    /* fewer logits than these are not worth waking other threads for */
     struct mailbox *mailbox;  /* borrowed */
     /* Called after each step; true: what the device computed is void. May be NULL. */
     bool (*step_void)(void *user);
@@ -48,18 +50,45 @@ enum core_counter {
     CORE_COUNTER_COUNT
 };
 
+/* A sequence's rows in a step. */
+struct flight_entry {
+    struct choice *choice;
+    uint32_t begin, rows; /* positions */
+    uint32_t at;          /* where the drawn token goes */
+    bool logits;          /* the last row gives some */
+    /* From landing to emission. */
+    llcuda_status status;
+    uint32_t token;
+    const float *row; /* its logits, valid while tokens are drawn */
+};
+
+/* A step from launch to emission. */
+struct flight {
+    struct flight_entry *entries;   /* [running_max] */
+    llcuda_token_logprob *logprobs; /* [running_max] of entries whose request wants them */
+    uint32_t count, logits_count, hidden_count;
+    uint64_t landed_ns;
+};
+
 struct engine_core {
     struct core_options options;
     struct scheduler scheduler;
-    struct device_model *device; /* borrowed; NULL while asleep */
-    struct sampler_workspace workspace;
+    struct device_model *device;          /* borrowed; NULL while asleep */
+    struct sampler_workspace *workspaces; /* [workspace_count] one a thread that draws */
+    uint32_t workspace_count;
     struct buffer text; /* scratch for one choice's new text, never grows after init */
     /* One step's batch. */
-    uint32_t *tokens, *positions, *sequences; /* [rows_max] */
-    uint32_t *logits_rows;                    /* [running_max] */
-    llcuda_request *live;                     /* every request that is not done */
+    uint32_t *tokens, *positions, *sequences, *hidden_rows; /* [rows_max] */
+    uint32_t *logits_rows;                                  /* [running_max] */
+    llcuda_request *live;                                   /* every request that is not done */
     bool held;
-    llcuda_request *dead; /* done, to be let go of at the end of the step */
+    llcuda_request *dead;   /* done, to be let go of … */
+    llcuda_request *buried; /* … when the step that flew at their end has gone too */
+    struct flight flights[2];
+    uint32_t flight_index; /* the one that flies, or will fly next */
+    bool flying;
+    const float *logits; /* of the step that has landed */
+    uint64_t device_ns;  /* inside the device's functions, in this call of core_step */
     uint64_t counters[CORE_COUNTER_COUNT];
     _Atomic uint64_t published[CORE_COUNTER_COUNT];
     _Atomic uint32_t published_version; /* odd while they change */
@@ -83,7 +112,8 @@ void core_hold(struct engine_core *core, bool held);
 /* Takes news from the mailbox: submissions, cancellations, readers that caught up. */
 void core_take_mail(struct engine_core *core);
 
-/* Ends overdue requests and runs one step. False when there is nothing to run now. */
+/* Ends overdue requests and takes the work one step further. False when there is nothing to run
+ * now; no step is running then. */
 bool core_step(struct engine_core *core);
 
 /* The nearest deadline, 0 when there is none. */

@@ -78,6 +78,7 @@ static void device_facts(struct llcuda_engine *engine, bool *good)
     info->weight_bytes = model->info.weight_bytes;
     info->logits_bytes = engine->sizing.logits_bytes;
     info->host_bytes = engine->sizing.host_bytes;
+    info->embeddings = device_gives_hidden(model->device);
     info->sequence_max = engine->sizing.sequence_max;
     info->context_length = engine->sizing.context_length;
     info->model_context_length = model->plan->context_length;

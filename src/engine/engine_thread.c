@@ -21,7 +21,7 @@ static bool follow(struct llcuda_engine *engine, uint32_t wanted)
     struct engine_core *core = &engine->core;
     if (wanted == ENGINE_ASLEEP && actual == ENGINE_AWAKE) {
         core_hold(core, true);
-        if (core_sequence_count(core) == 0) {
+        if (core_sequence_count(core) == 0 && !core->flying) {
             core_set_device(core, NULL);
             reach(engine, ENGINE_ASLEEP);
             return true;

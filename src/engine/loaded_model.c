@@ -5,9 +5,8 @@
 #include <time.h>
 
 #include "base/buffer.h"
-#include "cpu/cpu.h"
-#include "cpu/memory.h"
-#include "device/spec.h"
+#include "base/file.h"
+#include "engine/device_open.h"
 #include "format/chat_template.h"
 #include "format/tokenizer_source.h"
 
@@ -142,39 +141,6 @@ static llcuda_status open_template(struct loaded_model *model, const llcuda_engi
     return LLCUDA_OK;
 }
 
-static llcuda_status open_device(struct loaded_model *model, const llcuda_engine_options *options,
-                                 struct llcuda_error *error)
-{
-    const char *text = options->device ? options->device : "auto";
-    struct cpu_options cpu = {
-        .thread_count = options->threads,
-        .level_max = CPU_LEVEL_COUNT,
-        .log = &model->log,
-    };
-    if (strncmp(text, "cpu:", 4) == 0) {
-        for (int i = 0; i < CPU_LEVEL_COUNT && cpu.level_max == CPU_LEVEL_COUNT; i++) {
-            if (strcmp(text + 4, cpu_level_name((enum cpu_level)i)) == 0) {
-                cpu.level_max = (enum cpu_level)i;
-            }
-        }
-        if (cpu.level_max == CPU_LEVEL_COUNT) {
-            return error_set(error, LLCUDA_INVALID_ARGUMENT,
-                             "device '%s': the levels are scalar, avx2, avx512 and neon", text);
-        }
-        return cpu_device_open(&cpu, &model->device, error);
-    }
-    struct device_spec spec;
-    llcuda_status status = device_spec_parse(text_view_of(text), &spec, error);
-    if (status != LLCUDA_OK) {
-        return status;
-    }
-    if (spec.kind != DEVICE_AUTO && spec.kind != DEVICE_CPU) {
-        return error_set(error, LLCUDA_UNSUPPORTED, "this build has no %s device",
-                         device_kind_name(spec.kind));
-    }
-    return cpu_device_open(&cpu, &model->device, error);
-}
-
 /* The vocabulary's own end tokens, as far as the model can produce them. */
 static llcuda_status copy_ends(struct loaded_model *model, struct llcuda_error *error)
 {
@@ -191,6 +157,18 @@ static llcuda_status copy_ends(struct loaded_model *model, struct llcuda_error *
     return LLCUDA_OK;
 }
 
+/* The numbers of `pooling_type` in GGUF: 0 none, 1 mean, 2 first token, 3 last, 4 rank. */
+static void read_pooling(struct loaded_model *model)
+{
+    uint32_t type = 0;
+    llcuda_status status =
+        model_source_u32(model->source, "pooling_type", NULL, 0, 16, &type, NULL);
+    bool last = status != LLCUDA_OK || type == 0 || type == 3;
+    model->pooling = last        ? LLCUDA_POOLING_LAST
+                     : type == 1 ? LLCUDA_POOLING_MEAN
+                                 : LLCUDA_POOLING_NONE;
+}
+
 static llcuda_status open_parts(struct loaded_model *model, const llcuda_engine_options *options,
                                 struct llcuda_error *error)
 {
@@ -205,7 +183,9 @@ static llcuda_status open_parts(struct loaded_model *model, const llcuda_engine_
         status = model_plan_build(model->source, &model->plan, &model->info, error);
         if (status == LLCUDA_OK) {
             model->vocabulary_size = model->plan->vocabulary_size;
-            status = open_device(model, options, error);
+            read_pooling(model);
+            struct device_open_options device = {options->device, options->threads, &model->log};
+            status = device_open(&device, &model->device, error);
         }
     }
     return status == LLCUDA_OK ? copy_ends(model, error) : status;
@@ -416,21 +396,11 @@ static void remove_double_prefix(const struct vocabulary *vocabulary, struct tok
     }
 }
 
-llcuda_status loaded_model_encode_prompt(const struct loaded_model *model, struct text_view text,
-                                         llcuda_tristate add_bos, bool special,
-                                         struct token_ids *ids, struct llcuda_error *error)
+/* A prompt has at least one token, and none that the plan lacks. */
+static llcuda_status check_prompt_ids(const struct loaded_model *model, struct token_ids *ids,
+                                      struct llcuda_error *error)
 {
     const struct vocabulary *vocabulary = tokenizer_vocabulary(model->tokenizer);
-    struct tokenizer_encode_options encode = {.add_special = false, .parse_special = special};
-    if (!append_prefix(vocabulary, add_bos, ids)) {
-        return error_no_memory(error, "a prompt", 64);
-    }
-    size_t prefix_count = ids->count;
-    llcuda_status status = tokenizer_encode(model->tokenizer, text, &encode, NULL, ids, error);
-    if (status != LLCUDA_OK) {
-        return status;
-    }
-    remove_double_prefix(vocabulary, ids, prefix_count);
     if (ids->count == 0) {
         uint32_t begin = vocabulary->bos_id != TOKEN_NONE ? vocabulary->bos_id : vocabulary->eos_id;
         if (begin == TOKEN_NONE) {
@@ -449,6 +419,33 @@ llcuda_status loaded_model_encode_prompt(const struct loaded_model *model, struc
         }
     }
     return LLCUDA_OK;
+}
+
+llcuda_status loaded_model_encode_prompt(const struct loaded_model *model, struct text_view text,
+                                         llcuda_tristate add_bos, bool special,
+                                         struct token_ids *ids, struct llcuda_error *error)
+{
+    const struct vocabulary *vocabulary = tokenizer_vocabulary(model->tokenizer);
+    struct tokenizer_encode_options encode = {.add_special = false, .parse_special = special};
+    if (!append_prefix(vocabulary, add_bos, ids)) {
+        return error_no_memory(error, "a prompt", 64);
+    }
+    size_t prefix_count = ids->count;
+    llcuda_status status = tokenizer_encode(model->tokenizer, text, &encode, NULL, ids, error);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    remove_double_prefix(vocabulary, ids, prefix_count);
+    return check_prompt_ids(model, ids, error);
+}
+
+llcuda_status loaded_model_encode_whole(const struct loaded_model *model, struct text_view text,
+                                        bool add_special, bool special, struct token_ids *ids,
+                                        struct llcuda_error *error)
+{
+    struct tokenizer_encode_options encode = {.add_special = add_special, .parse_special = special};
+    llcuda_status status = tokenizer_encode(model->tokenizer, text, &encode, NULL, ids, error);
+    return status == LLCUDA_OK ? check_prompt_ids(model, ids, error) : status;
 }
 
 static void write_token(struct json_writer *writer, const struct loaded_model *model,

@@ -27,6 +27,7 @@ struct loaded_model {
     uint32_t *end_tokens; /* below vocabulary_size */
     uint32_t end_token_count;
     uint32_t vocabulary_size;        /* V of the plan, or the tokeniser's */
+    llcuda_pooling pooling;          /* as the files say: MEAN, LAST, or NONE for another one */
     _Atomic(uint8_t *) dry_breakers; /* the default ones, made when first asked for */
 };
 
@@ -57,6 +58,12 @@ void loaded_model_defaults(const struct loaded_model *model, llcuda_request_opti
 llcuda_status loaded_model_encode_prompt(const struct loaded_model *model, struct text_view text,
                                          llcuda_tristate add_bos, bool special,
                                          struct token_ids *ids, struct llcuda_error *error);
+
+/* The ids of a text with everything that the model wants around a whole one, for an embedding. The
+ * same errors. */
+llcuda_status loaded_model_encode_whole(const struct loaded_model *model, struct text_view text,
+                                        bool add_special, bool special, struct token_ids *ids,
+                                        struct llcuda_error *error);
 
 /* Renders the chat template for messages in JSON (llcuda_apply_template). */
 llcuda_status loaded_model_render(const struct loaded_model *model, struct text_view json,

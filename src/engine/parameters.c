@@ -207,6 +207,9 @@ static llcuda_status check_scalars(const llcuda_request_options *options,
     if (options->add_bos < LLCUDA_MODEL_DEFAULT || options->add_bos > LLCUDA_NO) {
         return error_set(error, LLCUDA_INVALID_ARGUMENT, "add_bos is no such value");
     }
+    if (options->embedding < LLCUDA_POOLING_NONE || options->embedding > LLCUDA_POOLING_LAST) {
+        return error_set(error, LLCUDA_INVALID_ARGUMENT, "embedding is no such value");
+    }
     return LLCUDA_OK;
 }
 

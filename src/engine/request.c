@@ -96,8 +96,8 @@ static bool make_ring(llcuda_request *request)
         2 * (uint32_t)sizeof(struct event_record) + text +
         request->sampler_params.top_logprobs * (uint32_t)sizeof(llcuda_top_logprob);
     uint64_t choices = request->choice_count;
-    uint64_t wanted = request->event_room * choices + sizeof(struct event_record) * (choices + 1) +
-                      EVENTS_AHEAD * 96;
+    uint64_t wanted = REQUEST_STEPS_AHEAD * request->event_room * choices +
+                      sizeof(struct event_record) * (choices + 1) + EVENTS_AHEAD * 96;
     uint64_t capacity = 4096;
     while (capacity < wanted) {
         capacity *= 2;
@@ -121,6 +121,14 @@ static bool make_ring(llcuda_request *request)
     return true;
 }
 
+static enum sequence_output output_of(const llcuda_request *request)
+{
+    if (request->embedding_length == 0) {
+        return SEQUENCE_LOGITS;
+    }
+    return request->pooling == LLCUDA_POOLING_MEAN ? SEQUENCE_ALL : SEQUENCE_LAST;
+}
+
 static llcuda_status make_choice(llcuda_request *request, const llcuda_request_options *options,
                                  uint32_t index, struct text_view tenant, struct text_view salt,
                                  struct llcuda_error *error)
@@ -137,6 +145,7 @@ static llcuda_status make_choice(llcuda_request *request, const llcuda_request_o
         .prompt_count = request->prompt_count,
         .token_max = token_max,
         .priority = options->priority,
+        .output = output_of(request),
         .tenant = tenant,
         .salt = salt,
         .deadline_ns =
@@ -171,8 +180,11 @@ static llcuda_status fill(llcuda_request *request, const struct request_setup *s
         arena_copy_text(arena, request->echo ? prompt_text : text_view_make(NULL, 0));
     struct text_view tenant = arena_copy_text(arena, text_view_of(options->tenant));
     struct text_view salt = arena_copy_text(arena, text_view_of(options->cache_salt));
-    if (!request->prompt || !request->choices || !request->prompt_text.data || !tenant.data ||
-        !salt.data || !stop_set_init(&request->stops, options->stop, options->stop_count, arena) ||
+    request->pooled = arena_alloc(arena, request->embedding_length, sizeof *request->pooled);
+    request->embedding = arena_alloc(arena, request->embedding_length, sizeof *request->embedding);
+    if (!request->pooled || !request->embedding || !request->prompt || !request->choices ||
+        !request->prompt_text.data || !tenant.data || !salt.data ||
+        !stop_set_init(&request->stops, options->stop, options->stop_count, arena) ||
         !copy_params(request, setup, options, breakers) || !make_ring(request)) {
         return error_no_memory(error, "a request", arena->allocated_bytes);
     }
@@ -188,20 +200,78 @@ static llcuda_status fill(llcuda_request *request, const struct request_setup *s
     return status;
 }
 
+static llcuda_status check_size(const struct request_setup *setup, bool embedding,
+                                size_t prompt_count, struct llcuda_error *error)
+{
+    if (prompt_count == 0) {
+        return error_set(error, LLCUDA_INVALID_ARGUMENT, "the prompt has no tokens");
+    }
+    if (embedding && prompt_count > setup->context_length) {
+        return error_set(error, LLCUDA_CONTEXT_FULL,
+                         "the prompt has %zu tokens, more than a context of %u", prompt_count,
+                         setup->context_length);
+    }
+    if (!embedding && prompt_count >= setup->context_length) {
+        return error_set(error, LLCUDA_CONTEXT_FULL,
+                         "the prompt has %zu tokens, which leaves no room for an answer in a "
+                         "context of %u",
+                         prompt_count, setup->context_length);
+    }
+    return LLCUDA_OK;
+}
+
+/* An embedding is a request of one choice that draws nothing. */
+static llcuda_status prepare_embedding(const struct request_setup *setup, llcuda_request *request,
+                                       const llcuda_request_options *options,
+                                       struct llcuda_error *error)
+{
+    if (setup->embedding_length == 0) {
+        return error_set(error, LLCUDA_UNSUPPORTED, "this device gives no embeddings");
+    }
+    request->pooling =
+        options->embedding == LLCUDA_POOLING_MODEL ? setup->pooling : options->embedding;
+    if (request->pooling == LLCUDA_POOLING_NONE) {
+        return error_set(error, LLCUDA_UNSUPPORTED,
+                         "the model's own pooling is neither the mean nor the last position");
+    }
+    request->embedding_length = setup->embedding_length;
+    request->embedding_raw = options->embedding_raw;
+    request->max_tokens = 0;
+    return LLCUDA_OK;
+}
+
+/* What does not count for an embedding is as if it had not been set. */
+static llcuda_request_options without_answer(const llcuda_request_options *options)
+{
+    llcuda_request_options plain;
+    llcuda_request_options_init(&plain, sizeof plain);
+    plain.embedding = options->embedding;
+    plain.embedding_raw = options->embedding_raw;
+    plain.priority = options->priority;
+    plain.timeout_ms = options->timeout_ms;
+    plain.tenant = options->tenant;
+    plain.cache_salt = options->cache_salt;
+    plain.on_ready = options->on_ready;
+    plain.on_ready_user = options->on_ready_user;
+    return plain;
+}
+
 llcuda_status request_create(const struct request_setup *setup,
                              const llcuda_request_options *options, const uint32_t *prompt,
                              size_t prompt_count, struct text_view prompt_text,
                              const uint8_t *breakers, uint64_t now_ns, llcuda_request **request,
                              struct llcuda_error *error)
 {
-    if (prompt_count == 0) {
-        return error_set(error, LLCUDA_INVALID_ARGUMENT, "the prompt has no tokens");
+    llcuda_request_options plain;
+    bool embedding = options->embedding != LLCUDA_POOLING_NONE;
+    llcuda_status status = check_size(setup, embedding, prompt_count, error);
+    if (status != LLCUDA_OK) {
+        return status;
     }
-    if (prompt_count >= setup->context_length) {
-        return error_set(error, LLCUDA_CONTEXT_FULL,
-                         "the prompt has %zu tokens, which leaves no room for an answer in a "
-                         "context of %u",
-                         prompt_count, setup->context_length);
+    if (embedding) {
+        plain = without_answer(options);
+        options = &plain;
+        breakers = NULL;
     }
     llcuda_request *made = calloc(1, sizeof *made);
     if (!made || !wakeup_init(&made->wakeup)) {
@@ -225,7 +295,12 @@ llcuda_status request_create(const struct request_setup *setup,
     made->on_ready = options->on_ready;
     made->on_ready_user = options->on_ready_user;
     made->submit_ns = now_ns;
-    llcuda_status status = fill(made, setup, options, prompt, prompt_text, breakers, error);
+    if (embedding) {
+        status = prepare_embedding(setup, made, options, error);
+    }
+    if (status == LLCUDA_OK) {
+        status = fill(made, setup, options, prompt, prompt_text, breakers, error);
+    }
     if (status != LLCUDA_OK) {
         request_unref(made);
         return status;
@@ -365,6 +440,10 @@ static bool read_event(llcuda_request *request)
         request->done_read = true;
         event->status = request->status;
         event->message = request->message;
+        if (request->status == LLCUDA_OK && request->embedding_length > 0) {
+            event->embedding = request->embedding;
+            event->embedding_length = request->embedding_length;
+        }
         fill_timings(request, &event->timings);
     } else if (atomic_load(&request->paused)) {
         mailbox_post(request->mailbox, request, MAIL_DRAINED);
@@ -382,7 +461,7 @@ llcuda_status llcuda_request_next(llcuda_request *request, int64_t timeout_ms,
                                   const llcuda_event **event, llcuda_error *error)
 {
     uint64_t until = WAKEUP_FOREVER;
-    if (timeout_ms >= 0) {
+    if (timeout_ms > 0) { /* 0 asks no clock */
         uint64_t wait_ns = (uint64_t)timeout_ms > UINT64_MAX / 4000000u
                                ? UINT64_MAX / 4
                                : (uint64_t)timeout_ms * 1000000u;

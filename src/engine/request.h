@@ -33,6 +33,8 @@ struct request_setup {
     uint32_t end_token_count;
     const struct text_codec *codec;
     struct mailbox *mailbox;
+    uint32_t embedding_length; /* E; 0: the device gives no hidden states */
+    llcuda_pooling pooling;    /* the model's own; NONE: one that is not known here */
 };
 
 struct choice {
@@ -41,6 +43,7 @@ struct choice {
     uint32_t index;
     uint32_t *tokens; /* [sequence.token_max] prompt and answer */
     uint32_t generated;
+    bool ending; /* its last token is drawn, but not yet emitted */
     bool finished;
     llcuda_finish_reason reason;
     struct sampler sampler;
@@ -71,7 +74,10 @@ struct llcuda_request {
     bool context_text; /* the answer's text goes on after the prompt's */
     void (*on_ready)(void *user);
     void *on_ready_user;
-    uint32_t event_room; /* bytes that one step of one choice may need in the ring */
+    uint32_t event_room;       /* bytes that one step of one choice may need in the ring */
+    uint32_t embedding_length; /* of an embedding request, otherwise 0 */
+    llcuda_pooling pooling;    /* MEAN or LAST; of an embedding request */
+    bool embedding_raw;
 
     /* The engine's. */
     llcuda_request *live_next, *live_previous;
@@ -84,6 +90,8 @@ struct llcuda_request {
     uint64_t submit_ns, begin_ns, first_ns, last_ns, end_ns;
     llcuda_status status; /* how it ended */
     char message[LLCUDA_ERROR_MESSAGE_BYTES];
+    double *pooled;       /* [embedding_length] sums of hidden states */
+    float *embedding;     /* [embedding_length] the result, the reader's after DONE */
     uint32_t generated;   /* tokens of all choices */
     uint32_t prompt_rows; /* prompt tokens computed for the first choice at first */
 
@@ -106,9 +114,8 @@ struct llcuda_request {
 
 /* Makes a request from checked options and a prompt in ids (copied). `prompt_text` is what echo
  * shows; `breakers` (a bitmap of V / 8 + 1 bytes, for DRY) may be NULL. What `setup` points to must
- * stay while the request runs. One reference, the caller's. Errors: CONTEXT_FULL, OUT_OF_MEMORY,
- * and the codec's.
- */
+ * stay while the request runs. One reference, the caller's. Errors: CONTEXT_FULL, UNSUPPORTED (an
+ * embedding), OUT_OF_MEMORY, and the codec's. */
 llcuda_status request_create(const struct request_setup *setup,
                              const llcuda_request_options *options, const uint32_t *prompt,
                              size_t prompt_count, struct text_view prompt_text,
@@ -124,13 +131,16 @@ void request_unref(llcuda_request *request);
 /* Engine thread: shows the reader what was written, and wakes it. */
 void request_publish(llcuda_request *request);
 
-/* Engine thread: true when the ring can take one step of every running choice, and after it the end
- * of each: cancellation must always find room. */
+/* Steps whose events may be under way when the ring is looked at: one that flies, and the next. */
+#define REQUEST_STEPS_AHEAD 2u
+
+/* Engine thread: true when the ring can take what is under way and what the next step adds for
+ * every running choice, and after it the end of each: cancellation must always find room. */
 static inline bool request_has_room(const llcuda_request *request)
 {
     uint64_t choices = request->choices_left;
-    return event_ring_room(&request->ring) >=
-           request->event_room * choices + sizeof(struct event_record) * (choices + 1);
+    return event_ring_room(&request->ring) >= REQUEST_STEPS_AHEAD * request->event_room * choices +
+                                                  sizeof(struct event_record) * (choices + 1);
 }
 
 #endif

@@ -36,6 +36,7 @@ llcuda_status sampler_workspace_init(struct sampler_workspace *workspace, uint32
 {
     uint32_t blocks = block_count_of(vocabulary_size);
     *workspace = (struct sampler_workspace){
+        .kernels = sampler_kernels_choose(),
         .vocabulary_size = vocabulary_size,
         .context_max = context_max,
         .block_max = calloc(blocks, sizeof(float)),
@@ -157,11 +158,14 @@ static float scaled(float logit, float maximum, float inverse)
     return (logit - maximum) * inverse;
 }
 
-static void weigh(struct candidates *c, const float *logits, float maximum, float inverse)
+/* The items must carry their logits as keys. */
+static void weigh(struct candidates *c, const struct sampler_kernels *kernels, float maximum,
+                  float inverse)
 {
     for (uint32_t i = 0; i < c->count; i++) {
-        c->weights[i] = select_exp(scaled(logits[select_token(c->items[i])], maximum, inverse));
+        c->weights[i] = select_key(c->items[i]);
     }
+    kernels->weigh(c->weights, c->count, maximum, inverse, c->weights, NULL);
 }
 
 static double sum_of(const struct candidates *c)
@@ -191,7 +195,7 @@ static void keep_typical(struct candidates *c, struct sampler_workspace *workspa
         double surprise = log_sum - (double)scaled(logits[token], maximum, inverse);
         c->items[i] = select_item(-(float)fabs(surprise - entropy), token);
     }
-    select_sort(c->items, c->count, workspace->scratch);
+    select_sort(workspace->kernels, c->items, c->count, workspace->scratch);
     double mass = 0;
     uint32_t kept = 0;
     while (kept < c->count && (kept == 0 || mass < typical_p * sum)) {
@@ -204,36 +208,22 @@ static void keep_typical(struct candidates *c, struct sampler_workspace *workspa
         uint32_t token = select_token(c->items[i]);
         c->items[i] = (uint64_t)token << 32 | token;
     }
-    select_sort(c->items, kept, workspace->scratch);
+    select_sort(workspace->kernels, c->items, kept, workspace->scratch);
     for (uint32_t i = 0; i < kept; i++) {
         uint32_t token = select_token(c->items[i]);
         c->items[i] = select_item(logits[token], token);
     }
-    select_sort(c->items, kept, workspace->scratch);
+    select_sort(workspace->kernels, c->items, kept, workspace->scratch);
     c->sorted = true;
-    weigh(c, logits, maximum, inverse);
+    weigh(c, workspace->kernels, maximum, inverse);
 }
 
 /* Weights of the whole vocabulary, and their sums by blocks in workspace->block_sum. */
 static double weigh_all(struct sampler_workspace *workspace, const float *logits, uint32_t count,
                         float maximum, float inverse)
 {
-    double sum = 0;
-    for (uint32_t begin = 0; begin < count; begin += SAMPLER_BLOCK) {
-        uint32_t length = count - begin < SAMPLER_BLOCK ? count - begin : SAMPLER_BLOCK;
-        float *restrict weights = workspace->weights + begin;
-        const float *restrict block_logits = logits + begin;
-        for (uint32_t i = 0; i < length; i++) {
-            weights[i] = select_exp(scaled(block_logits[i], maximum, inverse));
-        }
-        double block = 0;
-        for (uint32_t i = 0; i < length; i++) {
-            block += (double)weights[i];
-        }
-        workspace->block_sum[begin / SAMPLER_BLOCK] = block;
-        sum += block;
-    }
-    return sum;
+    return workspace->kernels->weigh(logits, count, maximum, inverse, workspace->weights,
+                                     workspace->block_sum);
 }
 
 /* How far below the best logit (in units of the temperature) the tokens lie that have together the
@@ -285,7 +275,8 @@ static double collect_nucleus(struct candidates *c, struct sampler_workspace *wo
     return sum;
 }
 
-static void keep_top_p(struct candidates *c, double top_p, double sum)
+/* Returns the mass that is left: the sum of the kept weights in their order. */
+static double keep_top_p(struct candidates *c, double top_p, double sum)
 {
     double mass = 0;
     uint32_t kept = 0;
@@ -293,6 +284,7 @@ static void keep_top_p(struct candidates *c, double top_p, double sum)
         mass += (double)c->weights[kept++];
     }
     c->count = kept;
+    return mass;
 }
 
 static void keep_min_p(struct candidates *c, double min_p)
@@ -311,9 +303,10 @@ static void keep_min_p(struct candidates *c, double min_p)
     c->count = kept;
 }
 
-static uint32_t draw(const struct candidates *c, double uniform)
+/* `sum` is that of the weights in their order. */
+static uint32_t draw(const struct candidates *c, double sum, double uniform)
 {
-    double target = uniform * sum_of(c);
+    double target = uniform * sum;
     double mass = 0;
     uint32_t chosen = 0;
     for (uint32_t i = 0; i < c->count; i++) {
@@ -383,48 +376,36 @@ static uint32_t choose_random(const struct sampler *sampler, struct sampler_work
         c.count = select_collect(logits, vocabulary, workspace->block_max, threshold, c.items);
     }
     if (top_k || top_p) {
-        select_sort(c.items, c.count, workspace->scratch);
+        select_sort(workspace->kernels, c.items, c.count, workspace->scratch);
         c.sorted = true;
     }
     if (top_k && c.count > p->top_k) {
         c.count = p->top_k;
     }
-    weigh(&c, logits, maximum, inverse);
+    weigh(&c, workspace->kernels, maximum, inverse);
     if (typical) {
         keep_typical(&c, workspace, logits, maximum, inverse, p->typical_p);
     }
+    double mass = sum_of(&c);
     if (top_p) {
-        keep_top_p(&c, p->top_p, sum > 0 ? sum : sum_of(&c));
+        mass = keep_top_p(&c, p->top_p, sum > 0 ? sum : mass);
     }
     if (p->min_p > 0) {
         keep_min_p(&c, p->min_p);
+        mass = sum_of(&c);
     }
-    return draw(&c, uniform);
+    return draw(&c, mass, uniform);
 }
 
 /* Needs block_max of the same logits. */
 static void fill_logprob(struct sampler_workspace *workspace, const float *logits, float maximum,
                          uint32_t token, uint32_t top_count, llcuda_token_logprob *out)
 {
+    const struct sampler_kernels *kernels = workspace->kernels;
     uint32_t count = workspace->vocabulary_size;
-    double sum = 0;
-    uint32_t rank = 0;
     float chosen = logits[token];
-    for (uint32_t begin = 0; begin < count; begin += SAMPLER_BLOCK) {
-        uint32_t length = count - begin < SAMPLER_BLOCK ? count - begin : SAMPLER_BLOCK;
-        float weights[SAMPLER_BLOCK];
-        uint32_t above = 0;
-        for (uint32_t i = 0; i < length; i++) {
-            weights[i] = select_exp(logits[begin + i] - maximum);
-            above += logits[begin + i] > chosen;
-        }
-        double block = 0;
-        for (uint32_t i = 0; i < length; i++) {
-            block += (double)weights[i];
-        }
-        sum += block;
-        rank += above;
-    }
+    double sum = kernels->weigh(logits, count, maximum, 1, workspace->weights, NULL);
+    uint32_t rank = kernels->count_above(logits, count, chosen);
     for (uint32_t i = 0; i < token; i++) {
         rank += logits[i] == chosen;
     }
@@ -441,7 +422,7 @@ static void fill_logprob(struct sampler_workspace *workspace, const float *logit
         select_threshold(workspace->block_max, block_count_of(count), top_count, workspace->select);
     uint32_t found =
         select_collect(logits, count, workspace->block_max, threshold, workspace->items);
-    select_sort(workspace->items, found, workspace->scratch);
+    select_sort(workspace->kernels, workspace->items, found, workspace->scratch);
     out->top_count = found < top_count ? found : top_count;
     for (uint32_t i = 0; i < out->top_count; i++) {
         uint32_t top = select_token(workspace->items[i]);
@@ -453,7 +434,8 @@ bool sampler_logprob(struct sampler_workspace *workspace, const float *logits, u
                      uint32_t top_count, llcuda_token_logprob *out)
 {
     bool finite;
-    float maximum = select_scan(logits, workspace->vocabulary_size, workspace->block_max, &finite);
+    float maximum =
+        workspace->kernels->scan(logits, workspace->vocabulary_size, workspace->block_max, &finite);
     if (finite) {
         fill_logprob(workspace, logits, maximum, token, top_count, out);
     }
@@ -469,7 +451,7 @@ llcuda_status sampler_choose(struct sampler *sampler, struct sampler_workspace *
     assert(params->vocabulary_size == workspace->vocabulary_size);
     bool finite;
     float model_maximum =
-        select_scan(logits, params->vocabulary_size, workspace->block_max, &finite);
+        workspace->kernels->scan(logits, params->vocabulary_size, workspace->block_max, &finite);
     if (!finite) {
         return error_set(error, LLCUDA_NOT_FINITE,
                          "the model's logits at position %u are not finite", known - 1);
@@ -477,7 +459,8 @@ llcuda_status sampler_choose(struct sampler *sampler, struct sampler_workspace *
     const float *used = patch(sampler, workspace, logits, tokens, known, prompt_count);
     float maximum = model_maximum;
     if (used != logits) {
-        maximum = select_scan(used, params->vocabulary_size, workspace->block_max, NULL);
+        maximum =
+            workspace->kernels->scan(used, params->vocabulary_size, workspace->block_max, &finite);
         if (maximum == -INFINITY) {
             return error_set(error, LLCUDA_REFUSED, "the logit biases forbid every token");
         }
@@ -490,7 +473,8 @@ llcuda_status sampler_choose(struct sampler *sampler, struct sampler_workspace *
     }
     if (params->logprobs && logprob) {
         if (used != logits) {
-            select_scan(logits, params->vocabulary_size, workspace->block_max, NULL);
+            workspace->kernels->scan(logits, params->vocabulary_size, workspace->block_max,
+                                     &finite);
         }
         fill_logprob(workspace, logits, model_maximum, *token, params->top_logprobs, logprob);
     }

@@ -62,7 +62,9 @@ struct sampler {
 };
 
 /* Scratch memory for rows of up to V logits and histories of up to `context_max` tokens. */
+struct sampler_kernels;
 struct sampler_workspace {
+    const struct sampler_kernels *kernels;
     uint32_t vocabulary_size;
     uint32_t context_max;
     float *block_max; /* [V / SAMPLER_BLOCK, rounded up] */

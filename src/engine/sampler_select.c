@@ -1,70 +1,8 @@
-/* Owns nothing. The first pass over a row is what every token pays, so it is written in vectors of
- * four (an extension of GCC and Clang that works on every machine); maxima are exact in any order.
- */
+/* Owns nothing: selection from what the kernels have found. Stateless: any thread. */
 #include "engine/sampler_select.h"
 
-/* Up to so many items are sorted by insertion, more by digits. */
-#define INSERTION_MAX 32u
-
-/* Four lanes that the compiler keeps in one register of any instruction set. */
-typedef float float4 __attribute__((vector_size(16)));
-typedef int32_t int4 __attribute__((vector_size(16)));
-
-/* The lanes of `x` where they are larger, of `most` elsewhere (also where x is NaN). */
-static inline float4 larger(float4 x, float4 most)
-{
-    int4 mask = x > most;
-    return (float4)((mask & (int4)x) | (~mask & (int4)most));
-}
-
-/* The largest value of a whole block. `wrong` collects the lanes that are NaN or infinite: those
- * whose exponent is all ones. */
-static inline float scan_block(const float *block, int4 *wrong)
-{
-    const int4 exponent = {0x7F800000, 0x7F800000, 0x7F800000, 0x7F800000};
-    float4 most[2] = {{-INFINITY, -INFINITY, -INFINITY, -INFINITY},
-                      {-INFINITY, -INFINITY, -INFINITY, -INFINITY}};
-    for (uint32_t i = 0; i < SAMPLER_BLOCK; i += 8) {
-        float4 x[2];
-        memcpy(x, block + i, sizeof x);
-        most[0] = larger(x[0], most[0]);
-        most[1] = larger(x[1], most[1]);
-        *wrong |= ((int4)x[0] & exponent) == exponent;
-        *wrong |= ((int4)x[1] & exponent) == exponent;
-    }
-    most[0] = larger(most[1], most[0]);
-    float largest = most[0][0];
-    for (uint32_t j = 1; j < 4; j++) {
-        largest = most[0][j] > largest ? most[0][j] : largest;
-    }
-    return largest;
-}
-
-float select_scan(const float *logits, uint32_t count, float *block_max, bool *finite)
-{
-    float maximum = -INFINITY;
-    int4 wrong = {0};
-    uint32_t whole = count / SAMPLER_BLOCK;
-    for (uint32_t b = 0; b < whole; b++) {
-        float largest = scan_block(logits + (size_t)b * SAMPLER_BLOCK, &wrong);
-        block_max[b] = largest;
-        maximum = largest > maximum ? largest : maximum;
-    }
-    if (count % SAMPLER_BLOCK !=
-        0) { /* the last one is short: filled up with what changes nothing */
-        float block[SAMPLER_BLOCK];
-        const float *rest = logits + (size_t)whole * SAMPLER_BLOCK;
-        for (uint32_t i = 0; i < SAMPLER_BLOCK; i++) {
-            block[i] = rest[i < count % SAMPLER_BLOCK ? i : 0];
-        }
-        block_max[whole] = scan_block(block, &wrong);
-        maximum = block_max[whole] > maximum ? block_max[whole] : maximum;
-    }
-    if (finite) {
-        *finite = (wrong[0] | wrong[1] | wrong[2] | wrong[3]) == 0;
-    }
-    return maximum;
-}
+/* Up to so many items are sorted by insertion, by rank, and more by digits. */
+#define INSERTION_MAX 12u
 
 uint32_t select_first(const float *logits, uint32_t count, const float *block_max, float maximum)
 {
@@ -159,12 +97,8 @@ static void insertion_sort(uint64_t *items, uint32_t count)
 }
 
 /* Least significant digit first, four digits of eight bits; equal keys keep their order. */
-void select_sort(uint64_t *items, uint32_t count, uint64_t *scratch)
+static void radix_sort(uint64_t *items, uint32_t count, uint64_t *scratch)
 {
-    if (count <= INSERTION_MAX) {
-        insertion_sort(items, count);
-        return;
-    }
     uint32_t histogram[4][256] = {{0}};
     for (uint32_t i = 0; i < count; i++) {
         for (uint32_t digit = 0; digit < 4; digit++) {
@@ -193,5 +127,18 @@ void select_sort(uint64_t *items, uint32_t count, uint64_t *scratch)
     }
     if (from != items) {
         memcpy(items, from, count * sizeof *items);
+    }
+}
+
+void select_sort(const struct sampler_kernels *kernels, uint64_t *items, uint32_t count,
+                 uint64_t *scratch)
+{
+    if (count <= INSERTION_MAX) {
+        insertion_sort(items, count);
+    } else if (count <= SAMPLER_SMALL) {
+        kernels->sort_small(items, count, scratch);
+        memcpy(items, scratch, count * sizeof *items);
+    } else {
+        radix_sort(items, count, scratch);
     }
 }

@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "engine/sampler.h"
+#include "engine/sampler_kernels.h"
 
 /* exp(y) for y ≤ 0 with a relative error below 2e-7, 0 below -87. Made of float operations in a
  * fixed order, so that every machine gets the same bits; here, so that loops over it become vector
@@ -32,10 +32,6 @@ static inline float select_exp(float y)
     return y < -87.0f ? 0.0f : p * scale;
 }
 
-/* Largest value of each block of SAMPLER_BLOCK logits; returns the largest of all. `finite` is
- * false when some value is NaN or infinite; NULL: do not look. NaN are passed over. */
-float select_scan(const float *logits, uint32_t count, float *block_max, bool *finite);
-
 /* The id of the first token whose logit is `maximum`. */
 uint32_t select_first(const float *logits, uint32_t count, const float *block_max, float maximum);
 
@@ -48,7 +44,8 @@ uint32_t select_collect(const float *logits, uint32_t count, const float *block_
                         float threshold, uint64_t *items);
 
 /* Sorts items by logit as above; stable, no allocation. `scratch`: [count]. */
-void select_sort(uint64_t *items, uint32_t count, uint64_t *scratch);
+void select_sort(const struct sampler_kernels *kernels, uint64_t *items, uint32_t count,
+                 uint64_t *scratch);
 
 /* An item that sorts by `key`, larger first, and carries a token. */
 static inline uint64_t select_item(float key, uint32_t token)
@@ -57,6 +54,16 @@ static inline uint64_t select_item(float key, uint32_t token)
     memcpy(&bits, &key, sizeof bits);
     bits = bits & 0x80000000u ? ~bits : bits | 0x80000000u; /* ascending as unsigned */
     return (uint64_t)~bits << 32 | token;
+}
+
+/* The key of an item, exactly. */
+static inline float select_key(uint64_t item)
+{
+    uint32_t bits = ~(uint32_t)(item >> 32);
+    float key;
+    bits = bits & 0x80000000u ? bits & 0x7FFFFFFFu : ~bits;
+    memcpy(&key, &bits, sizeof key);
+    return key;
 }
 
 static inline uint32_t select_token(uint64_t item)

@@ -138,6 +138,7 @@ static void enter(struct scheduler *s, struct sequence *sequence)
            scheduler_sequence_count(s) < s->options.sequence_max);
     sequence->id = s->next_id++;
     sequence->paused = false;
+    sequence->frozen = false;
     sequence->want_logits = false;
     sequence->plan_rows = 0;
     sequence->computed = 0;
@@ -371,7 +372,8 @@ static void plan_rows(struct scheduler *s, struct sequence *sequence, uint32_t r
     struct step_plan *plan = &s->plan;
     assert(rows > 0 && plan->row_count + rows <= s->options.rows_max);
     sequence->plan_rows = rows;
-    sequence->want_logits = sequence->computed + rows == sequence->known;
+    sequence->want_logits =
+        sequence->output == SEQUENCE_LOGITS && sequence->computed + rows == sequence->known;
     plan->sequences[plan->sequence_count++] = sequence;
     plan->row_count += rows;
     plan->logits_count += sequence->want_logits;
@@ -383,7 +385,7 @@ static void plan_decodes(struct scheduler *s)
     uint32_t i = 0;
     while (i < s->running_count) {
         struct sequence *sequence = s->running[i];
-        if (!sequence->paused && sequence->known - sequence->computed == 1) {
+        if (!sequence->paused && !sequence->frozen && sequence->known - sequence->computed == 1) {
             if (!make_writable(s, sequence)) {
                 continue; /* gone: the next one has moved to place i */
             }
@@ -471,9 +473,9 @@ static bool admit_head(struct scheduler *s)
     }
     uint32_t slot = s->free_slots[s->free_slot_count - 1];
     uint32_t *table = s->tables + (size_t)slot * s->table_stride;
-    /* The last known token is always computed: its logits are wanted. */
-    uint32_t found =
-        prefix_tree_match(&s->tree, sequence->domain, sequence->tokens, sequence->known - 1, table);
+    /* The last known token is always computed: what follows from it is wanted. */
+    uint32_t wanted = sequence->output == SEQUENCE_ALL ? 0 : sequence->known - 1;
+    uint32_t found = prefix_tree_match(&s->tree, sequence->domain, sequence->tokens, wanted, table);
     uint32_t needs = kv_blocks_for(sequence->known) - found;
     uint32_t left = prefix_tree_available(&s->tree);
     if (left < needs + margin_of(s)) {
@@ -494,7 +496,7 @@ static bool admit_head(struct scheduler *s)
     sequence->block_count = found + needs;
     sequence->computed = found * KV_BLOCK_TOKENS;
     sequence->inserted = found;
-    s->lookup_tokens += sequence->known - 1;
+    s->lookup_tokens += wanted;
     s->hit_tokens += sequence->computed;
     running_insert(s, sequence);
     return true;
@@ -564,6 +566,20 @@ void scheduler_commit(struct scheduler *scheduler, struct sequence *sequence)
     }
 }
 
+void scheduler_forget_cache(struct scheduler *scheduler)
+{
+    scheduler->plan.sequence_count = 0;
+    scheduler->plan.row_count = 0;
+    scheduler->plan.logits_count = 0;
+    scheduler->plan.copy_count = 0;
+    while (scheduler->running_count > 0) {
+        struct sequence *last = scheduler->running[scheduler->running_count - 1];
+        last->plan_rows = 0;
+        preempt(scheduler, last);
+    }
+    prefix_tree_clear(&scheduler->tree);
+}
+
 /* ------------------------------------------------------------------ checking */
 
 static bool running_valid(const struct scheduler *s, uint32_t *references)
@@ -583,6 +599,9 @@ static bool running_valid(const struct scheduler *s, uint32_t *references)
         paused += sequence->paused;
         for (uint32_t b = 0; b < sequence->block_count; b++) {
             references[table[b]]++;
+            if (b >= sequence->inserted && s->tree.nodes[table[b]].present) {
+                return false; /* it will be written */
+            }
         }
     }
     return paused == s->paused_count;

@@ -31,11 +31,19 @@ enum sequence_state {
     SEQUENCE_RUNNING  /* holds a slot and blocks */
 };
 
+/* What a sequence is computed for. */
+enum sequence_output {
+    SEQUENCE_LOGITS, /* of its last known token, again and again */
+    SEQUENCE_LAST,   /* the hidden state of its last token, once */
+    SEQUENCE_ALL     /* hidden states of all tokens: nothing of it is taken from the prefix tree */
+};
+
 /* One answer in the making. The owner fills in the first part before scheduler_add and appends to
  * `tokens`; the scheduler owns the rest. */
 struct sequence {
     const uint32_t *tokens; /* [known] prompt and answer so far; the array has room for more */
-    uint32_t known;
+    uint32_t known; /* the newest token itself may still be on its way: it is read when its row is
+                       launched, and when later positions have been computed */
     uint32_t prompt_count;
     uint32_t token_max; /* `known` never exceeds it */
     int32_t priority;   /* -SCHEDULER_PRIORITY_MAX … SCHEDULER_PRIORITY_MAX */
@@ -43,11 +51,13 @@ struct sequence {
     struct text_view salt;
     uint32_t adapter;
     uint64_t deadline_ns; /* 0: none */
+    enum sequence_output output;
 
     enum sequence_state state;
     bool paused;
+    bool frozen;        /* the owner's: no row before its newest token is known */
     bool started;       /* has been admitted once */
-    bool want_logits;   /* in the plan of this step: its last known token is computed */
+    bool want_logits;   /* in the plan of this step: its last known token gives logits */
     uint32_t plan_rows; /* rows in the plan of this step */
     uint32_t computed;  /* positions whose keys and values are in the cache */
     uint32_t slot;      /* row of the block tables, while running */
@@ -142,9 +152,13 @@ void scheduler_pause(struct scheduler *scheduler, struct sequence *sequence, boo
  * do. The plan is valid until the next call of any function here. */
 const struct step_plan *scheduler_plan(struct scheduler *scheduler);
 
-/* The planned step has run: its rows are in the cache, full blocks go into the prefix tree.
- * `sequence` by `sequence`, so that the caller can leave out failed ones. */
+/* The planned rows of a sequence are on their way: they count as computed, full blocks go into the
+ * prefix tree. Whatever is planned afterwards runs after them. */
 void scheduler_commit(struct scheduler *scheduler, struct sequence *sequence);
+
+/* Nothing in the cache can be believed any more: whoever runs is preempted, the prefix tree forgets
+ * everything, and a plan that was made is void. */
+void scheduler_forget_cache(struct scheduler *scheduler);
 
 /* The next sequence whose deadline is not after `now_ns`, or NULL. */
 struct sequence *scheduler_expired(const struct scheduler *scheduler, uint64_t now_ns);

@@ -12,6 +12,8 @@
 #define SHORT_REQUEST_TOKENS 2048u
 #define BLOCKS_MAX           (1u << 20)
 #define UNKNOWN_MEMORY       (8ull << 30)
+#define WORKERS_MAX          8u
+#define PARALLEL_LOGITS_MIN  (1u << 16)
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
@@ -114,5 +116,17 @@ void sizing_core_options(const struct sizing_input *input, const struct sizing *
             },
         .vocabulary_size = input->vocabulary_size,
         .piece_bytes_max = input->piece_bytes_max,
+        .sampler_workers = input->sampler_workers,
+        .parallel_min = PARALLEL_LOGITS_MIN,
     };
+}
+
+uint32_t sizing_workers(const struct device *device)
+{
+    struct device_info info;
+    device_describe(device, &info);
+    if (!device->interface->parallel) {
+        return 1;
+    }
+    return info.thread_count < WORKERS_MAX ? info.thread_count : WORKERS_MAX;
 }

@@ -13,6 +13,7 @@ struct sizing_input {
     uint32_t vocabulary_size;
     uint32_t piece_bytes_max;
     uint64_t memory_free_bytes; /* of the device; 0: unknown */
+    uint32_t sampler_workers;   /* threads that may draw tokens at once; sizing_workers */
 };
 
 struct sizing {
@@ -32,6 +33,10 @@ struct sizing {
  * sentence says how much would. */
 llcuda_status sizing_compute(const struct sizing_input *input, struct sizing *sizing,
                              struct llcuda_error *error);
+
+/* Threads that draw tokens on a device. Each has a workspace of about 28 bytes an entry of the
+ * vocabulary, so that there are few. */
+uint32_t sizing_workers(const struct device *device);
 
 /* What core_init is called with. */
 void sizing_core_options(const struct sizing_input *input, const struct sizing *sizing,

@@ -4,6 +4,7 @@
  * worker's list of the dead and is freed later, so that no caller up the stack holds a pointer to
  * freed memory; each function looks at the state again after it has called the handler. Pipelined
  * requests are answered one after the other by the loop in `advance`, never by recursion. */
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -177,10 +178,38 @@ static bool feed(struct http_exchange *exchange)
     return true;
 }
 
+/* Looks at the first bytes of a connection. False: it is another protocol's and gone, or there are
+ * too few bytes to tell. */
+static bool decide_protocol(struct http_exchange *exchange)
+{
+    const struct http_server_options *options = &exchange->worker->server->options;
+    struct evbuffer *input = bufferevent_get_input(exchange->stream);
+    char begin[16];
+    exchange->is_http = exchange->is_http || !options->other_magic || exchange->secure;
+    if (exchange->is_http) {
+        return true;
+    }
+    ev_ssize_t count = evbuffer_copyout(input, begin, options->other_magic_bytes);
+    if (count <= 0 || memcmp(begin, options->other_magic, (size_t)count) != 0) {
+        exchange->is_http = count > 0;
+        return exchange->is_http;
+    }
+    if ((size_t)count < options->other_magic_bytes) {
+        return false;
+    }
+    size_t bytes = evbuffer_get_length(input);
+    int descriptor = fcntl(bufferevent_getfd(exchange->stream), F_DUPFD_CLOEXEC, 0);
+    if (descriptor >= 0) {
+        options->take_over(options->handler_user, descriptor, evbuffer_pullup(input, -1), bytes);
+    }
+    connection_close(exchange);
+    return false;
+}
+
 /* Reads as many requests as can be answered at once. */
 static void advance(struct http_exchange *exchange)
 {
-    if (exchange->advancing) {
+    if (exchange->advancing || !decide_protocol(exchange)) {
         return;
     }
     exchange->advancing = true;
@@ -384,6 +413,12 @@ void connection_tick(struct http_exchange *exchange, uint64_t now_ns)
 const struct http_request *http_exchange_request(const struct http_exchange *exchange)
 {
     return &exchange->reader.request;
+}
+
+void http_exchange_take_body(struct http_exchange *exchange, struct buffer *body)
+{
+    *body = exchange->reader.body;
+    exchange->reader.body = (struct buffer){.limit_bytes = body->limit_bytes};
 }
 
 uint64_t http_exchange_begin_ns(const struct http_exchange *exchange)

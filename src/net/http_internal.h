@@ -40,6 +40,7 @@ struct http_exchange {
     struct http_reader reader;
     enum connection_state state;
     bool advancing;      /* http_connection_advance is on the stack */
+    bool is_http;        /* the first bytes were no other protocol's */
     bool body_announced; /* the headers are in, the body is coming */
     bool started;        /* the head of the answer has been written */
     bool chunked;        /* how its body is framed */
@@ -84,7 +85,8 @@ struct worker {
     struct http_exchange *dead;
     struct http_waker *free_wakers;
     struct http_waker *all_wakers;
-    struct buffer scratch; /* for building heads and chunks */
+    struct buffer scratch;    /* for building heads and chunks */
+    _Atomic uint64_t beat_ns; /* of the last tick; 0 before the first one */
     _Atomic(struct http_waker *) signalled;
     pthread_mutex_t inbox_mutex;
     struct accepted inbox[INBOX_CAPACITY];

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "net/http_internal.h"
 
 void http_server_options_init(struct http_server_options *options)
@@ -254,6 +255,18 @@ uint32_t http_server_connections(const struct http_server *server)
 uint32_t http_server_exchanges(const struct http_server *server)
 {
     return atomic_load(&server->exchange_count);
+}
+
+uint64_t http_server_lag_ns(const struct http_server *server)
+{
+    uint64_t now_ns = clock_now_ns();
+    uint64_t lag_ns = 0;
+    for (uint32_t i = 0; i < server->worker_count; i++) {
+        uint64_t beat_ns = atomic_load(&server->workers[i].beat_ns);
+        uint64_t age_ns = beat_ns && beat_ns < now_ns ? now_ns - beat_ns : 0;
+        lag_ns = age_ns > lag_ns ? age_ns : lag_ns;
+    }
+    return lag_ns;
 }
 
 void http_server_drain(struct http_server *server)

@@ -57,6 +57,12 @@ struct http_server_options {
     uint32_t output_bytes;
     const struct http_handler *handler; /* outlives the server */
     void *handler_user;
+    /* Another protocol on the same port, or NULL: a connection without TLS whose first bytes are
+     * these is not HTTP. `take_over` gets its descriptor, in non-blocking mode, and the bytes read
+     * so far, on the connection's worker. */
+    const char *other_magic; /* [other_magic_bytes], at most 16 */
+    size_t other_magic_bytes;
+    void (*take_over)(void *handler_user, int descriptor, const void *data, size_t bytes);
 };
 
 void http_server_options_init(struct http_server_options *options);
@@ -76,6 +82,10 @@ uint16_t http_server_port(const struct http_server *server);
 uint32_t http_server_connections(const struct http_server *server);
 uint32_t http_server_exchanges(const struct http_server *server);
 
+/* Nanoseconds since the slowest worker has last gone round its loop; some 250 ms when all is well.
+ * Any thread. */
+uint64_t http_server_lag_ns(const struct http_server *server);
+
 /* Stops accepting and closes each connection when its exchange is over. Any thread. */
 void http_server_drain(struct http_server *server);
 
@@ -87,6 +97,9 @@ void http_server_destroy(struct http_server *server);
 
 /* The request; valid until the exchange ends. */
 const struct http_request *http_exchange_request(const struct http_exchange *exchange);
+/* Moves the request's body out of the connection: its view stays valid as long as *body, which is
+ * the caller's to deinit, also when the exchange ends earlier. */
+void http_exchange_take_body(struct http_exchange *exchange, struct buffer *body);
 /* Nanoseconds (base/clock.h) of the moment when the request was whole. */
 uint64_t http_exchange_begin_ns(const struct http_exchange *exchange);
 /* Bytes of the answer so far, framing included. */

@@ -143,6 +143,7 @@ static void on_tick(evutil_socket_t descriptor, short events, void *user)
     struct worker *worker = user;
     (void)descriptor;
     (void)events;
+    atomic_store(&worker->beat_ns, clock_now_ns());
     look_round(worker);
     if (worker == worker->server->workers) {
         http_server_resume_listening(worker->server);
@@ -166,6 +167,7 @@ static void on_wake(evutil_socket_t descriptor, short events, void *user)
 static void *run(void *user)
 {
     struct worker *worker = user;
+    pthread_setname_np(pthread_self(), "llcuda-net");
     event_base_dispatch(worker->base);
     take_inbox(worker);
     while (worker->connections) {

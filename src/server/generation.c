@@ -17,18 +17,19 @@
 /* A chunk with this much text goes out before more is put into it. */
 #define PIECE_BYTES 16384u
 
-void generation_destroy(struct generation *generation)
+/* Bodies above this are prepared on the other thread: some 2 ms of work. */
+#define OFFLOAD_BYTES 32768u
+
+static void free_all(struct generation *generation)
 {
-    if (!generation) {
-        return;
-    }
     uint32_t choice_count = generation->request.prompt_count * generation->choices_each;
-    for (uint32_t i = 0; i < generation->request_count; i++) {
-        llcuda_request_release(generation->requests[i]);
-    }
+    generation_unprepare(generation);
     for (uint32_t i = 0; generation->choices && i < choice_count; i++) {
         struct choice_output *choice = &generation->choices[i];
+        output_parser_deinit(&choice->parser);
         buffer_deinit(&choice->text);
+        buffer_deinit(&choice->reasoning);
+        buffer_deinit(&choice->calls);
         buffer_deinit(&choice->tokens);
         buffer_deinit(&choice->values);
         buffer_deinit(&choice->tops);
@@ -37,10 +38,23 @@ void generation_destroy(struct generation *generation)
     free(generation->requests);
     free(generation->done);
     free(generation->choices);
+    free(generation->vectors);
+    buffer_deinit(&generation->response.items);
+    buffer_deinit(&generation->response.text);
     buffer_deinit(&generation->prefix);
     buffer_deinit(&generation->piece);
     openai_request_deinit(&generation->request);
+    buffer_deinit(&generation->body);
     free(generation);
+}
+
+void generation_destroy(struct generation *generation)
+{
+    if (!generation || (generation->preparing &&
+                        !offload_withdraw(generation->server->offload, &generation->job))) {
+        return; /* the other thread has it, and frees it */
+    }
+    free_all(generation);
 }
 
 /* ------------------------------------------------------------------ output */
@@ -68,12 +82,12 @@ static void end_with_error(struct generation *generation, const struct api_error
         call_fail(call, error);
         return;
     }
-    struct json_writer writer;
     call->finish_reason = "error";
-    buffer_append_text(&generation->piece, "data: ");
-    json_writer_init(&writer, &generation->piece, 0);
-    api_error_write(error, &writer);
-    buffer_append_text(&generation->piece, "\n\ndata: [DONE]\n\n");
+    call->error_code = error->code;
+    generation->format->fail(generation, error);
+    if (generation->format->ends_with_done) {
+        buffer_append_text(&generation->piece, "data: [DONE]\n\n");
+    }
     flush(generation);
     http_exchange_end(call->exchange);
 }
@@ -81,20 +95,26 @@ static void end_with_error(struct generation *generation, const struct api_error
 static void end_well(struct generation *generation)
 {
     struct call *call = generation->call;
+    struct metrics *metrics = generation->server->metrics;
+    uint32_t model = generation->model->index;
     generation->ended = true;
+    if (generation->request.api == OPENAI_EMBEDDINGS) {
+        generation->choices[0].finish_reason = LLCUDA_FINISH_STOP;
+    }
     call->finish_reason = llcuda_finish_reason_name(generation->choices[0].finish_reason);
-    call->prompt_tokens = generation->usage.prompt_tokens;
-    call->completion_tokens = generation->usage.completion_tokens;
+    metrics_count_finish(metrics, model, generation->choices[0].finish_reason);
+    metrics_observe(metrics, model, METRIC_PROMPT_TOKENS, generation->usage.prompt_tokens);
+    metrics_observe(metrics, model, METRIC_ANSWER_TOKENS, generation->usage.completion_tokens);
     if (generation->streaming) {
-        if (generation->request.include_usage) {
-            reply_usage_chunk(generation);
+        generation->format->end_stream(generation);
+        if (generation->format->ends_with_done) {
+            buffer_append_text(&generation->piece, "data: [DONE]\n\n");
         }
-        buffer_append_text(&generation->piece, "data: [DONE]\n\n");
         flush(generation);
         http_exchange_end(call->exchange);
         return;
     }
-    reply_whole(generation);
+    generation->format->whole(generation);
     call_respond_json(call, 200, &generation->piece);
 }
 
@@ -102,31 +122,68 @@ static void end_well(struct generation *generation)
 
 static void note_times(struct generation *generation)
 {
-    struct metrics *metrics = generation->call->server->metrics;
+    struct metrics *metrics = generation->server->metrics;
+    uint32_t model = generation->model->index;
     uint64_t now_ns = clock_now_ns();
     if (generation->first_token_ns == 0) {
         generation->first_token_ns = now_ns;
-        metrics_observe(metrics, METRIC_FIRST_TOKEN,
+        metrics_observe(metrics, model, METRIC_FIRST_TOKEN,
                         now_ns - http_exchange_begin_ns(generation->call->exchange));
     } else {
-        metrics_observe(metrics, METRIC_INTER_TOKEN, now_ns - generation->last_token_ns);
+        metrics_observe(metrics, model, METRIC_INTER_TOKEN, now_ns - generation->last_token_ns);
     }
     generation->last_token_ns = now_ns;
+}
+
+/* What the parser's sink writes to. */
+struct destination {
+    struct generation *generation;
+    uint32_t index;
+};
+
+static void on_content(void *user, struct text_view text)
+{
+    struct destination *to = user;
+    to->generation->format->content(to->generation, to->index, text);
+}
+
+static void on_reasoning(void *user, struct text_view text)
+{
+    struct destination *to = user;
+    to->generation->format->reasoning(to->generation, to->index, text);
+}
+
+static void on_tool_call(void *user, struct text_view name, struct text_view arguments)
+{
+    struct destination *to = user;
+    to->generation->format->tool_call(to->generation, to->index, name, arguments);
 }
 
 static void take_text(struct generation *generation, uint32_t index, const llcuda_event *event)
 {
     struct choice_output *choice = &generation->choices[index];
     struct text_view text = text_view_make(event->text, event->text_bytes);
+    bool finished = event->kind == LLCUDA_EVENT_FINISHED;
     reply_note_logprobs(generation, choice, event);
-    for (size_t i = 0; i < text.length; i++) {
-        choice->text_characters += ((unsigned char)text.data[i] & 0xc0) != 0x80;
+    if (generation->request.api == OPENAI_COMPLETION) {
+        for (size_t i = 0; i < text.length; i++) {
+            choice->text_characters += ((unsigned char)text.data[i] & 0xc0) != 0x80;
+        }
+        if (text.length > 0) {
+            generation->format->content(generation, index, text);
+        }
+        return;
     }
-    if (!generation->streaming) {
-        buffer_append_view(&choice->text, text);
-    } else if (text.length > 0) {
-        reply_chunk(generation, index, text, false, LLCUDA_FINISH_NONE);
+    struct destination to = {generation, index};
+    const struct output_sink sink = {on_content, on_reasoning, on_tool_call, &to};
+    if (output_parser_is_reasoning(&choice->parser)) {
+        generation->reasoning_tokens += event->token_count;
     }
+    output_parser_feed(&choice->parser, text, &sink);
+    if (finished) {
+        output_parser_finish(&choice->parser, &sink);
+    }
+    generation->piece.failed = generation->piece.failed || choice->parser.failed;
 }
 
 /* A choice has ended in order; other ends are told by DONE. */
@@ -136,7 +193,7 @@ static void take_finish(struct generation *generation, uint32_t index, const llc
     choice->finish_reason = event->finish_reason;
     if (generation->streaming && (event->finish_reason == LLCUDA_FINISH_STOP ||
                                   event->finish_reason == LLCUDA_FINISH_LENGTH)) {
-        reply_chunk(generation, index, text_view_make("", 0), false, event->finish_reason);
+        generation->format->finish(generation, index);
     }
 }
 
@@ -144,13 +201,22 @@ static void take_finish(struct generation *generation, uint32_t index, const llc
 static bool take_done(struct generation *generation, uint32_t request, const llcuda_event *event)
 {
     struct api_error error;
-    struct metrics *metrics = generation->call->server->metrics;
+    struct metrics *metrics = generation->server->metrics;
+    uint32_t model = generation->model->index;
     generation->done[request] = true;
     generation->done_count++;
     generation->usage.prompt_tokens += event->usage.prompt_tokens;
     generation->usage.completion_tokens += event->usage.completion_tokens;
     generation->usage.cached_tokens += event->usage.cached_tokens;
-    metrics_observe(metrics, METRIC_QUEUE, (uint64_t)(event->timings.queue_ms * 1e6));
+    generation->timings = event->timings;
+    generation->vectors[request] = event->embedding;
+    generation->vector_length = event->embedding_length;
+    metrics_observe(metrics, model, METRIC_QUEUE, (uint64_t)(event->timings.queue_ms * 1e6));
+    if (event->usage.completion_tokens > 0) {
+        metrics_observe(metrics, model, METRIC_PREFILL,
+                        (uint64_t)(event->timings.prefill_ms * 1e6));
+        metrics_observe(metrics, model, METRIC_DECODE, (uint64_t)(event->timings.decode_ms * 1e6));
+    }
     if (event->status != LLCUDA_OK) {
         api_error_from(&error, event->status, event->message);
         end_with_error(generation, &error);
@@ -209,8 +275,17 @@ static bool pull_request(struct generation *generation, uint32_t request, bool *
     return true;
 }
 
+static void begin_answer(struct generation *generation);
+
 void generation_pull(struct generation *generation)
 {
+    if (generation->preparing) {
+        if (offload_is_done(generation->server->offload, &generation->job)) {
+            generation->preparing = false;
+            begin_answer(generation);
+        }
+        return;
+    }
     bool room = !generation->blocked;
     for (uint32_t i = 0; i < generation->request_count; i++) {
         if (!pull_request(generation, i, &room)) {
@@ -230,7 +305,7 @@ void generation_resume(struct generation *generation)
 
 void generation_tick(struct generation *generation)
 {
-    struct server *server = generation->call->server;
+    struct server *server = generation->server;
     uint64_t silence_ns = (uint64_t)server->options.keep_alive_ms * 1000000u;
     if (atomic_load(&server->cutting)) {
         struct api_error error;
@@ -246,74 +321,6 @@ void generation_tick(struct generation *generation)
 
 /* ------------------------------------------------------------------ beginning */
 
-static bool make_room(struct generation *generation, struct api_error *error)
-{
-    struct openai_request *request = &generation->request;
-    generation->choices_each = request->options.choice_count;
-    generation->requests = calloc(request->prompt_count, sizeof(llcuda_request *));
-    generation->done = calloc(request->prompt_count, sizeof *generation->done);
-    generation->choices = calloc((size_t)request->prompt_count * generation->choices_each,
-                                 sizeof *generation->choices);
-    return (generation->requests && generation->done && generation->choices) ||
-           api_error_from(error, LLCUDA_OUT_OF_MEMORY, NULL);
-}
-
-/* The engine would cut an answer to what fits; a client that has asked for more is told instead. */
-static bool check_context(const struct generation *generation, const llcuda_request *submitted,
-                          struct api_error *error)
-{
-    const llcuda_engine_info *info = llcuda_engine_get_info(generation->call->server->engine);
-    uint32_t wanted = generation->request.options.max_tokens;
-    size_t prompt;
-    llcuda_request_prompt(submitted, &prompt);
-    if (generation->request.max_tokens_given && prompt + wanted > info->context_length) {
-        return api_error_set(error, 400, "context_length_exceeded",
-                             generation->request.api == OPENAI_CHAT ? "messages" : "prompt",
-                             "the context holds %u tokens, but the prompt has %zu and %u more were "
-                             "asked for",
-                             info->context_length, prompt, wanted);
-    }
-    return true;
-}
-
-static bool submit(struct generation *generation, struct api_error *error)
-{
-    struct call *call = generation->call;
-    struct openai_request *request = &generation->request;
-    struct http_waker *waker = http_exchange_waker(call->exchange);
-    if (!waker) {
-        return api_error_from(error, LLCUDA_OUT_OF_MEMORY, NULL);
-    }
-    request->options.on_ready = http_waker_signal;
-    request->options.on_ready_user = waker;
-    for (uint32_t i = 0; i < request->prompt_count; i++) {
-        struct llcuda_error submit_error = {0};
-        openai_request_select(request, i);
-        llcuda_status status =
-            llcuda_submit(call->server->engine, &request->options,
-                          &generation->requests[generation->request_count], &submit_error);
-        if (status) {
-            api_error_from(error, status, submit_error.message);
-            return false;
-        }
-        generation->request_count++;
-        if (!check_context(generation, generation->requests[i], error)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool check_model(const struct generation *generation, struct api_error *error)
-{
-    struct text_view model = generation->request.model;
-    const char *served = generation->call->server->model_name;
-    return !model.data || text_view_is(model, served) ||
-           api_error_set(error, 404, "model_not_found", "model",
-                         "there is no model '%.*s' here; '%s' is served",
-                         model.length > 100 ? 100 : (int)model.length, model.data, served);
-}
-
 static void note_fields(struct generation *generation)
 {
     struct buffer *headers = &generation->call->headers;
@@ -327,65 +334,116 @@ static void note_fields(struct generation *generation)
     }
 }
 
-/* The head and, for chat, the first chunk of each choice, which names the role. */
+/* The head and the first events. */
 static void begin_stream(struct generation *generation)
 {
     struct call *call = generation->call;
-    uint32_t count = generation->request_count * generation->choices_each;
     generation->streaming = true;
     call->status = 200;
     buffer_append_text(&call->headers, "Cache-Control: no-cache\r\nX-Accel-Buffering: no\r\n");
     http_exchange_begin(call->exchange, 200, "text/event-stream; charset=utf-8",
                         call_headers(call));
-    for (uint32_t i = 0; i < count && generation->request.api == OPENAI_CHAT; i++) {
-        reply_chunk(generation, i, text_view_make("", 0), true, LLCUDA_FINISH_NONE);
-    }
+    generation->format->begin_stream(generation);
     flush(generation);
 }
 
-static void start(struct call *call, enum openai_api api)
+/* The request has been prepared, well or not. */
+static void begin_answer(struct generation *generation)
 {
-    struct api_error error;
-    llcuda_request_options defaults;
-    struct server *server = call->server;
-    struct generation *generation = calloc(1, sizeof *generation);
-    char id[25];
-    if (!generation) {
-        api_error_from(&error, LLCUDA_OUT_OF_MEMORY, NULL);
-        call_fail(call, &error);
-        return;
-    }
-    call->generation = generation;
-    generation->call = call;
-    server_make_id(server, id);
-    snprintf(generation->id, sizeof generation->id, "%s-%s",
-             api == OPENAI_CHAT ? "chatcmpl" : "cmpl", id);
-    generation->created = (int64_t)time(NULL);
-    generation->last_write_ns = clock_now_ns();
-    llcuda_engine_request_defaults(server->engine, &defaults, sizeof defaults);
-    bool good =
-        openai_request_read(&generation->request, api, call->request->body, &defaults,
-                            llcuda_engine_get_info(server->engine)->vocabulary_size, &error) &&
-        check_model(generation, &error) && make_room(generation, &error);
+    struct call *call = generation->call;
     note_fields(generation);
-    if (!good || !submit(generation, &error)) {
+    if (!generation->prepared) {
+        const struct api_error error = generation->error;
         generation->ended = true;
         call_fail(call, &error);
         return;
     }
-    reply_begin(generation);
+    generation->format->begin(generation);
     if (generation->request.stream) {
         begin_stream(generation);
     }
     generation_pull(generation);
 }
 
+static void run_job(struct offload_job *job)
+{
+    struct generation *generation = (struct generation *)job;
+    generation->prepared = generation_prepare(generation);
+}
+
+static void wake_owner(struct offload_job *job)
+{
+    http_waker_signal(((struct generation *)job)->waker);
+}
+
+static void drop_job(struct offload_job *job)
+{
+    free_all((struct generation *)job);
+}
+
+/* Short bodies are prepared here and now, long ones elsewhere. */
+static void prepare(struct generation *generation)
+{
+    struct call *call = generation->call;
+    if (generation->body.length <= OFFLOAD_BYTES) {
+        generation->prepared = generation_prepare(generation);
+        begin_answer(generation);
+        return;
+    }
+    generation->job = (struct offload_job){.run = run_job, .done = wake_owner, .drop = drop_job};
+    generation->preparing = true;
+    if (!offload_submit(generation->server->offload, &generation->job)) {
+        struct api_error error;
+        generation->preparing = false;
+        api_error_set(&error, 429, "queue_full", NULL, "too many long prompts wait already");
+        call_fail(call, &error);
+    }
+}
+
+static void start(struct call *call, enum openai_api api, const struct reply_format *format)
+{
+    struct server *server = call->server;
+    struct generation *generation = calloc(1, sizeof *generation);
+    struct http_waker *waker = http_exchange_waker(call->exchange);
+    char id[25];
+    if (!generation || !waker) {
+        struct api_error error;
+        free(generation);
+        api_error_from(&error, LLCUDA_OUT_OF_MEMORY, NULL);
+        call_fail(call, &error);
+        return;
+    }
+    call->generation = generation;
+    generation->call = call;
+    generation->server = server;
+    generation->waker = waker;
+    generation->format = format;
+    generation->request.api = api;
+    key_account_name(call->account, generation->tenant);
+    server_make_id(server, id);
+    snprintf(generation->id, sizeof generation->id, "%s%s", format->id_prefix, id);
+    generation->created = (int64_t)time(NULL);
+    generation->last_write_ns = clock_now_ns();
+    http_exchange_take_body(call->exchange, &generation->body);
+    prepare(generation);
+}
+
 void generation_start_chat(struct call *call)
 {
-    start(call, OPENAI_CHAT);
+    start(call, OPENAI_CHAT, &reply_openai);
 }
 
 void generation_start_completion(struct call *call)
 {
-    start(call, OPENAI_COMPLETION);
+    start(call, OPENAI_COMPLETION, &reply_openai);
+}
+
+void generation_start_responses(struct call *call)
+{
+    start(call, OPENAI_RESPONSES, &reply_responses);
+}
+
+void generation_start_embeddings(struct call *call)
+{
+    start(call, OPENAI_EMBEDDINGS, &reply_embeddings);
 }

@@ -145,7 +145,7 @@ static struct text_view presented_key(const struct http_request *request)
     return text_view_make(value.data + length, value.length - length);
 }
 
-bool guard_check(const struct call *call, struct api_error *error)
+bool guard_check(struct call *call, struct api_error *error)
 {
     /* A path that is no route is refused as if it were one: what exists is nobody's business. */
     enum route_access access = call->route ? call->route->access : ACCESS_USER;
@@ -159,7 +159,8 @@ bool guard_check(const struct call *call, struct api_error *error)
         }
         return call->server->options.open || check_local(call, error);
     }
-    enum key_scope scope = keys_check(call->server->keys, presented_key(call->request));
+    enum key_scope scope =
+        keys_check(call->server->keys, presented_key(call->request), &call->account);
     if (scope == KEY_NONE) {
         return api_error_set(error, 401, "invalid_api_key", NULL,
                              "a valid API key is needed: Authorization: Bearer KEY");

@@ -8,7 +8,7 @@ static const char *const roles[] = {"system", "developer", "user", "assistant", 
 #define ROLE_COUNT (sizeof roles / sizeof roles[0])
 
 /* Members that pass as they are. */
-static const char *const passing[] = {"name", "tool_calls", "tool_call_id", "reasoning_content"};
+static const char *const passing[] = {"name", "tool_call_id", "reasoning_content"};
 /* Template variables that a request may set. */
 static const char *const template_arguments[] = {"enable_thinking", "thinking",
                                                  "add_generation_prompt", "reasoning_effort"};
@@ -33,7 +33,9 @@ static bool write_parts(struct reading *reading, const struct json_value *parts,
     {
         struct text_view type = json_text(json_member(part, "type"));
         const struct json_value *text = json_member(part, "text");
-        if (!text_view_is(type, "text") || !json_is(text, JSON_STRING)) {
+        bool is_text = text_view_is(type, "text") || text_view_is(type, "input_text") ||
+                       text_view_is(type, "output_text");
+        if (!is_text || !json_is(text, JSON_STRING)) {
             good = reading_unsupported(reading,
                                        "messages may hold text only, not a part of type "
                                        "'%.*s'",
@@ -53,8 +55,8 @@ static bool write_parts(struct reading *reading, const struct json_value *parts,
     return good;
 }
 
-static bool write_content(struct reading *reading, const struct json_value *content,
-                          bool may_be_absent, struct json_writer *writer)
+bool write_content(struct reading *reading, const struct json_value *content, bool may_be_absent,
+                   struct json_writer *writer)
 {
     json_key(writer, "content");
     if (json_is(content, JSON_STRING)) {
@@ -93,7 +95,11 @@ static bool write_message(struct reading *reading, const struct json_value *mess
         if (text_view_is(name, "role") || text_view_is(name, "content")) {
             continue;
         }
-        if (is_one_of(name, passing, sizeof passing / sizeof passing[0])) {
+        if (text_view_is(name, "tool_calls")) {
+            if (!write_calls(reading, json_next(key), writer)) {
+                return false;
+            }
+        } else if (is_one_of(name, passing, sizeof passing / sizeof passing[0])) {
             json_key_view(writer, name);
             json_write_value(writer, json_next(key));
         } else {
@@ -133,14 +139,26 @@ static bool write_arguments(struct reading *reading, struct json_writer *writer)
     return true;
 }
 
+bool write_context(struct reading *reading, struct json_writer *writer)
+{
+    const char *field = reading->field;
+    json_end_array(writer);
+    write_tools(reading, writer);
+    if (!write_arguments(reading, writer)) {
+        return false;
+    }
+    reading->field = field;
+    json_end_object(writer);
+    return writer->out->failed ? reading_no_memory(reading) : true;
+}
+
 bool read_messages(struct reading *reading, const struct json_value *value)
 {
-    struct buffer *out = &reading->request->messages;
     struct json_writer writer;
     if (!json_is(value, JSON_ARRAY) || value->count == 0) {
         return reading_fail(reading, "messages must be a list of at least one message");
     }
-    json_writer_init(&writer, out, 0);
+    json_writer_init(&writer, &reading->request->messages, 0);
     json_begin_object(&writer);
     json_key(&writer, "messages");
     json_begin_array(&writer);
@@ -150,10 +168,5 @@ bool read_messages(struct reading *reading, const struct json_value *value)
             return false;
         }
     }
-    json_end_array(&writer);
-    if (!write_arguments(reading, &writer)) {
-        return false;
-    }
-    json_end_object(&writer);
-    return out->failed ? reading_no_memory(reading) : true;
+    return write_context(reading, &writer);
 }

@@ -1,4 +1,4 @@
-/* Owns the JSON of answers: chunks and whole ones, for chat and completions. Written by hand into a
+/* Owns the JSON of answers to chat and completions: chunks and whole ones. Written by hand into a
  * buffer, because a chunk is made for every token. */
 #include <math.h>
 #include <stdio.h>
@@ -12,16 +12,16 @@ static bool is_chat(const struct generation *generation)
     return generation->request.api == OPENAI_CHAT;
 }
 
-void reply_begin(struct generation *generation)
+static void begin(struct generation *generation)
 {
     struct buffer *out = &generation->prefix;
     const char *object = !is_chat(generation)         ? "text_completion"
                          : generation->request.stream ? "chat.completion.chunk"
                                                       : "chat.completion";
-    buffer_printf(out,
-                  "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", generation->id,
-                  object, (long long)generation->created);
-    json_quote(out, text_view_of(generation->call->server->model_name));
+    buffer_printf(out, "{\"id\":\"%s%s\",\"object\":\"%s\",\"created\":%lld,\"model\":",
+                  is_chat(generation) ? "chatcmpl-" : "cmpl-", generation->id, object,
+                  (long long)generation->created);
+    json_quote(out, text_view_of(generation->model->name));
     buffer_append_text(out, ",\"system_fingerprint\":\"llcuda-" LLCUDA_VERSION "\",\"choices\":[");
 }
 
@@ -46,7 +46,7 @@ static char *token_text(const struct generation *generation, uint32_t token, siz
 {
     char *text = NULL;
     *bytes = 0;
-    llcuda_detokenize(generation->call->server->engine, &token, 1, true, &text, bytes, NULL);
+    llcuda_detokenize(generation->model->engine, &token, 1, true, &text, bytes, NULL);
     return text;
 }
 
@@ -161,60 +161,185 @@ static void write_logprobs(struct generation *generation, struct choice_output *
 
 /* ------------------------------------------------------------------ choices and usage */
 
-static void write_finish(struct buffer *out, llcuda_finish_reason reason)
+static bool ended_in_calls(const struct choice_output *choice)
 {
-    if (reason == LLCUDA_FINISH_NONE) {
-        buffer_append_text(out, ",\"finish_reason\":null}");
-    } else {
-        buffer_printf(out, ",\"finish_reason\":\"%s\"}", llcuda_finish_reason_name(reason));
-    }
+    return choice->call_count > 0 && choice->finish_reason == LLCUDA_FINISH_STOP;
 }
 
-static void write_usage(struct buffer *out, const llcuda_usage *usage)
+static void write_finish(struct buffer *out, const struct choice_output *choice)
 {
+    buffer_printf(out, ",\"finish_reason\":\"%s\"}",
+                  ended_in_calls(choice) ? "tool_calls"
+                                         : llcuda_finish_reason_name(choice->finish_reason));
+}
+
+static void write_usage(const struct generation *generation, struct buffer *out)
+{
+    const llcuda_usage *usage = &generation->usage;
     buffer_printf(out,
                   "\"usage\":{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%llu,"
                   "\"prompt_tokens_details\":{\"cached_tokens\":%u},"
-                  "\"completion_tokens_details\":{\"reasoning_tokens\":0}}",
+                  "\"completion_tokens_details\":{\"reasoning_tokens\":%u}}",
                   usage->prompt_tokens, usage->completion_tokens,
                   (unsigned long long)usage->prompt_tokens + usage->completion_tokens,
-                  usage->cached_tokens);
+                  usage->cached_tokens, generation->reasoning_tokens);
 }
 
-void reply_chunk(struct generation *generation, uint32_t index, struct text_view text, bool role,
-                 llcuda_finish_reason finish_reason)
+/* ------------------------------------------------------------------ chunks */
+
+/* A chunk is written between these two: what stands between is the delta, or the text. */
+static struct buffer *begin_chunk(struct generation *generation, uint32_t index)
 {
     struct buffer *out = &generation->piece;
     buffer_append_text(out, "data: ");
     buffer_append_view(out, buffer_view(&generation->prefix));
     buffer_printf(out, "{\"index\":%u,", index);
-    if (is_chat(generation)) {
-        buffer_append_text(out, role ? "\"delta\":{\"role\":\"assistant\"" : "\"delta\":{");
-        if (role || text.length > 0) {
-            buffer_append_text(out, role ? ",\"content\":" : "\"content\":");
-            json_quote(out, text);
-        }
-        buffer_append_byte(out, '}');
-    } else {
-        buffer_append_text(out, "\"text\":");
-        json_quote(out, text);
-    }
+    return out;
+}
+
+static void end_chunk(struct generation *generation, uint32_t index, bool finished)
+{
+    struct buffer *out = &generation->piece;
     write_logprobs(generation, &generation->choices[index]);
-    write_finish(out, finish_reason);
+    if (finished) {
+        write_finish(out, &generation->choices[index]);
+    } else {
+        buffer_append_text(out, ",\"finish_reason\":null}");
+    }
     buffer_append_text(out, generation->request.include_usage ? "],\"usage\":null}\n\n" : "]}\n\n");
 }
 
-void reply_usage_chunk(struct generation *generation)
+static void begin_stream(struct generation *generation)
+{
+    uint32_t count = generation->request_count * generation->choices_each;
+    for (uint32_t i = 0; i < count && is_chat(generation); i++) {
+        buffer_append_text(begin_chunk(generation, i),
+                           "\"delta\":{\"role\":\"assistant\",\"content\":\"\"}");
+        end_chunk(generation, i, false);
+    }
+}
+
+static void give_delta(struct generation *generation, uint32_t index, const char *member,
+                       struct text_view text)
+{
+    struct buffer *out = begin_chunk(generation, index);
+    buffer_printf(out, "\"delta\":{\"%s\":", member);
+    json_quote(out, text);
+    buffer_append_byte(out, '}');
+    end_chunk(generation, index, false);
+}
+
+static void content(struct generation *generation, uint32_t index, struct text_view text)
+{
+    if (!generation->streaming) {
+        buffer_append_view(&generation->choices[index].text, text);
+    } else if (is_chat(generation)) {
+        give_delta(generation, index, "content", text);
+    } else {
+        struct buffer *out = begin_chunk(generation, index);
+        buffer_append_text(out, "\"text\":");
+        json_quote(out, text);
+        end_chunk(generation, index, false);
+    }
+}
+
+static void reasoning(struct generation *generation, uint32_t index, struct text_view text)
+{
+    if (generation->streaming) {
+        give_delta(generation, index, "reasoning_content", text);
+    } else {
+        buffer_append_view(&generation->choices[index].reasoning, text);
+    }
+}
+
+void reply_make_call_id(struct generation *generation, char id[32])
+{
+    char name[25];
+    server_make_id(generation->server, name);
+    if (generation->model->facts.tools == TOOLS_MISTRAL) {
+        snprintf(id, 32, "%.9s", name);
+    } else {
+        snprintf(id, 32, "call_%s", name);
+    }
+}
+
+static void tool_call(struct generation *generation, uint32_t index, struct text_view name,
+                      struct text_view arguments)
+{
+    struct choice_output *choice = &generation->choices[index];
+    struct buffer *out = &choice->calls;
+    char id[32];
+    reply_make_call_id(generation, id);
+    if (generation->streaming) {
+        out = begin_chunk(generation, index);
+        buffer_printf(out, "\"delta\":{\"tool_calls\":[{\"index\":%u,", choice->call_count);
+    } else {
+        buffer_append_text(out, choice->call_count ? ",{" : "{");
+    }
+    buffer_printf(out, "\"id\":\"%s\",\"type\":\"function\",\"function\":{\"name\":", id);
+    json_quote(out, name);
+    buffer_append_text(out, ",\"arguments\":");
+    json_quote(out, arguments);
+    buffer_append_text(out, "}}");
+    choice->call_count++;
+    if (generation->streaming) {
+        buffer_append_text(out, "]}");
+        end_chunk(generation, index, false);
+    }
+}
+
+static void finish(struct generation *generation, uint32_t index)
+{
+    buffer_append_text(begin_chunk(generation, index),
+                       is_chat(generation) ? "\"delta\":{}" : "\"text\":\"\"");
+    end_chunk(generation, index, true);
+}
+
+static void end_stream(struct generation *generation)
 {
     struct buffer *out = &generation->piece;
+    if (!generation->request.include_usage) {
+        return;
+    }
     buffer_append_text(out, "data: ");
     buffer_append_view(out, buffer_view(&generation->prefix));
     buffer_append_text(out, "],");
-    write_usage(out, &generation->usage);
+    write_usage(generation, out);
     buffer_append_text(out, "}\n\n");
 }
 
-void reply_whole(struct generation *generation)
+static void fail(struct generation *generation, const struct api_error *error)
+{
+    struct json_writer writer;
+    buffer_append_text(&generation->piece, "data: ");
+    json_writer_init(&writer, &generation->piece, 0);
+    api_error_write(error, &writer);
+    buffer_append_text(&generation->piece, "\n\n");
+}
+
+/* ------------------------------------------------------------------ whole answers */
+
+static void write_message(const struct choice_output *choice, struct buffer *out)
+{
+    buffer_append_text(out, "\"message\":{\"role\":\"assistant\",\"content\":");
+    if (choice->call_count > 0 && choice->text.length == 0) {
+        buffer_append_text(out, "null");
+    } else {
+        json_quote(out, buffer_view(&choice->text));
+    }
+    if (choice->reasoning.length > 0) {
+        buffer_append_text(out, ",\"reasoning_content\":");
+        json_quote(out, buffer_view(&choice->reasoning));
+    }
+    if (choice->call_count > 0) {
+        buffer_append_text(out, ",\"tool_calls\":[");
+        buffer_append_view(out, buffer_view(&choice->calls));
+        buffer_append_byte(out, ']');
+    }
+    buffer_append_text(out, ",\"refusal\":null}");
+}
+
+static void whole(struct generation *generation)
 {
     struct buffer *out = &generation->piece;
     uint32_t count = generation->request_count * generation->choices_each;
@@ -223,17 +348,31 @@ void reply_whole(struct generation *generation)
         struct choice_output *choice = &generation->choices[i];
         buffer_printf(out, i ? ",{\"index\":%u," : "{\"index\":%u,", i);
         if (is_chat(generation)) {
-            buffer_append_text(out, "\"message\":{\"role\":\"assistant\",\"content\":");
-            json_quote(out, buffer_view(&choice->text));
-            buffer_append_text(out, ",\"refusal\":null}");
+            write_message(choice, out);
         } else {
             buffer_append_text(out, "\"text\":");
             json_quote(out, buffer_view(&choice->text));
         }
+        out->failed =
+            out->failed || choice->text.failed || choice->reasoning.failed || choice->calls.failed;
         write_logprobs(generation, choice);
-        write_finish(out, choice->finish_reason);
+        write_finish(out, choice);
     }
     buffer_append_text(out, "],");
-    write_usage(out, &generation->usage);
+    write_usage(generation, out);
     buffer_append_byte(out, '}');
 }
+
+const struct reply_format reply_openai = {
+    .id_prefix = "",
+    .ends_with_done = true,
+    .begin = begin,
+    .begin_stream = begin_stream,
+    .content = content,
+    .reasoning = reasoning,
+    .tool_call = tool_call,
+    .finish = finish,
+    .end_stream = end_stream,
+    .whole = whole,
+    .fail = fail,
+};

@@ -14,7 +14,16 @@
 #define COMPLETION_TOKENS 16 /* OpenAI's default of max_tokens for /v1/completions */
 #define PROMPT_VALUES_MAX (1u << 22)
 
-enum { CHAT = 1, COMPLETION = 2, BOTH = 3 };
+enum {
+    CHAT = 1,
+    COMPLETION = 2,
+    BOTH = 3,
+    RESPONSES = 4,
+    EMBEDDINGS = 8,
+    TALK = 5,
+    ANY = 7,
+    ALL = 15
+};
 
 /* ------------------------------------------------------------------ messages */
 
@@ -328,7 +337,7 @@ static bool read_salt(struct reading *reading, const struct json_value *value)
 }
 
 /* Read together with the messages. */
-static bool read_template_arguments(struct reading *reading, const struct json_value *value)
+static bool read_with_messages(struct reading *reading, const struct json_value *value)
 {
     (void)reading;
     (void)value;
@@ -414,18 +423,22 @@ static bool refuse_best_of(struct reading *reading, const struct json_value *val
            reading_unsupported(reading, "best_of is not supported; use n and choose yourself");
 }
 
-static bool refuse_list(struct reading *reading, const struct json_value *value)
+static bool refuse_unless_empty(struct reading *reading, const struct json_value *value)
 {
-    return (json_is(value, JSON_ARRAY) && value->count == 0) ||
-           text_view_is(json_text(json_member(reading->root, "tool_choice")), "none") ||
-           reading_unsupported(reading, "%s is not supported yet", reading->field);
+    return ((json_is(value, JSON_ARRAY) || json_is(value, JSON_OBJECT)) && value->count == 0) ||
+           reading_unsupported(reading, "%s is not supported", reading->field);
 }
 
-static bool refuse_tool_choice(struct reading *reading, const struct json_value *value)
+/* The old name of tool_choice. */
+static bool refuse_function_call(struct reading *reading, const struct json_value *value)
 {
-    struct text_view text = json_text(value);
-    return text_view_is(text, "none") || text_view_is(text, "auto") ||
-           reading_unsupported(reading, "tool_choice may be \"none\" or \"auto\" here");
+    return read_tool_choice(reading, value);
+}
+
+static bool refuse_truth(struct reading *reading, const struct json_value *value)
+{
+    return json_is(value, JSON_FALSE) ||
+           reading_unsupported(reading, "%s is not supported", reading->field);
 }
 
 static bool refuse_format(struct reading *reading, const struct json_value *value)
@@ -439,6 +452,52 @@ static bool refuse_modalities(struct reading *reading, const struct json_value *
     return (json_is(value, JSON_ARRAY) && value->count == 1 &&
             text_view_is(json_text(json_first(value)), "text")) ||
            reading_unsupported(reading, "modalities may only be [\"text\"] here");
+}
+
+/* /v1/responses: {"format": {"type": "text"}, "verbosity": …} */
+static bool read_text_format(struct reading *reading, const struct json_value *value)
+{
+    const struct json_value *format = json_member(value, "format");
+    return !format || json_is(format, JSON_NULL) ||
+           text_view_is(json_text(json_member(format, "type")), "text") ||
+           reading_unsupported(reading, "text.format may only be {\"type\": \"text\"} here");
+}
+
+static bool refuse_truncation(struct reading *reading, const struct json_value *value)
+{
+    return text_view_is(json_text(value), "disabled") ||
+           reading_unsupported(reading, "truncation may only be \"disabled\": nothing is cut "
+                                        "silently here");
+}
+
+static bool read_separate_reasoning(struct reading *reading, const struct json_value *value)
+{
+    bool separate = true;
+    bool good = read_flag(reading, value, &separate);
+    reading->request->keep_reasoning = !separate;
+    return good;
+}
+
+static bool read_encoding(struct reading *reading, const struct json_value *value)
+{
+    struct text_view text = json_text(value);
+    reading->request->base64 = text_view_is(text, "base64");
+    return reading->request->base64 || text_view_is(text, "float") ||
+           reading_fail(reading, "encoding_format must be \"float\" or \"base64\"");
+}
+
+static bool read_pooling(struct reading *reading, const struct json_value *value)
+{
+    struct text_view text = json_text(value);
+    bool mean = text_view_is(text, "mean");
+    reading->request->options.embedding = mean ? LLCUDA_POOLING_MEAN : LLCUDA_POOLING_LAST;
+    return mean || text_view_is(text, "last") ||
+           reading_fail(reading, "pooling must be \"mean\" or \"last\"");
+}
+
+static bool read_dimensions(struct reading *reading, const struct json_value *value)
+{
+    return read_bounded(reading, value, 1, 1 << 20, &reading->request->dimensions);
 }
 
 static bool refuse(struct reading *reading, const struct json_value *value)
@@ -461,70 +520,89 @@ static const struct field {
     int apis;
     bool (*read)(struct reading *reading, const struct json_value *value);
 } fields[] = {
-    {"model", BOTH, read_model},
+    {"model", ALL, read_model},
     {"messages", CHAT, read_messages},
     {"prompt", COMPLETION, read_prompt},
-    {"stream", BOTH, read_stream},
+    {"input", RESPONSES, read_input},
+    {"input", EMBEDDINGS, read_prompt},
+    {"instructions", RESPONSES, read_with_messages},
+    {"stream", ANY, read_stream},
     {"stream_options", BOTH, read_stream_options},
     {"max_tokens", BOTH, read_max_tokens},
     {"max_completion_tokens", CHAT, read_max_tokens},
+    {"max_output_tokens", RESPONSES, read_max_tokens},
     {"n", BOTH, read_n},
-    {"seed", BOTH, read_seed},
-    {"stop", BOTH, read_stop},
-    {"logit_bias", BOTH, read_logit_bias},
-    {"temperature", BOTH, read_parameter},
-    {"top_p", BOTH, read_parameter},
-    {"presence_penalty", BOTH, read_parameter},
-    {"frequency_penalty", BOTH, read_parameter},
+    {"seed", ANY, read_seed},
+    {"stop", ANY, read_stop},
+    {"logit_bias", ANY, read_logit_bias},
+    {"temperature", ANY, read_parameter},
+    {"top_p", ANY, read_parameter},
+    {"presence_penalty", ANY, read_parameter},
+    {"frequency_penalty", ANY, read_parameter},
     {"logprobs", CHAT, read_chat_logprobs},
     {"logprobs", COMPLETION, read_logprob_count},
     {"top_logprobs", CHAT, read_top_logprobs},
     {"echo", COMPLETION, read_echo},
+    {"tools", TALK, read_tools},
+    {"tool_choice", TALK, read_tool_choice},
+    {"text", RESPONSES, read_text_format},
+    {"encoding_format", EMBEDDINGS, read_encoding},
+    {"dimensions", EMBEDDINGS, read_dimensions},
     /* extensions */
-    {"top_k", BOTH, read_parameter},
-    {"min_p", BOTH, read_parameter},
-    {"typical_p", BOTH, read_parameter},
-    {"repetition_penalty", BOTH, read_parameter},
-    {"penalty_window", BOTH, read_parameter},
-    {"dry_multiplier", BOTH, read_parameter},
-    {"dry_base", BOTH, read_parameter},
-    {"dry_allowed_length", BOTH, read_parameter},
-    {"dry_window", BOTH, read_parameter},
-    {"min_tokens", BOTH, read_parameter},
-    {"ignore_eos", BOTH, read_parameter},
-    {"timeout_ms", BOTH, read_parameter},
-    {"stop_token_ids", BOTH, read_stop_ids},
-    {"cache_salt", BOTH, read_salt},
-    {"chat_template_kwargs", CHAT, read_template_arguments},
+    {"pooling", EMBEDDINGS, read_pooling},
+    {"separate_reasoning", TALK, read_separate_reasoning},
+    {"top_k", ANY, read_parameter},
+    {"min_p", ANY, read_parameter},
+    {"typical_p", ANY, read_parameter},
+    {"repetition_penalty", ANY, read_parameter},
+    {"penalty_window", ANY, read_parameter},
+    {"dry_multiplier", ANY, read_parameter},
+    {"dry_base", ANY, read_parameter},
+    {"dry_allowed_length", ANY, read_parameter},
+    {"dry_window", ANY, read_parameter},
+    {"min_tokens", ANY, read_parameter},
+    {"ignore_eos", ANY, read_parameter},
+    {"timeout_ms", ALL, read_parameter},
+    {"stop_token_ids", ANY, read_stop_ids},
+    {"cache_salt", ALL, read_salt},
+    {"chat_template_kwargs", TALK, read_with_messages},
     /* ignored */
-    {"user", BOTH, ignore},
-    {"safety_identifier", BOTH, ignore},
-    {"store", BOTH, ignore},
-    {"metadata", BOTH, ignore},
-    {"service_tier", BOTH, ignore},
-    {"prompt_cache_key", BOTH, ignore},
-    {"prompt_cache_retention", BOTH, ignore},
-    {"parallel_tool_calls", CHAT, ignore},
+    {"user", ALL, ignore},
+    {"safety_identifier", ANY, ignore},
+    {"store", ANY, ignore},
+    {"metadata", ANY, ignore},
+    {"service_tier", ANY, ignore},
+    {"prompt_cache_key", ANY, ignore},
+    {"prompt_cache_retention", ANY, ignore},
+    {"parallel_tool_calls", TALK, ignore},
+    {"max_tool_calls", RESPONSES, ignore},
     {"prediction", CHAT, ignore},
     {"verbosity", CHAT, ignore},
     {"reasoning_effort", CHAT, ignore},
+    {"reasoning", RESPONSES, ignore},
+    {"include", RESPONSES, ignore},
+    {"stream_options", RESPONSES, ignore},
+    {"truncation", RESPONSES, refuse_truncation},
     /* refused */
     {"suffix", COMPLETION, refuse_suffix},
     {"best_of", COMPLETION, refuse_best_of},
-    {"tools", CHAT, refuse_list},
-    {"functions", CHAT, refuse_list},
-    {"tool_choice", CHAT, refuse_tool_choice},
-    {"function_call", CHAT, refuse_tool_choice},
+    {"functions", CHAT, refuse_unless_empty},
+    {"function_call", CHAT, refuse_function_call},
     {"response_format", BOTH, refuse_format},
     {"modalities", CHAT, refuse_modalities},
     {"audio", CHAT, refuse},
     {"web_search_options", CHAT, refuse},
+    {"previous_response_id", RESPONSES, refuse},
+    {"conversation", RESPONSES, refuse},
+    {"prompt", RESPONSES, refuse},
+    {"background", RESPONSES, refuse_truth},
+    {"top_logprobs", RESPONSES, refuse},
 };
 #define FIELD_COUNT (sizeof fields / sizeof fields[0])
 
 static const struct field *find_field(enum openai_api api, struct text_view name)
 {
-    int bit = api == OPENAI_CHAT ? CHAT : COMPLETION;
+    int bit = 1 << (int)api;
     for (size_t i = 0; i < FIELD_COUNT; i++) {
         if ((fields[i].apis & bit) != 0 && text_view_is(name, fields[i].name)) {
             return &fields[i];
@@ -552,13 +630,20 @@ static bool read_fields(struct reading *reading)
     return true;
 }
 
+/* The field without which there is nothing to do. */
+static const char *main_field(enum openai_api api)
+{
+    static const char *const names[] = {"messages", "prompt", "input", "input"};
+    return names[api];
+}
+
 /* What no field can see on its own. */
 static bool check_together(struct reading *reading)
 {
     struct openai_request *request = reading->request;
-    bool chat = request->api == OPENAI_CHAT;
-    reading->field = chat ? "messages" : "prompt";
-    if (chat ? request->messages.length == 0 : request->prompt_count == 0) {
+    bool talk = request->api == OPENAI_CHAT || request->api == OPENAI_RESPONSES;
+    reading->field = main_field(request->api);
+    if (talk ? request->messages.length == 0 : request->prompt_count == 0) {
         return api_error_set(reading->error, 400, "missing_required_parameter", reading->field,
                              "the field %s is required", reading->field);
     }
@@ -567,7 +652,7 @@ static bool check_together(struct reading *reading)
         return reading_fail(reading, "prompts times n may be at most %u", OPENAI_CHOICES_MAX);
     }
     reading->field = "top_logprobs";
-    if (chat && request->options.top_logprobs > 0 && !request->options.logprobs) {
+    if (talk && request->options.top_logprobs > 0 && !request->options.logprobs) {
         return reading_fail(reading, "top_logprobs needs logprobs to be true");
     }
     reading->field = "stream_options";
@@ -577,19 +662,15 @@ static bool check_together(struct reading *reading)
     return true;
 }
 
-bool openai_request_read(struct openai_request *request, enum openai_api api, struct text_view body,
-                         const llcuda_request_options *defaults, uint32_t vocabulary_size,
+bool openai_request_open(struct openai_request *request, enum openai_api api, struct text_view body,
                          struct api_error *error)
 {
     struct llcuda_error parse_error = {0};
-    struct json_document *document = NULL;
     const struct json_options limits = {
         .depth_max = BODY_DEPTH_MAX, .value_count_max = PROMPT_VALUES_MAX, .unique_keys = true};
-    *request = (struct openai_request){.api = api, .options = *defaults};
-    request->prompt_count = api == OPENAI_CHAT ? 1 : 0;
-    request->options.max_tokens = api == OPENAI_CHAT ? 0 : COMPLETION_TOKENS;
+    *request = (struct openai_request){.api = api};
     arena_init(&request->arena, 0);
-    llcuda_status status = json_parse(body, &limits, &document, &parse_error);
+    llcuda_status status = json_parse(body, &limits, &request->document, &parse_error);
     if (status == LLCUDA_OUT_OF_MEMORY) {
         return api_error_from(error, status, parse_error.message);
     }
@@ -597,13 +678,25 @@ bool openai_request_read(struct openai_request *request, enum openai_api api, st
         return api_error_set(error, 400, "invalid_json", NULL, "the body is no valid JSON: %s",
                              parse_error.message);
     }
-    struct reading reading = {request, json_root(document), NULL, vocabulary_size, error};
-    bool good =
-        json_is(reading.root, JSON_OBJECT)
-            ? read_fields(&reading) && check_together(&reading)
-            : api_error_set(error, 400, "invalid_json", NULL, "the body must be a JSON object");
-    request->document = document;
-    return good;
+    const struct json_value *root = json_root(request->document);
+    if (!json_is(root, JSON_OBJECT)) {
+        return api_error_set(error, 400, "invalid_json", NULL, "the body must be a JSON object");
+    }
+    request->model = json_text(json_member(root, "model"));
+    return true;
+}
+
+bool openai_request_read(struct openai_request *request, const llcuda_request_options *defaults,
+                         uint32_t vocabulary_size, struct api_error *error)
+{
+    bool talk = request->api == OPENAI_CHAT || request->api == OPENAI_RESPONSES;
+    struct reading reading = {request, json_root(request->document), NULL, vocabulary_size, error};
+    request->options = *defaults;
+    request->prompt_count = talk ? 1 : 0;
+    request->options.embedding =
+        request->api == OPENAI_EMBEDDINGS ? LLCUDA_POOLING_MODEL : LLCUDA_POOLING_NONE;
+    request->options.max_tokens = request->api == OPENAI_COMPLETION ? COMPLETION_TOKENS : 0;
+    return read_fields(&reading) && check_together(&reading);
 }
 
 void openai_request_deinit(struct openai_request *request)
@@ -618,11 +711,6 @@ void openai_request_deinit(struct openai_request *request)
 void openai_request_select(struct openai_request *request, uint32_t index)
 {
     llcuda_request_options *options = &request->options;
-    if (request->api == OPENAI_CHAT) {
-        options->messages = buffer_text(&request->messages);
-        options->messages_bytes = request->messages.length;
-        return;
-    }
     const struct openai_prompt *prompt = &request->prompts[index];
     options->prompt_tokens = prompt->tokens;
     options->prompt_token_count = prompt->token_count;

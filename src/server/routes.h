@@ -4,6 +4,15 @@
 
 #include "server/server_internal.h"
 
+/* routes.c: answers with a JSON document, and frees it. Ends the exchange. */
+void respond_written(struct call *call, int status, struct buffer *body);
+
+/* routes_admin.c */
+void route_admin_models(struct call *call);
+void route_admin_load(struct call *call);
+void route_admin_sleep(struct call *call);
+void route_admin_unload(struct call *call);
+
 /* routes_text.c */
 void route_tokenize(struct call *call);
 void route_detokenize(struct call *call);

@@ -75,6 +75,82 @@ struct QUANT_PACKED block_q6_k {
     uint16_t d;
 };
 
+/* Types whose nibbles index a table of sixteen values (quant_read_book.h). */
+struct QUANT_PACKED block_iq4_nl {
+    uint16_t d;
+    uint8_t nibbles[16]; /* as in q4_0 */
+};
+
+struct QUANT_PACKED block_iq4_xs {
+    uint16_t d;
+    uint8_t scales_high[2]; /* bits 2j…: upper bits of the 6-bit scale of sub-block j */
+    uint8_t scales_low[4];  /* nibbles: the lower four */
+    uint8_t nibbles[128];   /* sub-blocks of 32, each as in q4_0 */
+};
+
+struct QUANT_PACKED block_mxfp4 {
+    uint8_t e; /* scale 2^(e − 127) */
+    uint8_t nibbles[16];
+};
+
+/* Ternary types: value = d · (−1, 0 or 1). */
+struct QUANT_PACKED block_tq1_0 {
+    uint8_t fives[48]; /* five digits of base three a byte, see quant_read_book.c */
+    uint8_t fours[4];
+    uint16_t d;
+};
+
+struct QUANT_PACKED block_tq2_0 {
+    uint8_t pairs[64]; /* as in q2_k */
+    uint16_t d;
+};
+
+/* Types with code books (quant_books.h); 8 columns an index, 4 for iq3. */
+struct QUANT_PACKED block_iq2_xxs {
+    uint16_t d;
+    uint8_t codes[64]; /* a sub-block of 32: four indices, then u32: 4 × 7 sign bits, 4-bit scale */
+};
+
+struct QUANT_PACKED block_iq2_xs {
+    uint16_t d;
+    uint8_t codes[64]; /* u16 for 8 columns: 9 bits of index, 7 of signs */
+    uint8_t scales[8]; /* nibbles, for 16 columns each */
+};
+
+struct QUANT_PACKED block_iq2_s {
+    uint16_t d;
+    uint8_t codes[32];
+    uint8_t signs[32];
+    uint8_t high[8]; /* two upper bits of four indices */
+    uint8_t scales[8];
+};
+
+struct QUANT_PACKED block_iq3_xxs {
+    uint16_t d;
+    uint8_t codes[64];
+    uint8_t signs[32]; /* u32 for 32 columns: 4 × 7 sign bits, 4-bit scale */
+};
+
+struct QUANT_PACKED block_iq3_s {
+    uint16_t d;
+    uint8_t codes[64];
+    uint8_t high[8]; /* the ninth bit of eight indices */
+    uint8_t signs[32];
+    uint8_t scales[4]; /* nibbles, for 32 columns each */
+};
+
+struct QUANT_PACKED block_iq1_s {
+    uint16_t d;
+    uint8_t codes[32];
+    uint8_t high[16]; /* u16 for 32 columns: 4 × 3 upper bits, 3-bit scale, sign of the eighth */
+};
+
+struct QUANT_PACKED block_iq1_m {
+    uint8_t codes[32];
+    uint8_t high[16];  /* nibbles for 8 columns: 3 upper bits, sign of the eighth */
+    uint8_t scales[8]; /* four u16: 4 × 3-bit scale, and a quarter of d */
+};
+
 _Static_assert(sizeof(struct block_q4_0) == 18, "q4_0 as published");
 _Static_assert(sizeof(struct block_q4_1) == 20, "q4_1 as published");
 _Static_assert(sizeof(struct block_q5_0) == 22, "q5_0 as published");
@@ -85,5 +161,17 @@ _Static_assert(sizeof(struct block_q3_k) == 110, "q3_k as published");
 _Static_assert(sizeof(struct block_q4_k) == 144, "q4_k as published");
 _Static_assert(sizeof(struct block_q5_k) == 176, "q5_k as published");
 _Static_assert(sizeof(struct block_q6_k) == 210, "q6_k as published");
+_Static_assert(sizeof(struct block_iq4_nl) == 18, "iq4_nl as published");
+_Static_assert(sizeof(struct block_iq4_xs) == 136, "iq4_xs as published");
+_Static_assert(sizeof(struct block_mxfp4) == 17, "mxfp4 as published");
+_Static_assert(sizeof(struct block_tq1_0) == 54, "tq1_0 as published");
+_Static_assert(sizeof(struct block_tq2_0) == 66, "tq2_0 as published");
+_Static_assert(sizeof(struct block_iq2_xxs) == 66, "iq2_xxs as published");
+_Static_assert(sizeof(struct block_iq2_xs) == 74, "iq2_xs as published");
+_Static_assert(sizeof(struct block_iq2_s) == 82, "iq2_s as published");
+_Static_assert(sizeof(struct block_iq3_xxs) == 98, "iq3_xxs as published");
+_Static_assert(sizeof(struct block_iq3_s) == 110, "iq3_s as published");
+_Static_assert(sizeof(struct block_iq1_s) == 50, "iq1_s as published");
+_Static_assert(sizeof(struct block_iq1_m) == 56, "iq1_m as published");
 
 #endif

@@ -15,6 +15,19 @@ float quant_fit_scale(const float *x, const float *weights, unsigned count, int 
 void quant_fit_affine(const float *x, const float *weights, unsigned count, int levels,
                       bool minimum_below_zero, float *scale, float *minimum);
 
+/* The same for s · values[code], `values` [16] in any order; *gain (may be NULL) is by how much the
+ * weighted error is lower than that of all zeros. */
+float quant_fit_table(const float *x, const float *weights, unsigned count, const int8_t values[16],
+                      double *gain);
+
+/* Codes of the values nearest to x / scale; all those of 0 (or nearest to it) when scale is 0. */
+void quant_assign_table(const float *x, unsigned count, const int8_t values[16], float scale,
+                        uint8_t *codes);
+
+/* The same for s · code with code in −1 … 1: the best of scales from a fifth of the largest
+ * magnitude up, since most of such a block's weights lie far below it. */
+float quant_fit_ternary(const float *x, const float *weights, unsigned count);
+
 /* The nearest integer in [low, high], ties to even; low for NaN. */
 int quant_round(float value, int low, int high);
 

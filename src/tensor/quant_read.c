@@ -5,6 +5,7 @@
 #include "tensor/quant_read.h"
 
 #include "tensor/quant_blocks.h"
+#include "tensor/quant_read_book.h"
 
 static void set_scale(struct quant_step *out, float scale)
 {
@@ -188,11 +189,28 @@ static const struct {
     quant_read_function *read;
     bool has_minimum;
 } readers[DTYPE_COUNT] = {
-    [DTYPE_Q4_0] = {read_q4_0, false}, [DTYPE_Q4_1] = {read_q4_1, true},
-    [DTYPE_Q5_0] = {read_q5_0, false}, [DTYPE_Q5_1] = {read_q5_1, true},
-    [DTYPE_Q8_0] = {read_q8_0, false}, [DTYPE_Q2_K] = {read_q2_k, true},
-    [DTYPE_Q3_K] = {read_q3_k, false}, [DTYPE_Q4_K] = {read_q4_k, true},
-    [DTYPE_Q5_K] = {read_q5_k, true},  [DTYPE_Q6_K] = {read_q6_k, false},
+    [DTYPE_Q4_0] = {read_q4_0, false},
+    [DTYPE_Q4_1] = {read_q4_1, true},
+    [DTYPE_Q5_0] = {read_q5_0, false},
+    [DTYPE_Q5_1] = {read_q5_1, true},
+    [DTYPE_Q8_0] = {read_q8_0, false},
+    [DTYPE_Q2_K] = {read_q2_k, true},
+    [DTYPE_Q3_K] = {read_q3_k, false},
+    [DTYPE_Q4_K] = {read_q4_k, true},
+    [DTYPE_Q5_K] = {read_q5_k, true},
+    [DTYPE_Q6_K] = {read_q6_k, false},
+    [DTYPE_IQ4_NL] = {quant_read_iq4_nl, false},
+    [DTYPE_IQ4_XS] = {quant_read_iq4_xs, false},
+    [DTYPE_MXFP4] = {quant_read_mxfp4, false},
+    [DTYPE_TQ1_0] = {quant_read_tq1_0, false},
+    [DTYPE_TQ2_0] = {quant_read_tq2_0, false},
+    [DTYPE_IQ3_S] = {quant_read_iq3_s, false},
+    [DTYPE_IQ3_XXS] = {quant_read_iq3_xxs, false},
+    [DTYPE_IQ2_S] = {quant_read_iq2_s, false},
+    [DTYPE_IQ2_XS] = {quant_read_iq2_xs, false},
+    [DTYPE_IQ2_XXS] = {quant_read_iq2_xxs, false},
+    [DTYPE_IQ1_M] = {quant_read_iq1_m, false},
+    [DTYPE_IQ1_S] = {quant_read_iq1_s, false},
 };
 
 quant_read_function *quant_reader(enum dtype dtype)

@@ -7,6 +7,7 @@
 #include "tensor/quant.h"
 #include "tensor/quant_blocks.h"
 #include "tensor/quant_fit.h"
+#include "tensor/quant_read_book.h"
 
 /* Beyond this not even a code range of 128 times the largest f16 reaches. */
 #define VALUE_LIMIT 8.5e6f
@@ -260,13 +261,141 @@ static void write_q6_k(const float *x, const float *weights, void *out)
     }
 }
 
+static void pack_table(const uint8_t codes[32], uint8_t nibbles[16])
+{
+    for (unsigned i = 0; i < 16; i++) {
+        nibbles[i] = (uint8_t)(codes[i] | codes[i + 16] << 4);
+    }
+}
+
+static void write_iq4_nl(const float *x, const float *weights, void *out)
+{
+    struct block_iq4_nl *block = out;
+    uint8_t codes[32];
+    uint16_t d = quant_f16_finite(quant_fit_table(x, weights, 32, quant_values_iq4, NULL));
+    block->d = d;
+    quant_assign_table(x, 32, quant_values_iq4, float_from_f16(d), codes);
+    pack_table(codes, block->nibbles);
+}
+
+/* Sub-block scales as integers of the extreme one; the codes then go by what the file will hold. */
+static void write_iq4_xs(const float *x, const float *weights, void *out)
+{
+    struct block_iq4_xs *block = out;
+    float scales[8];
+    float extreme = 0;
+    for (unsigned j = 0; j < 8; j++) {
+        scales[j] = quant_fit_table(x + 32 * j, weights + 32 * j, 32, quant_values_iq4, NULL);
+        extreme = fabsf(scales[j]) > fabsf(extreme) ? scales[j] : extreme;
+    }
+    uint16_t d = quant_f16_finite(extreme / -32.0f);
+    float step = float_from_f16(d);
+    unsigned high = 0;
+    memset(block->scales_low, 0, sizeof block->scales_low);
+    for (unsigned j = 0; j < 8; j++) {
+        uint8_t codes[32];
+        int scale = step != 0 ? quant_round(scales[j] / step, -32, 31) : 0;
+        unsigned stored = (unsigned)(scale + 32);
+        high |= (stored >> 4) << 2 * j;
+        block->scales_low[j / 2] =
+            (uint8_t)(block->scales_low[j / 2] | (stored & 0xf) << j % 2 * 4);
+        quant_assign_table(x + 32 * j, 32, quant_values_iq4, step * (float)scale, codes);
+        pack_table(codes, block->nibbles + 16 * j);
+    }
+    block->d = d;
+    block->scales_high[0] = (uint8_t)high;
+    block->scales_high[1] = (uint8_t)(high >> 8);
+}
+
+/* The scale is a power of two: the one that maps the largest magnitude to 6 … 12 doubled units, or
+ * one of its neighbours. */
+static void write_mxfp4(const float *x, const float *weights, void *out)
+{
+    struct block_mxfp4 *block = out;
+    float largest = 0;
+    for (unsigned i = 0; i < 32; i++) {
+        largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest;
+    }
+    int exponent = 0;
+    (void)frexpf(largest, &exponent);
+    double best_error = INFINITY;
+    int best = 0;
+    for (int e = exponent + 123; e <= exponent + 126 && largest > 0; e++) {
+        uint8_t codes[32];
+        if (e < 0 || e > 254) {
+            continue;
+        }
+        float scale = quant_e8m0_half((uint8_t)e);
+        double error = 0;
+        quant_assign_table(x, 32, quant_values_mxfp4, scale, codes);
+        for (unsigned i = 0; i < 32; i++) {
+            double lost = (double)x[i] - (double)scale * quant_values_mxfp4[codes[i]];
+            error += (double)weights[i] * lost * lost;
+        }
+        if (error < best_error) {
+            best_error = error;
+            best = e;
+        }
+    }
+    uint8_t codes[32];
+    block->e = (uint8_t)best;
+    quant_assign_table(x, 32, quant_values_mxfp4, largest > 0 ? quant_e8m0_half(block->e) : 0,
+                       codes);
+    pack_table(codes, block->nibbles);
+}
+
+static uint16_t fit_ternary(const float *x, const float *weights, int8_t codes[256])
+{
+    uint16_t d = quant_f16_finite(quant_fit_ternary(x, weights, 256));
+    float scale = float_from_f16(d);
+    for (unsigned i = 0; i < 256; i++) {
+        codes[i] = (int8_t)(scale != 0 ? quant_round(x[i] / scale, -1, 1) : 0);
+    }
+    return d;
+}
+
+/* Five digits as the byte b for which b · 3^i / 256 has digit i before the point. */
+static uint8_t pack_digits(const int8_t *codes, unsigned stride, unsigned count)
+{
+    unsigned number = 0;
+    for (unsigned i = 0; i < 5; i++) {
+        number = 3 * number + (i < count ? (unsigned)(codes[i * stride] + 1) : 0);
+    }
+    return (uint8_t)((number * 256 + 242) / 243);
+}
+
+static void write_tq1_0(const float *x, const float *weights, void *out)
+{
+    struct block_tq1_0 *block = out;
+    int8_t codes[256];
+    block->d = fit_ternary(x, weights, codes);
+    for (unsigned i = 0; i < 32; i++) {
+        block->fives[i] = pack_digits(codes + i, 32, 5);
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        block->fives[32 + i] = pack_digits(codes + 160 + i, 16, 5);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        block->fours[i] = pack_digits(codes + 240 + i, 4, 4);
+    }
+}
+
+static void write_tq2_0(const float *x, const float *weights, void *out)
+{
+    struct block_tq2_0 *block = out;
+    int8_t codes[256];
+    block->d = fit_ternary(x, weights, codes);
+    pack_pairs(codes, 1, 0, block->pairs);
+}
+
 typedef void write_function(const float *x, const float *weights, void *block);
 
 static write_function *const writers[DTYPE_COUNT] = {
-    [DTYPE_Q4_0] = write_q4_0, [DTYPE_Q4_1] = write_q4_1, [DTYPE_Q5_0] = write_q5_0,
-    [DTYPE_Q5_1] = write_q5_1, [DTYPE_Q8_0] = write_q8_0, [DTYPE_Q2_K] = write_q2_k,
-    [DTYPE_Q3_K] = write_q3_k, [DTYPE_Q4_K] = write_q4_k, [DTYPE_Q5_K] = write_q5_k,
-    [DTYPE_Q6_K] = write_q6_k,
+    [DTYPE_Q4_0] = write_q4_0,   [DTYPE_Q4_1] = write_q4_1,     [DTYPE_Q5_0] = write_q5_0,
+    [DTYPE_Q5_1] = write_q5_1,   [DTYPE_Q8_0] = write_q8_0,     [DTYPE_Q2_K] = write_q2_k,
+    [DTYPE_Q3_K] = write_q3_k,   [DTYPE_Q4_K] = write_q4_k,     [DTYPE_Q5_K] = write_q5_k,
+    [DTYPE_Q6_K] = write_q6_k,   [DTYPE_IQ4_NL] = write_iq4_nl, [DTYPE_IQ4_XS] = write_iq4_xs,
+    [DTYPE_MXFP4] = write_mxfp4, [DTYPE_TQ1_0] = write_tq1_0,   [DTYPE_TQ2_0] = write_tq2_0,
 };
 
 static bool write_plain(enum dtype dtype, const float *row, void *out, uint64_t elements)

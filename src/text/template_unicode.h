@@ -1,35 +1,9 @@
-/* Characters as Python's str methods see them: categories and full case mapping. The tables come
- * from template_unicode_table.py, so that every build, the minimal one too, renders templates
- * alike. Pure functions over constant tables: any thread. */
+/* Characters as Python's str methods see them, from the tables of text/unicode.h, so that every
+ * build, the minimal one too, renders templates alike. Pure functions: any thread. */
 #ifndef TEXT_TEMPLATE_UNICODE_H
 #define TEXT_TEMPLATE_UNICODE_H
 
-#include "base/view.h"
-
-struct jinja_case_run {
-    uint32_t first;
-    uint16_t count; /* characters first, first + stride, … */
-    uint8_t stride; /* 1 or 2 */
-    int32_t delta;  /* added to each */
-};
-
-struct jinja_case_special {
-    uint32_t code;
-    uint32_t out[3]; /* two or three characters, then 0 */
-};
-
-extern const uint32_t jinja_set_alpha[], jinja_set_decimal[], jinja_set_digit[],
-    jinja_set_numeric[], jinja_set_upper[], jinja_set_lower[], jinja_set_title[],
-    jinja_set_printable[], jinja_set_ignorable[];
-extern const size_t jinja_set_alpha_count, jinja_set_decimal_count, jinja_set_digit_count,
-    jinja_set_numeric_count, jinja_set_upper_count, jinja_set_lower_count, jinja_set_title_count,
-    jinja_set_printable_count, jinja_set_ignorable_count;
-extern const struct jinja_case_run jinja_lower_runs[], jinja_upper_runs[], jinja_title_runs[];
-extern const size_t jinja_lower_runs_count, jinja_upper_runs_count, jinja_title_runs_count;
-extern const struct jinja_case_special jinja_lower_specials[], jinja_upper_specials[],
-    jinja_title_specials[];
-extern const size_t jinja_lower_specials_count, jinja_upper_specials_count,
-    jinja_title_specials_count;
+#include "text/unicode.h"
 
 bool jinja_is_alpha(uint32_t code);
 bool jinja_is_decimal(uint32_t code);

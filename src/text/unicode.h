@@ -67,13 +67,34 @@ extern const uint8_t unicode_stage2[];
 /* unicode_class() of the ASCII characters; 0 for bytes of longer ones. */
 extern const uint32_t unicode_ascii_class[256];
 
-struct unicode_lower_run {
+/* Characters first, first + step, … last whose case is `delta` away; in rising order. */
+struct unicode_case_run {
     uint32_t first, last;
     uint32_t step;
     int32_t delta;
 };
-extern const struct unicode_lower_run unicode_lower_runs[];
-extern const uint32_t unicode_lower_run_count;
+extern const struct unicode_case_run unicode_lower_runs[], unicode_upper_runs[];
+extern const uint32_t unicode_lower_run_count, unicode_upper_run_count;
+
+/* Characters whose upper case is more than one character, and those whose title case is not their
+ * upper case; in rising order. */
+struct unicode_case_special {
+    uint32_t code;
+    uint32_t out[3]; /* one to three characters, then 0 */
+};
+extern const struct unicode_case_special unicode_upper_specials[], unicode_title_specials[];
+extern const uint32_t unicode_upper_special_count, unicode_title_special_count;
+
+/* What a property holds for beside whole categories, in rising order: digits that are no decimals,
+ * numbers outside N, letters' cases outside Lu and Ll, and what a final sigma's rule looks past
+ * beside Mn, Me, Cf, Lm and Sk. */
+struct unicode_range {
+    uint32_t first, last;
+};
+extern const struct unicode_range unicode_digit_ranges[], unicode_numeric_ranges[],
+    unicode_upper_ranges[], unicode_lower_ranges[], unicode_ignorable_ranges[];
+extern const uint32_t unicode_digit_range_count, unicode_numeric_range_count,
+    unicode_upper_range_count, unicode_lower_range_count, unicode_ignorable_range_count;
 
 /* `code` is at most U+10FFFF, as every decoded character is. */
 static inline uint8_t unicode_property(uint32_t code)
@@ -136,7 +157,12 @@ bool unicode_is_numeric(uint32_t code);
 /* ASCII punctuation or general category P. */
 bool unicode_is_punctuation(uint32_t code);
 
-/* Unconditional full lower case: one to three characters, the count is returned. */
+/* Unconditional full case mappings: one to three characters, the count is returned. */
 size_t unicode_lower(uint32_t code, uint32_t out[3]);
+size_t unicode_upper(uint32_t code, uint32_t out[3]);
+size_t unicode_title(uint32_t code, uint32_t out[3]);
+
+/* Whether a character lies in one of `count` rising ranges. */
+bool unicode_in_ranges(const struct unicode_range *ranges, uint32_t count, uint32_t code);
 
 #endif

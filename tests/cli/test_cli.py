@@ -127,10 +127,15 @@ class Infer(unittest.TestCase):
         self.assertIn("context", run("infer", "-c", "16", "-f", SOURCE / "LICENSE", status=1).err)
 
     def test_a_closed_pipe_is_an_error(self):
-        process = subprocess.run(f"'{PROGRAM}' infer -p Once -n 500 --ignore-eos | head -c 1",
+        process = subprocess.run(f"'{PROGRAM}' infer -p Once -n 500 --ignore-eos | head -c 1; "
+                                 "exit ${PIPESTATUS[0]}",
                                  shell=True, executable="/bin/bash", capture_output=True,
                                  check=False, timeout=120)
         self.assertEqual(len(process.stdout), 1)
+        self.assertEqual(process.returncode, 1)
+        lines = process.stderr.decode().splitlines()
+        self.assertEqual(len(lines), 1, lines)
+        self.assertIn("cannot write to standard output", lines[0])
 
 
 class HostileFiles(unittest.TestCase):
@@ -329,6 +334,46 @@ class Machine(unittest.TestCase):
             self.assertIn("frobnicator", error)
             self.assertIn("llama", error)
             self.assertFalse(run_json("inspect", folder)["runs"])
+
+
+class Bench(unittest.TestCase):
+    """What is measured must be what was asked for; how fast it was is no test's business."""
+
+    def test_latency(self):
+        report = run_json("bench", "--pp", "24,16", "--tg", "8", "--depth", "0,32", "--repeats",
+                          "2")
+        self.assertEqual([(r["test"], r["depth"]) for r in report["results"]],
+                         [(test, depth) for depth in (0, 32) for test in ("pp24", "pp16", "tg8")])
+        for result in report["results"]:
+            self.assertEqual(len(result["samples"]), 2)
+            self.assertTrue(min(result["samples"]) <= result["tokens_per_second"]
+                            <= max(result["samples"]))
+            self.assertEqual("weight_bytes_per_token" in result, result["test"].startswith("tg"))
+        # A step reads the weights once: what the file holds, less its vocabulary, plus padding.
+        read = report["results"][2]["weight_bytes_per_token"]
+        self.assertTrue(0.9 < read / report["file_bytes"] < 1.1, read / report["file_bytes"])
+
+    def test_throughput_and_kernels(self):
+        report = run_json("bench", "--mode", "throughput", "--pp", "16", "--tg", "4",
+                          "--parallel", "1,3", "--repeats", "1")
+        self.assertEqual([r["prompt_tokens"] + r["generated_tokens"] for r in report["results"]],
+                         [20, 60])
+        report = run_json("bench", "--mode", "kernels", "--pp", "16", "--tg", "4", "--repeats",
+                          "1")
+        prompt, generation = report["profiles"]
+        names = {row["operation"] for row in generation["operations"]}
+        self.assertTrue({"qkv", "attention", "gate, up", "down", "logits"} <= names, names)
+        times = {row["operation"]: row["times"] for row in generation["operations"]}
+        self.assertEqual(times["logits"], 4)
+        self.assertEqual(sum(row["ns"] for row in prompt["operations"]), prompt["ns"])
+
+    def test_wrong_usage(self):
+        self.assertIn("--mode is", run("bench", "--mode", "speed", status=2).err)
+        self.assertIn("--pp takes", run("bench", "--pp", "many", status=2).err)
+        self.assertIn("--parallel takes", run("bench", "--parallel", "0", status=2).err)
+        self.assertIn("outside", run("bench", "--repeats", "0", status=2).err)
+        self.assertIn("positions",
+                      run("bench", "--mode", "kernels", "--pp", "64", "-c", "32", status=1).err)
 
 
 if __name__ == "__main__":

@@ -197,6 +197,62 @@ static void a_step_reads_each_weight_once(void **state)
     toy_destroy(toy);
 }
 
+/* Hidden states times the output matrix are the logits; in company they are the same bits; and what
+ * was not asked for is not given. */
+static void hidden_states_give_the_logits(void **state)
+{
+    (void)state;
+    static struct toy_batch batch;
+    static const uint32_t tokens[] = {5, 6, 7, 8, 9, 10};
+    static const uint32_t wanted[] = {1, 3, 4};
+    struct toy_options options = toy_defaults();
+    struct toy *toy = toy_create(&options);
+    struct device *device = toy_device(cpu_level_detect(), 2);
+    struct device_model *model = load(device, toy);
+    struct llcuda_error error;
+    const float *logits;
+    uint64_t stride;
+    float kept[4][512];
+    assert_true(device_gives_hidden(device) && options.embedding <= 512);
+    const struct plan_op *last = &toy->plan->ops[toy->plan->op_count - 1];
+    const float *weight = toy->plan->weights[last->logits.weight].data;
+    assert_int_equal(toy->plan->weights[last->logits.weight].dtype, DTYPE_F32);
+    toy_batch_init(&batch, 2, BLOCKS);
+    toy_batch_add(&batch, 0, tokens, 0, 4);
+    toy_batch_add(&batch, 1, tokens + 4, 0, 2);
+    batch.batch.hidden_count = 3;
+    batch.batch.hidden_rows = wanted;
+    assert_ok(device_step(model, &batch.batch, &logits, &error), error);
+    const float *hidden = device_hidden(model, &stride);
+    for (uint32_t i = 0; i < 3; i++) {
+        const float *row = hidden + i * stride;
+        memcpy(kept[i], row, options.embedding * sizeof *row);
+        for (uint32_t v = 0; v < options.vocabulary; v++) {
+            double sum = 0;
+            for (uint32_t k = 0; k < options.embedding; k++) {
+                sum += (double)row[k] * (double)weight[v * options.embedding + k];
+            }
+            float given = logits[wanted[i] * options.vocabulary + v];
+            assert_true(fabs(sum - (double)given) < 1e-4 * (1 + fabs(sum)));
+        }
+    }
+    toy_batch_clear(&batch);
+    toy_batch_add(&batch, 0, tokens, 0, 4);
+    batch.batch.logits_count = 0;
+    batch.batch.hidden_count = 2;
+    assert_ok(device_step(model, &batch.batch, &logits, &error), error);
+    hidden = device_hidden(model, &stride);
+    assert_memory_equal(hidden, kept[0], options.embedding * sizeof *hidden);
+    assert_memory_equal(hidden + stride, kept[1], options.embedding * sizeof *hidden);
+    batch.batch.hidden_count = 3; /* row 4 is not there any more */
+    expect_refusal(model, &batch, "hidden");
+    batch.batch.hidden_rows = NULL;
+    expect_refusal(model, &batch, "missing");
+    device_model_unload(model);
+    device_close(device);
+    toy_destroy(toy);
+}
+
 static void blocks_are_counted_in_bytes(void **state)
 {
     (void)state;
@@ -441,6 +497,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(bad_batches_are_refused),
     cmocka_unit_test(bad_options_are_refused),
     cmocka_unit_test(a_step_reads_each_weight_once),
+    cmocka_unit_test(hidden_states_give_the_logits),
     cmocka_unit_test(blocks_are_counted_in_bytes),
     cmocka_unit_test(copied_blocks_hold_the_same),
     cmocka_unit_test(mapped_pages_are_given_back),

@@ -118,8 +118,12 @@ static void bench_sampler(const char *name, const struct sampler_params *params)
     free(logits);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1) { /* one case for a profiler: requests, temperature */
+        bench_step((uint32_t)atoi(argv[1]), 64, argc > 2 ? atof(argv[2]) : 0);
+        return 0;
+    }
     bench_step(1, 64, 0);
     bench_step(16, 64, 0);
     bench_step(64, 64, 0);

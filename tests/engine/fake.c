@@ -35,6 +35,19 @@ static void make_logits(uint64_t entry, uint32_t token, bool nan_token, float *l
     }
 }
 
+static void make_hidden(uint64_t entry, float *hidden)
+{
+    for (uint32_t i = 0; i < FAKE_EMBEDDING; i++) {
+        hidden[i] = (float)(random_mix(entry + 1000 + i) & 0xFFFFFF) * 0x1p-22f - 2.0f;
+    }
+}
+
+static const float *hidden(const struct device_model *base, uint64_t *stride)
+{
+    *stride = FAKE_EMBEDDING;
+    return ((const struct fake_model *)base)->hidden;
+}
+
 static llcuda_status step(struct device_model *base, const struct step_batch *batch,
                           const float **logits, struct llcuda_error *error)
 {
@@ -50,6 +63,7 @@ static llcuda_status step(struct device_model *base, const struct step_batch *ba
         return error_set(error, LLCUDA_DEVICE, "the fake device fails on demand");
     }
     uint32_t wanted = 0;
+    uint32_t hidden_wanted = 0;
     for (uint32_t row = 0; row < batch->row_count; row++) {
         uint32_t position = batch->positions[row];
         const uint32_t *table =
@@ -73,15 +87,88 @@ static llcuda_status step(struct device_model *base, const struct step_batch *ba
                         model->plan.vocabulary_size);
             wanted++;
         }
+        if (hidden_wanted < batch->hidden_count && batch->hidden_rows[hidden_wanted] == row) {
+            make_hidden(entry, model->hidden + (size_t)hidden_wanted * FAKE_EMBEDDING);
+            hidden_wanted++;
+        }
     }
     *logits = model->logits;
     return LLCUDA_OK;
+}
+
+/* ------------------------------------------------------------------ one step ahead */
+
+static bool copy_array(void **copy, const void *data, size_t bytes)
+{
+    free(*copy);
+    *copy = malloc(bytes ? bytes : 1);
+    if (*copy && bytes > 0) {
+        memcpy(*copy, data, bytes);
+    }
+    return *copy != NULL;
+}
+
+/* Keeps a copy of the batch: nothing is computed before the step is waited for, so that whoever
+ * looks at a result too early finds the one before. */
+static llcuda_status step_begin(struct device_model *base, const struct step_batch *batch,
+                                struct llcuda_error *error)
+{
+    struct fake_model *model = (struct fake_model *)base;
+    assert_false(model->flying);
+    struct step_batch *own = &model->batch;
+    size_t rows = batch->row_count * sizeof(uint32_t);
+    *own = *batch;
+    bool good =
+        copy_array(&model->copies[0], batch->tokens, rows) &&
+        copy_array(&model->copies[1], batch->positions, rows) &&
+        copy_array(&model->copies[2], batch->sequences, rows) &&
+        copy_array(&model->copies[3], batch->block_tables,
+                   (size_t)batch->sequence_count * batch->block_table_stride * sizeof(uint32_t)) &&
+        copy_array(&model->copies[4], batch->logits_rows, batch->logits_count * sizeof(uint32_t)) &&
+        copy_array(&model->copies[5], batch->hidden_rows, batch->hidden_count * sizeof(uint32_t));
+    if (!good) {
+        return error_no_memory(error, "a copy of the batch", rows);
+    }
+    own->tokens = model->copies[0];
+    own->positions = model->copies[1];
+    own->sequences = model->copies[2];
+    own->block_tables = model->copies[3];
+    own->logits_rows = model->copies[4];
+    own->hidden_rows = model->copies[5];
+    if (model->fail_at_step == model->steps + 1 && model->steps % 2 == 0) {
+        model->steps++;
+        return error_set(error, LLCUDA_DEVICE, "the fake device fails on demand, at the beginning");
+    }
+    model->flying = true;
+    return LLCUDA_OK;
+}
+
+static llcuda_status step_end(struct device_model *base, const float **logits,
+                              struct llcuda_error *error)
+{
+    struct fake_model *model = (struct fake_model *)base;
+    assert_true(model->flying);
+    if (model->on_end) {
+        model->on_end(model, model->on_end_user);
+    }
+    model->flying = false;
+    return step(base, &model->batch, logits, error);
+}
+
+static void parallel(struct device_model *base, uint64_t item_count,
+                     void (*task)(void *context, uint32_t worker, uint64_t item), void *context)
+{
+    ((struct fake_model *)base)->parallel_runs++;
+    for (uint64_t item = item_count; item-- > 0;) { /* any order is allowed */
+        task(context, 0, item);
+    }
 }
 
 static llcuda_status copy_blocks(struct device_model *base, const uint32_t *from,
                                  const uint32_t *to, uint32_t count, struct llcuda_error *error)
 {
     struct fake_model *model = (struct fake_model *)base;
+    assert_false(model->flying);
     for (uint32_t i = 0; i < count; i++) {
         if (from[i] >= base->options.kv_block_count || to[i] >= base->options.kv_block_count) {
             return error_set(error, LLCUDA_INVALID_ARGUMENT, "no such block");
@@ -102,7 +189,23 @@ static const struct device_interface interface = {
     .step = step,
     .copy_blocks = copy_blocks,
     .weight_bytes_read = weight_bytes_read,
+    .hidden = hidden,
 };
+
+static const struct device_interface interface_ahead = {
+    .step = step,
+    .copy_blocks = copy_blocks,
+    .weight_bytes_read = weight_bytes_read,
+    .hidden = hidden,
+    .step_begin = step_begin,
+    .step_end = step_end,
+    .parallel = parallel,
+};
+
+void fake_run_ahead(struct fake_model *model)
+{
+    model->base.interface = &interface_ahead;
+}
 
 struct fake_model *fake_model_make(const struct core_options *options, uint32_t vocabulary_size)
 {
@@ -121,7 +224,8 @@ struct fake_model *fake_model_make(const struct core_options *options, uint32_t 
     };
     model->cache = calloc((size_t)scheduler->block_count * KV_BLOCK_TOKENS, sizeof *model->cache);
     model->logits = calloc((size_t)scheduler->running_max * vocabulary_size, sizeof(float));
-    if (!model->cache || !model->logits) {
+    model->hidden = calloc((size_t)scheduler->rows_max * FAKE_EMBEDDING, sizeof(float));
+    if (!model->cache || !model->logits || !model->hidden) {
         fake_model_free(model);
         return NULL;
     }
@@ -131,6 +235,10 @@ struct fake_model *fake_model_make(const struct core_options *options, uint32_t 
 void fake_model_free(struct fake_model *model)
 {
     if (model) {
+        for (size_t i = 0; i < sizeof model->copies / sizeof model->copies[0]; i++) {
+            free(model->copies[i]);
+        }
+        free(model->hidden);
         free(model->logits);
         free(model->cache);
         free(model);
@@ -215,6 +323,8 @@ bool fake_core_open(struct engine_core *core, struct core_options *options, stru
         .end_token_count = 1,
         .codec = &fake_codec,
         .mailbox = mailbox,
+        .embedding_length = FAKE_EMBEDDING,
+        .pooling = LLCUDA_POOLING_LAST,
     };
     return true;
 }
@@ -227,6 +337,7 @@ bool fake_engine_open(struct fake_engine *engine, const struct scheduler_options
     struct core_options core = {
         .scheduler = *options,
         .vocabulary_size = vocabulary_size,
+        .sampler_workers = 3,
         .clock_ns = fake_clock,
         .clock_user = engine,
     };
@@ -387,6 +498,35 @@ void fake_answer_make(const struct request_setup *setup, const llcuda_request_op
     free(lone.entries);
     sampler_workspace_deinit(&workspace);
     request_unref(request);
+}
+
+void fake_embedding_make(const llcuda_request_options *options, float *embedding)
+{
+    uint32_t count = (uint32_t)options->prompt_token_count;
+    struct lone lone = {calloc(count, sizeof(uint64_t)), calloc(count, sizeof(uint32_t)), 0};
+    assert_true(lone.entries && lone.tokens);
+    double sums[FAKE_EMBEDDING] = {0};
+    double squares = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        float state[FAKE_EMBEDDING];
+        make_hidden(lone_append(&lone, options->prompt_tokens[i]), state);
+        for (uint32_t k = 0; k < FAKE_EMBEDDING; k++) {
+            if (options->embedding == LLCUDA_POOLING_MEAN) {
+                sums[k] += (double)state[k];
+            } else if (i + 1 == count) {
+                sums[k] = (double)state[k];
+            }
+        }
+    }
+    for (uint32_t k = 0; k < FAKE_EMBEDDING; k++) {
+        squares += sums[k] * sums[k];
+    }
+    for (uint32_t k = 0; k < FAKE_EMBEDDING; k++) {
+        double mean = options->embedding == LLCUDA_POOLING_MEAN ? sums[k] / count : sums[k];
+        embedding[k] = (float)(options->embedding_raw ? mean : sums[k] / sqrt(squares));
+    }
+    free(lone.tokens);
+    free(lone.entries);
 }
 
 void fake_answer_free(struct fake_answer *answer)

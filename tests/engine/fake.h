@@ -16,20 +16,33 @@
 /* The model's end token. */
 #define FAKE_END_TOKEN 1u
 
+/* Width of its hidden states. */
+#define FAKE_EMBEDDING 6u
+
 struct fake_model {
     struct device_model base;
     struct plan plan;
     uint64_t *cache; /* [block_count, KV_BLOCK_TOKENS] */
     float *logits;
+    float *hidden; /* [rows_max, FAKE_EMBEDDING] */
     uint64_t weight_bytes_read;
     uint64_t rows; /* of all steps */
     uint64_t steps;
     uint64_t fail_at_step; /* 0: never; the step with this number fails */
     bool nan_token;        /* FAKE_NAN_TOKEN works */
+    uint64_t parallel_runs;
+    /* One step ahead: */
+    bool flying;
+    struct step_batch batch;
+    void *copies[6];                                      /* of its arrays */
+    void (*on_end)(struct fake_model *model, void *user); /* before a step is waited for; or NULL */
+    void *on_end_user;
 };
 
 /* Fails the test without memory unless `quiet`; NULL then. */
 struct fake_model *fake_model_make(const struct core_options *options, uint32_t vocabulary_size);
+/* From now on a step is begun and ended in two calls, and there are helpers. */
+void fake_run_ahead(struct fake_model *model);
 void fake_model_free(struct fake_model *model);
 
 /* Text of a token: one to three letters; FAKE_END_TOKEN and token 2 are special and have none. */
@@ -72,6 +85,8 @@ struct fake_answer {
 };
 void fake_answer_make(const struct request_setup *setup, const llcuda_request_options *options,
                       uint64_t seed, uint32_t index, bool nan_token, struct fake_answer *answer);
+/* What an embedding request must give: [FAKE_EMBEDDING]. */
+void fake_embedding_make(const llcuda_request_options *options, float *embedding);
 void fake_answer_free(struct fake_answer *answer);
 
 #endif

@@ -14,7 +14,8 @@ struct guest {
     llcuda_logit_bias bias;
     char tenant[8], salt[8];
     struct fake_answer *answers; /* [choice_count] */
-    uint32_t *read;              /* [choice_count] tokens read */
+    float embedding[FAKE_EMBEDDING];
+    uint32_t *read; /* [choice_count] tokens read */
     size_t *text_read;
     bool *finished;
     bool cancelled;
@@ -102,6 +103,16 @@ static void random_prompt(struct episode *e, struct guest *guest)
     guest->options.prompt_token_count = length;
 }
 
+/* An embedding ignores all that is about an answer: some of it stays set. */
+static void random_embedding(struct guest *guest)
+{
+    llcuda_request_options *o = &guest->options;
+    o->embedding = (llcuda_pooling)between(LLCUDA_POOLING_MODEL, LLCUDA_POOLING_LAST);
+    o->embedding_raw = chance(50);
+    o->choice_count = 1; /* what the test counts with */
+    fake_embedding_make(o, guest->embedding);
+}
+
 static void arrive(struct episode *e)
 {
     struct guest *guest = &e->guests[e->count];
@@ -111,6 +122,12 @@ static void arrive(struct episode *e)
     random_prompt(e, guest);
     random_sampling(o);
     o->max_tokens = chance(10) ? 0 : between(1, 40);
+    guest->slow = chance(10);
+    if (guest->slow) { /* with long answers and much to say of each token, so that rings run full */
+        o->max_tokens = 0;
+        o->logprobs = true;
+        o->top_logprobs = 20;
+    }
     o->choice_count = chance(25) ? between(2, 5) : 1;
     random_ends(guest);
     snprintf(guest->tenant, sizeof guest->tenant, "t%u", between(0, 3));
@@ -119,7 +136,9 @@ static void arrive(struct episode *e)
     o->cache_salt = guest->salt;
     o->priority = chance(30) ? (int32_t)between(0, 20) - 10 : 0;
     o->timeout_ms = chance(8) ? between(1, 200) : 0;
-    guest->slow = chance(10);
+    if (chance(15)) {
+        random_embedding(guest);
+    }
     uint32_t live = atomic_load(&e->engine.mailbox->sequences_live);
     if (live + o->choice_count > e->engine.core.options.scheduler.sequence_max) {
         free(guest->prompt);
@@ -136,6 +155,10 @@ static void arrive(struct episode *e)
     guest->text_read = calloc(o->choice_count, sizeof *guest->text_read);
     guest->finished = calloc(o->choice_count, sizeof *guest->finished);
     for (uint32_t i = 0; i < o->choice_count; i++) {
+        if (o->embedding != LLCUDA_POOLING_NONE) {
+            guest->answers[i].reason = LLCUDA_FINISH_STOP; /* without a token */
+            continue;
+        }
         fake_answer_make(&e->engine.setup, o, o->seed, i, e->engine.model->nan_token,
                          &guest->answers[i]);
     }
@@ -194,6 +217,12 @@ static void check_done(struct episode *e, struct guest *guest, const llcuda_even
     assert_int_equal(event->usage.completion_tokens, tokens);
     assert_true(event->usage.cached_tokens < event->usage.prompt_tokens);
     struct simulate_totals *totals = e->totals;
+    bool embedded = event->status == LLCUDA_OK && guest->options.embedding != LLCUDA_POOLING_NONE;
+    assert_int_equal(event->embedding_length, embedded ? FAKE_EMBEDDING : 0);
+    if (embedded) {
+        assert_memory_equal(event->embedding, guest->embedding, sizeof guest->embedding);
+        totals->embeddings++;
+    }
     switch (event->status) {
     case LLCUDA_OK:
         totals->finished++;
@@ -264,28 +293,26 @@ static void leave(struct episode *e, uint32_t index)
     }
 }
 
-static void run_step(struct episode *e, bool quiet)
+static void run_step(struct episode *e)
 {
     struct fake_engine *engine = &e->engine;
     core_take_mail(&engine->core);
     uint64_t steps = engine->model->steps;
-    uint32_t decoding = 0;
     const struct scheduler *scheduler = &engine->core.scheduler;
-    for (uint32_t i = 0; i < scheduler->running_count; i++) {
-        decoding += !scheduler->running[i]->paused;
-    }
     bool worked = core_step(&engine->core);
+    if (engine->model->fail_at_step > 0 && engine->model->fail_at_step <= engine->model->steps) {
+        engine->model->fail_at_step = engine->model->steps + between(1, 100);
+    }
     if (!worked && engine->model->steps == steps) {
         /* Nothing ran: then nothing could have. */
         assert_int_equal(scheduler->running_count, scheduler->paused_count);
         assert_int_equal(scheduler->waiting.count, 0);
     }
-    (void)decoding;
     engine->now_ns += test_random_below(3000000);
     e->totals->paused += scheduler->paused_count + scheduler->parked_count;
     e->step++;
     e->totals->steps++;
-    if (chance(quiet ? 2 : 10) && !scheduler_valid(scheduler)) {
+    if (chance(30) && !scheduler_valid(scheduler)) {
         fail_msg("the scheduler's invariants are broken at step %llu", (unsigned long long)e->step);
     }
 }
@@ -323,8 +350,11 @@ static void open_episode(struct episode *e)
     uint32_t one = kv_blocks_for(options.context_max);
     options.block_count = chance(50) ? between(one, 2 * one + 2) : between(one, 20 * one);
     assert_true(fake_engine_open(&e->engine, &options, VOCABULARY));
+    if (chance(50)) {
+        fake_run_ahead(e->engine.model);
+    }
     e->engine.model->nan_token = chance(10);
-    e->engine.model->fail_at_step = chance(5) ? between(1, 300) : 0;
+    e->engine.model->fail_at_step = chance(15) ? between(1, 100) : 0;
     e->context = options.context_max;
     e->count = 0;
     e->step = 0;
@@ -366,7 +396,7 @@ static void run_episode(struct episode *e)
         while (e->count < REQUESTS_MAX && chance(arrivals)) {
             arrive(e);
         }
-        run_step(e, true);
+        run_step(e);
         read_all(e, false);
     }
     /* No more arrivals: everyone must be served. A step makes a token or 16 prompt rows of progress
@@ -380,14 +410,14 @@ static void run_episode(struct episode *e)
         if (i > bound) {
             fail_msg("%u requests starve after %llu steps", e->count, (unsigned long long)bound);
         }
-        run_step(e, true);
+        run_step(e);
         read_all(e, true);
     }
     core_take_mail(&e->engine.core); /* releases in the middle */
     core_step(&e->engine.core);
     const struct scheduler *scheduler = &e->engine.core.scheduler;
-    while (e->engine.core.live) {
-        run_step(e, true);
+    while (e->engine.core.live || e->engine.core.flying) {
+        run_step(e);
     }
     e->totals->preemptions += scheduler->preemptions;
     e->totals->hit_tokens += scheduler->hit_tokens;
@@ -408,12 +438,13 @@ void simulate(uint64_t steps, struct simulate_totals *totals)
     }
     free(e);
     printf("%llu steps, %llu requests: %llu finished, %llu cancelled, %llu timed out, %llu failed; "
-           "%llu preemptions, %llu prefix tokens found, %llu blocks copied, %llu evicted, "
+           "%llu embeddings; %llu preemptions, %llu prefix tokens found, %llu blocks copied, %llu "
+           "evicted, "
            "%llu pauses\n",
            (unsigned long long)totals->steps, (unsigned long long)totals->requests,
            (unsigned long long)totals->finished, (unsigned long long)totals->cancelled,
            (unsigned long long)totals->timed_out, (unsigned long long)totals->failed,
-           (unsigned long long)totals->preemptions, (unsigned long long)totals->hit_tokens,
-           (unsigned long long)totals->copied_blocks, (unsigned long long)totals->evictions,
-           (unsigned long long)totals->paused);
+           (unsigned long long)totals->embeddings, (unsigned long long)totals->preemptions,
+           (unsigned long long)totals->hit_tokens, (unsigned long long)totals->copied_blocks,
+           (unsigned long long)totals->evictions, (unsigned long long)totals->paused);
 }

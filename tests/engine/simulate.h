@@ -7,7 +7,7 @@
 
 struct simulate_totals {
     uint64_t steps, requests, finished, cancelled, timed_out, failed;
-    uint64_t preemptions, hit_tokens, copied_blocks, evictions, paused;
+    uint64_t embeddings, preemptions, hit_tokens, copied_blocks, evictions, paused;
 };
 
 /* Runs episodes until so many steps are done. */

@@ -1,7 +1,9 @@
 /* Allocation failures: every allocation of opening, submitting, running, cancelling and closing is
  * made to fail in turn, once and from then on; nothing leaks, nothing is corrupted, other requests
- * do not notice. And a running engine allocates nothing at all. */
+ * do not notice. And a running engine allocates nothing at all, and takes no lock. */
 #include "fake.h"
+
+#include <pthread.h>
 
 #include "simulate.h"
 
@@ -15,7 +17,26 @@ void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *memory, size_t size);
 
+int __real_pthread_mutex_lock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex);
+
 static _Atomic uint64_t allocations; /* the engine thread counts too */
+static _Atomic uint64_t locks;
+
+/* What happens inside core_step, whoever calls it. */
+bool __real_core_step(struct engine_core *core);
+bool __wrap_core_step(struct engine_core *core);
+static _Thread_local bool stepping;
+static _Atomic uint64_t steps_seen, allocations_in_steps, locks_in_steps;
+
+bool __wrap_core_step(struct engine_core *core)
+{
+    stepping = true;
+    bool worked = __real_core_step(core);
+    stepping = false;
+    atomic_fetch_add(&steps_seen, worked);
+    return worked;
+}
 static _Atomic uint64_t allocated_bytes;
 static uint64_t fail_at; /* 0: never */
 static bool fail_on;     /* and all later ones */
@@ -23,6 +44,7 @@ static bool fail_on;     /* and all later ones */
 static bool fails(void)
 {
     uint64_t number = atomic_fetch_add(&allocations, 1) + 1;
+    atomic_fetch_add(&allocations_in_steps, stepping);
     return fail_at > 0 && (fail_on ? number >= fail_at : number == fail_at);
 }
 
@@ -42,6 +64,13 @@ void *__wrap_realloc(void *memory, size_t size)
 {
     atomic_fetch_add(&allocated_bytes, size);
     return fails() ? NULL : __real_realloc(memory, size);
+}
+
+int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
+{
+    atomic_fetch_add(&locks, 1);
+    atomic_fetch_add(&locks_in_steps, stepping);
+    return __real_pthread_mutex_lock(mutex);
 }
 
 static const struct scheduler_options small = {
@@ -175,7 +204,24 @@ static void the_memory_plan_is_true(void **state)
     }
 }
 
-static void a_step_allocates_nothing(void **state)
+/* The wrappers see what they are to count: otherwise the zeros below mean nothing. */
+static void the_counters_count(void **state)
+{
+    (void)state;
+    uint64_t before[] = {allocations, locks};
+    struct wakeup wakeup;
+    assert_true(wakeup_init(&wakeup));
+    wakeup_prepare(&wakeup);
+    wakeup_signal(&wakeup);
+    wakeup_deinit(&wakeup);
+    struct buffer buffer = {0};
+    assert_true(buffer_reserve(&buffer, 10));
+    buffer_deinit(&buffer);
+    assert_int_equal(allocations - before[0], 1);
+    assert_int_equal(locks - before[1], 1);
+}
+
+static void a_step_allocates_and_locks_nothing(void **state)
 {
     (void)state;
     struct fake_engine engine;
@@ -187,27 +233,78 @@ static void a_step_allocates_nothing(void **state)
     options.dry_multiplier = 0.5;
     options.top_p = 0.9;
     options.typical_p = 0.9;
-    uint64_t in_steps = 0;
+    allocations_in_steps = locks_in_steps = steps_seen = 0;
     for (int round = 0; round < 30; round++) {
         llcuda_status status;
         prompt[10] = (uint32_t)round;
         llcuda_request *request = fake_submit(&engine, &options, &status);
         assert_non_null(request);
         for (int i = 0; i < 40; i++) {
-            uint64_t before = allocations;
             core_take_mail(&engine.core);
             core_step(&engine.core);
             const llcuda_event *event;
             while (llcuda_request_next(request, 0, &event, NULL) == LLCUDA_OK &&
                    event->kind != LLCUDA_EVENT_DONE) {
             }
-            in_steps += allocations - before;
         }
         llcuda_request_release(request);
     }
-    assert_int_equal(in_steps, 0);
+    assert_int_equal(allocations_in_steps, 0);
+    assert_int_equal(locks_in_steps, 0);
+    assert_true(steps_seen > 300);
     assert_true(engine.core.counters[CORE_GENERATED_TOKENS] > 1000);
     fake_engine_close(&engine);
+}
+
+/* The whole engine on the built-in model, its thread and the device included. The reader looks
+ * again and again: waking one that sleeps takes a lock. */
+static void a_running_engine_allocates_and_locks_nothing(void **state)
+{
+    (void)state;
+    char *path = test_source_path("models/demo/llcuda-demo-q8_0.gguf");
+    if (!file_exists(path)) {
+        free(path);
+        skip();
+    }
+    llcuda_engine_options options;
+    llcuda_engine *engine;
+    llcuda_error error;
+    llcuda_request *requests[4];
+    llcuda_engine_options_init(&options, sizeof options);
+    options.model = path;
+    options.context_length = 128;
+    options.threads = 1; /* helpers of the device sleep and wake as they like */
+    assert_ok(llcuda_engine_open(&options, &engine, &error), error);
+    for (int i = 0; i < 4; i++) {
+        llcuda_request_options request;
+        llcuda_engine_request_defaults(engine, &request, sizeof request);
+        request.prompt = "What is 2+2? What is 3+3?";
+        request.prompt_bytes = strlen(request.prompt);
+        request.max_tokens = 60;
+        request.ignore_eos = true;
+        request.temperature = i;
+        request.top_k = 5 * (uint32_t)i;
+        request.logprobs = i == 2;
+        assert_ok(llcuda_submit(engine, &request, &requests[i], &error), error);
+    }
+    allocations_in_steps = locks_in_steps = steps_seen = 0;
+    for (uint32_t left = 4; left > 0;) {
+        for (int i = 0; i < 4; i++) {
+            const llcuda_event *event;
+            while (requests[i] && llcuda_request_next(requests[i], 0, &event, NULL) == LLCUDA_OK) {
+                if (event->kind == LLCUDA_EVENT_DONE) {
+                    llcuda_request_release(requests[i]);
+                    requests[i] = NULL;
+                    left--;
+                }
+            }
+        }
+    }
+    assert_int_equal(allocations_in_steps, 0);
+    assert_int_equal(locks_in_steps, 0);
+    assert_true(steps_seen >= 30);
+    llcuda_engine_close(engine);
+    free(path);
 }
 
 /* The public interface on the built-in model: open, submit, read, close. */
@@ -281,7 +378,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_may_fail),
-        cmocka_unit_test(a_step_allocates_nothing),
+        cmocka_unit_test(the_counters_count),
+        cmocka_unit_test(a_step_allocates_and_locks_nothing),
+        cmocka_unit_test(a_running_engine_allocates_and_locks_nothing),
         cmocka_unit_test(the_memory_plan_is_true),
         cmocka_unit_test(opening_a_model_may_fail),
     };

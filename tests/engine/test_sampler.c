@@ -3,6 +3,7 @@
 #include "support/test_support.h"
 
 #include "base/random.h"
+#include "cpu/cpu.h"
 #include "engine/sampler_history.h"
 #include "engine/sampler_select.h"
 
@@ -533,6 +534,7 @@ static void sorting_and_thresholds_are_exact(void **state)
     (void)state;
     static uint64_t items[5000], expected[5000], scratch[5000];
     static float logits[5000], block_max[80], select[80];
+    const struct sampler_kernels *kernels = sampler_kernels_choose();
     for (int round = 0; round < 100; round++) {
         uint32_t count = 1 + (uint32_t)test_random_below(round % 2 ? 5000 : 60);
         for (uint32_t i = 0; i < count; i++) {
@@ -541,23 +543,86 @@ static void sorting_and_thresholds_are_exact(void **state)
         }
         memcpy(expected, items, count * sizeof *items);
         qsort(expected, count, sizeof *expected, by_item_key);
-        select_sort(items, count, scratch);
+        select_sort(kernels, items, count, scratch);
         assert_memory_equal(items, expected, count * sizeof *items);
         for (uint32_t i = 1; i < count; i++) {
             assert_true(logits[select_token(items[i - 1])] >= logits[select_token(items[i])]);
         }
         bool finite;
         uint32_t blocks = (count + SAMPLER_BLOCK - 1) / SAMPLER_BLOCK;
-        float maximum = select_scan(logits, count, block_max, &finite);
+        float maximum = kernels->scan(logits, count, block_max, &finite);
         assert_true(finite && maximum == logits[select_token(items[0])]);
         assert_int_equal(select_first(logits, count, block_max, maximum), select_token(items[0]));
         uint32_t k = 1 + (uint32_t)test_random_below(count);
         float threshold = select_threshold(block_max, blocks, k, select);
         uint32_t found = select_collect(logits, count, block_max, threshold, items);
         assert_true(found >= k);
-        select_sort(items, found, scratch);
+        select_sort(kernels, items, found, scratch);
         assert_memory_equal(items, expected, k * sizeof *items);
     }
+}
+
+static bool has_level(enum cpu_level level)
+{
+    return cpu_level_detect() >= level && cpu_level_detect() != CPU_NEON;
+}
+
+/* Every instruction set gives the bits of plain C. */
+static void all_kernels_give_the_same_bits(void **state)
+{
+    (void)state;
+    const struct sampler_kernels *others[2];
+    uint32_t other_count = 0;
+#if defined(__x86_64__)
+    if (has_level(CPU_AVX2)) {
+        others[other_count++] = &sampler_kernels_avx2;
+    }
+    if (has_level(CPU_AVX512)) {
+        others[other_count++] = &sampler_kernels_avx512;
+    }
+#endif
+    const struct sampler_kernels *base = &sampler_kernels_base;
+    static float logits[3000], weights[2][3000], block_max[2][50];
+    static double block_sum[2][50];
+    static uint64_t items[SAMPLER_SMALL], sorted[2][SAMPLER_SMALL];
+    for (int round = 0; round < 300; round++) {
+        uint32_t count = 1 + (uint32_t)test_random_below(round % 2 ? 3000 : 100);
+        for (uint32_t i = 0; i < count; i++) {
+            logits[i] = round % 3 ? test_random_normal() * 8 : (float)test_random_below(9);
+        }
+        bool bad = round % 5 == 0;
+        if (bad) {
+            const float wrong[] = {NAN, INFINITY, -INFINITY, -NAN};
+            logits[test_random_below(count)] = wrong[round / 5 % 4];
+        }
+        uint32_t small = count < SAMPLER_SMALL ? count : SAMPLER_SMALL;
+        for (uint32_t i = 0; i < small; i++) {
+            items[i] = select_item(logits[i], i);
+        }
+        bool finite[2];
+        float most = base->scan(logits, count, block_max[0], &finite[0]);
+        assert_int_equal(finite[0], !bad);
+        double sum = base->weigh(logits, count, 3, 0.7f, weights[0], block_sum[0]);
+        base->sort_small(items, small, sorted[0]);
+        for (uint32_t k = 0; k < other_count; k++) {
+            uint32_t blocks = (count + SAMPLER_BLOCK - 1) / SAMPLER_BLOCK;
+            float most_too = others[k]->scan(logits, count, block_max[1], &finite[1]);
+            assert_memory_equal(&most, &most_too, sizeof most);
+            assert_int_equal(finite[0], finite[1]);
+            assert_memory_equal(block_max[0], block_max[1], blocks * sizeof(float));
+            double sum_too = others[k]->weigh(logits, count, 3, 0.7f, weights[1], block_sum[1]);
+            if (!bad) {
+                assert_memory_equal(&sum, &sum_too, sizeof sum);
+                assert_memory_equal(weights[0], weights[1], count * sizeof(float));
+                assert_memory_equal(block_sum[0], block_sum[1], blocks * sizeof(double));
+            }
+            assert_int_equal(others[k]->count_above(logits, count, 1.5f),
+                             base->count_above(logits, count, 1.5f));
+            others[k]->sort_small(items, small, sorted[1]);
+            assert_memory_equal(sorted[0], sorted[1], small * sizeof(uint64_t));
+        }
+    }
+    printf("%u instruction sets beside plain C\n", other_count);
 }
 
 int main(void)
@@ -574,6 +639,7 @@ int main(void)
         cmocka_unit_test(log_probabilities_are_exact),
         cmocka_unit_test(the_exponential_is_close),
         cmocka_unit_test(sorting_and_thresholds_are_exact),
+        cmocka_unit_test(all_kernels_give_the_same_bits),
     };
     test_seed_print();
     return cmocka_run_group_tests_name("sampler", tests, NULL, NULL);

@@ -468,6 +468,48 @@ static void packs_replace_the_compiler(void **state)
     test_folder_remove(folder);
 }
 
+/* The fuzzer's seeds were written from the table of bytes in the documentation. */
+static void packs_are_laid_out_as_documented(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        llcuda_status status;
+        uint32_t count;
+    } seeds[] = {
+        {"two_items", LLCUDA_OK, 2},         {"no_items", LLCUDA_OK, 0},
+        {"damaged_data", LLCUDA_OK, 2},      {"empty", LLCUDA_BAD_FORMAT, 0},
+        {"cut_table", LLCUDA_BAD_FORMAT, 0}, {"cut_data", LLCUDA_BAD_FORMAT, 0},
+        {"too_long", LLCUDA_BAD_FORMAT, 0},  {"magic", LLCUDA_BAD_FORMAT, 0},
+        {"version", LLCUDA_BAD_FORMAT, 0},   {"outside", LLCUDA_BAD_FORMAT, 0},
+        {"wraps", LLCUDA_BAD_FORMAT, 0},     {"into_table", LLCUDA_BAD_FORMAT, 0},
+        {"long_name", LLCUDA_BAD_FORMAT, 0}, {"damaged_table", LLCUDA_BAD_FORMAT, 0},
+    };
+    for (size_t i = 0; i < sizeof seeds / sizeof seeds[0]; i++) {
+        struct buffer bytes = {0};
+        struct kernel_pack pack;
+        struct kernel_pack_item item;
+        struct llcuda_error error;
+        char name[64];
+        snprintf(name, sizeof name, "fuzz/corpus/kernel_pack/%s", seeds[i].name);
+        char *path = test_source_path(name);
+        assert_ok(file_read_all(path, 1u << 20, &bytes, &error), error);
+        assert_int_equal(kernel_pack_open(&pack, bytes.data, bytes.length, &error),
+                         seeds[i].status);
+        assert_int_equal(pack.count, seeds[i].count);
+        if (seeds[i].count == 2) {
+            kernel_pack_item(&pack, 0, &item);
+            assert_string_equal(item.name, "one.cu");
+            assert_int_equal(item.compiler_version, 120200);
+            assert_int_equal(item.bytes, strlen("first binary"));
+            assert_int_equal(kernel_pack_find(&pack, item.key, &item, &error),
+                             i == 2 ? LLCUDA_BAD_FORMAT : LLCUDA_OK);
+        }
+        buffer_deinit(&bytes);
+        free(path);
+    }
+}
+
 static void many_modules_at_once(void **state)
 {
     (void)state;
@@ -518,6 +560,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(many_processes_at_once),
     cmocka_unit_test(the_folder_stays_small),
     cmocka_unit_test(packs_replace_the_compiler),
+    cmocka_unit_test(packs_are_laid_out_as_documented),
     cmocka_unit_test(many_modules_at_once),
 };
 

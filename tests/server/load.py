@@ -1,89 +1,359 @@
-"""Load on a running program, to be run by hand; prints figures, fails on a lost stream or a leak.
-    LLCUDA_PROGRAM=build/release/src/cli/llcuda python3 tests/server/load.py [streams] [cancels]"""
+"""Load on a running program: each kind prints its figures and fails where one misses its target.
+    LLCUDA_PROGRAM=build/release/src/cli/llcuda python3 tests/server/load.py KIND [SECONDS or COUNT]
+kinds: streams, connections, overload, cancels, signals, cost. The program computes on one thread, so
+that on two cores this client has one of them to itself."""
 import asyncio
 import json
+import pathlib
 import random
+import resource
 import sys
 import time
 
 from service import Service
 
+TEXT = "/v1/completions"
+DONE = b"data: [DONE]\n\n"
 
-def request(body):
+
+def request_bytes(body, close=True):
     data = json.dumps(body).encode()
     return (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(data)) + data
+            b"%sContent-Length: %d\r\n\r\n" % (b"Connection: close\r\n" if close else b"", len(data))
+            ) + data
 
 
 def memory_kib(process):
-    """Resident memory that no file backs."""
-    with open(f"/proc/{process.pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
+    """Memory that no file backs, resident or swapped."""
+    text = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+    return sum(int(line.split()[1]) for line in text.splitlines()
+               if line.startswith(("RssAnon", "VmSwap")))
 
 
-async def stream(port, body, leave_after=None):
-    """One stream: seconds to the first byte, and whether it was whole; or leaves early."""
-    begin = time.monotonic()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(request(body))
-    try:
-        if leave_after is not None:
+def percentile(values, share):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else float("nan")
+
+
+class Answer(asyncio.Protocol):
+    """One request on its own connection. What is kept: the status, the times of the first byte and of
+    the end, the last bytes, and how many events there were."""
+
+    def __init__(self, data):
+        self.data = data
+        self.done = asyncio.get_running_loop().create_future()
+        self.first = self.end = self.status = None
+        self.tail = b""
+        self.events = 0
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.begin = time.monotonic()
+        transport.write(self.data)
+
+    def data_received(self, data):
+        if self.first is None:
+            self.first = time.monotonic()
+            self.status = int(data[9:12])
+        self.events += data.count(b"\ndata: ")
+        self.tail = (self.tail + data)[-400:]
+
+    def connection_lost(self, _):
+        self.end = time.monotonic()
+        if not self.done.done():
+            self.done.set_result(self)
+
+    def whole(self):
+        """A stream that ended as it should."""
+        return self.status == 200 and DONE in self.tail and b'"error"' not in self.tail
+
+
+async def ask(port, data):
+    loop = asyncio.get_running_loop()
+    _, answer = await loop.create_connection(lambda: Answer(data), "127.0.0.1", port)
+    return await answer.done
+
+
+def check(name, value, limit, at_most=True):
+    good = value <= limit if at_most else value >= limit
+    print(f"{'ok  ' if good else 'MISS'} {name}: {value:.6g} ({'at most' if at_most else 'at least'} {limit:g})",
+          flush=True)
+    return good
+
+
+# -------------------------------------------------------------- 1,000 streams
+
+async def keep_streams(service, count, seconds, samples):
+    end = time.monotonic() + seconds
+    results = {"whole": 0, "lost": 0}
+    data = request_bytes({"prompt": "Once upon a time", "max_tokens": 100, "ignore_eos": True,
+                          "stream": True})
+
+    async def client():
+        while time.monotonic() < end:
             try:
-                await asyncio.wait_for(reader.read(), leave_after)
-            except TimeoutError:
-                pass
-            return 0, True
-        first = await reader.read(1)
-        seconds = time.monotonic() - begin
-        rest = await reader.read()
-        return seconds, bool(first) and b"data: [DONE]" in rest and b'"error"' not in rest
-    finally:
-        writer.close()
+                answer = await ask(service.port, data)
+                results["whole" if answer.whole() else "lost"] += 1
+            except OSError:
+                results["lost"] += 1
+
+    async def watch():
+        while time.monotonic() < end:
+            samples.append((time.monotonic(), memory_kib(service.process)))
+            await asyncio.sleep(1)
+    await asyncio.gather(watch(), *(client() for _ in range(count)))
+    return results
 
 
-async def many_streams(service, count):
-    body = {"prompt": "Once upon a time", "max_tokens": 20, "ignore_eos": True, "stream": True}
+def streams(seconds=60, count=1000):
+    service = Service("--queue-max", 2 * count, "--connection-max", 4 * count)
+    samples = []
+    tokens = service.metric("llcuda_generation_tokens_total")
     begin = time.monotonic()
-    results = await asyncio.gather(*(stream(service.port, body) for _ in range(count)))
-    seconds = time.monotonic() - begin
-    lost = sum(not whole for _, whole in results)
-    firsts = sorted(first for first, _ in results)
-    print(f"{count} streams of 20 tokens at once: {seconds:.2f} s, {count * 20 / seconds:.0f} tokens/s, "
-          f"lost {lost}, first byte p50 {firsts[count // 2] * 1e3:.0f} ms, "
-          f"p99 {firsts[count * 99 // 100] * 1e3:.0f} ms")
-    return lost
+    results = asyncio.run(keep_streams(service, count, seconds, samples))
+    taken = time.monotonic() - begin
+    tokens = service.metric("llcuda_generation_tokens_total") - tokens
+    idle = service.wait_for("llcuda_kv_cache_blocks_used", 0)
+    half = [kib for at, kib in samples if at > begin + 0.5 * seconds]
+    print(f"{count} streams at a time for {taken:.0f} s: {results['whole']} whole, {results['lost']} lost, "
+          f"{tokens / taken:.0f} tokens/s, memory {samples[0][1] / 1024:.1f} MiB at first, "
+          f"{half[0] / 1024:.1f} at half time, {half[-1] / 1024:.1f} at the end")
+    good = check("streams lost", results["lost"], 0)
+    good &= check("memory grown in the second half, KiB", half[-1] - half[0], 2048)
+    good &= check("blocks in use afterwards", 0 if idle else 1, 0)
+    return service.close() == 0 and good
 
 
-async def cancels(service, count):
+# -------------------------------------------------------------- 10,000 connections
+
+class Held(asyncio.Protocol):
+    """A connection that does nothing, or sends a byte of a header now and then."""
+
+    def __init__(self, lost):
+        self.lost = lost
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def connection_lost(self, _):
+        self.lost.append(1)
+
+
+async def hold(service, count):
+    loop = asyncio.get_running_loop()
+    lost, times = [], []
+    before = memory_kib(service.process)
+    data = request_bytes({"prompt": "Once", "max_tokens": 4, "ignore_eos": True, "stream": True})
+    for _ in range(50):
+        times.append((await ask(service.port, data)).end)
+    base = []
+    for _ in range(100):
+        answer = await ask(service.port, data)
+        base.append(answer.end - answer.begin)
+    held = []
+    for at in range(0, count, 200):
+        held += [link for _, link in await asyncio.gather(*(
+            loop.create_connection(lambda: Held(lost), "127.0.0.1", service.port)
+            for _ in range(min(200, count - at))))]
+    for link in held[::2]:  # half are idle from the beginning, half are slow
+        link.transport.write(b"GET /livez HTTP/1.1\r\nHost: loc")
+    begin, beside = time.monotonic(), []
+    while time.monotonic() - begin < 6:
+        for link in held[::2]:
+            link.transport.write(b"a")
+        for _ in range(40):
+            answer = await ask(service.port, data)
+            beside.append(answer.end - answer.begin)
+            assert answer.whole(), answer.tail
+        await asyncio.sleep(0.5)
+    grown = memory_kib(service.process) - before
+    open_now = service.metric("llcuda_http_connections")
+    for link in held:
+        link.transport.abort()
+    return grown, open_now, base, beside, len(lost)
+
+
+def connections(count=10000):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count + 1000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    service = Service("--connection-max", count + 1000)
+    grown, open_now, base, beside, lost = asyncio.run(hold(service, count))
+    print(f"{count} connections, half idle, half inside a header: {grown / count:.2f} KiB each; requests "
+          f"of 4 tokens p50 {percentile(base, .5) * 1e3:.2f} ms alone, {percentile(beside, .5) * 1e3:.2f} "
+          f"beside, p99 {percentile(beside, .99) * 1e3:.2f}")
+    good = check("KiB a connection", grown / count, 32)
+    good &= check("connections held", open_now, count, at_most=False)
+    good &= check("connections lost", lost, 0)
+    good &= check("p99 of other requests, ms", percentile(beside, .99) * 1e3, 100)
+    good &= check("connections left", 0 if service.wait_for("llcuda_http_connections", 1) else 1, 0)
+    return service.close() == 0 and good
+
+
+# -------------------------------------------------------------- 4 × overload
+
+async def closed_loop(service, data, clients, seconds):
+    end = time.monotonic() + seconds
+    done = []
+
+    async def client():
+        while time.monotonic() < end:
+            answer = await ask(service.port, data)
+            if answer.status == 200 and answer.end <= end:
+                done.append(answer)
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return len(done) / seconds
+
+
+async def open_loop(service, data, rate, seconds):
+    answers, begin = [], time.monotonic()
+    tasks, sent = [], 0
+    while (now := time.monotonic() - begin) < seconds:
+        while sent < now * rate:
+            tasks.append(asyncio.create_task(ask(service.port, data)))
+            sent += 1
+        await asyncio.sleep(0.002)
+    answers = await asyncio.gather(*tasks)
+    good = [answer for answer in answers if answer.status == 200]
+    within = [answer for answer in good if answer.end - begin <= seconds]
+    return sent, answers, good, len(within) / seconds
+
+
+def overload(seconds=20):
+    tokens = 128
+    service = Service("--queue-max", 128, "--connection-max", 20000)
+    data = request_bytes({"prompt": "Once upon a time", "max_tokens": tokens, "ignore_eos": True})
+    asyncio.run(closed_loop(service, data, 64, 2))
+    peak = asyncio.run(closed_loop(service, data, 96, seconds))
+    sent, answers, good_ones, goodput = asyncio.run(open_loop(service, data, 4 * peak, seconds))
+    refused = [answer for answer in answers if answer.status == 429]
+    late = [answer.first - answer.begin for answer in refused]
+    print(f"peak {peak:.1f} requests/s of {tokens} tokens; at {sent / seconds:.1f}/s: {len(good_ones)} answered, "
+          f"{len(refused)} refused, goodput {goodput:.1f}/s, refusals p50 {percentile(late, .5) * 1e3:.1f} ms, "
+          f"p99 {percentile(late, .99) * 1e3:.1f} ms")
+    good = check("goodput, share of the peak", goodput / peak, 0.9, at_most=False)
+    good &= check("p99 of refusals, ms", percentile(late, .99) * 1e3, 50)
+    good &= check("neither answered nor refused", len(answers) - len(good_ones) - len(refused), 0)
+    return service.close() == 0 and good
+
+
+# -------------------------------------------------------------- 10,000 cancels
+
+async def leave_early(service, count):
     gate = asyncio.Semaphore(100)
 
     async def one():
+        data = request_bytes({"prompt": "Once upon a time", "max_tokens": 400, "ignore_eos": True,
+                              "stream": random.random() < 0.5, "n": random.choice((1, 1, 2))})
         async with gate:
-            await stream(service.port, {"prompt": "Once upon a time", "max_tokens": 400,
-                                        "ignore_eos": True, "stream": random.random() < 0.5},
-                         random.random() * 0.05)
-    begin = time.monotonic()
+            if random.random() < 0.1:
+                data = data[:random.randrange(1, len(data))]
+            loop = asyncio.get_running_loop()
+            transport, answer = await loop.create_connection(lambda: Answer(data), "127.0.0.1",
+                                                             service.port)
+            await asyncio.sleep(random.random() * 0.05)
+            transport.abort() if random.random() < 0.5 else transport.close()
+            await answer.done
     await asyncio.gather(*(one() for _ in range(count)))
-    print(f"{count} requests left at random moments: {time.monotonic() - begin:.1f} s")
 
 
-def main():
-    streams = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    count = int(sys.argv[2]) if len(sys.argv) > 2 else 10000
-    service = Service("--queue-max", max(1024, streams), "--connection-max", 20000)
-    lost = asyncio.run(many_streams(service, streams))
-    before = memory_kib(service.process)
-    lost += asyncio.run(many_streams(service, streams))
-    asyncio.run(cancels(service, count))
-    idle = service.wait_for("llcuda_kv_cache_blocks_used", 0) and service.wait_for(
-        "llcuda_http_connections", 1)
-    print(f"blocks in use {service.metric('llcuda_kv_cache_blocks_used'):.0f}, connections "
-          f"{service.metric('llcuda_http_connections'):.0f} (this one), memory "
-          f"{before / 1024:.1f} -> {memory_kib(service.process) / 1024:.1f} MiB")
-    status = service.close()
-    print("failed" if lost or not idle or status else "passed")
-    return 1 if lost or not idle or status else 0
+def cancels(count=10000):
+    service = Service("--connection-max", 20000)
+    memory = []
+    begin = time.monotonic()
+    for _ in range(4):  # the first quarter is what the allocator needs to get to work
+        asyncio.run(leave_early(service, count // 4))
+        idle = (service.wait_for("llcuda_kv_cache_blocks_used", 0) and
+                service.wait_for("llcuda_http_connections", 1) and
+                service.wait_for("llcuda_admitted_tokens", 0))
+        memory.append(memory_kib(service.process))
+    print(f"{count} requests left at random moments in {time.monotonic() - begin:.1f} s; memory after each "
+          f"quarter {', '.join(f'{kib / 1024:.1f}' for kib in memory)} MiB")
+    good = check("blocks, connections or admitted tokens left", 0 if idle else 1, 0)
+    good &= check("memory grown from the first to the last quarter, bytes a request",
+                  (memory[-1] - memory[0]) * 1024 / (count * 3 / 4), 64)
+    return service.close() == 0 and good
+
+
+# -------------------------------------------------------------- 100 signals
+
+async def streams_until_the_end(service, count, delay):
+    data = request_bytes({"prompt": "Once upon a time", "max_tokens": 1500, "ignore_eos": True,
+                          "stream": True})
+    loop = asyncio.get_running_loop()
+    answers = [(await loop.create_connection(lambda: Answer(data), "127.0.0.1", service.port))[1]
+               for _ in range(count)]
+    await asyncio.sleep(delay)
+    service.stop()
+    await asyncio.wait_for(asyncio.gather(*(answer.done for answer in answers)), 60)
+    return answers
+
+
+def signals(count=100):
+    silent = told = whole = wrong = 0
+    slowest = 0
+    for _ in range(count):
+        limit = random.random() * 0.5
+        service = Service("--drain-timeout", f"{limit:.3f}")
+        answers = asyncio.run(streams_until_the_end(service, 20, random.random() * 0.4))
+        begin = time.monotonic()
+        wrong += service.close() != 0
+        slowest = max(slowest, time.monotonic() - begin)
+        for answer in answers:
+            ended = DONE in answer.tail or answer.status == 503
+            silent += not ended
+            told += ended and not answer.whole()
+            whole += answer.whole()
+    print(f"{count} SIGTERMs under 20 streams: {whole} whole, {told} told of the end, {silent} cut silently, "
+          f"slowest end after the last stream {slowest:.2f} s")
+    good = check("silent cuts", silent, 0)
+    return check("exit statuses other than 0", wrong, 0) and good
+
+
+# -------------------------------------------------------------- the server's own cost
+
+def thread_seconds(process, *names):
+    total = 0
+    for task in pathlib.Path(f"/proc/{process.pid}/task").iterdir():
+        if (task / "comm").read_text().strip() in names:
+            total += int((task / "schedstat").read_text().split()[0]) / 1e9
+    return total
+
+
+def cost(seconds=10):
+    service = Service()
+    data = request_bytes({"prompt": "Once upon a time", "max_tokens": 1, "ignore_eos": True,
+                          "stream": True})
+    asyncio.run(closed_loop(service, data, 1, 1))
+
+    async def one_after_the_other():
+        firsts = []
+        for _ in range(1000):
+            answer = await ask(service.port, data)
+            firsts.append(answer.first - answer.begin)
+        return firsts
+    firsts = asyncio.run(one_after_the_other())
+    work = lambda: (thread_seconds(service.process, "llcuda-net", "llcuda-prepare"),
+                    service.metric("llcuda_generation_tokens_total"), time.monotonic())
+    rows = []
+    for clients in (1, 64):
+        data = request_bytes({"prompt": "Once upon a time", "max_tokens": 400, "ignore_eos": True,
+                              "stream": True})
+        before = work()
+        asyncio.run(closed_loop(service, data, clients, seconds))
+        after = work()
+        used, tokens, taken = (b - a for a, b in zip(before, after))
+        rows.append((clients, used / tokens * 1e6))
+        print(f"{clients} streams of 400 tokens: {tokens / taken:.0f} tokens/s, network threads "
+              f"{used / tokens * 1e6:.2f} us of processor a token")
+    print(f"first byte of 1,000 requests, one after the other: p50 {percentile(firsts, .5) * 1e3:.2f} ms, "
+          f"p99 {percentile(firsts, .99) * 1e3:.2f} ms")
+    good = all([check(f"us a token, {clients} streams", us, 20) for clients, us in rows])
+    good &= check("first byte p50, ms", percentile(firsts, .5) * 1e3, 2)
+    good &= check("first byte p99, ms", percentile(firsts, .99) * 1e3, 2)
+    return service.close() == 0 and good
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    kinds = {"streams": streams, "connections": connections, "overload": overload, "cancels": cancels,
+             "signals": signals, "cost": cost}
+    chosen = kinds[sys.argv[1]]
+    sys.exit(0 if chosen(*map(int, sys.argv[2:])) else 1)

@@ -27,6 +27,8 @@ class Service:
         self.rest = ""
         self.connections = []
         line = self.process.stderr.readline()
+        while ", loading '" in line:
+            line = self.process.stderr.readline()
         found = re.search(r"(?:(https?)://[\d.]+:(\d+)|unix:(\S+)), model '(.*)', context (\d+)", line)
         if not found:
             _, rest = self.process.communicate()
@@ -34,6 +36,11 @@ class Service:
         self.port = int(found[2]) if found[2] else None
         self.path = found[3]
         self.model, self.context = found[4], int(found[5])
+
+    def models(self, key):
+        """The states of the models, by name."""
+        answer = self.request("GET", "/admin/models", headers={"Authorization": f"Bearer {key}"})
+        return {model["name"]: model["state"] for model in answer.json()["models"]}
 
     def connect(self, timeout=60):
         """A new plain connection."""
@@ -58,7 +65,7 @@ class Service:
     def metric(self, name):
         """The value of a metric without labels."""
         text = self.request("GET", "/metrics").body.decode()
-        return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE)[1])
+        return float(re.search(rf"^{name}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)[1])
 
     def stop(self):
         """SIGTERM, once: a second one would end the server at once."""

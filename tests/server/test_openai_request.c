@@ -16,8 +16,8 @@ static struct result read_body(enum openai_api api, const char *body)
     struct result result = {0};
     llcuda_request_options defaults;
     llcuda_request_options_init(&defaults, sizeof defaults);
-    result.good = openai_request_read(&result.request, api, text_view_of(body), &defaults,
-                                      VOCABULARY, &result.error);
+    result.good = openai_request_open(&result.request, api, text_view_of(body), &result.error) &&
+                  openai_request_read(&result.request, &defaults, VOCABULARY, &result.error);
     return result;
 }
 

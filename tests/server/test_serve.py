@@ -96,19 +96,23 @@ class Probes(Shared):
                 for method in item}
         self.assertEqual(served, told)
         schemas = document["components"]["schemas"]
-        fields = re.findall(r'\{"(\w+)", (BOTH|CHAT|COMPLETION), (\w+)\}',
+        fields = re.findall(r'\{"(\w+)", ([A-Z]+), (\w+)\}',
                             (source / "openai_request.c").read_text())
-        read = {name for name, _, how in fields if not how.startswith(("ignore", "refuse"))}
-        named = {name for schema in ("Common", "ChatRequest", "CompletionRequest")
-                 for name in schemas[schema]["properties"]}
-        self.assertEqual(read, named)
+        bits = {"CHAT": 1, "COMPLETION": 2, "BOTH": 3, "RESPONSES": 4, "TALK": 5, "ANY": 7,
+                "EMBEDDINGS": 8, "ALL": 15}
+        for bit, parts in ((1, ("Sampling", "Common", "ChatRequest")),
+                           (2, ("Sampling", "Common", "CompletionRequest")),
+                           (4, ("Sampling", "ResponsesRequest")), (8, ("EmbeddingsRequest",))):
+            read = {name for name, apis, how in fields
+                    if bits[apis] & bit and not how.startswith(("ignore", "refuse"))}
+            named = {name for part in parts for name in schemas[part]["properties"]}
+            self.assertEqual(read, named, parts)
         self.assertEqual(document["info"]["version"],
                          self.service.request("GET", "/version").json()["version"])
 
     def test_unknown_paths_and_methods(self):
         self.refused(self.service.request("GET", "/v1/nothing"), 404, "route_not_found")
         self.refused(self.service.request("GET", CHAT), 405, "method_not_allowed")
-        self.refused(self.post("/v1/embeddings", input="a"), 501, "unsupported")
 
     def test_metrics(self):
         before = self.service.metric("llcuda_generation_tokens_total")
@@ -116,12 +120,12 @@ class Probes(Shared):
         text = self.service.request("GET", "/metrics").body.decode()
         self.assertGreaterEqual(self.service.metric("llcuda_generation_tokens_total"), before + 3)
         self.assertIn('llcuda_http_requests_total{path="/v1/completions",status="200"}', text)
-        self.assertIn('llcuda_time_to_first_token_seconds_bucket{le="+Inf"}', text)
+        self.assertIn('llcuda_time_to_first_token_seconds_bucket{model="demo",le="+Inf"}', text)
         for line in text.splitlines():
             if not line.startswith("#"):
                 name, value = line.rsplit(" ", 1)
                 float(value)
-                self.assertRegex(name, r'^llcuda_[a-z0-9_]+(\{([a-z]+="[^"]*",?)+\})?$')
+                self.assertRegex(name, r'^(llcuda|process)_[a-z0-9_]+(\{([a-z]+="[^"]*",?)+\})?$')
 
     def test_request_ids_and_traces(self):
         parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -228,8 +232,11 @@ class Chat(Shared):
                 ({"messages": QUESTION, "logit_bias": {"99999999": 1}}, 400, "invalid_value",
                  "logit_bias"),
                 ({"messages": QUESTION, "stop": [""]}, 400, "invalid_value", "stop"),
-                ({"messages": QUESTION, "tools": [{"type": "function"}]}, 400,
+                ({"messages": QUESTION, "tools": [{"type": "function"}]}, 400, "invalid_value", "tools"),
+                ({"messages": QUESTION, "tools": [{"type": "web_search"}]}, 400,
                  "unsupported_parameter", "tools"),
+                ({"messages": QUESTION, "tool_choice": "required"}, 400, "unsupported_parameter",
+                 "tool_choice"),
                 ({"messages": QUESTION, "response_format": {"type": "json_object"}}, 400,
                  "unsupported_parameter", "response_format"),
                 ({"messages": QUESTION, "max_tokens": self.service.context}, 400,
@@ -292,7 +299,7 @@ class Completions(Shared):
                 ({"prompt": "a", "suffix": "b"}, "unsupported_parameter", "suffix"),
                 ({"prompt": "a", "best_of": 3}, "unsupported_parameter", "best_of"),
                 ({"prompt": ["a"] * 100, "n": 100}, "invalid_value", "n"),
-                ({"prompt": "word " * 5000}, "context_length_exceeded", None),
+                ({"prompt": "word " * 5000}, "context_length_exceeded", "prompt"),
         ):
             self.refused(self.service.post(TEXT, body), 400, code, param)
 

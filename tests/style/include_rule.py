@@ -22,8 +22,9 @@ ALLOWED = {
                "public"},
     "net": set(),
     "server": {"net", "public"},
+    "bench": {"tensor", "plan", "device", "net", "public"},
     "cli": {"tensor", "format", "text", "plan", "model", "device", "cpu", "gpu", "dist", "engine",
-            "net", "server", "public"},
+            "net", "server", "bench", "public"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 

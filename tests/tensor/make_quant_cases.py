@@ -19,8 +19,14 @@ import numpy as np
 TYPES = {
     "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0],
     "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+    "IQ4_NL": [0], "IQ4_XS": [0], "MXFP4": [], "TQ1_0": [52], "TQ2_0": [64], "IQ3_S": [0],
+    "IQ3_XXS": [0], "IQ2_S": [0], "IQ2_XS": [0], "IQ2_XXS": [0], "IQ1_S": [0],
+    "IQ1_M": [],
 }
 VALUES = 768
+# Code books: enough for about two thirds of their entries.
+MANY = {"IQ3_S": 2048, "IQ3_XXS": 1024, "IQ2_S": 8192, "IQ2_XS": 4096, "IQ2_XXS": 2048,
+        "IQ1_S": 16384, "IQ1_M": 4096}
 
 
 def main(path: str) -> None:
@@ -29,11 +35,14 @@ def main(path: str) -> None:
         for name, halves in TYPES.items():
             kind = gguf.GGMLQuantizationType[name]
             elements, size = gguf.GGML_QUANT_SIZES[kind]
-            blocks = random.integers(0, 256, (VALUES // elements, size), dtype=np.uint8)
+            blocks = random.integers(0, 256, (MANY.get(name, VALUES) // elements, size), dtype=np.uint8)
             for offset in halves:
                 top = blocks[:, offset + 1]
                 infinite = (top & 0x7C) == 0x7C
                 blocks[:, offset + 1] = np.where(infinite, top & 0xBF, top)
+            if name == "IQ1_M":  # the top nibble of its last u16 is the top of d
+                blocks[:, 55] = np.where((blocks[:, 55] & 0x70) == 0x70, blocks[:, 55] & 0xBF,
+                                         blocks[:, 55])
             values = gguf.dequantize(blocks.reshape(1, -1), kind).astype("<f4")
             out.write(struct.pack("<III", kind.value, values.size, blocks.size))
             out.write(blocks.tobytes())

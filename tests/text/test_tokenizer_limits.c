@@ -175,20 +175,28 @@ static double encode_seconds(const struct tokenizer *tokenizer, struct text_view
     return best;
 }
 
+/* Neighbours on the machine take caches and memory bandwidth away, which only ever adds time, and
+ * more to the text that does not fit a cache. The least of many runs comes down to the true time,
+ * so a ratio that is too large is measured again, a few times, with what was least before kept. An
+ * algorithm that is not linear stays above. */
 static void check_linear(const struct tokenizer *tokenizer, const char *name)
 {
+    enum { ROUNDS = 12 };
     struct buffer buffer = {0};
     for (size_t unit = 0; unit < UNIT_COUNT; unit++) {
-        double small = encode_seconds(tokenizer, repeat(&buffer, units[unit], 1000000), 3);
-        double large = encode_seconds(tokenizer, repeat(&buffer, units[unit], 10000000), 2);
+        double small = 1e9;
+        double large = 1e9;
+        int rounds = 0;
+        do {
+            double seconds = encode_seconds(tokenizer, repeat(&buffer, units[unit], 1000000), 3);
+            small = seconds < small ? seconds : small;
+            seconds = encode_seconds(tokenizer, repeat(&buffer, units[unit], 10000000), 2);
+            large = seconds < large ? seconds : large;
+        } while (large >= 0.1 && large / small > 12 && ++rounds < ROUNDS);
         printf("%-28s unit %2zu: 1 MB %6.1f ms, 10 MB %7.1f ms, ratio %4.1f\n", name, unit,
                small * 1e3, large * 1e3, large / small);
         fflush(stdout);
-        /* Below this the clock and the page faults decide. */
-        if (small > 0.005 && large / small > 12) {
-            large = encode_seconds(tokenizer, buffer_view(&buffer), 3);
-            small = encode_seconds(tokenizer, repeat(&buffer, units[unit], 1000000), 5);
-        }
+        /* Below a tenth of a second the clock and the page faults decide. */
         assert_true(large < 0.1 || large / small <= 12);
     }
     buffer_deinit(&buffer);

@@ -91,7 +91,9 @@ function markdown(text, into) {
 
 function showMessage(message) {
   const body = element("div");
-  const article = element("article", "", element("h2", message.role === "user" ? "You" : "Model"), body);
+  const article = element("article", "", element("h2", message.role === "user" ? "You" : "Model"));
+  if (message.reasoning) article.append(reasoningOf(message.reasoning));
+  article.append(body);
   article.className = message.role;
   if (message.role === "user") {
     for (const line of message.content.split("\n")) body.append(line, element("br"));
@@ -100,6 +102,13 @@ function showMessage(message) {
   }
   $("messages").append(article);
   return body;
+}
+
+/* What a model thought before it answered, folded away. */
+function reasoningOf(text) {
+  const thought = element("div");
+  thought.textContent = text;
+  return element("details", "", element("summary", "Reasoning"), thought);
 }
 
 function showConversation() {
@@ -138,7 +147,9 @@ function headers() {
 }
 
 function body() {
-  const made = { messages: [...current.messages], stream: true, stream_options: { include_usage: true } };
+  const made = { messages: current.messages.map(({ role, content }) => ({ role, content })), stream: true,
+    stream_options: { include_usage: true } };
+  if ($("choice").value) made.model = $("choice").value;
   for (const name of SETTINGS) {
     const value = $(name).value.trim();
     if (value && name === "system") made.messages.unshift({ role: "system", content: value });
@@ -174,6 +185,9 @@ async function answer() {
   $("status").textContent = "Waiting for the first token …";
   const draw = () => {
     drawn = true;
+    const thought = shown.previousElementSibling;
+    if (message.reasoning && thought?.localName === "details") thought.lastChild.textContent = message.reasoning;
+    else if (message.reasoning) shown.before(reasoningOf(message.reasoning));
     markdown(message.content, shown);
     $("messages").scrollTop = $("messages").scrollHeight;
   };
@@ -185,7 +199,9 @@ async function answer() {
     for await (const event of events(response)) {
       if (event.error) throw new Error(event.error.message);
       usage = event.usage ?? usage;
-      message.content += event.choices[0]?.delta.content ?? "";
+      const delta = event.choices[0]?.delta ?? {};
+      message.content += delta.content ?? "";
+      if (delta.reasoning_content) message.reasoning = (message.reasoning ?? "") + delta.reasoning_content;
       if (drawn) { drawn = false; requestAnimationFrame(draw); }
     }
     const seconds = (performance.now() - started) / 1000;
@@ -227,13 +243,27 @@ function again() {
 
 let before = null;
 
+/* Samples by name; those of several models are added up. */
 function readMetrics(text) {
   const values = {};
   for (const line of text.split("\n")) {
-    const found = /^([a-z_]+) (\S+)$/.exec(line);
-    if (found) values[found[1]] = Number(found[2]);
+    const found = /^([a-z_]+)(?:\{[^}]*\})? (\S+)$/.exec(line);
+    if (found) values[found[1]] = (values[found[1]] ?? 0) + Number(found[2]);
   }
   return values;
+}
+
+const mib = (bytes) => (bytes / 1048576).toFixed(0) + " MiB";
+
+/* Rows about accelerators, where there are any. */
+function deviceRows(now) {
+  if (now.llcuda_device_memory_bytes === undefined) return {};
+  return {
+    "GPU in use": (100 * now.llcuda_device_utilization_ratio).toFixed(0) + " %",
+    "GPU temperature": now.llcuda_device_temperature_celsius + " °C",
+    "GPU power": now.llcuda_device_power_watts + " W",
+    "GPU memory": mib(now.llcuda_device_memory_used_bytes) + " of " + mib(now.llcuda_device_memory_bytes),
+  };
 }
 
 async function showFigures() {
@@ -244,15 +274,22 @@ async function showFigures() {
     const now = { time: performance.now(), ...readMetrics(await response.text()) };
     const rate = (name) => before
       ? ((now[name] - before[name]) * 1000 / (now.time - before.time)).toFixed(1) : "…";
+    const steps = before ? now.llcuda_steps_total - before.llcuda_steps_total : 0;
+    const tokens = before ? now.llcuda_generation_tokens_total + now.llcuda_prompt_tokens_total
+      - before.llcuda_generation_tokens_total - before.llcuda_prompt_tokens_total : 0;
     const rows = {
       "Tokens a second": rate("llcuda_generation_tokens_total"),
       "Prompt tokens a second": rate("llcuda_prompt_tokens_total"),
       "Steps a second": rate("llcuda_steps_total"),
+      "Rows a step": steps ? (tokens / steps).toFixed(1) : "0",
       "Running": now.llcuda_requests_running,
       "Waiting": now.llcuda_requests_waiting,
-      "Cache in use": (100 * now.llcuda_kv_cache_usage_ratio).toFixed(1) + " %",
+      "Cache in use": (100 * now.llcuda_kv_cache_blocks_used / (now.llcuda_kv_cache_blocks || 1)).toFixed(1) + " %",
       "Cached blocks": now.llcuda_kv_cache_blocks_cached,
       "Tokens found in the cache": now.llcuda_prefix_cache_hits_total,
+      "Memory of the models": mib(now.llcuda_memory_bytes),
+      "Memory of the process": mib(now.process_resident_memory_bytes),
+      ...deviceRows(now),
       "Connections": now.llcuda_http_connections,
       "Preemptions": now.llcuda_preemptions_total,
     };
@@ -284,7 +321,9 @@ function setTheme(theme) {
 async function showModel() {
   try {
     const models = await (await fetch("v1/models", { headers: headers() })).json();
-    $("model").textContent = models.error ? "an API key is needed: see Settings" : models.data[0].id;
+    $("model").textContent = models.error ? "an API key is needed: see Settings"
+      : models.data.map((model) => model.id).join(", ");
+    $("choice").replaceChildren(...(models.data ?? []).map((model) => element("option", model.id)));
   } catch {
     $("model").textContent = "the server does not answer";
   }

@@ -1,0 +1,149 @@
+/* `llcuda bench`: how fast this machine is with a model. --mode decides what is measured; the
+ * measuring itself is in bench/. */
+#include <stdio.h>
+
+#include "bench/local.h"
+#include "cli/evaluator.h"
+#include "cpu/cpu.h"
+
+/* Rows of a step when kernels are profiled: what an engine would use for prompts. */
+#define PROFILE_ROWS 512u
+
+static bool keep_going(void *user, uint32_t done, uint32_t total)
+{
+    return console_progress_report(user, done, total) && !console_interrupted();
+}
+
+static int read_options(struct options *options, struct local_options *local)
+{
+    static const struct {
+        enum option_id id;
+        const char *name;
+        uint32_t minimum;
+    } rows[] = {{OPTION_BENCH_PROMPT, "--pp", 0},
+                {OPTION_BENCH_GENERATE, "--tg", 0},
+                {OPTION_BENCH_DEPTH, "--depth", 0},
+                {OPTION_BENCH_PARALLEL, "--parallel", 1}};
+    struct local_list *lists[] = {&local->prompts, &local->generations, &local->depths,
+                                  &local->parallel};
+    struct llcuda_error error = {0};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (local_list_read(lists[i], rows[i].name, option_text(options, rows[i].id),
+                            rows[i].minimum, &error)) {
+            return console_usage(options->command, "%s", error.message);
+        }
+    }
+    local->repeats = (uint32_t)option_integer(options, OPTION_BENCH_REPEATS, 5);
+    return EXIT_DONE;
+}
+
+/* Gives an option the value that the measurements need, unless the user has. */
+static llcuda_status default_to(struct options *options, enum option_id id, uint32_t value,
+                                struct llcuda_error *error)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%u", value);
+    return option_given(options, id) ? LLCUDA_OK
+                                     : option_set(options, id, text, ORIGIN_DEFAULT, error);
+}
+
+static int print(struct options *options, llcuda_status status, const struct llcuda_error *error,
+                 const struct buffer *out)
+{
+    if (status) {
+        return console_fail(options, error);
+    }
+    return console_write_buffer(out) ? EXIT_DONE : EXIT_FAILED;
+}
+
+/* Through the engine, one request at a time or many together. */
+static int run_requests(struct options *options, struct local_options *local, const char *mode,
+                        bool parallel)
+{
+    struct llcuda_error error = {0};
+    llcuda_engine *engine = NULL;
+    struct local_report report = {0};
+    struct console_progress progress;
+    struct buffer out = {0};
+    uint32_t most = 1;
+    for (uint32_t i = 0; parallel && i < local->parallel.count; i++) {
+        most = local->parallel.values[i] > most ? local->parallel.values[i] : most;
+    }
+    llcuda_status status = default_to(options, OPTION_CONTEXT, local_context_length(local), &error);
+    if (!status) {
+        status = default_to(options, OPTION_RUNNING_MAX, most, &error);
+    }
+    int result = status ? console_fail(options, &error) : open_engine(options, false, &engine);
+    if (result) {
+        return result;
+    }
+    console_progress_begin(&progress, "measuring");
+    local->proceed = keep_going;
+    local->user = &progress;
+    status = parallel ? local_throughput(engine, local, &report, &error)
+                      : local_latency(engine, local, &report, &error);
+    console_progress_end(&progress);
+    if (option_flag(options, OPTION_JSON)) {
+        local_report_json(llcuda_engine_get_info(engine), mode, &report, &out);
+    } else {
+        local_report_text(llcuda_engine_get_info(engine), &report, &out);
+    }
+    result = print(options, status, &error, &out);
+    local_report_deinit(&report);
+    buffer_deinit(&out);
+    llcuda_engine_close(engine);
+    return result;
+}
+
+/* Directly on the device, with a profile. */
+static int run_kernels(struct options *options, struct local_options *local)
+{
+    struct llcuda_error error = {0};
+    struct evaluator evaluator = {.rows_max = PROFILE_ROWS, .logits_rows_max = 1};
+    struct device_ceilings ceilings = {0};
+    struct console_progress progress;
+    struct buffer out = {0};
+    uint32_t positions = local_context_length(local);
+    llcuda_status status = evaluator_open(&evaluator, options, positions, &error);
+    if (!status && evaluator.context_length < positions) {
+        status = error_set(&error, LLCUDA_CONTEXT_FULL,
+                           "these measurements need %u positions and the context has %u", positions,
+                           evaluator.context_length);
+    }
+    if (!status) {
+        status = device_measure(evaluator.device, &ceilings, &error);
+    }
+    if (!status) {
+        console_progress_begin(&progress, "measuring");
+        local->proceed = keep_going;
+        local->user = &progress;
+        status = local_kernels(evaluator.model, evaluator.blocks, &ceilings, local,
+                               option_flag(options, OPTION_JSON), &out, &error);
+        console_progress_end(&progress);
+    }
+    int result = print(options, status, &error, &out);
+    evaluator_close(&evaluator);
+    buffer_deinit(&out);
+    return result;
+}
+
+int command_bench(struct options *options)
+{
+    struct local_options local = {0};
+    const char *mode = option_text(options, OPTION_BENCH_MODE);
+    if (options->argument_count) {
+        return console_usage(options->command, "'%s' is not expected here", options->arguments[0]);
+    }
+    int result = read_options(options, &local);
+    if (result) {
+        return result;
+    }
+    if (strcmp(mode, "latency") == 0 || strcmp(mode, "throughput") == 0) {
+        return run_requests(options, &local, mode, mode[0] == 't');
+    }
+    if (strcmp(mode, "kernels") == 0) {
+        return run_kernels(options, &local);
+    }
+    return console_usage(options->command, "--mode is latency, throughput or kernels, not '%s'",
+                         mode);
+}

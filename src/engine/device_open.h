@@ -1,0 +1,19 @@
+/* The one place that knows which devices this build has: from the words of a person to an open
+ * device. */
+#ifndef ENGINE_DEVICE_OPEN_H
+#define ENGINE_DEVICE_OPEN_H
+
+#include "device/device.h"
+
+struct device_open_options {
+    const char *name;           /* of device/spec.h, and "cpu:avx2" and the like; NULL: "auto" */
+    uint32_t thread_count;      /* of a device that computes on the CPU; 0: it chooses */
+    const struct log_sink *log; /* outlives the device; may be NULL */
+};
+
+/* Errors: INVALID_ARGUMENT (no such words), UNSUPPORTED (no such device in this build), and those
+ * of the device. On success *device is the caller's (device_close). */
+llcuda_status device_open(const struct device_open_options *options, struct device **device,
+                          struct llcuda_error *error);
+
+#endif

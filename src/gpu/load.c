@@ -1,0 +1,182 @@
+/* Owns a model's life on the GPU device: in which order its parts are made, and that all of them
+ * are given back. One thread. Knows no model's name. */
+#include <stdlib.h>
+
+#include "gpu/model.h"
+
+/* Positions are counted in 32 bits, with room to add a partition. */
+#define KV_BLOCKS_MAX (1u << 27)
+
+static llcuda_status check_options(const struct plan *plan,
+                                   const struct device_model_options *options,
+                                   struct llcuda_error *error)
+{
+    enum dtype kv = options->kv_dtype;
+    if (kv != DTYPE_F16 && kv != DTYPE_F32 && kv != DTYPE_BF16) {
+        return error_set(error, LLCUDA_UNSUPPORTED,
+                         "a cache of type %s is not supported: use f16, bf16 or f32",
+                         (unsigned)kv < DTYPE_COUNT ? dtype_info(kv)->name : "unknown");
+    }
+    if (options->rows_max == 0 || options->logits_rows_max == 0 || options->kv_block_count == 0) {
+        return error_set(error, LLCUDA_INVALID_ARGUMENT,
+                         "a model needs at least one row, one row of logits and one cache block");
+    }
+    if (options->kv_block_count > KV_BLOCKS_MAX) {
+        return error_set(error, LLCUDA_LIMIT, "%u cache blocks; at most %u are possible",
+                         options->kv_block_count, KV_BLOCKS_MAX);
+    }
+    if (plan->op_count == 0 || plan->head_size == 0) {
+        return error_set(error, LLCUDA_INVALID_ARGUMENT, "the plan is not finished");
+    }
+    return LLCUDA_OK;
+}
+
+static llcuda_status make_attention(struct gpu_model *model, struct llcuda_error *error)
+{
+    const struct plan *plan = model->base.plan;
+    const struct gpu_attention_shape shape = {
+        .head_count = plan->width[PLAN_BUFFER_QUERY] / plan->head_size,
+        .kv_head_count = plan->kv_head_count,
+        .head_size = plan->head_size,
+        .kv = model->base.options.kv_dtype,
+        .act = model->activation,
+        .exact = model->device->options.deterministic,
+    };
+    llcuda_status status =
+        gpu_attention_configure(&shape, &model->device->info, &model->attention, error);
+    if (status == LLCUDA_OK) {
+        model->block_bytes = gpu_attention_block_bytes(&model->attention);
+        model->layer_bytes = model->block_bytes * model->base.options.kv_block_count;
+    }
+    return status;
+}
+
+static llcuda_status make_host_memory(struct gpu_model *model, struct llcuda_error *error)
+{
+    struct gpu_driver *driver = model->driver;
+    const struct device_model_options *options = &model->base.options;
+    uint64_t bytes = (uint64_t)options->logits_rows_max * model->base.plan->vocabulary_size * 4;
+    void *memory = NULL;
+    llcuda_status status = driver->host_alloc(driver, bytes, &memory, error);
+    model->logits = memory;
+    if (status == LLCUDA_OK) {
+        memory = NULL;
+        status = driver->host_alloc(driver, model->step_bytes, &memory, error);
+        model->staging = memory;
+    }
+    return status;
+}
+
+/* Counters of attention start at zero, and so does the cache: what was never written is finite. */
+static llcuda_status clear(struct gpu_model *model, struct llcuda_error *error)
+{
+    struct gpu_driver *driver = model->driver;
+    uint64_t attention = gpu_attention_workspace_bytes(
+        &model->attention, model->base.options.rows_max, gpu_step_groups_max(model));
+    llcuda_status status = LLCUDA_OK;
+    if (attention != 0) {
+        status = driver->fill(driver, model->stream, model->buffers.attention, 0, attention, error);
+    }
+    if (status == LLCUDA_OK) {
+        status = driver->fill(driver, model->stream, model->cache, 0,
+                              model->layer_bytes * model->base.plan->layer_count, error);
+    }
+    return status;
+}
+
+static llcuda_status make_parts(struct gpu_model *model, const struct device_progress *progress,
+                                struct llcuda_error *error)
+{
+    struct gpu_driver *driver = model->driver;
+    llcuda_status status = driver->attach(driver, error);
+    if (status == LLCUDA_OK) {
+        status = gpu_weights_choose(model, error);
+    }
+    if (status == LLCUDA_OK) {
+        status = make_attention(model, error);
+    }
+    if (status == LLCUDA_OK) {
+        model->step_bytes = gpu_step_bytes(model, 0);
+        status = gpu_memory_check(model, error);
+    }
+    if (status == LLCUDA_OK) {
+        status = gpu_program_start(model, error);
+    }
+    if (status == LLCUDA_OK) {
+        status = driver->stream_create(driver, &model->stream, error);
+    }
+    if (status == LLCUDA_OK) {
+        status = driver->event_create(driver, false, &model->done, error);
+    }
+    if (status == LLCUDA_OK) {
+        status = gpu_memory_make(model, error);
+    }
+    if (status == LLCUDA_OK) {
+        status = make_host_memory(model, error);
+    }
+    if (status == LLCUDA_OK) {
+        status = clear(model, error);
+    }
+    if (status == LLCUDA_OK) {
+        status = gpu_weights_upload(model, progress, error);
+    }
+    return status == LLCUDA_OK ? gpu_program_finish(model, error) : status;
+}
+
+llcuda_status gpu_model_load(struct device *base, const struct plan *plan,
+                             const struct device_model_options *options,
+                             const struct device_progress *progress, struct device_model **out,
+                             struct llcuda_error *error)
+{
+    struct gpu_device *device = (struct gpu_device *)base;
+    llcuda_status status = check_options(plan, options, error);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    if (device->lost) {
+        return error_set(error, LLCUDA_DEVICE, "the device stopped answering before");
+    }
+    struct gpu_model *model = calloc(1, sizeof *model);
+    if (!model) {
+        return error_no_memory(error, "a model", sizeof *model);
+    }
+    model->base = (struct device_model){base->interface, plan, *options};
+    model->device = device;
+    model->driver = device->driver;
+    model->weights = calloc(plan->weight_count + 1u, sizeof *model->weights);
+    model->frequencies = calloc(plan->rotary_table_count + 1u, sizeof *model->frequencies);
+    if (model->weights && model->frequencies) {
+        status = make_parts(model, progress, error);
+    } else {
+        status = error_no_memory(error, "the weights' table",
+                                 plan->weight_count * sizeof *model->weights);
+    }
+    if (status != LLCUDA_OK) {
+        gpu_model_unload(&model->base);
+        return status;
+    }
+    *out = &model->base;
+    return LLCUDA_OK;
+}
+
+void gpu_model_unload(struct device_model *base)
+{
+    struct gpu_model *model = (struct gpu_model *)base;
+    struct gpu_driver *driver = model->driver;
+    if (model->stream && !model->device->lost) {
+        struct llcuda_error ignored;
+        (void)driver->stream_wait(driver, model->stream, model->device->options.timeout_ms,
+                                  &ignored);
+    }
+    gpu_graphs_release(model);
+    gpu_program_release(model);
+    driver->host_free(driver, model->staging);
+    driver->host_free(driver, model->logits);
+    driver->host_free(driver, model->hidden);
+    gpu_memory_release(model);
+    driver->event_destroy(driver, model->done);
+    driver->stream_destroy(driver, model->stream);
+    free(model->frequencies);
+    free(model->weights);
+    free(model);
+}

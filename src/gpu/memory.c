@@ -1,0 +1,187 @@
+/* Owns the memory of a model on the device: what is needed, whether it fits, and every address.
+ * Invariant: each allocation is counted by kind in the model and in the device's total, and given
+ * back by gpu_memory_release. One thread. It must not know what the memory is for. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "gpu/model.h"
+
+/* What the driver itself takes while kernels run: left out of what a model may use. */
+#define DRIVER_MARGIN_BYTES (64ull << 20)
+
+static const char *const kind_names[GPU_MEMORY_KIND_COUNT] = {
+    [GPU_MEMORY_WEIGHTS] = "weights",
+    [GPU_MEMORY_CACHE] = "cache",
+    [GPU_MEMORY_WORKSPACE] = "workspace",
+    [GPU_MEMORY_STEP] = "step data",
+};
+
+llcuda_status gpu_memory_take(struct gpu_model *model, enum gpu_memory_kind kind, uint64_t bytes,
+                              const char *what, uint64_t *address, struct llcuda_error *error)
+{
+    struct gpu_memory *memory = &model->memory;
+    if (memory->count == memory->capacity) {
+        uint32_t capacity = memory->capacity ? 2 * memory->capacity : 64;
+        uint64_t *grown = realloc(memory->addresses, capacity * sizeof *grown);
+        if (!grown) {
+            return error_no_memory(error, "a table of allocations", capacity * sizeof *grown);
+        }
+        memory->addresses = grown;
+        memory->capacity = capacity;
+    }
+    llcuda_status status = model->driver->memory_alloc(model->driver, bytes, address, error);
+    if (status != LLCUDA_OK) {
+        *address = 0;
+        return error_prefix(error, status, "%s (%" PRIu64 " MB)", what, bytes >> 20);
+    }
+    memory->addresses[memory->count++] = *address;
+    memory->bytes[kind] += bytes;
+    model->device->used_bytes += bytes;
+    return LLCUDA_OK;
+}
+
+void gpu_memory_release(struct gpu_model *model)
+{
+    struct gpu_memory *memory = &model->memory;
+    for (uint32_t i = 0; i < memory->count; i++) {
+        model->driver->memory_free(model->driver, memory->addresses[i]);
+    }
+    for (int kind = 0; kind < GPU_MEMORY_KIND_COUNT; kind++) {
+        model->device->used_bytes -= memory->bytes[kind];
+    }
+    free(memory->addresses);
+    *memory = (struct gpu_memory){0};
+}
+
+/* --- what a model needs ---------------------------------------------------------------------- */
+
+struct need {
+    enum gpu_memory_kind kind;
+    const char *what;
+    uint64_t count, size;
+    uint64_t *address; /* where it goes */
+};
+
+#define NEEDS_MAX 16u
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Everything but the weights. Sizes that no product of 64 bits can hold are refused by the check. */
+static uint32_t list_needs(struct gpu_model *model, struct need needs[NEEDS_MAX])
+{
+    const struct plan *plan = model->base.plan;
+    const struct device_model_options *options = &model->base.options;
+    struct gpu_buffers *buffers = &model->buffers;
+    uint64_t activation = dtype_info(model->activation)->block_bytes;
+    uint64_t cache_element = dtype_info(options->kv_dtype)->block_bytes;
+    uint64_t rows = options->rows_max;
+    uint64_t query = plan->width[PLAN_BUFFER_QUERY];
+    uint64_t raw = query + 2ull * plan->kv_head_count * plan->head_size;
+    uint64_t embedding = plan->embedding_length;
+    raw = larger(larger(raw, 2ull * plan->width[PLAN_BUFFER_HIDDEN]), embedding);
+    uint64_t normed_rows = larger(rows, options->logits_rows_max);
+    uint64_t attention = gpu_attention_workspace_bytes(&model->attention, options->rows_max,
+                                                       gpu_step_groups_max(model));
+    bool has_matmul = model->driver->matmul_create != NULL && model->activation != DTYPE_F32;
+    const struct need all[] = {
+        {GPU_MEMORY_CACHE, "the key-value cache", plan->layer_count, model->layer_bytes,
+         &model->cache},
+        {GPU_MEMORY_WORKSPACE, "the residual stream", rows * embedding, 4, &buffers->residual},
+        {GPU_MEMORY_WORKSPACE, "normed rows", normed_rows * embedding, activation,
+         &buffers->normed},
+        {GPU_MEMORY_WORKSPACE, "raw projections", rows * raw, 4, &buffers->raw},
+        {GPU_MEMORY_WORKSPACE, "queries", rows * query, cache_element, &buffers->query},
+        {GPU_MEMORY_WORKSPACE, "attended rows", rows * query, activation, &buffers->attended},
+        {GPU_MEMORY_WORKSPACE, "hidden rows", rows * plan->width[PLAN_BUFFER_HIDDEN], activation,
+         &buffers->hidden},
+        {GPU_MEMORY_WORKSPACE, "products", rows * embedding, 4, &buffers->product},
+        {GPU_MEMORY_WORKSPACE, "partial sums of attention", attention, 1, &buffers->attention},
+        {GPU_MEMORY_WORKSPACE, "workspace of matrix products",
+         has_matmul ? GPU_MATMUL_WORKSPACE_BYTES : 0, 1, &buffers->matmul},
+        {GPU_MEMORY_STEP, "logits", options->logits_rows_max, plan->vocabulary_size * 4ull,
+         &buffers->logits},
+        {GPU_MEMORY_STEP, "step data", model->step_bytes, 1, &buffers->step},
+    };
+    memcpy(needs, all, sizeof all);
+    return sizeof all / sizeof *all;
+}
+
+/* Sums by kind; false when they do not fit 64 bits. */
+static bool count_needs(struct gpu_model *model, uint64_t bytes[GPU_MEMORY_KIND_COUNT],
+                        uint64_t *total)
+{
+    struct need needs[NEEDS_MAX];
+    uint32_t count = list_needs(model, needs);
+    memset(bytes, 0, GPU_MEMORY_KIND_COUNT * sizeof *bytes);
+    for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
+        bytes[GPU_MEMORY_WEIGHTS] += gpu_weight_stored_bytes(model, i);
+    }
+    *total = bytes[GPU_MEMORY_WEIGHTS];
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t size;
+        if (!checked_mul_u64(needs[i].count, needs[i].size, &size) ||
+            !checked_add_u64(*total, size, total)) {
+            return false;
+        }
+        bytes[needs[i].kind] += size;
+    }
+    return true;
+}
+
+llcuda_status gpu_memory_check(struct gpu_model *model, struct llcuda_error *error)
+{
+    const struct gpu_device *device = model->device;
+    uint64_t bytes[GPU_MEMORY_KIND_COUNT];
+    uint64_t need;
+    uint64_t free_bytes;
+    uint64_t total_bytes;
+    if (!count_needs(model, bytes, &need)) {
+        return error_set(error, LLCUDA_OUT_OF_MEMORY,
+                         "the cache and workspace asked for exceed any memory");
+    }
+    llcuda_status status =
+        model->driver->memory_info(model->driver, &free_bytes, &total_bytes, error);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    uint64_t available = free_bytes > DRIVER_MARGIN_BYTES ? free_bytes - DRIVER_MARGIN_BYTES : 0;
+    uint64_t limit = device->options.memory_limit_bytes;
+    const char *who = "are free";
+    if (limit != 0) {
+        uint64_t left = limit > device->used_bytes ? limit - device->used_bytes : 0;
+        who = left < available ? "are left of the limit" : who;
+        available = left < available ? left : available;
+    }
+    if (need > available) {
+        return error_set(error, LLCUDA_OUT_OF_MEMORY,
+                         "the model needs %" PRIu64 " MB on the GPU (%s %" PRIu64 ", %s %" PRIu64
+                         ", %s %" PRIu64 ", %s %" PRIu64 ") and %" PRIu64
+                         " MB %s: use a smaller context or fewer requests at a time, a smaller "
+                         "model, or --device cpu",
+                         need >> 20, kind_names[0], bytes[0] >> 20, kind_names[1], bytes[1] >> 20,
+                         kind_names[2], bytes[2] >> 20, kind_names[3], bytes[3] >> 20,
+                         available >> 20, who);
+    }
+    return LLCUDA_OK;
+}
+
+llcuda_status gpu_memory_make(struct gpu_model *model, struct llcuda_error *error)
+{
+    struct need needs[NEEDS_MAX];
+    uint32_t count = list_needs(model, needs);
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < count && status == LLCUDA_OK; i++) {
+        uint64_t bytes = needs[i].count * needs[i].size; /* checked before */
+        *needs[i].address = 0;
+        if (bytes != 0) {
+            status = gpu_memory_take(model, needs[i].kind, bytes, needs[i].what, needs[i].address,
+                                     error);
+        }
+    }
+    return status;
+}

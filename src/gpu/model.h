@@ -1,0 +1,210 @@
+/* A plan loaded into the GPU device: weights, cache, workspace, compiled kernels, step graphs.
+ * Shared by the files that load (load.c, memory.c, program.c) and that run (step.c, stage.c,
+ * linear.c, graph.c). One thread. */
+#ifndef GPU_MODEL_H
+#define GPU_MODEL_H
+
+#include "gpu/attention.h"
+#include "gpu/gpu.h"
+#include "gpu/jit.h"
+#include "gpu/program.h"
+#include "kernels/arguments_linear.h"
+
+struct gpu_device {
+    struct device base;
+    struct gpu_driver *driver;
+    struct gpu_device_info info;
+    struct gpu_device_options options;
+    struct gpu_jit *jit;
+    uint64_t used_bytes; /* by all models */
+    bool lost; /* a step timed out: nothing can be expected of the device any more */
+};
+
+/* A weight as it lies on the device. */
+struct gpu_weight {
+    uint64_t address;   /* 0: no stage uses it */
+    enum dtype dtype;   /* may differ from the plan's */
+    uint64_t row_bytes; /* of a row; vectors are F32 */
+    uint64_t bytes;     /* that a step reads */
+    bool is_matrix, is_vector, is_embedding;
+};
+
+/* What memory went where. */
+enum gpu_memory_kind {
+    GPU_MEMORY_WEIGHTS,
+    GPU_MEMORY_CACHE,
+    GPU_MEMORY_WORKSPACE,
+    GPU_MEMORY_STEP, /* step data and logits */
+    GPU_MEMORY_KIND_COUNT
+};
+
+/* The memory of a model: allocations of the driver, counted by kind and released together. */
+struct gpu_memory {
+    uint64_t *addresses;
+    uint32_t count, capacity;
+    uint64_t bytes[GPU_MEMORY_KIND_COUNT];
+};
+
+/* What the launches of a step depend on; everything else is data. Equal shapes share a graph. */
+struct gpu_step_shape {
+    uint32_t rows;         /* n or more: kernels leave surplus rows alone */
+    uint32_t logits_rows;  /* m or more; 0: none are wanted */
+    uint32_t hidden_rows;  /* likewise */
+    uint32_t decode_rows;  /* rows that attend alone, or more */
+    uint32_t tiles;        /* runs of rows that attend together, or more */
+    uint32_t groups;       /* into which the longest past of a decode row is cut, or more */
+    uint32_t is_decode;    /* at most one row a sequence: attention finishes the projections */
+};
+
+/* Where the parts of a step's data lie, in the pinned mirror and on the device alike. Depends on
+ * the shape alone, but for the block tables, which come last. */
+struct gpu_step_layout {
+    uint64_t state, hidden_count, tokens, positions, sequences, logits_rows, hidden_rows;
+    uint64_t decode_rows, tiles;
+    uint64_t block_tables;
+};
+
+struct gpu_graph_entry {
+    struct gpu_step_shape shape;
+    struct gpu_graph *graph;
+    uint64_t last_used; /* step number */
+};
+
+#define GPU_GRAPHS_MAX 48u
+
+struct gpu_buffers {
+    uint64_t residual;   /* float [R, E] */
+    uint64_t normed;     /* activations [R, E] */
+    uint64_t raw;        /* float [R, (H + 2K) D], [R, 2 F], or hidden states [R, E] at the end */
+    uint64_t query;      /* cache type [R, H D] */
+    uint64_t attended;   /* activations [R, H D] */
+    uint64_t hidden;     /* activations [R, F] */
+    uint64_t product;    /* float [R, E] */
+    uint64_t attention;  /* partial sums and counters; the counters are zero between launches */
+    uint64_t logits;     /* float [M, V] */
+    uint64_t step;       /* the step's data */
+    uint64_t matmul;     /* GPU_MATMUL_WORKSPACE_BYTES */
+};
+
+struct gpu_model {
+    struct device_model base;
+    struct gpu_device *device;
+    struct gpu_driver *driver; /* of the device */
+    struct gpu_stream *stream;
+    struct gpu_event *done;
+    struct gpu_weight *weights; /* [plan->weight_count] */
+    uint64_t *frequencies;      /* [plan->rotary_table_count] floats on the device */
+    enum dtype activation;      /* F32, F16 or BF16 */
+    struct gpu_memory memory;
+    struct gpu_program program;
+    struct gpu_attention_config attention;
+    struct gpu_buffers buffers;
+    uint64_t cache;       /* of all layers */
+    uint64_t layer_bytes; /* of the cache */
+    uint64_t block_bytes; /* of one layer */
+
+    unsigned char *staging; /* pinned mirror of the step's data */
+    uint64_t step_bytes;    /* capacity of the staging and of buffers.step */
+    float *logits;          /* pinned, [M, V] */
+    float *hidden;          /* pinned, [R, E]; made when first wanted */
+
+    struct gpu_graph_entry graphs[GPU_GRAPHS_MAX];
+    uint32_t graph_count;
+
+    /* Of the running step. */
+    struct gpu_step_shape shape;
+    struct gpu_step_layout layout;
+
+    uint64_t step_count;
+    uint64_t step_weight_bytes; /* of the matrices, each once */
+    uint64_t weight_bytes_read;
+};
+
+/* --- load.c ---------------------------------------------------------------------------------- */
+
+llcuda_status gpu_model_load(struct device *device, const struct plan *plan,
+                             const struct device_model_options *options,
+                             const struct device_progress *progress, struct device_model **model,
+                             struct llcuda_error *error);
+void gpu_model_unload(struct device_model *model);
+
+/* --- weights.c: choosing types, converting, uploading ----------------------------------------- */
+
+/* Decides the type of every weight on the device and of the activations. */
+llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *error);
+/* Bytes on the device of weight `index`, padding included. */
+uint64_t gpu_weight_stored_bytes(const struct gpu_model *model, uint32_t index);
+/* Allocates and fills all weights. CANCELLED by progress. */
+llcuda_status gpu_weights_upload(struct gpu_model *model, const struct device_progress *progress,
+                                 struct llcuda_error *error);
+
+/* --- memory.c -------------------------------------------------------------------------------- */
+
+/* Allocates `bytes`, which the model owns. OUT_OF_MEMORY names `what`. */
+llcuda_status gpu_memory_take(struct gpu_model *model, enum gpu_memory_kind kind, uint64_t bytes,
+                              const char *what, uint64_t *address, struct llcuda_error *error);
+void gpu_memory_release(struct gpu_model *model);
+/* Refuses a model that does not fit, with a table of what it needs; counts only. */
+llcuda_status gpu_memory_check(struct gpu_model *model, struct llcuda_error *error);
+/* Allocates cache, workspace and step data. */
+llcuda_status gpu_memory_make(struct gpu_model *model, struct llcuda_error *error);
+
+/* --- step.c ---------------------------------------------------------------------------------- */
+
+llcuda_status gpu_model_step(struct device_model *model, const struct step_batch *batch,
+                             const float **logits, struct llcuda_error *error);
+llcuda_status gpu_model_copy_blocks(struct device_model *model, const uint32_t *from,
+                                    const uint32_t *to, uint32_t count, struct llcuda_error *error);
+const float *gpu_model_hidden(const struct device_model *model, uint64_t *stride);
+
+/* Bytes of a step's data before its block tables, for a shape; fills in the layout. */
+uint64_t gpu_step_layout_of(const struct gpu_step_shape *shape, struct gpu_step_layout *layout);
+/* The largest shape of a model: sizes the staging. */
+struct gpu_step_shape gpu_step_shape_max(const struct gpu_model *model);
+/* Groups that the longest possible past is cut into. */
+uint32_t gpu_step_groups_max(const struct gpu_model *model);
+/* Bytes of a step's data of the largest shape with block tables of `entries` entries, or of a usual
+ * number of them when that is more. */
+uint64_t gpu_step_bytes(const struct gpu_model *model, uint64_t entries);
+/* Waits for the stream, DEVICE when it does not answer in time. */
+llcuda_status gpu_model_wait(struct gpu_model *model, struct llcuda_error *error);
+
+/* --- stage.c --------------------------------------------------------------------------------- */
+
+/* Puts the launches of a step of model->shape on the stream: what a graph captures. */
+llcuda_status gpu_step_launch(struct gpu_model *model, struct llcuda_error *error);
+
+/* Launches a kernel of the program. */
+llcuda_status gpu_launch(struct gpu_model *model, enum gpu_kernel kernel, const uint32_t grid[3],
+                         const void *arguments, uint32_t argument_bytes,
+                         struct llcuda_error *error);
+
+static inline uint64_t gpu_step_address(const struct gpu_model *model, uint64_t offset)
+{
+    return model->buffers.step + offset;
+}
+
+/* --- graph.c --------------------------------------------------------------------------------- */
+
+/* Runs the step of model->shape as a graph, captured when it is new. */
+llcuda_status gpu_step_graph(struct gpu_model *model, struct llcuda_error *error);
+void gpu_graphs_release(struct gpu_model *model);
+
+/* --- linear.c -------------------------------------------------------------------------------- */
+
+/* One linear layer of a stage: output = input · Wᵀ in the wanted form. */
+struct gpu_linear {
+    uint32_t weight;        /* index into the plan */
+    uint64_t input;         /* activations [rows, columns] */
+    uint64_t output;        /* float rows, output_stride apart */
+    uint32_t output_stride; /* elements */
+    uint64_t count;         /* address of the number of rows */
+    uint32_t rows;          /* of the shape */
+    uint32_t mode;          /* LINEAR_STORE, LINEAR_ADD */
+    uint64_t bias;          /* or 0 */
+};
+
+llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,
+                             struct llcuda_error *error);
+
+#endif

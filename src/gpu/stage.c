@@ -1,0 +1,353 @@
+/* Owns the walk over a plan: which launches make up each stage, in order, for model->shape. What it
+ * puts on the stream depends on the shape alone, so that it can be captured and replayed. One
+ * thread. Knows no model's name. */
+#include "gpu/model.h"
+
+#define ELEMENT_THREADS 256u /* as in activation.cu */
+
+llcuda_status gpu_launch(struct gpu_model *model, enum gpu_kernel kernel, const uint32_t grid[3],
+                         const void *arguments, uint32_t argument_bytes,
+                         struct llcuda_error *error)
+{
+    const struct gpu_launch launch = {
+        .grid = {grid[0], grid[1], grid[2]},
+        .block = {gpu_kernel_threads(kernel), 1, 1},
+        .overlap = !model->device->options.no_overlap,
+    };
+    return model->driver->launch(model->driver, model->stream, model->program.functions[kernel],
+                                 &launch, arguments, argument_bytes, error);
+}
+
+/* Address of a small vector, 0 for PLAN_NONE. */
+static uint64_t vector_of(const struct gpu_model *model, uint32_t weight)
+{
+    return weight == PLAN_NONE ? 0 : model->weights[weight].address;
+}
+
+/* Address of one of the counts of the step. */
+static uint64_t row_count(const struct gpu_model *model)
+{
+    return gpu_step_address(model,
+                            model->layout.state + offsetof(struct step_state, row_count));
+}
+
+static uint64_t logits_count(const struct gpu_model *model)
+{
+    return gpu_step_address(model,
+                            model->layout.state + offsetof(struct step_state, logits_count));
+}
+
+static struct norm_parameters norm_of(const struct gpu_model *model, const struct plan_norm *norm)
+{
+    return (struct norm_parameters){
+        .weight = vector_of(model, norm->weight),
+        .bias = norm->weight == PLAN_NONE ? 0 : vector_of(model, norm->bias),
+        .epsilon = norm->epsilon,
+        .weight_offset = norm->weight_offset,
+        .kind = norm->kind == PLAN_NORM_RMS ? NORM_RMS : NORM_LAYER,
+        .width = model->base.plan->embedding_length,
+    };
+}
+
+/* normed = norm(residual), for all rows. */
+static llcuda_status norm_all(struct gpu_model *model, const struct plan_norm *norm,
+                              struct llcuda_error *error)
+{
+    const struct norm_arguments arguments = {
+        .count = row_count(model),
+        .input = model->buffers.residual,
+        .output = model->buffers.normed,
+        .norm = norm_of(model, norm),
+    };
+    const uint32_t grid[3] = {model->shape.rows, 1, 1};
+    return gpu_launch(model, GPU_KERNEL_NORM_ROWS, grid, &arguments, sizeof arguments, error);
+}
+
+static llcuda_status run_embed(struct gpu_model *model, const struct plan_op *op,
+                               struct llcuda_error *error)
+{
+    const struct gpu_weight *weight = &model->weights[op->embed.weight];
+    const struct embed_arguments arguments = {
+        .count = row_count(model),
+        .tokens = gpu_step_address(model, model->layout.tokens),
+        .weight = weight->address,
+        .residual = model->buffers.residual,
+        .row_bytes = weight->row_bytes,
+        .columns = model->base.plan->embedding_length,
+        .scale = op->embed.scale,
+    };
+    const uint32_t grid[3] = {model->shape.rows, 1, 1};
+    return gpu_launch(model, GPU_KERNEL_EMBED + weight->dtype, grid, &arguments, sizeof arguments,
+                      error);
+}
+
+/* --- queries, keys, values and attention ------------------------------------------------------ */
+
+/* raw = queries, keys, values, side by side; biases are added by what reads them. */
+static llcuda_status run_qkv(struct gpu_model *model, const struct plan_op *op,
+                             struct llcuda_error *error)
+{
+    uint32_t query_width = op->qkv.head_count * op->qkv.head_size;
+    uint32_t key_width = op->qkv.kv_head_count * op->qkv.head_size;
+    const uint32_t weights[3] = {op->qkv.query, op->qkv.key, op->qkv.value};
+    const uint32_t begins[3] = {0, query_width, query_width + key_width};
+    llcuda_status status = norm_all(model, &op->qkv.norm, error);
+    for (int i = 0; i < 3 && status == LLCUDA_OK; i++) {
+        const struct gpu_linear linear = {
+            .weight = weights[i],
+            .input = model->buffers.normed,
+            .output = model->buffers.raw + begins[i] * sizeof(float),
+            .output_stride = query_width + 2 * key_width,
+            .count = row_count(model),
+            .rows = model->shape.rows,
+            .mode = LINEAR_STORE,
+        };
+        status = gpu_linear_run(model, &linear, error);
+    }
+    return status;
+}
+
+static struct attention_projection projection_of(const struct gpu_model *model,
+                                                 const struct plan_op *op)
+{
+    static const uint32_t kinds[] = {
+        [PLAN_ROTARY_NONE] = ROTARY_NONE,
+        [PLAN_ROTARY_INTERLEAVED] = ROTARY_INTERLEAVED,
+        [PLAN_ROTARY_HALF] = ROTARY_HALF,
+    };
+    bool has_rotary = op->qkv.rotary != PLAN_ROTARY_NONE;
+    return (struct attention_projection){
+        .raw = model->buffers.raw,
+        .query_bias = vector_of(model, op->qkv.query_bias),
+        .key_bias = vector_of(model, op->qkv.key_bias),
+        .value_bias = vector_of(model, op->qkv.value_bias),
+        .query_norm = vector_of(model, op->qkv.query_norm),
+        .key_norm = vector_of(model, op->qkv.key_norm),
+        .frequencies = has_rotary ? model->frequencies[op->qkv.rotary_table] : 0,
+        .norm_epsilon = op->qkv.head_norm_epsilon,
+        .norm_weight_offset = op->qkv.head_norm_weight_offset,
+        .magnitude =
+            has_rotary ? model->base.plan->rotary_tables[op->qkv.rotary_table].magnitude : 1.0f,
+        .rotary_kind = kinds[op->qkv.rotary],
+        .rotary_size = has_rotary ? op->qkv.rotary_size : 0,
+    };
+}
+
+/* `qkv` is the stage that made the queries. */
+static llcuda_status run_attention(struct gpu_model *model, const struct plan_op *op,
+                                   const struct plan_op *qkv, struct llcuda_error *error)
+{
+    const struct gpu_step_layout *layout = &model->layout;
+    const struct gpu_attention_call call = {
+        .step = {.state = gpu_step_address(model, layout->state),
+                 .positions = gpu_step_address(model, layout->positions),
+                 .sequences = gpu_step_address(model, layout->sequences),
+                 .block_tables = gpu_step_address(model, layout->block_tables)},
+        .projection = projection_of(model, qkv),
+        .query = model->buffers.query,
+        .cache = model->cache + op->layer * model->layer_bytes,
+        .attended = model->buffers.attended,
+        .sinks = vector_of(model, op->attention.sinks),
+        .scale = op->attention.scale,
+        .soft_cap = op->attention.soft_cap,
+        .window = op->attention.window,
+        .workspace = model->buffers.attention,
+        .decode = model->shape.is_decode != 0,
+        .rows = model->shape.rows,
+        .decode_rows_max = model->shape.decode_rows,
+        .tiles_max = model->shape.tiles,
+        .groups = model->shape.groups,
+        .tiles = gpu_step_address(model, layout->tiles),
+        .decode_rows = gpu_step_address(model, layout->decode_rows),
+        .overlap = !model->device->options.no_overlap,
+    };
+    return gpu_attention_launch(model->driver, model->stream, &model->attention,
+                                &model->program.attention, &call, error);
+}
+
+/* --- projections and feed-forward ------------------------------------------------------------- */
+
+static llcuda_status run_project(struct gpu_model *model, const struct plan_op *op,
+                                 struct llcuda_error *error)
+{
+    uint32_t width = model->base.plan->embedding_length;
+    bool finish = op->project.bias != PLAN_NONE || op->project.norm.weight != PLAN_NONE;
+    const struct gpu_linear linear = {
+        .weight = op->project.weight,
+        .input = op->project.input == PLAN_BUFFER_HIDDEN ? model->buffers.hidden
+                                                         : model->buffers.attended,
+        .output = finish ? model->buffers.product : model->buffers.residual,
+        .output_stride = width,
+        .count = row_count(model),
+        .rows = model->shape.rows,
+        .mode = finish ? LINEAR_STORE : LINEAR_ADD,
+    };
+    llcuda_status status = gpu_linear_run(model, &linear, error);
+    if (!finish || status != LLCUDA_OK) {
+        return status;
+    }
+    const struct project_finish_arguments arguments = {
+        .count = row_count(model),
+        .product = model->buffers.product,
+        .bias = vector_of(model, op->project.bias),
+        .residual = model->buffers.residual,
+        .norm = norm_of(model, &op->project.norm),
+    };
+    const uint32_t grid[3] = {model->shape.rows, 1, 1};
+    return gpu_launch(model, GPU_KERNEL_PROJECT_FINISH, grid, &arguments, sizeof arguments, error);
+}
+
+static uint32_t element_blocks(uint32_t width)
+{
+    return (width + ELEMENT_THREADS - 1) / ELEMENT_THREADS;
+}
+
+static llcuda_status run_feed_forward(struct gpu_model *model, const struct plan_op *op,
+                                      struct llcuda_error *error)
+{
+    static const uint32_t kinds[] = {
+        [PLAN_SILU] = ACTIVATION_SILU,
+        [PLAN_GELU_TANH] = ACTIVATION_GELU_TANH,
+        [PLAN_GELU_ERF] = ACTIVATION_GELU_ERF,
+    };
+    uint32_t width = model->base.plan->width[PLAN_BUFFER_HIDDEN];
+    bool gated = op->feed_forward.gate != PLAN_NONE;
+    const uint32_t weights[2] = {gated ? op->feed_forward.gate : op->feed_forward.up,
+                                 op->feed_forward.up};
+    llcuda_status status = norm_all(model, &op->feed_forward.norm, error);
+    for (uint32_t i = 0; i < (gated ? 2u : 1u) && status == LLCUDA_OK; i++) {
+        const struct gpu_linear linear = {
+            .weight = weights[i],
+            .input = model->buffers.normed,
+            .output = model->buffers.raw + (uint64_t)i * width * sizeof(float),
+            .output_stride = gated ? 2 * width : width,
+            .count = row_count(model),
+            .rows = model->shape.rows,
+            .mode = LINEAR_STORE,
+        };
+        status = gpu_linear_run(model, &linear, error);
+    }
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    const struct activate_arguments arguments = {
+        .count = row_count(model),
+        .raw = model->buffers.raw,
+        .gate_bias = vector_of(model, op->feed_forward.gate_bias),
+        .up_bias = vector_of(model, op->feed_forward.up_bias),
+        .hidden = model->buffers.hidden,
+        .width = width,
+        .is_gated = gated,
+        .kind = kinds[op->feed_forward.activation],
+    };
+    const uint32_t grid[3] = {element_blocks(width), model->shape.rows, 1};
+    return gpu_launch(model, GPU_KERNEL_ACTIVATE, grid, &arguments, sizeof arguments, error);
+}
+
+/* --- logits ----------------------------------------------------------------------------------- */
+
+static llcuda_status norm_wanted(struct gpu_model *model, const struct plan_op *op,
+                                 struct llcuda_error *error)
+{
+    const struct norm_arguments arguments = {
+        .count = logits_count(model),
+        .rows = gpu_step_address(model, model->layout.logits_rows),
+        .input = model->buffers.residual,
+        .output = model->buffers.normed,
+        .norm = norm_of(model, &op->logits.norm),
+    };
+    const uint32_t grid[3] = {model->shape.logits_rows, 1, 1};
+    return gpu_launch(model, GPU_KERNEL_NORM_ROWS, grid, &arguments, sizeof arguments, error);
+}
+
+/* Hidden states take the place of raw projections, which nobody reads any more. */
+static llcuda_status norm_hidden(struct gpu_model *model, const struct plan_op *op,
+                                 struct llcuda_error *error)
+{
+    const struct norm_arguments arguments = {
+        .count = gpu_step_address(model, model->layout.hidden_count),
+        .rows = gpu_step_address(model, model->layout.hidden_rows),
+        .input = model->buffers.residual,
+        .output = model->buffers.raw,
+        .norm = norm_of(model, &op->logits.norm),
+    };
+    const uint32_t grid[3] = {model->shape.hidden_rows, 1, 1};
+    return gpu_launch(model, GPU_KERNEL_NORM_FLOATS, grid, &arguments, sizeof arguments, error);
+}
+
+static llcuda_status run_logits(struct gpu_model *model, const struct plan_op *op,
+                                struct llcuda_error *error)
+{
+    uint32_t width = model->base.plan->vocabulary_size;
+    llcuda_status status = LLCUDA_OK;
+    if (model->shape.hidden_rows != 0) {
+        status = norm_hidden(model, op, error);
+    }
+    if (model->shape.logits_rows == 0 || status != LLCUDA_OK) {
+        return status;
+    }
+    status = norm_wanted(model, op, error);
+    const struct gpu_linear linear = {
+        .weight = op->logits.weight,
+        .input = model->buffers.normed,
+        .output = model->buffers.logits,
+        .output_stride = width,
+        .count = logits_count(model),
+        .rows = model->shape.logits_rows,
+        .mode = LINEAR_STORE,
+    };
+    if (status == LLCUDA_OK) {
+        status = gpu_linear_run(model, &linear, error);
+    }
+    bool finish =
+        op->logits.bias != PLAN_NONE || op->logits.scale != 1.0f || op->logits.soft_cap != 0;
+    if (!finish || status != LLCUDA_OK) {
+        return status;
+    }
+    const struct logits_finish_arguments arguments = {
+        .count = logits_count(model),
+        .logits = model->buffers.logits,
+        .bias = vector_of(model, op->logits.bias),
+        .width = width,
+        .scale = op->logits.scale,
+        .soft_cap = op->logits.soft_cap,
+    };
+    const uint32_t grid[3] = {element_blocks(width), model->shape.logits_rows, 1};
+    return gpu_launch(model, GPU_KERNEL_LOGITS_FINISH, grid, &arguments, sizeof arguments, error);
+}
+
+/* --- the step --------------------------------------------------------------------------------- */
+
+llcuda_status gpu_step_launch(struct gpu_model *model, struct llcuda_error *error)
+{
+    const struct plan *plan = model->base.plan;
+    const struct plan_op *qkv = NULL;
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < plan->op_count && status == LLCUDA_OK; i++) {
+        const struct plan_op *op = &plan->ops[i];
+        switch (op->kind) {
+        case PLAN_EMBED:
+            status = run_embed(model, op, error);
+            break;
+        case PLAN_QKV:
+            status = run_qkv(model, op, error);
+            qkv = op;
+            break;
+        case PLAN_ATTENTION:
+            status = run_attention(model, op, qkv, error);
+            break;
+        case PLAN_PROJECT:
+            status = run_project(model, op, error);
+            break;
+        case PLAN_FEED_FORWARD:
+            status = run_feed_forward(model, op, error);
+            break;
+        case PLAN_LOGITS:
+            status = run_logits(model, op, error);
+            break;
+        case PLAN_OP_KIND_COUNT:
+            break;
+        }
+    }
+    return status;
+}

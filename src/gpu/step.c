@@ -1,0 +1,337 @@
+/* Owns a step from the batch to the logits: the shape that its launches are made for, its data in
+ * one piece of pinned memory and one copy to the device, the wait, and the way back. Invariants:
+ * the launches depend on the shape alone, everything else is data on the device; nothing is
+ * allocated but for block tables that are longer than any before, and the hidden states when they
+ * are first wanted. One thread. Knows no kernels. */
+#include <string.h>
+
+#include "gpu/model.h"
+
+#define TIMEOUT_MS_DEFAULT 4500u
+/* Block table entries that every model has room for. */
+#define TABLE_ENTRIES_MIN (64u << 10)
+
+/* --- shapes ---------------------------------------------------------------------------------- */
+
+/* Few sizes serve all numbers of rows, without much waste: powers of two up to 8, then steps of an
+ * eighth to a quarter. */
+static uint32_t bucket(uint32_t count, uint32_t most)
+{
+    uint32_t step = 1;
+    if (count == 0) {
+        return 0;
+    }
+    if (count <= 8) {
+        while (step < count) {
+            step *= 2;
+        }
+        return step < most ? step : most;
+    }
+    step = count <= 32 ? 8 : count <= 256 ? 32 : count <= 1024 ? 128 : 512;
+    uint64_t rounded = ((uint64_t)count + step - 1) / step * step;
+    return rounded < most ? (uint32_t)rounded : most;
+}
+
+static uint32_t power_bucket(uint32_t count, uint32_t most)
+{
+    uint32_t power = 1;
+    while (power < count) {
+        power *= 2;
+    }
+    return count == 0 ? 0 : power < most ? power : most;
+}
+
+uint32_t gpu_step_groups_max(const struct gpu_model *model)
+{
+    uint64_t positions = (uint64_t)model->base.options.kv_block_count * KV_BLOCK_TOKENS;
+    return gpu_attention_groups(&model->attention, (uint32_t)(positions - 1));
+}
+
+struct gpu_step_shape gpu_step_shape_max(const struct gpu_model *model)
+{
+    uint32_t rows = model->base.options.rows_max;
+    return (struct gpu_step_shape){
+        .rows = rows,
+        .logits_rows = model->base.options.logits_rows_max,
+        .hidden_rows = rows,
+        .decode_rows = rows,
+        .tiles = rows,
+    };
+}
+
+static uint64_t put(uint64_t *end, uint64_t count, uint64_t size)
+{
+    uint64_t at = *end;
+    *end = (at + count * size + 15) / 16 * 16;
+    return at;
+}
+
+uint64_t gpu_step_layout_of(const struct gpu_step_shape *shape, struct gpu_step_layout *layout)
+{
+    uint64_t end = 0;
+    layout->state = put(&end, 1, sizeof(struct step_state));
+    layout->hidden_count = put(&end, 1, sizeof(uint32_t));
+    layout->tokens = put(&end, shape->rows, sizeof(uint32_t));
+    layout->positions = put(&end, shape->rows, sizeof(uint32_t));
+    layout->sequences = put(&end, shape->rows, sizeof(uint32_t));
+    layout->logits_rows = put(&end, shape->logits_rows, sizeof(uint32_t));
+    layout->hidden_rows = put(&end, shape->hidden_rows, sizeof(uint32_t));
+    layout->decode_rows = put(&end, shape->decode_rows, sizeof(uint32_t));
+    layout->tiles = put(&end, shape->tiles, sizeof(struct attention_tile));
+    layout->block_tables = end;
+    return end;
+}
+
+uint64_t gpu_step_bytes(const struct gpu_model *model, uint64_t entries)
+{
+    struct gpu_step_shape shape = gpu_step_shape_max(model);
+    struct gpu_step_layout layout;
+    uint64_t least = model->base.options.kv_block_count + (uint64_t)TABLE_ENTRIES_MIN;
+    return gpu_step_layout_of(&shape, &layout) +
+           (entries > least ? entries : least) * sizeof(uint32_t);
+}
+
+/* --- data ------------------------------------------------------------------------------------ */
+
+/* Block tables are copied as far as any row looks. */
+static uint32_t table_width(const struct step_batch *batch)
+{
+    uint32_t last = 0;
+    for (uint32_t row = 0; row < batch->row_count; row++) {
+        last = batch->positions[row] > last ? batch->positions[row] : last;
+    }
+    return last / KV_BLOCK_TOKENS + 1;
+}
+
+static llcuda_status reserve(struct gpu_model *model, uint64_t entries, struct llcuda_error *error)
+{
+    struct gpu_driver *driver = model->driver;
+    uint64_t bytes = gpu_step_bytes(model, entries);
+    if (bytes <= model->step_bytes) {
+        return LLCUDA_OK;
+    }
+    void *memory = NULL;
+    uint64_t address = 0;
+    llcuda_status status = driver->host_alloc(driver, 2 * bytes, &memory, error);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    status = gpu_memory_take(model, GPU_MEMORY_STEP, 2 * bytes, "step data", &address, error);
+    if (status != LLCUDA_OK) {
+        driver->host_free(driver, memory);
+        return status;
+    }
+    gpu_graphs_release(model); /* they know the old address; its memory goes with the model */
+    driver->host_free(driver, model->staging);
+    model->staging = memory;
+    model->buffers.step = address;
+    model->step_bytes = 2 * bytes;
+    return LLCUDA_OK;
+}
+
+static void copy_words(struct gpu_model *model, uint64_t offset, const uint32_t *from,
+                       uint32_t count)
+{
+    if (count != 0) {
+        memcpy(model->staging + offset, from, count * sizeof *from);
+    }
+}
+
+/* Cuts the rows for attention; its lists go into the largest layout first, since the shape depends
+ * on them, and are moved to their places afterwards. */
+static struct gpu_attention_cut cut_rows(struct gpu_model *model, const struct step_batch *batch)
+{
+    struct gpu_step_shape largest = gpu_step_shape_max(model);
+    struct gpu_attention_cut cut;
+    gpu_step_layout_of(&largest, &model->layout);
+    gpu_attention_cut(&model->attention, batch,
+                      (struct attention_tile *)(void *)(model->staging + model->layout.tiles),
+                      (uint32_t *)(void *)(model->staging + model->layout.decode_rows), &cut);
+    return cut;
+}
+
+/* Chooses the shape and writes the step's data; returns its bytes. */
+static uint64_t fill(struct gpu_model *model, const struct step_batch *batch, uint32_t width)
+{
+    const struct device_model_options *options = &model->base.options;
+    struct gpu_attention_cut cut = cut_rows(model, batch);
+    struct gpu_step_layout from = model->layout;
+    uint32_t decoding = cut.decode ? batch->row_count : cut.decode_count;
+    model->shape = (struct gpu_step_shape){
+        .rows = bucket(batch->row_count, options->rows_max),
+        .logits_rows = bucket(batch->logits_count, options->logits_rows_max),
+        .hidden_rows = bucket(batch->hidden_count, options->rows_max),
+        .decode_rows = cut.decode ? 0 : power_bucket(cut.decode_count, options->rows_max),
+        .tiles = power_bucket(cut.tile_count, options->rows_max),
+        .groups = decoding ? gpu_attention_groups(&model->attention, cut.position_max) : 0,
+        .is_decode = cut.decode,
+    };
+    uint64_t begin = gpu_step_layout_of(&model->shape, &model->layout);
+    const struct gpu_step_layout *to = &model->layout;
+    /* Places only move down, and the lists keep their order: decode rows lie before tiles. */
+    memmove(model->staging + to->decode_rows, model->staging + from.decode_rows,
+            cut.decode_count * sizeof(uint32_t));
+    memmove(model->staging + to->tiles, model->staging + from.tiles,
+            cut.tile_count * sizeof(struct attention_tile));
+    struct step_state state = {
+        .row_count = batch->row_count,
+        .logits_count = batch->logits_count,
+        .sequence_count = batch->sequence_count,
+        .block_table_stride = width,
+        .decode_count = cut.decode_count,
+        .tile_count = cut.tile_count,
+    };
+    memcpy(model->staging + to->state, &state, sizeof state);
+    copy_words(model, to->hidden_count, &batch->hidden_count, 1);
+    copy_words(model, to->tokens, batch->tokens, batch->row_count);
+    copy_words(model, to->positions, batch->positions, batch->row_count);
+    copy_words(model, to->sequences, batch->sequences, batch->row_count);
+    copy_words(model, to->logits_rows, batch->logits_rows, batch->logits_count);
+    copy_words(model, to->hidden_rows, batch->hidden_rows, batch->hidden_count);
+    uint32_t copied = width < batch->block_table_stride ? width : batch->block_table_stride;
+    for (uint32_t i = 0; i < batch->sequence_count; i++) {
+        copy_words(model, begin + (uint64_t)i * width * sizeof(uint32_t),
+                   batch->block_tables + (uint64_t)i * batch->block_table_stride, copied);
+    }
+    return begin + (uint64_t)batch->sequence_count * width * sizeof(uint32_t);
+}
+
+/* --- running --------------------------------------------------------------------------------- */
+
+static llcuda_status lost(struct gpu_model *model, struct llcuda_error *error)
+{
+    model->device->lost = true;
+    return error_set(error, LLCUDA_DEVICE,
+                     "the device stopped answering: its requests fail, and it must be opened anew");
+}
+
+llcuda_status gpu_model_wait(struct gpu_model *model, struct llcuda_error *error)
+{
+    struct gpu_driver *driver = model->driver;
+    uint32_t timeout = model->device->options.timeout_ms;
+    llcuda_status status = driver->event_record(driver, model->done, model->stream, error);
+    if (status == LLCUDA_OK) {
+        status = driver->event_wait(driver, model->done, timeout ? timeout : TIMEOUT_MS_DEFAULT,
+                                    error);
+    }
+    return status == LLCUDA_TIMEOUT ? lost(model, error) : status;
+}
+
+/* Hidden states come back through memory of their own, made when they are first wanted. */
+static llcuda_status copy_results(struct gpu_model *model, const struct step_batch *batch,
+                                  struct llcuda_error *error)
+{
+    struct gpu_driver *driver = model->driver;
+    const struct plan *plan = model->base.plan;
+    llcuda_status status = LLCUDA_OK;
+    if (batch->logits_count != 0) {
+        status = driver->copy_out(driver, model->stream, model->logits, model->buffers.logits,
+                                  (uint64_t)batch->logits_count * plan->vocabulary_size * 4, error);
+    }
+    if (status == LLCUDA_OK && batch->hidden_count != 0 && !model->hidden) {
+        void *memory = NULL;
+        status = driver->host_alloc(
+            driver, (uint64_t)model->base.options.rows_max * plan->embedding_length * 4, &memory,
+            error);
+        model->hidden = memory;
+    }
+    if (status == LLCUDA_OK && batch->hidden_count != 0) {
+        status = driver->copy_out(driver, model->stream, model->hidden, model->buffers.raw,
+                                  (uint64_t)batch->hidden_count * plan->embedding_length * 4,
+                                  error);
+    }
+    return status;
+}
+
+llcuda_status gpu_model_step(struct device_model *base, const struct step_batch *batch,
+                             const float **logits, struct llcuda_error *error)
+{
+    struct gpu_model *model = (struct gpu_model *)base;
+    struct gpu_driver *driver = model->driver;
+    llcuda_status status = step_batch_check(batch, base, error);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    if (model->device->lost) {
+        return lost(model, error);
+    }
+    status = driver->attach(driver, error);
+    uint32_t width = table_width(batch);
+    if (status == LLCUDA_OK) {
+        status = reserve(model, (uint64_t)batch->sequence_count * width, error);
+    }
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    uint64_t bytes = fill(model, batch, width);
+    status = driver->copy_in(driver, model->stream, model->buffers.step, model->staging, bytes,
+                             error);
+    if (status == LLCUDA_OK) {
+        status = gpu_step_graph(model, error);
+    }
+    if (status == LLCUDA_OK) {
+        status = copy_results(model, batch, error);
+    }
+    /* Also after a failure: what was put on the stream reads the staging. */
+    struct llcuda_error ignored;
+    llcuda_status waited = gpu_model_wait(model, status == LLCUDA_OK ? error : &ignored);
+    model->step_count++;
+    model->weight_bytes_read += model->step_weight_bytes;
+    *logits = model->logits;
+    return status == LLCUDA_OK ? waited : status;
+}
+
+const float *gpu_model_hidden(const struct device_model *base, uint64_t *stride)
+{
+    const struct gpu_model *model = (const struct gpu_model *)base;
+    *stride = base->plan->embedding_length;
+    return model->hidden;
+}
+
+/* --- cache blocks ---------------------------------------------------------------------------- */
+
+llcuda_status gpu_model_copy_blocks(struct device_model *base, const uint32_t *from,
+                                    const uint32_t *to, uint32_t count, struct llcuda_error *error)
+{
+    struct gpu_model *model = (struct gpu_model *)base;
+    struct gpu_driver *driver = model->driver;
+    uint32_t most = (uint32_t)(model->step_bytes / (2 * sizeof(uint32_t)));
+    for (uint32_t i = 0; i < count; i++) {
+        if (from[i] >= base->options.kv_block_count || to[i] >= base->options.kv_block_count) {
+            return error_set(error, LLCUDA_INVALID_ARGUMENT,
+                             "copy of cache block %u to %u: there are %u blocks", from[i], to[i],
+                             base->options.kv_block_count);
+        }
+    }
+    if (model->device->lost) {
+        return lost(model, error);
+    }
+    llcuda_status status = driver->attach(driver, error);
+    /* In pieces that the step's memory can list. A piece is one launch: within it no block may be
+     * both read and written, as copy on write never asks. */
+    for (uint32_t done = 0; done < count && status == LLCUDA_OK;) {
+        uint32_t piece = count - done < most ? count - done : most;
+        uint64_t list = (uint64_t)piece * sizeof(uint32_t);
+        copy_words(model, 0, from + done, piece);
+        copy_words(model, list, to + done, piece);
+        status = driver->copy_in(driver, model->stream, model->buffers.step, model->staging,
+                                 2 * list, error);
+        const struct gpu_copy_blocks_call call = {
+            .cache = model->cache,
+            .layer_bytes = model->layer_bytes,
+            .layer_count = base->plan->layer_count,
+            .from = model->buffers.step,
+            .to = model->buffers.step + list,
+            .count = piece,
+        };
+        if (status == LLCUDA_OK) {
+            status = gpu_attention_copy_blocks(driver, model->stream, &model->attention,
+                                               &model->program.attention, &call, error);
+        }
+        if (status == LLCUDA_OK) {
+            status = gpu_model_wait(model, error);
+        }
+        done += piece;
+    }
+    return status;
+}

@@ -1,0 +1,287 @@
+/* Owns the way of weights from the plan's bytes to the device: which type each has there, and the
+ * copy while reading, through a ring of pinned memory that is filled while the device still takes
+ * what was read before. Invariant: pages of a mapped file are dropped once they are copied, so that
+ * weights never lie in host memory whole. One thread. Knows no kernels. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "gpu/model.h"
+#include "tensor/quant.h"
+
+#define RING_SLOTS  3u
+#define SLOT_BYTES  (8ull << 20)
+#define PAD_ROWS    16u /* tensor cores take rows by sixteens */
+
+/* --- choosing -------------------------------------------------------------------------------- */
+
+static llcuda_status mark_uses(struct gpu_model *model, struct llcuda_error *error)
+{
+    const struct plan *plan = model->base.plan;
+    for (uint32_t i = 0; i < plan->op_count; i++) {
+        struct plan_op_weight used[PLAN_OP_WEIGHTS_MAX];
+        uint32_t count = plan_op_weights(&plan->ops[i], used);
+        for (uint32_t j = 0; j < count; j++) {
+            const struct plan_weight *source = &plan->weights[used[j].weight];
+            struct gpu_weight *weight = &model->weights[used[j].weight];
+            if (!source->data) {
+                return error_set(error, LLCUDA_INVALID_ARGUMENT, "weight '%.*s' has no data",
+                                 TEXT_ARGUMENTS(source->name));
+            }
+            weight->is_vector = weight->is_vector || !used[j].is_matrix;
+            if (used[j].is_matrix && plan->ops[i].kind == PLAN_EMBED) {
+                weight->is_embedding = true;
+            } else if (used[j].is_matrix) {
+                weight->is_matrix = true;
+            }
+        }
+    }
+    return LLCUDA_OK;
+}
+
+/* Activations have the type that most bytes of the matrices have: halves beside quantised ones. */
+static enum dtype choose_activation(const struct gpu_model *model)
+{
+    const struct plan *plan = model->base.plan;
+    uint64_t bytes[DTYPE_COUNT] = {0};
+    for (uint32_t i = 0; i < plan->weight_count; i++) {
+        if (model->weights[i].is_matrix) {
+            enum dtype dtype = plan->weights[i].dtype;
+            bool is_plain = dtype == DTYPE_F32 || dtype == DTYPE_BF16;
+            bytes[is_plain ? dtype : DTYPE_F16] += plan->weights[i].bytes;
+        }
+    }
+    enum dtype best = bytes[DTYPE_BF16] > bytes[DTYPE_F16] ? DTYPE_BF16 : DTYPE_F16;
+    return bytes[DTYPE_F32] > bytes[best] ? DTYPE_F32 : best;
+}
+
+llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *error)
+{
+    const struct plan *plan = model->base.plan;
+    llcuda_status status = mark_uses(model, error);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    model->activation = choose_activation(model);
+    for (uint32_t i = 0; i < plan->weight_count; i++) {
+        struct gpu_weight *weight = &model->weights[i];
+        weight->dtype = weight->is_vector ? DTYPE_F32 : plan->weights[i].dtype;
+        if (!dtype_row_bytes(weight->dtype, plan->weights[i].columns, &weight->row_bytes)) {
+            return error_set(error, LLCUDA_BAD_FORMAT, "weight '%.*s' has rows of no whole blocks",
+                             TEXT_ARGUMENTS(plan->weights[i].name));
+        }
+        weight->bytes = weight->row_bytes * plan->weights[i].rows;
+        model->step_weight_bytes += weight->is_matrix || weight->is_vector ? weight->bytes : 0;
+    }
+    return LLCUDA_OK;
+}
+
+static bool is_used(const struct gpu_weight *weight)
+{
+    return weight->is_matrix || weight->is_vector || weight->is_embedding;
+}
+
+uint64_t gpu_weight_stored_bytes(const struct gpu_model *model, uint32_t index)
+{
+    const struct gpu_weight *weight = &model->weights[index];
+    uint64_t rows = model->base.plan->weights[index].rows;
+    if (!is_used(weight)) {
+        return 0;
+    }
+    if (weight->is_matrix) {
+        rows = (rows + PAD_ROWS - 1) / PAD_ROWS * PAD_ROWS;
+    }
+    return rows * weight->row_bytes;
+}
+
+/* --- uploading ------------------------------------------------------------------------------- */
+
+struct slot {
+    unsigned char *memory;   /* pinned, slot_bytes */
+    struct gpu_event *taken; /* recorded after the copy */
+    bool in_use;
+};
+
+struct upload {
+    struct gpu_model *model;
+    const struct device_progress *progress;
+    struct llcuda_error *error;
+    struct slot slots[RING_SLOTS];
+    uint64_t slot_bytes;
+    uint32_t next;
+    float *row; /* one row of any weight that is converted */
+    uint64_t done_bytes, total_bytes;
+};
+
+static void ring_release(struct upload *upload)
+{
+    struct gpu_driver *driver = upload->model->driver;
+    for (uint32_t i = 0; i < RING_SLOTS; i++) {
+        driver->event_destroy(driver, upload->slots[i].taken);
+        driver->host_free(driver, upload->slots[i].memory);
+    }
+    free(upload->row);
+}
+
+static llcuda_status ring_make(struct upload *upload)
+{
+    const struct plan *plan = upload->model->base.plan;
+    struct gpu_driver *driver = upload->model->driver;
+    uint64_t columns = 1;
+    upload->slot_bytes = SLOT_BYTES;
+    for (uint32_t i = 0; i < plan->weight_count; i++) {
+        const struct gpu_weight *weight = &upload->model->weights[i];
+        if (is_used(weight)) {
+            columns = plan->weights[i].columns > columns ? plan->weights[i].columns : columns;
+            upload->slot_bytes = weight->row_bytes > upload->slot_bytes ? weight->row_bytes
+                                                                        : upload->slot_bytes;
+            upload->total_bytes += plan->weights[i].bytes;
+        }
+    }
+    upload->row = malloc(columns * sizeof *upload->row);
+    if (!upload->row) {
+        return error_no_memory(upload->error, "a row of weights", columns * sizeof *upload->row);
+    }
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < RING_SLOTS && status == LLCUDA_OK; i++) {
+        struct slot *slot = &upload->slots[i];
+        void *memory = NULL;
+        status = driver->host_alloc(driver, upload->slot_bytes, &memory, upload->error);
+        slot->memory = memory;
+        if (status == LLCUDA_OK) {
+            status = driver->event_create(driver, false, &slot->taken, upload->error);
+        }
+    }
+    return status;
+}
+
+static llcuda_status report(struct upload *upload, uint64_t bytes)
+{
+    const struct device_progress *progress = upload->progress;
+    upload->done_bytes += bytes;
+    if (progress && progress->report &&
+        !progress->report(progress->user, upload->done_bytes, upload->total_bytes)) {
+        return error_set(upload->error, LLCUDA_CANCELLED, "loading was cancelled");
+    }
+    return LLCUDA_OK;
+}
+
+/* Rows [begin, begin + count) of the source in the device's type. */
+static void convert_rows(struct upload *upload, const struct plan_weight *source,
+                         const struct gpu_weight *weight, uint64_t begin, uint64_t count, void *out)
+{
+    uint64_t row_bytes = source->bytes / source->rows;
+    const unsigned char *from = (const unsigned char *)source->data + begin * row_bytes;
+    if (weight->dtype == source->dtype) {
+        memcpy(out, from, count * row_bytes);
+        return;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        void *to = (unsigned char *)out + i * weight->row_bytes;
+        dequantize_row(source->dtype, from + i * row_bytes, upload->row, source->columns);
+        quantize_row(weight->dtype, upload->row, NULL, to, source->columns);
+    }
+}
+
+/* The next slot of the ring, once the device has taken what was in it. */
+static llcuda_status slot_acquire(struct upload *upload, struct slot **slot)
+{
+    struct gpu_driver *driver = upload->model->driver;
+    *slot = &upload->slots[upload->next++ % RING_SLOTS];
+    if (!(*slot)->in_use) {
+        return LLCUDA_OK;
+    }
+    return driver->event_wait(driver, (*slot)->taken, 0, upload->error);
+}
+
+static llcuda_status upload_piece(struct upload *upload, uint32_t index, uint64_t begin,
+                                  uint64_t count)
+{
+    struct gpu_model *model = upload->model;
+    struct gpu_driver *driver = model->driver;
+    const struct plan_weight *source = &model->base.plan->weights[index];
+    const struct gpu_weight *weight = &model->weights[index];
+    uint64_t source_bytes = source->bytes / source->rows * count;
+    struct slot *slot;
+    llcuda_status status = slot_acquire(upload, &slot);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    convert_rows(upload, source, weight, begin, count, slot->memory);
+    status = driver->copy_in(driver, model->stream, weight->address + begin * weight->row_bytes,
+                             slot->memory, count * weight->row_bytes, upload->error);
+    if (status == LLCUDA_OK) {
+        status = driver->event_record(driver, slot->taken, model->stream, upload->error);
+        slot->in_use = true;
+    }
+    if (model->base.plan->weights_mapped) {
+        file_pages_drop((const unsigned char *)source->data +
+                            begin * (source->bytes / source->rows),
+                        source_bytes);
+    }
+    return status == LLCUDA_OK ? report(upload, source_bytes) : status;
+}
+
+static llcuda_status upload_weight(struct upload *upload, uint32_t index)
+{
+    struct gpu_model *model = upload->model;
+    struct gpu_driver *driver = model->driver;
+    const struct plan_weight *source = &model->base.plan->weights[index];
+    struct gpu_weight *weight = &model->weights[index];
+    uint64_t stored = gpu_weight_stored_bytes(model, index);
+    llcuda_status status = gpu_memory_take(model, GPU_MEMORY_WEIGHTS, stored, "a weight",
+                                           &weight->address, upload->error);
+    if (status == LLCUDA_OK && stored > weight->bytes) {
+        status = driver->fill(driver, model->stream, weight->address + weight->bytes, 0,
+                              stored - weight->bytes, upload->error);
+    }
+    uint64_t piece = upload->slot_bytes / weight->row_bytes;
+    for (uint64_t row = 0; row < source->rows && status == LLCUDA_OK; row += piece) {
+        uint64_t rows = source->rows - row < piece ? source->rows - row : piece;
+        status = upload_piece(upload, index, row, rows);
+    }
+    return status;
+}
+
+/* The frequencies of rotary tables, small floats beside the weights. */
+static llcuda_status upload_frequencies(struct upload *upload)
+{
+    struct gpu_model *model = upload->model;
+    struct gpu_driver *driver = model->driver;
+    const struct plan *plan = model->base.plan;
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < plan->rotary_table_count && status == LLCUDA_OK; i++) {
+        uint64_t bytes = plan->rotary_tables[i].size / 2 * sizeof(float);
+        if (bytes == 0) {
+            continue;
+        }
+        status = gpu_memory_take(model, GPU_MEMORY_WEIGHTS, bytes, "rotary frequencies",
+                                 &model->frequencies[i], upload->error);
+        if (status == LLCUDA_OK) {
+            status = driver->copy_in(driver, model->stream, model->frequencies[i],
+                                     plan->rotary_tables[i].frequencies, bytes, upload->error);
+        }
+    }
+    return status;
+}
+
+llcuda_status gpu_weights_upload(struct gpu_model *model, const struct device_progress *progress,
+                                 struct llcuda_error *error)
+{
+    struct upload upload = {.model = model, .progress = progress, .error = error};
+    llcuda_status status = ring_make(&upload);
+    if (status == LLCUDA_OK) {
+        status = upload_frequencies(&upload);
+    }
+    for (uint32_t i = 0; i < model->base.plan->weight_count && status == LLCUDA_OK; i++) {
+        if (is_used(&model->weights[i])) {
+            status = upload_weight(&upload, i);
+        }
+    }
+    /* The ring may go only when nothing is copied from it any more, also after a failure. */
+    struct llcuda_error ignored;
+    llcuda_status waited = model->driver->stream_wait(model->driver, model->stream, 0,
+                                                      status == LLCUDA_OK ? error : &ignored);
+    ring_release(&upload);
+    return status == LLCUDA_OK ? waited : status;
+}

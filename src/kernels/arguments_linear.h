@@ -1,0 +1,102 @@
+/* What the kernels around linear layers are launched with: plain structs that C fills and the
+ * kernel text reads. Joined to the text, where KERNEL_POINTER is defined before and makes real
+ * pointers; in C an address of device memory is an integer. 0 means "none" where a comment says "or
+ * none". `count` points to the number of rows, which a replayed graph reads anew: rows beyond it
+ * are left alone. Axis letters: docs/GLOSSARY.md. */
+#ifndef KERNELS_ARGUMENTS_LINEAR_H
+#define KERNELS_ARGUMENTS_LINEAR_H
+
+#ifndef KERNEL_POINTER
+#include <stdint.h>
+#define KERNEL_POINTER(type) uint64_t
+#endif
+
+/* residual[row] = scale · embedding[token of row] */
+struct embed_arguments {
+    KERNEL_POINTER(const uint32_t) count;
+    KERNEL_POINTER(const uint32_t) tokens;
+    KERNEL_POINTER(const uint8_t) weight; /* [V] rows of row_bytes */
+    KERNEL_POINTER(float) residual;       /* [n, columns] */
+    uint64_t row_bytes;
+    uint32_t columns;
+    float scale;
+};
+
+#define NORM_RMS   0u
+#define NORM_LAYER 1u
+
+struct norm_parameters {
+    KERNEL_POINTER(const float) weight;
+    KERNEL_POINTER(const float) bias; /* or none */
+    float epsilon;
+    float weight_offset;
+    uint32_t kind; /* NORM_* */
+    uint32_t width;
+};
+
+/* output[i] = norm(input[rows[i]]), as activations or as floats */
+struct norm_arguments {
+    KERNEL_POINTER(const uint32_t) count;
+    KERNEL_POINTER(const uint32_t) rows; /* or none: i itself */
+    KERNEL_POINTER(const float) input;   /* [n, width] */
+    KERNEL_POINTER(void) output;         /* [count, width] */
+    struct norm_parameters norm;
+};
+
+#define LINEAR_STORE 0u
+#define LINEAR_ADD   1u /* output += */
+
+/* output[t, r] = cap(scale · (Σ_k weight[r, k] · input[t, k] + bias[r])) */
+struct linear_plain_arguments {
+    KERNEL_POINTER(const uint32_t) count;
+    KERNEL_POINTER(const uint8_t) weight; /* rows of row_bytes, as published */
+    KERNEL_POINTER(const void) input;     /* [n, columns] activations */
+    KERNEL_POINTER(float) output;         /* [n] rows, output_stride elements apart */
+    KERNEL_POINTER(const float) bias;     /* [rows] or none */
+    uint64_t row_bytes;
+    uint32_t rows;
+    uint32_t columns;
+    uint32_t output_stride;
+    uint32_t mode; /* LINEAR_* */
+    float scale;
+    float soft_cap; /* 0: none */
+};
+
+#define ACTIVATION_SILU      0u
+#define ACTIVATION_GELU_TANH 1u
+#define ACTIVATION_GELU_ERF  2u
+
+/* hidden[t, i] = activation(gate[t, i]) · up[t, i], or activation(up[t, i]) */
+struct activate_arguments {
+    KERNEL_POINTER(const uint32_t) count;
+    KERNEL_POINTER(const float) raw;       /* [n] rows: gate [width], up [width]; or up alone */
+    KERNEL_POINTER(const float) gate_bias; /* or none */
+    KERNEL_POINTER(const float) up_bias;   /* or none */
+    KERNEL_POINTER(void) hidden;           /* [n, width] activations */
+    uint32_t width;
+    uint32_t is_gated;
+    uint32_t kind; /* ACTIVATION_* */
+    uint32_t reserved;
+};
+
+/* residual[t] += norm(product[t] + bias) */
+struct project_finish_arguments {
+    KERNEL_POINTER(const uint32_t) count;
+    KERNEL_POINTER(const float) product; /* [n, width] */
+    KERNEL_POINTER(const float) bias;    /* [width] or none */
+    KERNEL_POINTER(float) residual;      /* [n, width] */
+    struct norm_parameters norm;         /* weight none: no norm */
+};
+
+/* logits[i] = cap(scale · (logits[i] + bias)) in place */
+struct logits_finish_arguments {
+    KERNEL_POINTER(const uint32_t) count;
+    KERNEL_POINTER(float) logits;     /* [m, width] */
+    KERNEL_POINTER(const float) bias; /* [width] or none */
+    uint32_t width;
+    float scale;
+    float soft_cap;
+    uint32_t reserved;
+};
+
+#endif

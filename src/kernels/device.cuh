@@ -1,0 +1,77 @@
+/* What all kernels share, in the words of docs/internals/gpu-kernels.md: the types of activations,
+ * sums over a warp and over a block. Of the prelude: KERNEL_POINTER, a pointer in a struct of
+ * arguments (C has an integer in its place); ACT_TYPE (TYPE_*), the type in which rows wait for a
+ * linear layer. */
+
+#define TYPE_F32  0
+#define TYPE_F16  1
+#define TYPE_BF16 2
+
+template <int type> struct value_type {
+    typedef uint16_t store;
+};
+template <> struct value_type<TYPE_F32> {
+    typedef float store;
+};
+
+/* Halves saturate: an activation beyond their range stays finite. */
+template <int type>
+__device__ __forceinline__ typename value_type<type>::store value_of_float(float x)
+{
+    if constexpr (type == TYPE_F32) {
+        return x;
+    } else if constexpr (type == TYPE_F16) {
+        return f16_of_float(x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x);
+    } else {
+        return bf16_of_float(x);
+    }
+}
+
+template <int type>
+__device__ __forceinline__ float float_of_value(typename value_type<type>::store x)
+{
+    if constexpr (type == TYPE_F32) {
+        return x;
+    } else if constexpr (type == TYPE_F16) {
+        return float_of_f16(x);
+    } else {
+        return float_of_bf16(x);
+    }
+}
+
+typedef value_type<ACT_TYPE>::store act_value;
+
+__device__ __forceinline__ act_value act_of_float(float x)
+{
+    return value_of_float<ACT_TYPE>(x);
+}
+
+__device__ __forceinline__ float float_of_act(act_value x)
+{
+    return float_of_value<ACT_TYPE>(x);
+}
+
+/* The sum over the lanes of a warp, the same bits in all of them. */
+__device__ __forceinline__ float warp_sum(float x)
+{
+    for (int mask = 16; mask; mask /= 2) {
+        x += warp_shuffle_xor(x, mask);
+    }
+    return x;
+}
+
+/* The sum over a block of WARPS full warps, the same bits in all threads. `scratch`: [WARPS] in
+ * shared memory, free again after the next barrier. */
+template <int WARPS> __device__ __forceinline__ float block_sum(float x, float *scratch)
+{
+    x = warp_sum(x);
+    if (threadIdx.x % 32 == 0) {
+        scratch[threadIdx.x / 32] = x;
+    }
+    __syncthreads();
+    float sum = 0;
+    for (int i = 0; i < WARPS; i++) {
+        sum += scratch[i];
+    }
+    return sum;
+}

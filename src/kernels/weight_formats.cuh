@@ -1,0 +1,215 @@
+/* Reads weights as GGUF publishes them, eight columns at a time: tensor/quant_blocks.h and
+ * quant_read.c in the words of kernels. Rows lie at even addresses, since every block has an even
+ * number of bytes; columns come in whole blocks, of the plain types in any number.
+ *
+ * load8(row, k, columns, w): w[i] = weight of column k + i, zero from `columns` on; k is a multiple
+ * of 8. */
+
+__device__ __forceinline__ float half_at(const uint8_t *from)
+{
+    return float_of_f16(*(const uint16_t *)from);
+}
+
+struct format_f32 {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t columns,
+                                                 float *w)
+    {
+        for (uint32_t i = 0; i < 8; i++) {
+            w[i] = k + i < columns ? ((const float *)row)[k + i] : 0.0f;
+        }
+    }
+};
+
+struct format_f16 {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t columns,
+                                                 float *w)
+    {
+        for (uint32_t i = 0; i < 8; i++) {
+            w[i] = k + i < columns ? float_of_f16(((const uint16_t *)row)[k + i]) : 0.0f;
+        }
+    }
+};
+
+struct format_bf16 {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t columns,
+                                                 float *w)
+    {
+        for (uint32_t i = 0; i < 8; i++) {
+            w[i] = k + i < columns ? float_of_bf16(((const uint16_t *)row)[k + i]) : 0.0f;
+        }
+    }
+};
+
+/* Byte i of a block of 32 nibbles holds values i and i + 16. */
+__device__ __forceinline__ int nibble_of(const uint8_t *nibbles, uint32_t index)
+{
+    return nibbles[index % 16] >> (index / 16 * 4) & 0xf;
+}
+
+struct format_q4_0 {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t,
+                                                 float *w)
+    {
+        const uint8_t *block = row + k / 32 * 18;
+        const float scale = half_at(block);
+        for (uint32_t i = 0; i < 8; i++) {
+            w[i] = scale * (float)(nibble_of(block + 2, k % 32 + i) - 8);
+        }
+    }
+};
+
+struct format_q4_1 {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t,
+                                                 float *w)
+    {
+        const uint8_t *block = row + k / 32 * 20;
+        const float scale = half_at(block), minimum = half_at(block + 2);
+        for (uint32_t i = 0; i < 8; i++) {
+            w[i] = scale * (float)nibble_of(block + 4, k % 32 + i) + minimum;
+        }
+    }
+};
+
+struct format_q5_0 {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t,
+                                                 float *w)
+    {
+        const uint8_t *block = row + k / 32 * 22;
+        const float scale = half_at(block);
+        for (uint32_t i = 0; i < 8; i++) {
+            const uint32_t at = k % 32 + i;
+            const int fifth = block[2 + at / 8] >> at % 8 & 1;
+            w[i] = scale * (float)(nibble_of(block + 6, at) + 16 * fifth - 16);
+        }
+    }
+};
+
+struct format_q5_1 {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t,
+                                                 float *w)
+    {
+        const uint8_t *block = row + k / 32 * 24;
+        const float scale = half_at(block), minimum = half_at(block + 2);
+        for (uint32_t i = 0; i < 8; i++) {
+            const uint32_t at = k % 32 + i;
+            const int fifth = block[4 + at / 8] >> at % 8 & 1;
+            w[i] = scale * (float)(nibble_of(block + 8, at) + 16 * fifth) + minimum;
+        }
+    }
+};
+
+struct format_q8_0 {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t,
+                                                 float *w)
+    {
+        const uint8_t *block = row + k / 32 * 34;
+        const float scale = half_at(block);
+        for (uint32_t i = 0; i < 8; i++) {
+            w[i] = scale * (float)(int8_t)block[2 + k % 32 + i];
+        }
+    }
+};
+
+/* Two-bit field of value `at` of a super-block. */
+__device__ __forceinline__ int pair_of(const uint8_t *pairs, uint32_t at)
+{
+    return pairs[at / 128 * 32 + at % 32] >> (at % 128 / 32 * 2) & 3;
+}
+
+struct format_q2_k {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t,
+                                                 float *w)
+    {
+        const uint8_t *block = row + k / 256 * 84;
+        const uint32_t at = k % 256;
+        const uint32_t packed = block[at / 16];
+        const float scale = half_at(block + 80) * (float)(packed & 0xf);
+        const float minimum = half_at(block + 82) * (float)(packed >> 4);
+        for (uint32_t i = 0; i < 8; i++) {
+            w[i] = scale * (float)pair_of(block + 16, at + i) - minimum;
+        }
+    }
+};
+
+struct format_q3_k {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t,
+                                                 float *w)
+    {
+        const uint8_t *block = row + k / 256 * 110;
+        const uint8_t *scales = block + 96;
+        const uint32_t at = k % 256;
+        const uint32_t sub = at / 16;
+        const uint32_t low = scales[sub % 8] >> (sub / 8 * 4) & 0xf;
+        const uint32_t high = scales[8 + sub % 4] >> (sub / 4 * 2) & 3;
+        const float scale = half_at(block + 108) * (float)((int)(low | high << 4) - 32);
+        for (uint32_t i = 0; i < 8; i++) {
+            const int third = block[at % 32 + i] >> at / 32 & 1;
+            w[i] = scale * (float)(pair_of(block + 32, at + i) - (third ? 0 : 4));
+        }
+    }
+};
+
+/* The 6-bit scale and minimum of sub-block `sub` of q4_k and q5_k, times d and dmin. */
+__device__ __forceinline__ void scale_min_k4(const uint8_t *block, uint32_t sub, float *scale,
+                                             float *minimum)
+{
+    const uint8_t *scales = block + 4;
+    uint32_t s, m;
+    if (sub < 4) {
+        s = scales[sub] & 63u;
+        m = scales[sub + 4] & 63u;
+    } else {
+        const uint32_t both = scales[sub + 4];
+        s = (both & 0xf) | (uint32_t)scales[sub - 4] >> 6 << 4;
+        m = both >> 4 | (uint32_t)scales[sub] >> 6 << 4;
+    }
+    *scale = half_at(block) * (float)s;
+    *minimum = half_at(block + 2) * (float)m;
+}
+
+struct format_q4_k {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t,
+                                                 float *w)
+    {
+        const uint8_t *block = row + k / 256 * 144;
+        const uint32_t at = k % 256;
+        const uint8_t *nibbles = block + 16 + at / 64 * 32 + at % 32;
+        float scale, minimum;
+        scale_min_k4(block, at / 32, &scale, &minimum);
+        for (uint32_t i = 0; i < 8; i++) {
+            w[i] = scale * (float)(nibbles[i] >> (at / 32 % 2 * 4) & 0xf) - minimum;
+        }
+    }
+};
+
+struct format_q5_k {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t,
+                                                 float *w)
+    {
+        const uint8_t *block = row + k / 256 * 176;
+        const uint32_t at = k % 256;
+        const uint8_t *nibbles = block + 48 + at / 64 * 32 + at % 32;
+        float scale, minimum;
+        scale_min_k4(block, at / 32, &scale, &minimum);
+        for (uint32_t i = 0; i < 8; i++) {
+            const int fifth = block[16 + at % 32 + i] >> at / 32 & 1;
+            const int code = (nibbles[i] >> (at / 32 % 2 * 4) & 0xf) + 16 * fifth;
+            w[i] = scale * (float)code - minimum;
+        }
+    }
+};
+
+struct format_q6_k {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t,
+                                                 float *w)
+    {
+        const uint8_t *block = row + k / 256 * 210;
+        const uint32_t at = k % 256;
+        const uint8_t *nibbles = block + at / 128 * 64 + at / 32 % 2 * 32 + at % 32;
+        const float scale = half_at(block + 208) * (float)(int8_t)block[192 + at / 16];
+        for (uint32_t i = 0; i < 8; i++) {
+            const int low = nibbles[i] >> (at / 64 % 2 * 4) & 0xf;
+            w[i] = scale * (float)((pair_of(block + 128, at + i) << 4 | low) - 32);
+        }
+    }
+};
