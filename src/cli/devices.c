@@ -97,7 +97,8 @@ int command_devices(struct options *options)
         json = &writer;
     }
     if (spec.kind == DEVICE_AUTO || spec.kind == DEVICE_CPU) {
-        cpu.name = spec.kind == DEVICE_AUTO && !option_text(options, OPTION_CPU_LEVEL) ? "cpu" : cpu.name;
+        cpu.name =
+            spec.kind == DEVICE_AUTO && !option_text(options, OPTION_CPU_LEVEL) ? "cpu" : cpu.name;
         status = list_cpu(&cpu, measured, json, &out, &error);
     }
     if (!status) {

@@ -8,9 +8,10 @@
 #define CLI_OPTION_TABLE_H
 
 #define FOR_GENERATION (COMMAND_BIT(INFER) | COMMAND_BIT(CHAT) | COMMAND_BIT(BATCH))
-#define FOR_MODEL                                                                            \
-    (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(TOKENIZE) | COMMAND_BIT(DETOKENIZE) | \
-     COMMAND_BIT(TEMPLATE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | COMMAND_BIT(BENCH))
+#define FOR_MODEL                                                                               \
+    (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(TOKENIZE) | COMMAND_BIT(DETOKENIZE) |    \
+     COMMAND_BIT(TEMPLATE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | COMMAND_BIT(BENCH) | \
+     COMMAND_BIT(KERNELS))
 #define FOR_COMPUTING                                                                    \
     (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | \
      COMMAND_BIT(DEVICES) | COMMAND_BIT(PLAN) | COMMAND_BIT(BENCH))
@@ -43,8 +44,9 @@
     X(INPUT, "input", 'i', TEXT, "FILE", 0, 0, NULL, "Input and output",                           \
       COMMAND_BIT(BATCH) | COMMAND_BIT(TEMPLATE),                                                  \
       "batch: requests, a JSON object a line; template: the conversation, one JSON object")        \
-    X(OUTPUT, "output", 'o', TEXT, "FILE", 0, 0, NULL, "Input and output", COMMAND_BIT(BATCH),     \
-      "answers, a JSON object a line, in the order of the requests")                               \
+    X(OUTPUT, "output", 'o', TEXT, "FILE", 0, 0, NULL, "Input and output",                         \
+      COMMAND_BIT(BATCH) | COMMAND_BIT(KERNELS),                                                   \
+      "batch: answers, a JSON object a line, in the order of the requests; kernels: the pack")     \
     X(TEMPLATE, "template", 0, TEXT, "FILE", 0, 0, NULL, "Input and output",                       \
       COMMAND_BIT(TEMPLATE) | FOR_GENERATION | FOR_SERVE,                                          \
       "a chat template (Jinja) to use instead of the model's own")                                 \
@@ -161,12 +163,14 @@
       "worker threads (default: one a core that this process may use)")                            \
     X(CONTEXT, "ctx", 'c', INTEGER, "N", 16, 16777216, NULL, "Machine", FOR_CONTEXT,               \
       "positions to keep, prompt and answer together (default: the model's, at most 8192)")        \
-    X(CACHE_TYPE, "cache-type", 0, TEXT, "TYPE", 0, 0, "f16", "Machine", FOR_CONTEXT,              \
-      "key-value cache: f16 or f32")                                                               \
+    X(CACHE_TYPE, "cache-type", 0, TEXT, "TYPE", 0, 0, "f16", "Machine",                           \
+      FOR_CONTEXT | COMMAND_BIT(KERNELS), "key-value cache: f16 or f32")                           \
     X(CUDA_PATH, "cuda-path", 0, TEXT, "FOLDER[:FOLDER…]", 0, 0, NULL, "Machine",                  \
-      FOR_COMPUTING | COMMAND_BIT(DOCTOR),                                                         \
+      FOR_COMPUTING | COMMAND_BIT(DOCTOR) | COMMAND_BIT(KERNELS),                                  \
       "absolute folders in which the GPU vendor's libraries (NVRTC, cuBLASLt) are looked for "     \
       "first")                                                                                     \
+    X(ARCH, "arch", 0, TEXT, "ARCH", 0, 0, NULL, "Machine", COMMAND_BIT(KERNELS),                  \
+      "the GPU's architecture, such as sm_90a or gfx90a; llcuda devices shows it")                 \
     X(CPU_LEVEL, "cpu-level", 0, TEXT, "LEVEL", 0, 0, NULL, "Machine", FOR_COMPUTING,              \
       "use no instructions beyond scalar, avx2 or avx512 (default: the best there is)")            \
     X(CONFIG, "config", 0, TEXT, "FILE", 0, 0, NULL, "Machine", FOR_ALL,                           \

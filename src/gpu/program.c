@@ -100,7 +100,7 @@ static void write_texts(const struct gpu_model *model, struct texts *texts)
     };
 }
 
-llcuda_status gpu_program_start(struct gpu_model *model, struct llcuda_error *error)
+static llcuda_status make_texts(struct gpu_model *model, struct llcuda_error *error)
 {
     struct texts *texts = calloc(1, sizeof *texts);
     if (!texts) {
@@ -113,8 +113,24 @@ llcuda_status gpu_program_start(struct gpu_model *model, struct llcuda_error *er
             return error_no_memory(error, "a prelude", texts->preludes[i].length);
         }
     }
-    return gpu_jit_start(model->device->jit, texts->modules, MODULE_COUNT, &model->program.batch,
-                         error);
+    return LLCUDA_OK;
+}
+
+llcuda_status gpu_program_start(struct gpu_model *model, struct llcuda_error *error)
+{
+    llcuda_status status = make_texts(model, error);
+    return status ? status
+                  : gpu_jit_start(model->device->jit, model->program.texts->modules, MODULE_COUNT,
+                                  &model->program.batch, error);
+}
+
+llcuda_status gpu_program_pack(struct gpu_model *model, const char *path,
+                               struct llcuda_error *error)
+{
+    llcuda_status status = make_texts(model, error);
+    return status ? status
+                  : gpu_jit_pack(model->device->jit, model->program.texts->modules, MODULE_COUNT,
+                                 path, error);
 }
 
 static llcuda_status get_functions(struct gpu_model *model, struct llcuda_error *error)

@@ -13,7 +13,7 @@ enum gpu_kernel {
     GPU_KERNEL_PROJECT_FINISH,
     GPU_KERNEL_ACTIVATE,
     GPU_KERNEL_LOGITS_FINISH,
-    GPU_KERNEL_EMBED, /* + type of the embedding */
+    GPU_KERNEL_EMBED,                                         /* + type of the embedding */
     GPU_KERNEL_LINEAR_PLAIN = GPU_KERNEL_EMBED + DTYPE_COUNT, /* + type of the weight */
     GPU_KERNEL_COUNT = GPU_KERNEL_LINEAR_PLAIN + DTYPE_COUNT
 };
@@ -37,6 +37,9 @@ struct gpu_program {
 llcuda_status gpu_program_start(struct gpu_model *model, struct llcuda_error *error);
 /* Waits for it and loads. */
 llcuda_status gpu_program_finish(struct gpu_model *model, struct llcuda_error *error);
+/* Compiles it all into one file, for machines that cannot compile. */
+llcuda_status gpu_program_pack(struct gpu_model *model, const char *path,
+                               struct llcuda_error *error);
 /* At any time. */
 void gpu_program_release(struct gpu_model *model);
 

@@ -5,6 +5,7 @@
  *
  * check_kernels [--one] [--library-path FOLDERS] [--verbose]; exit 77 without any compiler. */
 #include "check_modules.h"
+#include "gpu/arch.h"
 #include "gpu/driver.h"
 #include "gpu/kernel_sources.h"
 
@@ -52,27 +53,6 @@ static bool append_file(struct buffer *text, const char *name)
         at += length;
     }
     return source && !text->failed;
-}
-
-/* What architectures have in shared memory for a block, which decides on tiles. */
-static struct gpu_device_info device_of(const char *arch, bool is_amd)
-{
-    static const struct {
-        const char *arch;
-        uint32_t shared_bytes;
-    } list[] = {{"sm_75", 65536},  {"sm_80", 166912},  {"sm_86", 101376},
-                {"sm_89", 101376}, {"sm_90a", 232448}, {"sm_100", 232448}};
-    struct gpu_device_info device = {.vendor = is_amd ? GPU_HIP : GPU_CUDA,
-                                     .shared_bytes_block_max = 65536,
-                                     .multiprocessor_count = 100,
-                                     .warp_size = 32};
-    snprintf(device.arch, sizeof device.arch, "%s", arch);
-    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
-        if (strcmp(list[i].arch, arch) == 0) {
-            device.shared_bytes_block_max = list[i].shared_bytes;
-        }
-    }
-    return device;
 }
 
 /* The number before `word` in a line such as "… 96 bytes spill stores …"; 0 when there is none. */
@@ -208,8 +188,8 @@ static void check_module(struct gpu_driver *driver, const struct check_module *m
 {
     struct buffer text = {0}, binary = {0}, log = {0};
     struct llcuda_error error = {0};
-    const struct gpu_device_info device = device_of(arch, vendor->is_amd);
-    if (!module->prelude(&device, variant, &text)) {
+    struct gpu_device_info device;
+    if (gpu_arch_info(arch, &device, &error) || !module->prelude(&device, variant, &text)) {
         printf("%-7s %s %u: not for this device\n", arch, module->name, variant);
         buffer_deinit(&text);
         return;

@@ -58,7 +58,8 @@ static void check_one(const struct toy_options *options, enum dtype kv, uint32_t
 {
     static struct toy_batch batch;
     struct emu emu;
-    const struct gpu_device_options device_options = {.linear = GPU_LINEAR_PLAIN, .cache = KERNEL_CACHE};
+    const struct gpu_device_options device_options = {.linear = GPU_LINEAR_PLAIN,
+                                                      .cache = KERNEL_CACHE};
     uint32_t tokens[LENGTH_MAX];
     uint64_t count = (uint64_t)length * options->vocabulary;
     float *logits = malloc(count * sizeof *logits);
