@@ -25,5 +25,8 @@ llcuda_optional(EVENT libevent)
 llcuda_optional(EVENT_THREADS libevent_pthreads)
 llcuda_optional(EVENT_TLS libevent_openssl)
 llcuda_optional(TLS openssl)
+# The benchmark suite: charts as PDF, and experiments in a database.
+llcuda_optional(CAIRO cairo)
+llcuda_optional(SQLITE sqlite3)
 configure_file(${PROJECT_SOURCE_DIR}/cmake/build_config.h.in
     ${PROJECT_BINARY_DIR}/generated/build_config.h @ONLY)

@@ -109,7 +109,7 @@ def make_gguf():
         "overlap": gguf([], [tensor("a", (9,), 0, 0), tensor("b", (1,), 0, 32)], b"x" * 64),
         "name_twice": gguf([], [tensor("a", (1,), 0, 0), tensor("a", (1,), 0, 32)], b"x" * 64),
         "type_negative": gguf([], [tensor("w", (1,), 0xFFFFFFFF, 0)], b"1234"),
-        "type_iq2_xxs": gguf([], [tensor("w", (256,), 16, 0)], b"x" * 66),
+        "type_nvfp4": gguf([], [tensor("w", (64,), 40, 0)], b"x" * 36),
         "half_block": gguf([], [tensor("w", (16,), 2, 0)], b"x" * 18),
     }
     for name, data in good.items():

@@ -32,7 +32,8 @@ bool file_is_folder(const char *path);
 /* "folder/name", owned by the caller (free), NULL without memory. */
 char *file_path_join(const char *folder, const char *name);
 
-/* Writes `path` whole or not at all: a temporary file beside it, flushed, renamed over it. */
+/* Writes `path` whole or not at all: a file without a name (or a temporary one beside it), flushed,
+ * renamed over it. */
 llcuda_status file_write_atomic(const char *path, const void *data, size_t bytes,
                                 struct llcuda_error *error);
 
@@ -41,6 +42,7 @@ struct file_output {
     int descriptor; /* < 0: not open */
     char *path;
     char *temporary;
+    bool nameless;    /* `temporary` does not exist yet: a process that is killed leaves nothing */
     uint64_t written; /* bytes so far */
 };
 

@@ -1,14 +1,42 @@
 /* Owns atomic writing and looking into folders. Invariant: the final name appears only when the
- * whole content is on disk; until then the bytes lie in a temporary file in the same folder, which
- * is removed by whoever closes the output. */
+ * whole content is on disk. Until then the bytes lie in a file without a name, which the system
+ * removes with the process however that ends; where there are no such files, in a temporary one in
+ * the same folder, which is removed by whoever closes the output. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/random.h"
+
+/* Opens a file without a name in the folder of `path`; -1 where that is not possible. `folder` is
+ * scratch. */
+static int open_nameless(const char *path, struct buffer *folder)
+{
+    const char *slash = strrchr(path, '/');
+    size_t length = slash == path ? 1 : slash ? (size_t)(slash - path) : 1;
+    buffer_append(folder, slash ? path : ".", length);
+#if defined(O_TMPFILE)
+    /* Giving it a name later goes through /proc. */
+    if (!folder->failed && access("/proc/self/fd", X_OK) == 0) {
+        return open(buffer_text(folder), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
+    }
+#endif
+    return -1;
+}
+
+/* Gives the file the name `output->temporary`, which rename() then makes the final one: a name that
+ * exists cannot be linked over. */
+static bool give_name(struct file_output *output)
+{
+    char link_path[64];
+    snprintf(link_path, sizeof link_path, "/proc/self/fd/%d", output->descriptor);
+    return linkat(AT_FDCWD, link_path, AT_FDCWD, output->temporary, AT_SYMLINK_FOLLOW) == 0;
+}
 
 llcuda_status file_output_open(struct file_output *output, const char *path,
                                struct llcuda_error *error)
@@ -16,14 +44,25 @@ llcuda_status file_output_open(struct file_output *output, const char *path,
     *output = (struct file_output){.descriptor = -1};
     struct buffer name = {0};
     struct buffer temporary = {0};
+    struct buffer folder = {0};
     llcuda_status status;
     buffer_append_text(&name, path);
-    buffer_printf(&temporary, "%s.XXXXXX", path);
-    if (name.failed || temporary.failed) {
+    output->descriptor = open_nameless(path, &folder);
+    output->nameless = output->descriptor >= 0;
+    if (output->nameless) {
+        buffer_printf(&temporary, "%s.%016llx", path, (unsigned long long)random_seed());
+    } else {
+        buffer_printf(&temporary, "%s.XXXXXX", path);
+    }
+    bool failed = name.failed || temporary.failed || folder.failed;
+    buffer_deinit(&folder);
+    if (failed) {
         status = error_no_memory(error, "a file name", strlen(path));
         goto fail;
     }
-    output->descriptor = mkstemp(temporary.data);
+    if (!output->nameless) {
+        output->descriptor = mkstemp(temporary.data);
+    }
     if (output->descriptor < 0) {
         status = error_from_errno(error, errno, "create", path);
         goto fail;
@@ -33,6 +72,10 @@ llcuda_status file_output_open(struct file_output *output, const char *path,
     output->temporary = temporary.data;
     return LLCUDA_OK;
 fail:
+    if (output->descriptor >= 0) {
+        close(output->descriptor); /* nameless, or it would have been the last to fail */
+    }
+    *output = (struct file_output){.descriptor = -1};
     buffer_deinit(&temporary);
     buffer_deinit(&name);
     return status;
@@ -70,13 +113,18 @@ llcuda_status file_output_commit(struct file_output *output, struct llcuda_error
     if (fsync(output->descriptor) != 0) {
         status = error_from_errno(error, errno, "flush", output->path);
     }
+    bool has_name = !output->nameless;
+    if (!status && !has_name) {
+        has_name = give_name(output);
+        status = has_name ? LLCUDA_OK : error_from_errno(error, errno, "name", output->path);
+    }
     if (close(output->descriptor) != 0 && !status) {
         status = error_from_errno(error, errno, "close", output->path);
     }
     if (!status && rename(output->temporary, output->path) != 0) {
         status = error_from_errno(error, errno, "rename a temporary file to", output->path);
     }
-    if (status) {
+    if (status && has_name) {
         unlink(output->temporary);
     }
     forget(output);
@@ -87,7 +135,9 @@ void file_output_abort(struct file_output *output)
 {
     if (output->descriptor >= 0) {
         close(output->descriptor);
-        unlink(output->temporary);
+        if (!output->nameless) {
+            unlink(output->temporary);
+        }
         forget(output);
     }
 }

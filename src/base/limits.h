@@ -9,6 +9,7 @@
 #define LIMIT_GGUF_KEY_BYTES        65535u
 #define LIMIT_GGUF_ALIGNMENT        (1u << 20)
 #define LIMIT_SAFETENSORS_HEADER    100000000ull /* the reference parser's own limit */
+#define LIMIT_GGUF_PARTS            256u         /* each is a map; base/file.c has 512 places */
 #define LIMIT_SAFETENSORS_FILES     4096u
 #define LIMIT_SAFETENSORS_METADATA  (1u << 16) /* members of __metadata__ */
 #define LIMIT_CONFIG_BYTES          (16ull << 20)

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "bench/local.h"
+#include "cli/bench_suite.h"
 #include "cli/evaluator.h"
 #include "cpu/cpu.h"
 
@@ -131,6 +132,9 @@ int command_bench(struct options *options)
 {
     struct local_options local = {0};
     const char *mode = option_text(options, OPTION_BENCH_MODE);
+    if (bench_suite_wanted(options)) {
+        return bench_suite(options);
+    }
     if (options->argument_count) {
         return console_usage(options->command, "'%s' is not expected here", options->arguments[0]);
     }

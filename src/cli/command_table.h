@@ -51,10 +51,22 @@
       "The text is cut into windows of the context's length; the first half of each is only "      \
       "context, the second half counts.",                                                          \
       "llcuda perplexity -m model.gguf -f book.txt")                                               \
+    X(QUANTIZE, quantize, "IN OUT TYPE", "write a model with other types of weights",              \
+      "IN is a GGUF file or a Hugging Face folder, OUT a GGUF file, which appears when it is "     \
+      "whole. TYPE is f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q5_0, q5_1, q4_k_m, q4_k_s, "    \
+      "q4_0, q4_1, iq4_nl, iq4_xs, mxfp4, q3_k_l, q3_k_m, q3_k_s, q2_k, q2_k_s, tq2_0 or tq1_0; "  \
+      "the mixes keep the more sensitive weights in more bits, as usual.",                         \
+      "llcuda quantize model-f16.gguf model-q4_k_m.gguf q4_k_m\n"                                  \
+      "llcuda quantize folder/ model.gguf q4_k_m --imatrix imatrix.gguf --perplexity book.txt")    \
+    X(IMATRIX, imatrix, "", "find out which columns of the weights matter",                        \
+      "Runs a text through the model and writes the mean square of every weight's inputs, for "    \
+      "quantize --imatrix. The file is the GGUF form that other tools use too.",                   \
+      "llcuda imatrix -m model-f16.gguf -f book.txt -o imatrix.gguf")                              \
     X(PLAN, plan, "[MODEL]", "show the memory a model will take",                                  \
       "Weights, cache a token and a request, and workspace, before anything is loaded.",           \
       "llcuda plan model.gguf --ctx 4096 --batch 32")                                              \
-    X(BENCH, bench, "", "measure how fast this machine is with a model",                           \
+    X(BENCH, bench, "[compare DIR DIR | report DIR | engine]",                                     \
+      "measure how fast this machine is with a model",                                             \
       "latency: prompts of --pp and generations of --tg tokens at each --depth, one request at a " \
       "time; throughput: --parallel requests together; kernels: what each operation takes, and "   \
       "its share of what the machine allows. Each is run once to warm up, then --repeats times.",  \

@@ -161,6 +161,8 @@ void console_install_signals(void)
     sigaction(SIGTERM, &stop, NULL);
     /* A closed pipe is an error of the write, reported like any other. */
     signal(SIGPIPE, SIG_IGN);
+    /* So is a file that grows beyond the limit of its user. */
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 bool console_interrupted(void)

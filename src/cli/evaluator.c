@@ -21,7 +21,7 @@ llcuda_status evaluator_open_device(struct options *options, struct device **dev
 static llcuda_status open_source(struct evaluator *evaluator, const struct options *options,
                                  struct llcuda_error *error)
 {
-    const char *path = option_text(options, OPTION_MODEL);
+    const char *path = evaluator->path ? evaluator->path : option_text(options, OPTION_MODEL);
     if (path) {
         return model_source_open(path, false, &evaluator->source, error);
     }

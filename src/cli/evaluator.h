@@ -15,13 +15,14 @@ struct evaluator {
     struct device *device;
     struct device_model *model;
     uint32_t context_length;
+    const char *path;         /* set before opening: instead of --model */
     uint32_t rows_max;        /* of a step; set before opening, 0: 64, all of them with logits */
     uint32_t logits_rows_max; /* likewise */
     uint32_t *blocks;         /* the identity: position p lies in block p / 16 */
 };
 
-/* Opens the model that the options name, the evaluator being zero but for rows, for sequences of up
- * to `context_length` positions (0: the
+/* Opens the model that the options name, the evaluator being zero but for what its fields say, for
+ * sequences of up to `context_length` positions (0: the
  * --ctx option, or the model's own length up to `context_default`). On failure the evaluator is
  * still to be closed. */
 llcuda_status evaluator_open(struct evaluator *evaluator, struct options *options,

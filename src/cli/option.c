@@ -294,7 +294,8 @@ llcuda_status options_parse(struct options *options, enum command_id command, in
         status = read_environment(options, environment, error);
     }
     const char *file = option_text(options, OPTION_CONFIG);
-    if (!status && file) {
+    /* A benchmark's file says what to measure; it holds no options. */
+    if (!status && file && command != COMMAND_BENCH) {
         status = options_read_file(options, file, error);
     }
     return status;

@@ -11,13 +11,14 @@
 #define FOR_MODEL                                                                               \
     (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(TOKENIZE) | COMMAND_BIT(DETOKENIZE) |    \
      COMMAND_BIT(TEMPLATE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | COMMAND_BIT(BENCH) | \
-     COMMAND_BIT(KERNELS))
-#define FOR_COMPUTING                                                                    \
-    (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | \
-     COMMAND_BIT(DEVICES) | COMMAND_BIT(PLAN) | COMMAND_BIT(BENCH))
+     COMMAND_BIT(IMATRIX) | COMMAND_BIT(KERNELS))
+#define FOR_COMPUTING                                                                          \
+    (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) |       \
+     COMMAND_BIT(DEVICES) | COMMAND_BIT(PLAN) | COMMAND_BIT(QUANTIZE) | COMMAND_BIT(IMATRIX) | \
+     COMMAND_BIT(BENCH))
 #define FOR_CONTEXT                                                                      \
     (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | \
-     COMMAND_BIT(PLAN) | COMMAND_BIT(BENCH))
+     COMMAND_BIT(PLAN) | COMMAND_BIT(QUANTIZE) | COMMAND_BIT(IMATRIX) | COMMAND_BIT(BENCH))
 #define FOR_SERVE COMMAND_BIT(SERVE)
 #define FOR_ALL   UINT32_MAX
 
@@ -28,7 +29,7 @@
     X(PROMPT, "prompt", 'p', TEXT, "TEXT", 0, 0, NULL, "Input and output", COMMAND_BIT(INFER),     \
       "the text to continue; an empty one starts from the beginning-of-sequence token")            \
     X(FILE, "file", 'f', TEXT, "FILE", 0, 0, NULL, "Input and output",                             \
-      COMMAND_BIT(INFER) | COMMAND_BIT(TOKENIZE) | COMMAND_BIT(PERPLEXITY),                        \
+      COMMAND_BIT(INFER) | COMMAND_BIT(TOKENIZE) | COMMAND_BIT(PERPLEXITY) | COMMAND_BIT(IMATRIX), \
       "read the text from FILE as it is; - is standard input")                                     \
     X(SYSTEM, "system", 's', TEXT, "TEXT", 0, 0, NULL, "Input and output",                         \
       COMMAND_BIT(INFER) | COMMAND_BIT(CHAT), "the system message of the conversation")            \
@@ -39,14 +40,16 @@
     X(JSON, "json", 0, FLAG, NULL, 0, 0, NULL, "Input and output",                                 \
       COMMAND_BIT(INFER) | COMMAND_BIT(TOKENIZE) | COMMAND_BIT(DETOKENIZE) |                       \
           COMMAND_BIT(INSPECT) | COMMAND_BIT(DEVICES) | COMMAND_BIT(DOCTOR) |                      \
-          COMMAND_BIT(PERPLEXITY) | COMMAND_BIT(PLAN) | COMMAND_BIT(BENCH),                        \
+          COMMAND_BIT(PERPLEXITY) | COMMAND_BIT(PLAN) | COMMAND_BIT(BENCH) |                       \
+          COMMAND_BIT(QUANTIZE) | COMMAND_BIT(IMATRIX),                                            \
       "print one JSON document instead of text")                                                   \
     X(INPUT, "input", 'i', TEXT, "FILE", 0, 0, NULL, "Input and output",                           \
       COMMAND_BIT(BATCH) | COMMAND_BIT(TEMPLATE),                                                  \
       "batch: requests, a JSON object a line; template: the conversation, one JSON object")        \
-    X(OUTPUT, "output", 'o', TEXT, "FILE", 0, 0, NULL, "Input and output",                         \
-      COMMAND_BIT(BATCH) | COMMAND_BIT(KERNELS),                                                   \
-      "batch: answers, a JSON object a line, in the order of the requests; kernels: the pack")     \
+    X(OUTPUT, "output", 'o', TEXT, "PATH", 0, 0, NULL, "Input and output",                         \
+      COMMAND_BIT(BATCH) | COMMAND_BIT(IMATRIX) | COMMAND_BIT(BENCH) | COMMAND_BIT(KERNELS),       \
+      "batch: answers, a JSON object a line, in the order of the requests; imatrix: the matrix; "  \
+      "bench, experiment: the folder of the report; kernels: the pack")                            \
     X(TEMPLATE, "template", 0, TEXT, "FILE", 0, 0, NULL, "Input and output",                       \
       COMMAND_BIT(TEMPLATE) | FOR_GENERATION | FOR_SERVE,                                          \
       "a chat template (Jinja) to use instead of the model's own")                                 \
@@ -54,6 +57,10 @@
       "token ids separated by spaces")                                                             \
     X(LOGITS, "logits", 0, TEXT, "OUT.npy", 0, 0, NULL, "Input and output", COMMAND_BIT(EVAL),     \
       "write the float32 logits of every position, [tokens, vocabulary], as a NumPy file")         \
+    X(IMATRIX, "imatrix", 0, TEXT, "FILE", 0, 0, NULL, "Input and output", COMMAND_BIT(QUANTIZE),  \
+      "an importance matrix: columns that matter more lose less")                                  \
+    X(PERPLEXITY, "perplexity", 0, TEXT, "FILE", 0, 0, NULL, "Input and output",                   \
+      COMMAND_BIT(QUANTIZE), "report what the new types cost on this text, against the source")    \
     X(NO_BOS, "no-bos", 0, FLAG, NULL, 0, 0, NULL, "Input and output", COMMAND_BIT(TOKENIZE),      \
       "do not add the beginning-of-sequence token")                                                \
     X(NO_SPECIAL, "no-special", 0, FLAG, NULL, 0, 0, NULL, "Input and output",                     \
@@ -92,7 +99,7 @@
       "go on after an end-of-sequence token")                                                      \
     X(HOST, "host", 0, TEXT, "ADDRESS", 0, 0, "127.0.0.1", "Server", FOR_SERVE,                    \
       "the address to listen on")                                                                  \
-    X(PORT, "port", 0, INTEGER, "N", 0, 65535, "8080", "Server", FOR_SERVE,                        \
+    X(PORT, "port", 0, INTEGER, "N", 0, 65535, "8090", "Server", FOR_SERVE,                        \
       "the port; 0: any free one, which is printed")                                               \
     X(SOCKET, "socket", 0, TEXT, "PATH", 0, 0, NULL, "Server", FOR_SERVE,                          \
       "listen on a Unix socket that only this user may open, instead of an address")               \
@@ -157,6 +164,10 @@
       COMMAND_BIT(BENCH), "throughput: requests at once, each of the first --pp and --tg")         \
     X(BENCH_REPEATS, "repeats", 0, INTEGER, "N", 1, 1000, "5", "Measuring", COMMAND_BIT(BENCH),    \
       "how often each measurement is repeated")                                                    \
+    X(ENGINES, "engines", 0, TEXT, "DIR", 0, 0, "engines", "Measuring", COMMAND_BIT(BENCH),        \
+      "the folder of the adapters of other engines")                                               \
+    X(PYTHON, "python", 0, TEXT, "PROGRAM", 0, 0, "python3", "Measuring", COMMAND_BIT(BENCH),      \
+      "what runs the adapters that are written in Python")                                         \
     X(DEVICE, "device", 0, TEXT, "DEVICE", 0, 0, "auto", "Machine", FOR_COMPUTING,                 \
       "auto, cpu, cuda:N[,M…], hip:N or emu; this version computes on the CPU")                    \
     X(THREADS, "threads", 't', INTEGER, "N", 1, 1024, NULL, "Machine", FOR_COMPUTING,              \
@@ -174,7 +185,8 @@
     X(CPU_LEVEL, "cpu-level", 0, TEXT, "LEVEL", 0, 0, NULL, "Machine", FOR_COMPUTING,              \
       "use no instructions beyond scalar, avx2 or avx512 (default: the best there is)")            \
     X(CONFIG, "config", 0, TEXT, "FILE", 0, 0, NULL, "Machine", FOR_ALL,                           \
-      "read options from a YAML file; flags and LLCUDA_… variables win over it")                   \
+      "read options from a YAML file; flags and LLCUDA_… variables win over it; bench: what to " \
+      "measure (docs/benchmarking.md)")                                                            \
     X(LOG_LEVEL, "log-level", 0, TEXT, "LEVEL", 0, 0, "warn", "Machine", FOR_ALL,                  \
       "error, warn, info or debug, to standard error")                                             \
     X(BATCH_SIZE, "batch", 'b', INTEGER, "B", 1, 65536, "1", "Machine", COMMAND_BIT(PLAN),         \

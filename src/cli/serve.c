@@ -88,7 +88,7 @@ static int read_options(struct options *options, struct server_options *server_o
     const char *collector = option_text(options, OPTION_OTLP_ENDPOINT);
     server_options_init(server_options);
     http->host = option_text(options, OPTION_HOST);
-    http->port = (uint16_t)option_integer(options, OPTION_PORT, 8080);
+    http->port = (uint16_t)option_integer(options, OPTION_PORT, 8090);
     http->unix_path = option_text(options, OPTION_SOCKET);
     http->tls_certificate = option_text(options, OPTION_TLS_CERT);
     http->tls_key = option_text(options, OPTION_TLS_KEY);

@@ -295,7 +295,8 @@ llcuda_status cpu_model_load(struct device *device, const struct plan *plan,
     if (!model) {
         return error_no_memory(error, "a model", sizeof *model);
     }
-    model->base = (struct device_model){device->interface, plan, *options};
+    model->base =
+        (struct device_model){.interface = device->interface, .plan = plan, .options = *options};
     model->device = (struct cpu_device *)device;
     model->weights = calloc(plan->weight_count, sizeof *model->weights);
     if (!model->weights) {

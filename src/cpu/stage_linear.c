@@ -144,6 +144,11 @@ static void profile_parts(const struct linear_stage *stage, uint64_t taken_ns)
 void linear_stage_run(struct linear_stage *stage)
 {
     struct cpu_profile *profile = &stage->model->profile;
+    const struct device_observer *observer = stage->model->base.observer;
+    for (uint32_t i = 0; observer && i < stage->part_count; i++) {
+        observer->inputs(observer->user, stage->parts[i].weight, stage->input.data,
+                         stage->input.stride, stage->token_count, stage->columns);
+    }
     uint64_t began = cpu_profile_now(profile);
     prepare_inputs(stage);
     cpu_profile_add(profile, CPU_WORK_PREPARE, began);

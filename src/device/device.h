@@ -115,10 +115,20 @@ struct device {
     const struct device_interface *interface;
 };
 
+/* Watches what goes into products: `count` rows of `columns` floats, `stride` floats apart, that a
+ * weight of the plan is about to be multiplied with. Called by the thread that steps. */
+struct device_observer {
+    void (*inputs)(void *user, uint32_t weight, const float *rows, uint64_t stride, uint32_t count,
+                   uint64_t columns);
+    void *user;
+};
+
 struct device_model {
     const struct device_interface *interface;
     const struct plan *plan; /* borrowed: outlives the model */
     struct device_model_options options;
+    const struct device_observer *observer; /* NULL, or set by whoever steps, between steps; a
+                                               device may not know of it (the CPU does) */
 };
 
 static inline void device_close(struct device *device)

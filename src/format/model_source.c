@@ -1,12 +1,13 @@
 /* Owns the choice between containers and hides it from those who read a model. Invariant: exactly
  * one of `gguf` and the folder is open. Immutable after opening, so any thread may read. Knows
- * general.architecture, model_type and split.count, and no other key. */
+ * general.architecture and model_type, and no other key. */
 #include "format/model_source.h"
 
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "format/gguf_parts.h"
 #include "format/hf_folder.h"
 
 #define ARCHITECTURE_BYTES_MAX 64u
@@ -14,7 +15,8 @@
 
 struct model_source {
     char *path;
-    struct gguf *gguf; /* NULL: a Hugging Face folder */
+    struct gguf *gguf; /* the first of `parts`; NULL: a Hugging Face folder */
+    struct gguf_parts parts;
     struct hf_folder folder;
     struct text_view architecture;
     bool mapped;
@@ -61,25 +63,15 @@ static llcuda_status adopt_gguf(struct model_source *source, struct llcuda_error
     if (!status) {
         status = check_architecture(source->architecture, key, error);
     }
-    uint64_t parts = 1;
-    if (!status) {
-        status = gguf_read_u64(source->gguf, "split.count", 0, UINT64_MAX, &parts, error);
-        status = status == LLCUDA_NOT_FOUND ? LLCUDA_OK : status;
-    }
-    if (!status && parts > 1) {
-        status = error_set(error, LLCUDA_UNSUPPORTED,
-                           "the file is one of %llu parts of a split GGUF model, which are not "
-                           "supported; merge them into one file",
-                           (unsigned long long)parts);
-    }
     return status;
 }
 
 static llcuda_status open_gguf(struct model_source *source, const char *path, bool header_only,
                                struct llcuda_error *error)
 {
-    llcuda_status status = gguf_open(path, header_only, &source->gguf, error);
+    llcuda_status status = gguf_parts_open(path, header_only, &source->parts, error);
     if (!status) {
+        source->gguf = source->parts.files[0];
         status = adopt_gguf(source, error);
         if (status) {
             error_prefix(error, status, "'%s'", path);
@@ -109,7 +101,7 @@ static llcuda_status open_hf(struct model_source *source, const char *folder, co
     return status;
 }
 
-/* A folder whose only model is a GGUF file. *found is the number of such files. */
+/* A folder whose only model is a GGUF file, or all parts of one. *found is the number of files. */
 static llcuda_status open_gguf_in(struct model_source *source, const char *folder, bool header_only,
                                   uint32_t *found, struct llcuda_error *error)
 {
@@ -118,7 +110,11 @@ static llcuda_status open_gguf_in(struct model_source *source, const char *folde
     if (status || *found == 0) {
         return status;
     }
-    if (*found > 1) {
+    uint32_t number;
+    uint32_t count;
+    size_t stem;
+    bool whole = *found == 1 || (gguf_part_name(name, &number, &count, &stem) && count == *found);
+    if (!whole) {
         free(name);
         return error_set(error, LLCUDA_NOT_FOUND,
                          "'%s' holds %u .gguf files; give the path of one of them", folder, *found);
@@ -220,10 +216,15 @@ llcuda_status model_source_open_memory(const void *data, uint64_t bytes,
     if (!made->path) {
         status = error_no_memory(error, "a file name", sizeof path);
     }
+    struct gguf *gguf = NULL;
     if (!status) {
-        status = gguf_open_memory(data, bytes, &made->gguf, error);
+        status = gguf_open_memory(data, bytes, &gguf, error);
     }
     if (!status) {
+        status = gguf_parts_adopt(gguf, &made->parts, error);
+    }
+    if (!status) {
+        made->gguf = gguf;
         status = adopt_gguf(made, error);
     }
     if (status) {
@@ -237,7 +238,7 @@ llcuda_status model_source_open_memory(const void *data, uint64_t bytes,
 void model_source_close(struct model_source *source)
 {
     if (source) {
-        gguf_close(source->gguf);
+        gguf_parts_close(&source->parts);
         hf_folder_close(&source->folder);
         free(source->path);
         free(source);
@@ -256,7 +257,7 @@ const char *model_source_path(const struct model_source *source)
 
 uint64_t model_source_file_bytes(const struct model_source *source)
 {
-    return source->gguf ? gguf_file_bytes(source->gguf) : source->folder.file_bytes;
+    return source->gguf ? source->parts.file_bytes : source->folder.file_bytes;
 }
 
 bool model_source_mapped(const struct model_source *source)
@@ -266,7 +267,7 @@ bool model_source_mapped(const struct model_source *source)
 
 bool model_source_damaged(const struct model_source *source)
 {
-    return source->gguf ? gguf_damaged(source->gguf) : hf_folder_damaged(&source->folder);
+    return source->gguf ? gguf_parts_damaged(&source->parts) : hf_folder_damaged(&source->folder);
 }
 
 struct text_view model_source_architecture(const struct model_source *source)
@@ -377,13 +378,13 @@ llcuda_status model_source_text(const struct model_source *source, const char *g
 
 uint64_t model_source_tensor_count(const struct model_source *source)
 {
-    return source->gguf ? gguf_tensor_count(source->gguf) : source->folder.usable_count;
+    return source->gguf ? source->parts.tensor_count : source->folder.usable_count;
 }
 
 const struct tensor *model_source_tensor_at(const struct model_source *source, uint64_t index)
 {
     if (source->gguf) {
-        return gguf_tensor_at(source->gguf, index);
+        return index < source->parts.tensor_count ? source->parts.tensors[index] : NULL;
     }
     return index < source->folder.usable_count ? &source->folder.tensors[index]->tensor : NULL;
 }
@@ -391,7 +392,7 @@ const struct tensor *model_source_tensor_at(const struct model_source *source, u
 const struct tensor *model_source_find(const struct model_source *source, struct text_view name)
 {
     if (source->gguf) {
-        return gguf_find_tensor(source->gguf, name);
+        return gguf_parts_find(&source->parts, name);
     }
     uint32_t index = name_index_find(&source->folder.names, name);
     return index < source->folder.usable_count ? &source->folder.tensors[index]->tensor : NULL;

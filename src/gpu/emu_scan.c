@@ -141,6 +141,17 @@ static bool read_kernel(struct scan *scan, struct buffer *bounds, struct kernel 
     return false;
 }
 
+/* A kernel may be declared before it is defined. */
+static bool is_known(const struct kernel *kernels, uint32_t count, struct text_view name)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (text_view_equal(kernels[i].name, name)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void append_tail(struct buffer *tail, const struct kernel *kernels, uint32_t count,
                         const struct buffer *bounds)
 {
@@ -196,7 +207,11 @@ llcuda_status emu_scan(char *text, size_t length, struct buffer *tail, struct ll
                                "the text after __global__ number %u is no kernel", count + 1);
             goto done;
         }
-        count++;
+        if (is_known(kernels, count, kernel->name)) {
+            bounds.length -= kernel->threads.length;
+        } else {
+            count++;
+        }
     }
     append_tail(tail, kernels, count, &bounds);
     if (tail->failed || bounds.failed) {

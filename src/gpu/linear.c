@@ -35,5 +35,8 @@ static llcuda_status run_plain(struct gpu_model *model, const struct gpu_linear 
 llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error)
 {
+    if (gpu_matmul_serves(model, linear)) {
+        return gpu_matmul_run(model, linear, error);
+    }
     return run_plain(model, linear, error);
 }

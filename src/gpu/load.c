@@ -140,7 +140,8 @@ llcuda_status gpu_model_load(struct device *base, const struct plan *plan,
     if (!model) {
         return error_no_memory(error, "a model", sizeof *model);
     }
-    model->base = (struct device_model){base->interface, plan, *options};
+    model->base = (struct device_model){
+        .interface = base->interface, .plan = plan, .options = *options};
     model->device = device;
     model->driver = device->driver;
     model->weights = calloc(plan->weight_count + 1u, sizeof *model->weights);
@@ -195,6 +196,7 @@ void gpu_model_unload(struct device_model *base)
                                   &ignored);
     }
     gpu_graphs_release(model);
+    gpu_matmuls_release(model);
     gpu_program_release(model);
     driver->host_free(driver, model->staging);
     driver->host_free(driver, model->logits);

@@ -72,6 +72,14 @@ struct gpu_graph_entry {
 
 #define GPU_GRAPHS_MAX 48u
 
+/* A matrix product of the vendor's, prepared for a shape. */
+struct gpu_matmul_entry {
+    struct gpu_matmul_shape shape;
+    struct gpu_matmul *matmul;
+};
+
+#define GPU_MATMULS_MAX 64u
+
 struct gpu_buffers {
     uint64_t residual;   /* float [R, E] */
     uint64_t normed;     /* activations [R, E] */
@@ -110,6 +118,9 @@ struct gpu_model {
 
     struct gpu_graph_entry graphs[GPU_GRAPHS_MAX];
     uint32_t graph_count;
+    struct gpu_matmul_entry matmuls[GPU_MATMULS_MAX];
+    uint32_t matmul_count;
+    uint32_t matmul_next; /* whose place is taken when all are */
 
     /* Of the running step. */
     struct gpu_step_shape shape;
@@ -206,5 +217,13 @@ struct gpu_linear {
 
 llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error);
+
+/* --- matmul.c -------------------------------------------------------------------------------- */
+
+/* Whether the vendor's matrix product does this layer. */
+bool gpu_matmul_serves(const struct gpu_model *model, const struct gpu_linear *linear);
+llcuda_status gpu_matmul_run(struct gpu_model *model, const struct gpu_linear *linear,
+                             struct llcuda_error *error);
+void gpu_matmuls_release(struct gpu_model *model);
 
 #endif

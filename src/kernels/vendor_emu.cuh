@@ -175,9 +175,10 @@ static inline uint32_t atomic_add(uint32_t *to, uint32_t value)
     return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
 }
 
+/* Blocks run on one thread of the system: only the compiler must keep the order. */
 static inline void thread_fence()
 {
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
 static inline void emu_aligned(const char *word, const void *address, const char *file, int line)

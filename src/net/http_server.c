@@ -19,7 +19,7 @@ void http_server_options_init(struct http_server_options *options)
 {
     *options = (struct http_server_options){
         .host = "127.0.0.1",
-        .port = 8080,
+        .port = 8090,
         .worker_count = 2,
         .connection_max = 16384,
         .limits = http_limits_default,

@@ -189,9 +189,10 @@ static llcuda_status add_file(struct key_set *set, const char *path, struct llcu
 {
     struct buffer text = {0};
     struct stat facts;
-    if (stat(path, &facts) == 0 && (facts.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
+    /* Its group may read it: that is how service managers and clusters hand secrets over. */
+    if (stat(path, &facts) == 0 && (facts.st_mode & (S_IWGRP | S_IXGRP | S_IRWXO)) != 0) {
         return error_set(error, LLCUDA_REFUSED,
-                         "others than its owner may use the key file '%s': chmod 600 it", path);
+                         "others may read or change the key file '%s': chmod 600 it", path);
     }
     llcuda_status status = file_read_all(path, KEY_FILE_BYTES, &text, error);
     size_t begin = 0;

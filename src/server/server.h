@@ -64,7 +64,7 @@ void server_options_init(struct server_options *options);
 llcuda_status server_create(const struct server_options *options, struct server **server,
                             struct llcuda_error *error);
 
-/* "http://127.0.0.1:8080" or "unix:/path"; owned by the server. */
+/* "http://127.0.0.1:8090" or "unix:/path"; owned by the server. */
 const char *server_address(const struct server *server);
 /* The first model that is loaded, for messages; the first one and 0 while none is. */
 void server_first_model(struct server *server, const char **name, uint32_t *context_length);

@@ -11,13 +11,13 @@ static const char tool_probe[] =
     "\"object\",\"properties\":{\"k\":{\"type\":\"string\",\"description\":\"d\"}},\"required\":"
     "[\"k\"]}}}],\"add_generation_prompt\":true}";
 
-/* Mistral's templates want ids of nine characters, and tools while there are calls. */
+/* Mistral's templates want ids of nine characters, and no question right behind a tool's result. */
 static const char call_probe[] =
     "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"\","
     "\"tool_calls\":[{\"id\":\"abcdefghi\",\"type\":\"function\",\"function\":{\"name\":"
     "\"" TOOL_FORMAT_CALL "\",\"arguments\":{\"k\":\"v\"}}}]},{\"role\":\"tool\",\"name\":"
-    "\"" TOOL_FORMAT_CALL "\",\"tool_call_id\":\"abcdefghi\",\"content\":\"r\"},{\"role\":\"user\","
-    "\"content\":\"b\"}],\"tools\":[{\"type\":\"function\",\"function\":{\"name\":"
+    "\"" TOOL_FORMAT_CALL "\",\"tool_call_id\":\"abcdefghi\",\"content\":\"r\"}],"
+    "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":"
     "\"" TOOL_FORMAT_CALL "\",\"description\":\"d\",\"parameters\":{\"type\":\"object\","
     "\"properties\":{\"k\":{\"type\":\"string\",\"description\":\"d\"}},\"required\":[\"k\"]}}}],"
     "\"add_generation_prompt\":true}";

@@ -376,5 +376,135 @@ class Bench(unittest.TestCase):
                       run("bench", "--mode", "kernels", "--pp", "64", "-c", "32", status=1).err)
 
 
+class Quantize(unittest.TestCase):
+    """Other types of weights: whole files or none."""
+
+    SOURCE = SOURCE / "models/demo/llcuda-demo-q8_0.gguf"
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.addCleanup(self.folder.cleanup)
+        self.out = pathlib.Path(self.folder.name) / "out.gguf"
+        self.text = pathlib.Path(self.folder.name) / "text.txt"
+        lines = [f"What is {a} + {b}? {a + b}\n" for a in range(40) for b in range(40)]
+        random.Random(5).shuffle(lines)
+        self.text.write_text("".join(lines[:400]))
+
+    def leftovers(self):
+        return sorted(p.name for p in pathlib.Path(self.folder.name).iterdir()
+                      if p.name != "text.txt")
+
+    def test_every_type_loads_and_answers(self):
+        sizes = {}
+        for kind in ("f32", "F16", "bf16", "q8_0", "q6_k", "Q5_K_M", "q5_k_s", "q5_0", "q5_1",
+                     "q4_k_m", "q4_k_s", "q4_0", "q4_1", "iq4_nl", "iq4_xs", "mxfp4", "q3_k_l",
+                     "q3_k_m", "q3_k_s", "q2_k", "q2_k_s", "tq2_0", "tq1_0"):
+            report = run_json("quantize", self.SOURCE, self.out, kind)
+            self.assertEqual(report["type"], kind.lower())
+            sizes[report["type"]] = self.out.stat().st_size
+            answer = run_json("infer", "-m", self.out, "-p", "What is 2+2?", "-n", "8", "--temp",
+                              "0")
+            if kind in ("f32", "F16", "q8_0", "q6_k", "Q5_K_M"):
+                self.assertEqual(answer["text"].strip(), "4", kind)
+        self.assertTrue(sizes["tq1_0"] < sizes["q2_k"] < sizes["q3_k_s"] < sizes["q3_k_m"]
+                        < sizes["q4_k_s"] < sizes["q4_k_m"] < sizes["q5_k_m"] < sizes["q6_k"]
+                        < sizes["q8_0"] < sizes["f16"] < sizes["f32"], sizes)
+
+    def test_threads_change_nothing(self):
+        run("quantize", self.SOURCE, self.out, "q4_k_m", "-t", "1")
+        first = self.out.read_bytes()
+        run("quantize", self.SOURCE, self.out, "q4_k_m", "-t", "3")
+        self.assertEqual(self.out.read_bytes(), first)
+
+    def test_the_same_type_is_a_copy(self):
+        report = run_json("quantize", self.SOURCE, self.out, "q8_0")
+        self.assertEqual(report["converted"], 0)
+        self.assertEqual(report["bytes"], report["source_bytes"])
+
+    def test_importance_and_perplexity(self):
+        matrix = pathlib.Path(self.folder.name) / "imatrix.gguf"
+        report = run_json("imatrix", "-f", self.text, "-o", matrix)
+        self.assertGreater(report["weights"], 30)
+        plain = run_json("quantize", self.SOURCE, self.out, "q4_0", "--perplexity", self.text)
+        hinted = run_json("quantize", self.SOURCE, self.out, "q4_0", "--perplexity", self.text,
+                          "--imatrix", matrix)
+        self.assertEqual(hinted["with_importance"], report["weights"])
+        self.assertAlmostEqual(plain["source_perplexity"], report["perplexity"], delta=1e-3)
+        self.assertGreater(plain["perplexity"], plain["source_perplexity"])
+        self.assertLess(hinted["perplexity"], plain["perplexity"])
+        # The matrix of another model, a model that is no matrix, a file that is neither.
+        self.assertIn("no importance matrix", run("quantize", self.SOURCE, self.out, "q2_k",
+                                                  "--imatrix", self.SOURCE, status=1).err)
+        run("quantize", self.SOURCE, self.out, "q2_k", "--imatrix", self.text, status=1)
+
+    def test_bad_input_leaves_nothing(self):
+        source = self.SOURCE
+        self.assertIn("'iq2_xxs' cannot be written",
+                      run("quantize", source, self.out, "iq2_xxs", status=2).err)
+        run("quantize", source, self.out, status=2)
+        run("quantize", self.text, self.out, "q4_0", status=1)
+        run("quantize", source, pathlib.Path(self.folder.name) / "no/where.gguf", "q4_0", status=1)
+        run("quantize", source, self.out, "q4_0", "--perplexity", "no-such-file", status=1)
+        self.assertEqual(self.leftovers(), [])
+
+    def make_folder(self, **changes):
+        """The built-in model as a folder, its configuration changed."""
+        source = SOURCE / "models/demo/hf"
+        folder = pathlib.Path(self.folder.name) / "folder"
+        folder.mkdir(exist_ok=True)
+        for path in source.iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+        config = json.loads((source / "config.json").read_text()) | changes
+        (folder / "config.json").write_text(json.dumps(config))
+        return folder
+
+    def test_folders(self):
+        """A folder and the file made of it are the same model, queries and keys reordered."""
+        scaled = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+                  "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+        linear = {"type": "linear", "factor": 2.0}
+        found = []
+        for changes in ({}, {"rope_scaling": scaled}, {"rope_scaling": linear},
+                        {"model_type": "mistral", "sliding_window": 64},
+                        {"tie_word_embeddings": True, "rope_theta": 500.0}):
+            folder = self.make_folder(**changes)
+            report = run_json("quantize", folder, self.out, "f32", "--perplexity", self.text)
+            self.assertAlmostEqual(report["perplexity"] / report["source_perplexity"], 1,
+                                   delta=1e-3, msg=str(changes))
+            found.append(round(report["perplexity"], 3))
+            for text in ("What is 2+2?", "Hello, wörld 1234\n\n  x", "<|im_start|>user"):
+                self.assertEqual(run("tokenize", "-m", folder, text).out,
+                                 run("tokenize", "-m", self.out, text).out)
+        self.assertEqual(len(set(found)), len(found), "each change must matter")
+        self.assertEqual(run("infer", "-m", self.out, "--chat", "-p", "Hi", "-n", "1").err, "")
+        self.assertIn("'gemma'", run("quantize", self.make_folder(model_type="gemma"), self.out,
+                                     "q8_0", status=1).err)
+        yarn = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64}
+        self.out.unlink()
+        self.assertIn("'yarn'", run("quantize", self.make_folder(rope_scaling=yarn), self.out,
+                                    "q8_0", status=1).err)
+        self.assertFalse(self.out.exists())
+
+    def test_full_disk_leaves_nothing(self):
+        import resource
+        result = subprocess.run(
+            [PROGRAM, "quantize", self.SOURCE, self.out, "q4_0"], capture_output=True, text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500000, 500000)))
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("cannot write", result.stderr)
+        self.assertEqual(self.leftovers(), [])
+
+    def test_an_interrupted_run_leaves_nothing(self):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            process = subprocess.Popen([PROGRAM, "quantize", self.SOURCE, self.out, "q4_k_m",
+                                        "-t", "1"], stderr=subprocess.PIPE)
+            time.sleep(0.1)
+            process.send_signal(number)
+            process.communicate()
+            if process.returncode == 0:
+                self.out.unlink()  # it was faster than the signal
+            self.assertEqual(self.leftovers(), [], number)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -6,6 +6,7 @@
 
 #include "base/buffer.h"
 #include "base/file.h"
+#include "format/gguf_write.h"
 #include "llcuda/llcuda.h"
 
 static char *demo_path(void)
@@ -592,6 +593,72 @@ static void models_share_a_limit(void **state)
     free(path);
 }
 
+/* Part `number` of three of a GGUF file: all metadata in the first, a third of the tensors in each.
+ */
+static void write_part(const struct gguf *whole, const char *folder, uint32_t number)
+{
+    char name[64];
+    struct gguf_writer *writer;
+    struct llcuda_error error;
+    snprintf(name, sizeof name, "part-%05u-of-00003.gguf", number + 1);
+    char *path = file_path_join(folder, name);
+    assert_ok(gguf_writer_create(path, &writer, &error), error);
+    for (uint64_t i = 0; number == 0 && i < gguf_value_count(whole); i++) {
+        gguf_writer_add_value(writer, gguf_value_at(whole, i));
+    }
+    gguf_writer_add_u32(writer, "split.no", number);
+    gguf_writer_add_u32(writer, "split.count", 3);
+    uint64_t count = gguf_tensor_count(whole);
+    uint64_t begin = count * number / 3;
+    uint64_t end = count * (number + 1) / 3;
+    for (uint64_t i = begin; i < end; i++) {
+        const struct tensor *tensor = gguf_tensor_at(whole, i);
+        assert_ok(gguf_writer_add_tensor(writer, tensor->name, tensor->dtype, tensor->rank,
+                                         tensor->shape, &error),
+                  error);
+    }
+    assert_ok(gguf_writer_begin_data(writer, &error), error);
+    for (uint64_t i = begin; i < end; i++) {
+        const struct tensor *tensor = gguf_tensor_at(whole, i);
+        assert_ok(gguf_writer_data(writer, tensor->data, tensor->bytes, &error), error);
+    }
+    assert_ok(gguf_writer_finish(writer, &error), error);
+    free(path);
+}
+
+static void a_split_model_answers_alike(void **state)
+{
+    (void)state;
+    char *path = demo_path();
+    if (!path) {
+        skip();
+    }
+    struct gguf *whole;
+    struct llcuda_error error;
+    const char *folder = test_folder_make();
+    assert_ok(gguf_open(path, false, &whole, &error), error);
+    for (uint32_t i = 0; i < 3; i++) {
+        write_part(whole, folder, i);
+    }
+    gguf_close(whole);
+    char *second = file_path_join(folder, "part-00002-of-00003.gguf");
+    struct answer answers[2];
+    for (int i = 0; i < 2; i++) {
+        llcuda_engine *engine = open_with(i == 0 ? path : second, NULL);
+        ask(engine, "What is 47 + 38?", 20, &answers[i]);
+        llcuda_engine_close(engine);
+    }
+    assert_true(answers[0].count > 1);
+    assert_int_equal(answers[0].count, answers[1].count);
+    assert_memory_equal(answers[0].tokens, answers[1].tokens,
+                        answers[0].count * sizeof answers[0].tokens[0]);
+    buffer_deinit(&answers[0].text);
+    buffer_deinit(&answers[1].text);
+    test_folder_remove(folder);
+    free(second);
+    free(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -606,6 +673,7 @@ int main(void)
         cmocka_unit_test(opening_fails_with_a_sentence),
         cmocka_unit_test(sleep_and_wake_keep_the_tokens),
         cmocka_unit_test(models_share_a_limit),
+        cmocka_unit_test(a_split_model_answers_alike),
     };
     test_seed_print();
     return cmocka_run_group_tests_name("engine on models", tests, NULL, NULL);

@@ -255,8 +255,8 @@ static void refuses_bad_tensors(void **state)
     refuses(&file, LLCUDA_BAD_FORMAT, "tensor 'w' needs 64 bytes");
     file = one_tensor(5, four, 0, 0, 4096);
     refuses(&file, LLCUDA_BAD_FORMAT, "5 dimensions");
-    file = one_tensor(2, four, 16, 0, 64);
-    refuses(&file, LLCUDA_UNSUPPORTED, "tensor 'w' has the type iq2_xxs (16 ");
+    file = one_tensor(2, four, 40, 0, 64);
+    refuses(&file, LLCUDA_UNSUPPORTED, "tensor 'w' has the type nvfp4 (40 ");
     file = one_tensor(2, four, 4, 0, 64);
     refuses(&file, LLCUDA_UNSUPPORTED, "q4_2");
     file = one_tensor(2, four, 0xffffffff, 0, 64);

@@ -383,7 +383,7 @@ static void refuses_odd_gguf_models(void **state)
         const char *words;
     } cases[] = {
         {"llama", 1, LLCUDA_OK, ""},
-        {"llama", 3, LLCUDA_UNSUPPORTED, "one of 3 parts"},
+        {"llama", 3, LLCUDA_UNSUPPORTED, "part 2 of 3"},
         {NULL, 0, LLCUDA_BAD_FORMAT, "no general.architecture"},
         {"", 0, LLCUDA_BAD_FORMAT, "printable"},
         {"a\x01", 0, LLCUDA_BAD_FORMAT, "printable"},
@@ -399,6 +399,7 @@ static void refuses_odd_gguf_models(void **state)
         }
         if (cases[i].split) {
             gguf_writer_add_u32(writer, "split.count", cases[i].split);
+            gguf_writer_add_u32(writer, "split.no", cases[i].split / 2);
         }
         assert_ok(gguf_writer_begin_data(writer, &error), error);
         assert_ok(gguf_writer_finish(writer, &error), error);
@@ -413,6 +414,145 @@ static void refuses_odd_gguf_models(void **state)
         }
         model_source_close(source);
         buffer_deinit(&file);
+    }
+}
+
+/* A part with the tensors t0 … of two elements, whose values are their numbers. */
+struct part {
+    uint32_t number, count;
+    uint32_t first_tensor, tensor_count;
+    int64_t total; /* split.tensors.count; -1: none */
+};
+
+static void write_part(const char *folder, const char *name, const struct part *part)
+{
+    struct llcuda_error error;
+    struct gguf_writer *writer;
+    char *path = file_path_join(folder, name);
+    assert_ok(gguf_writer_create(path, &writer, &error), error);
+    if (part->number == 0) {
+        gguf_writer_add_text(writer, "general.architecture", text_view_of("llama"));
+    }
+    const uint16_t number = (uint16_t)part->number;
+    const uint16_t count = (uint16_t)part->count;
+    const int32_t total = (int32_t)part->total;
+    gguf_writer_add_scalar(writer, "split.no", GGUF_U16, &number);
+    gguf_writer_add_scalar(writer, "split.count", GGUF_U16, &count);
+    if (part->total >= 0) {
+        gguf_writer_add_scalar(writer, "split.tensors.count", GGUF_I32, &total);
+    }
+    const uint64_t shape[] = {2};
+    for (uint32_t i = 0; i < part->tensor_count; i++) {
+        char tensor[16];
+        snprintf(tensor, sizeof tensor, "t%u", part->first_tensor + i);
+        assert_ok(gguf_writer_add_tensor(writer, text_view_of(tensor), DTYPE_F32, 1, shape, &error),
+                  error);
+    }
+    assert_ok(gguf_writer_begin_data(writer, &error), error);
+    for (uint32_t i = 0; i < part->tensor_count; i++) {
+        const float values[] = {(float)(part->first_tensor + i), -1};
+        assert_ok(gguf_writer_data(writer, values, sizeof values, &error), error);
+    }
+    assert_ok(gguf_writer_finish(writer, &error), error);
+    free(path);
+}
+
+static void opens_all_parts(void **state)
+{
+    (void)state;
+    const char *folder = test_folder_make();
+    static const char *const names[] = {"m-00001-of-00003.gguf", "m-00002-of-00003.gguf",
+                                        "m-00003-of-00003.gguf"};
+    write_part(folder, names[0], &(struct part){0, 3, 0, 0, 5}); /* metadata only */
+    write_part(folder, names[1], &(struct part){1, 3, 0, 3, 5});
+    write_part(folder, names[2], &(struct part){2, 3, 3, 2, 5});
+    for (uint32_t i = 0; i < 4; i++) { /* by any part, and by the folder */
+        char *path = file_path_join(folder, i < 3 ? names[i] : ".");
+        struct model_source *source = open_model(path, i == 1);
+        assert_true(text_view_is(model_source_architecture(source), "llama"));
+        assert_int_equal(model_source_tensor_count(source), 5);
+        assert_null(model_source_tensor_at(source, 5));
+        uint64_t file_bytes = 0;
+        for (uint32_t k = 0; k < 3; k++) {
+            struct file file;
+            struct llcuda_error error;
+            char *part = file_path_join(folder, names[k]);
+            assert_ok(file_open(&file, part, &error), error);
+            file_bytes += file.size;
+            file_close(&file);
+            free(part);
+        }
+        assert_int_equal(model_source_file_bytes(source), file_bytes);
+        for (uint32_t k = 0; k < 5; k++) {
+            char name[16];
+            snprintf(name, sizeof name, "t%u", k);
+            const struct tensor *tensor = model_source_find(source, text_view_of(name));
+            assert_non_null(tensor);
+            assert_ptr_equal(tensor, model_source_tensor_at(source, k));
+            if (i == 1) {
+                assert_null(tensor->data);
+            } else {
+                float value;
+                memcpy(&value, tensor->data, sizeof value);
+                assert_true(value == (float)k);
+            }
+        }
+        assert_false(model_source_damaged(source));
+        model_source_close(source);
+        free(path);
+    }
+    test_folder_remove(folder);
+}
+
+static void refuses_parts_that_do_not_fit(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *second_name;
+        struct part first, second;
+        llcuda_status status;
+        const char *words;
+    } cases[] = {
+        {"m-00002-of-00002.gguf", {0, 2, 0, 1, 2}, {1, 2, 1, 1, -1}, LLCUDA_OK, ""},
+        {"m-00002-of-00002.gguf", {0, 2, 0, 1, -1}, {1, 2, 1, 1, -1}, LLCUDA_OK, ""},
+        {"x.gguf", {0, 2, 0, 1, 2}, {1, 2, 1, 1, 2}, LLCUDA_NOT_FOUND, "m-00002-of-00002.gguf"},
+        {"m-00002-of-00002.gguf",
+         {0, 2, 0, 1, 3},
+         {1, 2, 1, 1, 3},
+         LLCUDA_BAD_FORMAT,
+         "split.tensors.count is 3"},
+        {"m-00002-of-00002.gguf", {0, 2, 0, 2, 3}, {1, 2, 1, 1, 3}, LLCUDA_BAD_FORMAT, "two parts"},
+        {"m-00002-of-00002.gguf",
+         {0, 2, 0, 1, 2},
+         {0, 2, 1, 1, 2},
+         LLCUDA_BAD_FORMAT,
+         "part 1 of 2, its name says part 2 of 2"},
+        {"m-00002-of-00002.gguf",
+         {0, 2, 0, 1, 2},
+         {1, 3, 1, 1, 2},
+         LLCUDA_BAD_FORMAT,
+         "part 2 of 3, its name says part 2 of 2"},
+        {"m-00002-of-00002.gguf",
+         {0, 3, 0, 1, 2},
+         {1, 2, 1, 1, 2},
+         LLCUDA_BAD_FORMAT,
+         "-00001-of-00003.gguf"},
+        {"m-00002-of-00002.gguf", {0, 900, 0, 1, 2}, {1, 2, 1, 1, 2}, LLCUDA_BAD_FORMAT, "900"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *folder = test_folder_make();
+        write_part(folder, "m-00001-of-00002.gguf", &cases[i].first);
+        write_part(folder, cases[i].second_name, &cases[i].second);
+        char *path = file_path_join(folder, "m-00001-of-00002.gguf");
+        if (cases[i].status) {
+            refuses(path, cases[i].status, cases[i].words);
+        } else {
+            struct model_source *source = open_model(path, false);
+            assert_int_equal(model_source_tensor_count(source), 2);
+            model_source_close(source);
+        }
+        free(path);
+        test_folder_remove(folder);
     }
 }
 
@@ -485,6 +625,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(says_what_is_missing),
     cmocka_unit_test(refuses_contradictory_indexes),
     cmocka_unit_test(refuses_odd_gguf_models),
+    cmocka_unit_test(opens_all_parts),
+    cmocka_unit_test(refuses_parts_that_do_not_fit),
     cmocka_unit_test(tells_when_a_file_shrinks),
 };
 

@@ -32,7 +32,6 @@ void gpu_bench_close(struct gpu_bench *bench)
     assert_int_equal(bench->faults.live_objects, 0);
 }
 
-/* Without the lines that include: as the JIT joins texts. */
 void gpu_bench_append(struct buffer *text, const char *source)
 {
     while (*source) {

@@ -48,6 +48,32 @@ static void test_indices(void **state)
     }
 }
 
+/* Kernels are found however their text came about. */
+static void test_macros(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"made_by_macro", "made_too"};
+    struct gpu_function *function;
+    struct gpu_function_info info;
+    uint32_t in[1] = {0};
+    uint32_t out[64];
+    for (size_t i = 0; i < 2; i++) {
+        run(names[i], 1, 64, 0, in, sizeof in, out, sizeof out, 0, 0);
+        for (uint32_t t = 0; t < 64; t++) {
+            assert_int_equal(out[t], t + 1);
+        }
+        assert_ok(bench.driver->function_get(bench.driver, bench.module, names[i], &function,
+                                             &bench.error),
+                  bench.error);
+        assert_ok(bench.driver->function_info(bench.driver, function, &info, &bench.error),
+                  bench.error);
+        assert_int_equal(info.threads_max, 64);
+    }
+    assert_int_equal(bench.driver->function_get(bench.driver, bench.module, "not_compiled",
+                                                &function, &bench.error),
+                     LLCUDA_NOT_FOUND);
+}
+
 static void test_indices3(void **state)
 {
     (void)state;
@@ -373,13 +399,13 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_indices),    cmocka_unit_test(test_indices3),
-        cmocka_unit_test(test_shared),     cmocka_unit_test(test_poison),
-        cmocka_unit_test(test_shuffles),   cmocka_unit_test(test_block_sum),
-        cmocka_unit_test(test_last_block), cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_halves),     cmocka_unit_test(test_to_halves),
-        cmocka_unit_test(test_half_pairs), cmocka_unit_test(test_fast_words),
-        cmocka_unit_test(test_matrix),
+        cmocka_unit_test(test_indices),    cmocka_unit_test(test_macros),
+        cmocka_unit_test(test_indices3),   cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_poison),     cmocka_unit_test(test_shuffles),
+        cmocka_unit_test(test_block_sum),  cmocka_unit_test(test_last_block),
+        cmocka_unit_test(test_copies),     cmocka_unit_test(test_halves),
+        cmocka_unit_test(test_to_halves),  cmocka_unit_test(test_half_pairs),
+        cmocka_unit_test(test_fast_words), cmocka_unit_test(test_matrix),
     };
     test_seed_print();
     return cmocka_run_group_tests_name("forward", tests, forward, tear_down) +

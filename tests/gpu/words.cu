@@ -7,6 +7,14 @@ struct words_arguments {
     uint32_t value;
 };
 
+constexpr uint32_t max_of(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+extern "C" __global__ void KERNEL_BOUNDS(max_of(64, 128), 1)
+    indices(const struct words_arguments arguments); /* declared, and defined below */
+
 extern "C" __global__ void KERNEL_BOUNDS(128, 1) indices(const struct words_arguments arguments)
 {
     uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -14,6 +22,18 @@ extern "C" __global__ void KERNEL_BOUNDS(128, 1) indices(const struct words_argu
         arguments.out[i] = arguments.in[i] * arguments.value + gridDim.x;
     }
 }
+
+/* Made by a macro, as a family of kernels is. */
+#define INDICES_KERNEL(name)                                                                  \
+    extern "C" __global__ void KERNEL_BOUNDS(32 * 2, 1) name(const struct words_arguments a)   \
+    {                                                                                         \
+        a.out[threadIdx.x] = threadIdx.x + (sizeof("__global__ void in_a_string(") > 8);      \
+    }
+#define KERNEL_FAMILY(X) X(made_by_macro) X(made_too)
+KERNEL_FAMILY(INDICES_KERNEL)
+#if 0
+extern "C" __global__ void not_compiled(const struct words_arguments arguments) {}
+#endif
 
 /* Grid of three dimensions. */
 extern "C" __global__ void indices3(const struct words_arguments arguments)

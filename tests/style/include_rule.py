@@ -22,9 +22,10 @@ ALLOWED = {
                "public"},
     "net": set(),
     "server": {"net", "public"},
+    "convert": {"tensor", "format", "text", "model", "plan", "cpu"},
     "bench": {"tensor", "plan", "device", "net", "public"},
     "cli": {"tensor", "format", "text", "plan", "model", "device", "cpu", "gpu", "dist", "engine",
-            "net", "server", "bench", "public"},
+            "net", "server", "bench", "convert", "public"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.MULTILINE)
 

@@ -22,9 +22,9 @@ static void table_is_consistent(void **state)
         assert_string_equal(dtype_gguf_name(info->gguf_id), info->name);
     }
     enum dtype none;
-    assert_false(dtype_from_gguf(16, &none));
+    assert_false(dtype_from_gguf(40, &none));
     assert_false(dtype_from_gguf(UINT32_MAX, &none));
-    assert_string_equal(dtype_gguf_name(16), "iq2_xxs");
+    assert_string_equal(dtype_gguf_name(40), "nvfp4");
     assert_string_equal(dtype_gguf_name(39), "mxfp4");
     assert_null(dtype_gguf_name(1000));
     assert_null(dtype_gguf_name(UINT32_MAX));

@@ -165,14 +165,14 @@ static void test_importance(void **state)
         importance[i] = test_random_below(8) == 0 ? 50.0f : 0.1f;
     }
     for (size_t i = 0; i < QUANTISED_COUNT; i++) {
-        if (quantised[i] == DTYPE_Q8_0 || quantised[i] == DTYPE_MXFP4) {
-            continue; /* no scale worth moving, or a power of two */
+        if (quantised[i] == DTYPE_Q8_0 || quantised[i] == DTYPE_MXFP4 || is_ternary(quantised[i])) {
+            continue; /* no scale worth moving, a power of two, one scale for many columns */
         }
         round_trip(quantised[i], x, NULL, y, ELEMENTS);
         double blind = relative_error(x, y, importance, ELEMENTS);
         round_trip(quantised[i], x, importance, y, ELEMENTS);
         double hinted = relative_error(x, y, importance, ELEMENTS);
-        if (!(hinted < (is_ternary(quantised[i]) ? 0.98 : 0.95) * blind)) {
+        if (!(hinted < 0.95 * blind)) {
             fail_msg("%s: %.5f with importance, %.5f without", dtype_info(quantised[i])->name,
                      hinted, blind);
         }

@@ -1,0 +1,81 @@
+/* Owns the judgement of two samples: the tests that were asked for, the correction for many of
+ * them, and a sentence. A difference is called when Welch's test after Holm's correction is below
+ * the level and Mann-Whitney's, where it was asked for, agrees uncorrected: with five runs a side
+ * its smallest possible p is 0.008, which no correction over a report survives. */
+#include "bench/analysis.h"
+
+#include <math.h>
+#include <stdio.h>
+
+const enum metric compared_metrics[COMPARE_COUNT] = {METRIC_TTFT, METRIC_TPOT, METRIC_TOKENS_S};
+
+void comparison_make(struct comparison *comparison, enum metric metric, const double *a,
+                     size_t a_count, const double *b, size_t b_count,
+                     const struct config_analysis *analysis)
+{
+    comparison->metric = metric;
+    comparison->ratio = stats_mean(b, b_count) / stats_mean(a, a_count);
+    comparison->mann_whitney = (struct mann_whitney){NAN, NAN, false};
+    comparison->welch = (struct welch){NAN, NAN, NAN};
+    if (analysis->mann_whitney && a_count > 1 && b_count > 1) {
+        comparison->mann_whitney = mann_whitney_test(b, b_count, a, a_count);
+    }
+    if (analysis->welch) {
+        comparison->welch = welch_test(b, b_count, a, a_count);
+    }
+    comparison->p_corrected = analysis->welch ? comparison->welch.p : comparison->mann_whitney.p;
+    comparison->shift = hodges_lehmann(a, a_count, b, b_count, analysis->confidence);
+    comparison->d = cohens_d(a, a_count, b, b_count);
+    comparison->delta = cliffs_delta(a, a_count, b, b_count);
+}
+
+void comparisons_correct(struct comparison *comparisons, uint32_t count)
+{
+    enum { TOGETHER = 4096 };
+    static _Thread_local double p[TOGETHER];
+    for (uint32_t begin = 0; begin < count; begin += TOGETHER) {
+        uint32_t here = count - begin < TOGETHER ? count - begin : TOGETHER;
+        for (uint32_t i = 0; i < here; i++) {
+            p[i] = comparisons[begin + i].p_corrected;
+        }
+        holm_correct(p, here);
+        for (uint32_t i = 0; i < here; i++) {
+            comparisons[begin + i].p_corrected = p[i];
+        }
+    }
+}
+
+void comparison_decide(struct comparison *comparison, const struct config_analysis *analysis,
+                       const char *name, const char *baseline)
+{
+    const struct metric_row *row = &metric_rows[comparison->metric];
+    double level = 1 - analysis->confidence;
+    double p = comparison->p_corrected;
+    double percent = (comparison->ratio - 1) * 100;
+    bool ranks_agree = isnan(comparison->mann_whitney.p) || comparison->mann_whitney.p < level;
+    if (isnan(p)) {
+        comparison->verdict = VERDICT_NONE;
+        snprintf(comparison->words, sizeof comparison->words,
+                 "%s: too few runs to say whether %s and %s differ", row->title, name, baseline);
+        return;
+    }
+    if (p >= level || !ranks_agree) {
+        comparison->verdict = VERDICT_SAME;
+        snprintf(comparison->words, sizeof comparison->words,
+                 "%s: no difference between %s and %s can be told (%+.1f %%, p %.3f%s)", row->title,
+                 name, baseline, percent, p, p < level ? ", the rank test disagrees" : "");
+        return;
+    }
+    bool better = (comparison->ratio > 1) == row->higher_is_better;
+    comparison->verdict = better ? VERDICT_BETTER : VERDICT_WORSE;
+    double times = comparison->ratio > 1 ? comparison->ratio : 1 / comparison->ratio;
+    char amount[48];
+    if (times >= 2) {
+        snprintf(amount, sizeof amount, "by a factor of %.1f", times);
+    } else {
+        snprintf(amount, sizeof amount, "%+.1f %%", percent);
+    }
+    snprintf(comparison->words, sizeof comparison->words,
+             "%s: %s is %s than %s (%s, p %.2g, effect %s)", row->title, name,
+             better ? "better" : "worse", baseline, amount, p, cliffs_size(comparison->delta));
+}

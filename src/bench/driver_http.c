@@ -1,0 +1,499 @@
+/* Owns the connections to a server. All sockets are non-blocking under one epoll; a request that
+ * fails says why and takes its connection with it. A kept connection that the server closed before
+ * it answered anything is tried once more on a fresh one: that is no failure of the server. */
+#include "bench/driver_http.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "bench/http_stream.h"
+
+#define EVENTS_AT_ONCE 256
+#define READ_BYTES     65536u
+
+struct http_connection {
+    int socket;
+    bool busy, connecting, reused, answered;
+    uint32_t index; /* of the request */
+    uint32_t output_tokens, prompt_tokens;
+    bool saw_done;
+    struct buffer out;
+    size_t out_sent;
+    struct http_stream stream;
+    struct http_driver *driver;
+    struct http_connection *next_idle;
+    uint32_t place;  /* in the driver's list */
+    uint64_t now_ns; /* of the bytes that are being read */
+};
+
+static uint64_t now_ns(struct driver *driver)
+{
+    (void)driver;
+    return clock_now_ns();
+}
+
+llcuda_status http_driver_open(struct http_driver *driver, const char *url, const char *model,
+                               const char *extra, bool prompt_text, struct llcuda_error *error)
+{
+    char name[200];
+    char port[8] = "80";
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+    struct addrinfo *address = NULL;
+    *driver = (struct http_driver){.model = model ? model : "default",
+                                   .extra = extra,
+                                   .prompt_text = prompt_text,
+                                   .ignore_eos = true,
+                                   .epoll = -1};
+    const char *rest = strncmp(url, "http://", 7) == 0 ? url + 7 : NULL;
+    size_t authority = rest ? strcspn(rest, "/") : 0;
+    size_t length = rest ? strcspn(rest, ":/") : 0;
+    if (!rest || length == 0 || length >= sizeof name || authority >= sizeof driver->host ||
+        authority - length > sizeof port - 1 || strlen(rest + authority) >= sizeof driver->prefix) {
+        return error_set(error, LLCUDA_INVALID_ARGUMENT, "'%s' is no address like http://host:port",
+                         url);
+    }
+    snprintf(name, sizeof name, "%.*s", (int)length, rest);
+    if (authority > length + 1) {
+        snprintf(port, sizeof port, "%.*s", (int)(authority - length - 1), rest + length + 1);
+    }
+    snprintf(driver->host, sizeof driver->host, "%.*s", (int)authority, rest);
+    snprintf(driver->prefix, sizeof driver->prefix, "%s", rest + authority);
+    for (size_t end = strlen(driver->prefix); end && driver->prefix[end - 1] == '/';) {
+        driver->prefix[--end] = 0;
+    }
+    int failed = getaddrinfo(name, port, &hints, &address);
+    if (failed) {
+        return error_set(error, LLCUDA_NOT_FOUND, "'%s': %s", url, gai_strerror(failed));
+    }
+    driver->address = address;
+    driver->epoll = epoll_create1(EPOLL_CLOEXEC);
+    return driver->epoll >= 0 ? LLCUDA_OK : error_from_errno(error, errno, "watch", url);
+}
+
+static void close_connection(struct http_connection *connection)
+{
+    struct http_driver *driver = connection->driver;
+    struct http_connection **link = &driver->idle;
+    while (*link && *link != connection) {
+        link = &(*link)->next_idle;
+    }
+    if (*link) {
+        *link = connection->next_idle;
+    }
+    driver->connections[connection->place] = driver->connections[--driver->connection_count];
+    driver->connections[connection->place]->place = connection->place;
+    if (connection->socket >= 0) {
+        close(connection->socket);
+    }
+    buffer_deinit(&connection->out);
+    http_stream_deinit(&connection->stream);
+    free(connection);
+}
+
+void http_driver_close(struct http_driver *driver)
+{
+    while (driver->connection_count) {
+        close_connection(driver->connections[driver->connection_count - 1]);
+    }
+    free(driver->connections);
+    if (driver->address) {
+        freeaddrinfo(driver->address);
+    }
+    if (driver->epoll >= 0 && driver->address) {
+        close(driver->epoll);
+    }
+    *driver = (struct http_driver){.epoll = -1};
+}
+
+static int connect_socket(const struct http_driver *driver)
+{
+    const struct addrinfo *address = driver->address;
+    int on = 1;
+    int descriptor = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (descriptor < 0) {
+        return -1;
+    }
+    setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (connect(descriptor, address->ai_addr, address->ai_addrlen) && errno != EINPROGRESS) {
+        int number = errno;
+        close(descriptor);
+        errno = number;
+        return -1;
+    }
+    return descriptor;
+}
+
+static void watch(struct http_connection *connection, bool add, bool write)
+{
+    struct epoll_event event = {.events = EPOLLIN | (write ? EPOLLOUT : 0), .data.ptr = connection};
+    epoll_ctl(connection->driver->epoll, add ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, connection->socket,
+              &event);
+}
+
+static bool reconnect(struct http_connection *connection)
+{
+    if (connection->socket >= 0) {
+        close(connection->socket);
+    }
+    connection->socket = connect_socket(connection->driver);
+    if (connection->socket < 0) {
+        return false;
+    }
+    connection->connecting = true;
+    connection->reused = connection->answered = false;
+    connection->out_sent = 0;
+    http_stream_reset(&connection->stream);
+    watch(connection, true, true);
+    return true;
+}
+
+/* An idle connection, or a new one; NULL with errno. */
+static struct http_connection *take_connection(struct http_driver *driver)
+{
+    struct http_connection *connection = driver->idle;
+    if (connection) {
+        driver->idle = connection->next_idle;
+        connection->next_idle = NULL;
+        connection->reused = true;
+        return connection;
+    }
+    if (driver->connection_count == HTTP_CONNECTION_MAX) {
+        errno = EMFILE;
+        return NULL;
+    }
+    if (driver->connection_count == driver->connection_capacity) {
+        uint32_t capacity = driver->connection_capacity ? driver->connection_capacity * 2 : 64;
+        struct http_connection **grown =
+            realloc(driver->connections, capacity * sizeof *driver->connections);
+        if (!grown) {
+            return NULL;
+        }
+        driver->connections = grown;
+        driver->connection_capacity = capacity;
+    }
+    connection = calloc(1, sizeof *connection);
+    if (!connection) {
+        return NULL;
+    }
+    connection->driver = driver;
+    connection->socket = -1;
+    connection->place = driver->connection_count;
+    driver->connections[driver->connection_count++] = connection;
+    if (!reconnect(connection)) {
+        int number = errno;
+        close_connection(connection);
+        errno = number;
+        return NULL;
+    }
+    return connection;
+}
+
+static void write_body(const struct http_driver *driver, const struct load_request *request,
+                       struct buffer *body)
+{
+    struct json_writer writer;
+    json_writer_init(&writer, body, 0);
+    json_begin_object(&writer);
+    json_key(&writer, "model");
+    json_write_string(&writer, driver->model);
+    json_key(&writer, "prompt");
+    if (driver->prompt_text || !request->ids) {
+        json_write_text(&writer, request->text);
+    } else {
+        json_begin_array(&writer);
+        for (uint32_t i = 0; i < request->id_count; i++) {
+            json_write_unsigned(&writer, request->ids[i]);
+        }
+        json_end_array(&writer);
+    }
+    json_end_object(&writer);
+    body->length--; /* the rest is always the same */
+    buffer_printf(body,
+                  ",\"max_tokens\":%u,\"temperature\":0,\"stream\":true,"
+                  "\"stream_options\":{\"include_usage\":true}%s",
+                  request->max_tokens, driver->ignore_eos ? ",\"ignore_eos\":true" : "");
+    size_t extra = driver->extra ? strlen(driver->extra) : 0;
+    if (extra > 2) {
+        buffer_append_byte(body, ',');
+        buffer_append(body, driver->extra + 1, extra - 2);
+    }
+    buffer_append_byte(body, '}');
+}
+
+static void finish(struct http_connection *connection, const char *reason)
+{
+    struct load_event event = {.index = connection->index,
+                               .now_ns = connection->now_ns,
+                               .done = true,
+                               .failed = reason != NULL,
+                               .reason = reason,
+                               .prompt_tokens = connection->prompt_tokens,
+                               .output_tokens = connection->output_tokens};
+    struct http_driver *driver = connection->driver;
+    bool keep = !reason && connection->stream.done && !connection->stream.close;
+    connection->busy = false;
+    if (driver->sink) {
+        driver->sink->event(driver->sink->user, &event);
+    }
+    if (keep) {
+        http_stream_reset(&connection->stream);
+        connection->next_idle = driver->idle;
+        driver->idle = connection;
+        watch(connection, false, false);
+    } else {
+        close_connection(connection);
+    }
+}
+
+/* Sends what the socket takes; false after a failure. */
+static bool flush_out(struct http_connection *connection)
+{
+    while (connection->out_sent < connection->out.length) {
+        ssize_t sent = send(connection->socket, connection->out.data + connection->out_sent,
+                            connection->out.length - connection->out_sent, MSG_NOSIGNAL);
+        if (sent < 0) {
+            return errno == EAGAIN || errno == EINTR;
+        }
+        connection->out_sent += (size_t)sent;
+    }
+    watch(connection, false, false);
+    return true;
+}
+
+static llcuda_status submit(struct driver *base, const struct load_request *requests,
+                            uint32_t count, struct llcuda_error *error)
+{
+    struct http_driver *driver = (struct http_driver *)(void *)base;
+    struct buffer body = {0};
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < count && !status; i++) {
+        struct http_connection *connection = take_connection(driver);
+        if (!connection) {
+            status = error_from_errno(error, errno, "connect to", driver->host);
+            break;
+        }
+        buffer_clear(&body);
+        buffer_clear(&connection->out);
+        write_body(driver, &requests[i], &body);
+        buffer_printf(&connection->out,
+                      "POST %s/v1/completions HTTP/1.1\r\nHost: %s\r\n"
+                      "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+                      driver->prefix, driver->host, body.length);
+        buffer_append(&connection->out, body.data, body.length);
+        connection->busy = true;
+        connection->saw_done = connection->answered = false;
+        connection->index = requests[i].index;
+        connection->output_tokens = connection->prompt_tokens = 0;
+        connection->out_sent = 0;
+        if (connection->out.failed || body.failed) {
+            status = error_no_memory(error, "a request", body.length);
+        } else if (!connection->connecting && !flush_out(connection) && !reconnect(connection)) {
+            status = error_from_errno(error, errno, "connect to", driver->host);
+        } else if (connection->out_sent < connection->out.length) {
+            watch(connection, false, true);
+        }
+    }
+    buffer_deinit(&body);
+    return status;
+}
+
+static void take_usage(struct http_connection *connection, const struct json_value *usage)
+{
+    int64_t number;
+    if (json_integer(json_member(usage, "completion_tokens"), 0, UINT32_MAX, &number)) {
+        connection->output_tokens = (uint32_t)number;
+    }
+    if (json_integer(json_member(usage, "prompt_tokens"), 0, UINT32_MAX, &number)) {
+        connection->prompt_tokens = (uint32_t)number;
+    }
+}
+
+/* The data of one event of a stream. */
+static void take_data(void *user, struct text_view data)
+{
+    struct http_connection *connection = user;
+    struct json_document *document = NULL;
+    if (text_view_is(data, "[DONE]")) {
+        connection->saw_done = true;
+        return;
+    }
+    if (json_parse(data, NULL, &document, NULL)) {
+        return; /* counted by what is missing at the end */
+    }
+    const struct json_value *root = json_root(document);
+    const struct json_value *choices = json_member(root, "choices");
+    if (json_is(choices, JSON_ARRAY) && choices->count) {
+        const struct json_value *choice = json_first(choices);
+        struct text_view text = json_text(json_member(choice, "text"));
+        struct load_event event = {
+            .index = connection->index, .now_ns = connection->now_ns, .tokens = 1, .text = text};
+        if (text.length && connection->driver->sink) {
+            connection->driver->sink->event(connection->driver->sink->user, &event);
+        }
+    }
+    if (json_is(json_member(root, "usage"), JSON_OBJECT)) {
+        take_usage(connection, json_member(root, "usage"));
+    }
+    json_destroy(document);
+}
+
+/* What became of a request whose answer is whole or whose connection has ended. */
+static void conclude(struct http_connection *connection)
+{
+    char reason[256];
+    const struct http_stream *stream = &connection->stream;
+    if (!connection->answered && connection->reused && reconnect(connection)) {
+        return;
+    }
+    if (stream->status == 0) {
+        snprintf(reason, sizeof reason, "the server closed the connection without an answer");
+    } else if (stream->status != 200) {
+        snprintf(reason, sizeof reason, "HTTP %d: %.200s", stream->status,
+                 buffer_text(&stream->body));
+    } else if (!stream->events) {
+        snprintf(reason, sizeof reason, "the server did not stream: %.150s",
+                 buffer_text(&stream->body));
+    } else if (!connection->saw_done) {
+        snprintf(reason, sizeof reason, "the stream ended before [DONE]");
+    } else {
+        finish(connection, NULL);
+        return;
+    }
+    finish(connection, reason);
+}
+
+static void receive(struct http_connection *connection)
+{
+    char data[READ_BYTES];
+    ssize_t got = recv(connection->socket, data, sizeof data, 0);
+    connection->now_ns = clock_now_ns();
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    }
+    if (!connection->busy) {
+        close_connection(connection); /* an idle one that the server closed, or that talks */
+        return;
+    }
+    if (got <= 0) {
+        http_stream_close(&connection->stream);
+        conclude(connection);
+        return;
+    }
+    connection->answered = true;
+    http_stream_feed(&connection->stream, data, (size_t)got, take_data, connection);
+    if (connection->stream.done || connection->stream.broken) {
+        conclude(connection);
+    }
+}
+
+static void serve_event(const struct epoll_event *event)
+{
+    struct http_connection *connection = event->data.ptr;
+    if (connection->connecting && (event->events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
+        int number = 0;
+        socklen_t length = sizeof number;
+        getsockopt(connection->socket, SOL_SOCKET, SO_ERROR, &number, &length);
+        connection->connecting = false;
+        if (number) {
+            char reason[128];
+            snprintf(reason, sizeof reason, "cannot connect: %s", strerror(number));
+            connection->now_ns = clock_now_ns();
+            finish(connection, reason);
+            return;
+        }
+    }
+    if ((event->events & EPOLLOUT) && connection->busy && !flush_out(connection)) {
+        connection->now_ns = clock_now_ns();
+        conclude(connection);
+        return;
+    }
+    if (event->events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+        receive(connection);
+    }
+}
+
+static llcuda_status wait_events(struct driver *base, uint64_t until_ns,
+                                 const struct load_sink *sink, struct llcuda_error *error)
+{
+    struct http_driver *driver = (struct http_driver *)(void *)base;
+    struct epoll_event events[EVENTS_AT_ONCE];
+    uint64_t now = clock_now_ns();
+    uint64_t left = until_ns > now ? until_ns - now : 0;
+    const struct timespec time = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
+    int count = epoll_pwait2(driver->epoll, events, EVENTS_AT_ONCE, &time, NULL);
+    if (count < 0 && errno == ENOSYS) {
+        /* Before Linux 5.11 only milliseconds: round down and come back. */
+        count = epoll_wait(driver->epoll, events, EVENTS_AT_ONCE, (int)(left / 1000000));
+    }
+    if (count < 0 && errno != EINTR) {
+        return error_from_errno(error, errno, "wait for", driver->host);
+    }
+    driver->sink = sink;
+    for (int i = 0; i < count; i++) {
+        serve_event(&events[i]);
+    }
+    driver->sink = NULL;
+    return LLCUDA_OK;
+}
+
+static const struct driver_ops http_ops = {now_ns, submit, wait_events};
+
+static bool wait_socket(int descriptor, short events, uint64_t until_ns)
+{
+    uint64_t now = clock_now_ns();
+    struct pollfd wait = {descriptor, events, 0};
+    return now < until_ns && poll(&wait, 1, (int)((until_ns - now) / 1000000) + 1) > 0;
+}
+
+static void ignore_event(void *user, struct text_view data)
+{
+    (void)user;
+    (void)data;
+}
+
+llcuda_status http_driver_ready(struct http_driver *driver, uint32_t timeout_ms,
+                                struct buffer *body, struct llcuda_error *error)
+{
+    struct http_stream stream = {0};
+    char text[700];
+    char data[4096];
+    uint64_t until = clock_now_ns() + timeout_ms * 1000000ull;
+    driver->driver.ops = &http_ops;
+    int descriptor = connect_socket(driver);
+    int length = snprintf(text, sizeof text,
+                          "GET %s/v1/models HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n",
+                          driver->prefix, driver->host);
+    bool sent = descriptor >= 0 && wait_socket(descriptor, POLLOUT, until) &&
+                send(descriptor, text, (size_t)length, MSG_NOSIGNAL) == length;
+    while (sent && !stream.done && !stream.broken && wait_socket(descriptor, POLLIN, until)) {
+        ssize_t got = recv(descriptor, data, sizeof data, 0);
+        if (got > 0) {
+            http_stream_feed(&stream, data, (size_t)got, ignore_event, NULL);
+        } else {
+            http_stream_close(&stream);
+        }
+    }
+    if (descriptor >= 0) {
+        close(descriptor);
+    }
+    int status = stream.done ? stream.status : 0;
+    if (status == 200 && body) {
+        buffer_append_view(body, buffer_view(&stream.body));
+    }
+    http_stream_deinit(&stream);
+    if (status == 200) {
+        return LLCUDA_OK;
+    }
+    return status ? error_set(error, LLCUDA_BUSY, "the server answers %d to /v1/models", status)
+                  : error_set(error, LLCUDA_BUSY, "nothing answers at http://%s", driver->host);
+}

@@ -1,0 +1,40 @@
+/* An OpenAI-compatible server as a driver: each request a streamed POST /v1/completions on a
+ * connection of its own while it lasts; idle connections are used again. One thread. */
+#ifndef BENCH_DRIVER_HTTP_H
+#define BENCH_DRIVER_HTTP_H
+
+#include "base/buffer.h"
+#include "bench/driver.h"
+
+struct http_connection; /* private */
+
+struct http_driver {
+    struct driver driver; /* first: a driver is cast back */
+    char host[256];       /* for the Host header, with the port */
+    char prefix[256];     /* path before /v1, without a slash at its end */
+    const char *model;    /* in requests */
+    const char *extra;    /* members for each request's JSON object, "{…}" */
+    bool prompt_text;     /* send text, not ids */
+    bool ignore_eos;
+    void *address; /* a resolved address, addrinfo */
+    int epoll;
+    struct http_connection **connections; /* all open ones */
+    uint32_t connection_count, connection_capacity;
+    struct http_connection *idle; /* a list through them */
+    const struct load_sink *sink; /* during a wait */
+};
+
+#define HTTP_CONNECTION_MAX 16384u
+
+/* Resolves "http://host[:port][/prefix]". Nothing is connected yet. The texts of `model` and
+ * `extra` are borrowed. Errors: INVALID_ARGUMENT, NOT_FOUND (no such host). */
+llcuda_status http_driver_open(struct http_driver *driver, const char *url, const char *model,
+                               const char *extra, bool prompt_text, struct llcuda_error *error);
+void http_driver_close(struct http_driver *driver);
+
+/* Asks once for /v1/models, waiting up to `timeout_ms`: OK when the server answers 200; otherwise
+ * BUSY with what it answered instead. `body` (may be NULL) gets the answer. */
+llcuda_status http_driver_ready(struct http_driver *driver, uint32_t timeout_ms,
+                                struct buffer *body, struct llcuda_error *error);
+
+#endif

@@ -1,0 +1,45 @@
+/* The one table of figures: name, unit, which way is better, and the formula that the report prints
+ * beside the name. X(id, key, title, unit, higher is better, formula) */
+#ifndef BENCH_METRICS_H
+#define BENCH_METRICS_H
+
+#define METRIC_LIST(X)                                                                            \
+    X(TTFT, "ttft_ms", "time to first token", "ms", false,                                        \
+      "first token − due; in a closed loop due is when the request was sent")                     \
+    X(TPOT, "tpot_ms", "time per output token", "ms", false,                                      \
+      "(last token − first token) / (output tokens − 1), per request")                            \
+    X(ITL, "itl_ms", "inter-token latency", "ms", false,                                          \
+      "gaps between events with tokens, pooled over requests (a uniform choice of 65,536)")       \
+    X(E2E, "e2e_ms", "end to end", "ms", false, "last token − due")                               \
+    X(LATE, "late_ms", "schedule error", "ms", false, "sent − due, of the load generator itself") \
+    X(TOKENS_S, "output_tokens_s", "throughput", "tokens/s", true,                                \
+      "output tokens of all requests / (last end − first due)")                                   \
+    X(USER_TOKENS_S, "user_tokens_s", "speed of one stream", "tokens/s", true,                    \
+      "1 / time per output token, mean over requests")                                            \
+    X(TOTAL_TOKENS_S, "total_tokens_s", "prompt and output", "tokens/s", true,                    \
+      "(prompt + output tokens) / (last end − first due)")                                        \
+    X(REQUESTS_S, "requests_s", "request rate", "1/s", true,                                      \
+      "requests that succeeded / (last end − first due)")                                         \
+    X(GOODPUT_S, "goodput_s", "goodput", "1/s", true,                                             \
+      "requests within every bound of `goodput` / (last end − first due)")                        \
+    X(FAILED, "failed_share", "failed requests", "share", false, "failed / sent")                 \
+    X(MEMORY_PEAK, "memory_peak_mb", "peak memory", "MB", false,                                  \
+      "largest resident memory of the engine's process group")                                    \
+    X(MEMORY_MEAN, "memory_mean_mb", "sustained memory", "MB", false,                             \
+      "mean resident memory of the engine's process group")                                       \
+    X(CPU_PER_TOKEN, "cpu_ms_token", "processor time a token", "ms", false,                       \
+      "processor time of the engine's group / (prompt + output tokens)")                          \
+    X(OVERHEAD, "harness_share", "cost of the harness", "share", false,                           \
+      "processor time of the harness / wall time of the measurement")                             \
+    X(GPU, "gpu_share", "GPU utilisation", "share", true, "mean of NVML's samples")               \
+    X(ENERGY, "energy_j_token", "energy a token", "J", false,                                     \
+      "(package energy by RAPL + GPU power × time) / output tokens")
+
+enum metric {
+#define METRIC_ENUM(id, ...) METRIC_##id,
+    METRIC_LIST(METRIC_ENUM)
+#undef METRIC_ENUM
+        METRIC_COUNT
+};
+
+#endif

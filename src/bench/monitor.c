@@ -1,0 +1,384 @@
+/* Owns the monitor's thread and its samples. The list of the group's processes is made anew once a
+ * second only, since walking /proc costs more than everything else here together.
+ * Threads: one writer, readers under the lock. */
+#include "bench/monitor.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "bench/monitor_gpu.h"
+
+#define SAMPLES_MAX 4096u
+#define MEMBERS_MAX 256u
+
+struct sums {
+    double memory, processor, gpu, gpu_power, throttled, memory_peak, gpu_memory_peak, temperature;
+    uint64_t count, gpu_count;
+};
+
+struct monitor {
+    struct monitor_options options;
+    pthread_t thread;
+    bool started;
+    _Atomic bool stop;
+    pthread_mutex_t lock;
+    struct monitor_sample samples[SAMPLES_MAX];
+    size_t sample_count;
+    uint32_t keep_every, skipped;
+    struct sums sums;
+    uint64_t begin_ns, mark_ns;
+    double mark_energy_j, mark_group_seconds, mark_own_seconds;
+    char alarm[160];
+    _Atomic bool alarmed;
+    struct monitor_gpu *gpu;
+    pid_t members[MEMBERS_MAX];
+    uint32_t member_count;
+    uint64_t members_at_ns;
+    double busy_before, total_before; /* of /proc/stat */
+};
+
+/* The first number of a small file, or NaN. */
+static double read_number(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    double value = NAN;
+    if (file) {
+        if (fscanf(file, "%lf", &value) != 1) {
+            value = NAN;
+        }
+        fclose(file);
+    }
+    return value;
+}
+
+/* Group and processor seconds of a process; false when it is gone. */
+static bool read_stat(pid_t pid, pid_t *group, double *seconds)
+{
+    char path[64];
+    char line[1024];
+    long long parent;
+    long long pgrp;
+    unsigned long long user;
+    unsigned long long system;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (!file) {
+        return false;
+    }
+    bool got = fgets(line, sizeof line, file) != NULL;
+    fclose(file);
+    /* The name in parentheses may hold anything, also parentheses. */
+    const char *rest = got ? strrchr(line, ')') : NULL;
+    if (!rest || sscanf(rest + 1, " %*c %lld %lld %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu",
+                        &parent, &pgrp, &user, &system) != 4) {
+        return false;
+    }
+    *group = (pid_t)pgrp;
+    *seconds = (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
+    return true;
+}
+
+static void find_members(struct monitor *monitor)
+{
+    DIR *folder = opendir("/proc");
+    monitor->member_count = 0;
+    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+        pid_t group;
+        double seconds;
+        int pid = 0;
+        if (!isdigit((unsigned char)entry->d_name[0]) || sscanf(entry->d_name, "%d", &pid) != 1) {
+            continue;
+        }
+        if (read_stat(pid, &group, &seconds) && group == monitor->options.group &&
+            monitor->member_count < MEMBERS_MAX) {
+            monitor->members[monitor->member_count++] = pid;
+        }
+    }
+    if (folder) {
+        closedir(folder);
+    }
+}
+
+static double group_memory(struct monitor *monitor)
+{
+    double pages = 0;
+    for (uint32_t i = 0; i < monitor->member_count; i++) {
+        char path[64];
+        double total;
+        double resident;
+        snprintf(path, sizeof path, "/proc/%d/statm", (int)monitor->members[i]);
+        FILE *file = fopen(path, "re");
+        if (file) {
+            pages += fscanf(file, "%lf %lf", &total, &resident) == 2 ? resident : 0;
+            fclose(file);
+        }
+    }
+    return monitor->options.group ? pages * (double)sysconf(_SC_PAGESIZE) : NAN;
+}
+
+static double group_seconds(const struct monitor *monitor)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < monitor->member_count; i++) {
+        pid_t group;
+        double seconds;
+        if (read_stat(monitor->members[i], &group, &seconds)) {
+            sum += seconds;
+        }
+    }
+    return sum;
+}
+
+static double own_seconds(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static double busy_share(struct monitor *monitor)
+{
+    double v[8] = {0};
+    FILE *file = fopen("/proc/stat", "re");
+    int got = file ? fscanf(file, "cpu %lf %lf %lf %lf %lf %lf %lf %lf", &v[0], &v[1], &v[2], &v[3],
+                            &v[4], &v[5], &v[6], &v[7])
+                   : 0;
+    if (file) {
+        fclose(file);
+    }
+    if (got < 5) {
+        return NAN;
+    }
+    double total = 0;
+    for (int i = 0; i < 8; i++) {
+        total += v[i];
+    }
+    double busy = total - v[3] - v[4];
+    double share = total > monitor->total_before
+                       ? (busy - monitor->busy_before) / (total - monitor->total_before)
+                       : 0;
+    bool first = monitor->total_before == 0;
+    monitor->busy_before = busy;
+    monitor->total_before = total;
+    return first ? NAN : share;
+}
+
+static double hottest(void)
+{
+    double peak = NAN;
+    for (int zone = 0; zone < 64; zone++) {
+        char path[64];
+        snprintf(path, sizeof path, "/sys/class/thermal/thermal_zone%d/temp", zone);
+        double value = read_number(path);
+        if (isnan(value)) {
+            break;
+        }
+        peak = fmax(peak, value / 1000);
+    }
+    return peak;
+}
+
+static double package_energy_j(void)
+{
+    return read_number("/sys/class/powercap/intel-rapl:0/energy_uj") / 1e6;
+}
+
+static void raise_alarm(struct monitor *monitor, const struct monitor_sample *sample)
+{
+    const struct monitor_options *options = &monitor->options;
+    double heat = fmax(sample->temperature_c, sample->gpu_temperature_c);
+    if (atomic_load(&monitor->alarmed)) {
+        return;
+    }
+    if (options->thermal_limit_c > 0 && heat > options->thermal_limit_c) {
+        snprintf(monitor->alarm, sizeof monitor->alarm,
+                 "stopped: %.0f °C, above the thermal limit of %.0f °C", heat,
+                 options->thermal_limit_c);
+    } else if (options->memory_limit_bytes > 0 &&
+               sample->memory_bytes > options->memory_limit_bytes) {
+        snprintf(monitor->alarm, sizeof monitor->alarm,
+                 "stopped: %.2f GB of memory, above the limit of %.2f GB",
+                 sample->memory_bytes / 1e9, options->memory_limit_bytes / 1e9);
+    } else {
+        return;
+    }
+    atomic_store(&monitor->alarmed, true);
+}
+
+static void add_sums(struct sums *sums, const struct monitor_sample *sample)
+{
+    sums->memory += sample->memory_bytes;
+    sums->processor += isnan(sample->processor_share) ? 0 : sample->processor_share;
+    sums->memory_peak = fmax(sums->memory_peak, sample->memory_bytes);
+    sums->temperature =
+        fmax(sums->temperature, fmax(sample->temperature_c, sample->gpu_temperature_c));
+    sums->count++;
+    if (!isnan(sample->gpu_share)) {
+        sums->gpu += sample->gpu_share;
+        sums->gpu_power += sample->gpu_power_w;
+        sums->throttled += isnan(sample->gpu_throttled) ? 0 : sample->gpu_throttled;
+        sums->gpu_memory_peak = fmax(sums->gpu_memory_peak, sample->gpu_memory_bytes);
+        sums->gpu_count++;
+    }
+}
+
+/* Under the lock. */
+static void keep(struct monitor *monitor, const struct monitor_sample *sample)
+{
+    add_sums(&monitor->sums, sample);
+    if (monitor->skipped++ % monitor->keep_every) {
+        return;
+    }
+    if (monitor->sample_count == SAMPLES_MAX) {
+        for (size_t i = 0; i < SAMPLES_MAX / 2; i++) {
+            monitor->samples[i] = monitor->samples[2 * i];
+        }
+        monitor->sample_count = SAMPLES_MAX / 2;
+        monitor->keep_every *= 2;
+    }
+    monitor->samples[monitor->sample_count++] = *sample;
+}
+
+static void look(struct monitor *monitor)
+{
+    uint64_t now = clock_now_ns();
+    struct monitor_sample sample = {.gpu_share = NAN,
+                                    .gpu_memory_bytes = NAN,
+                                    .gpu_power_w = NAN,
+                                    .gpu_temperature_c = NAN,
+                                    .gpu_clock_mhz = NAN,
+                                    .gpu_throttled = NAN};
+    pthread_mutex_lock(&monitor->lock);
+    if (monitor->options.group && now >= monitor->members_at_ns) {
+        find_members(monitor);
+        monitor->members_at_ns = now + 1000000000u;
+    }
+    sample.memory_bytes = group_memory(monitor);
+    pthread_mutex_unlock(&monitor->lock);
+    sample.seconds = (double)(now - monitor->begin_ns) / 1e9;
+    sample.processor_share = busy_share(monitor);
+    sample.temperature_c = hottest();
+    if (monitor->gpu) {
+        monitor_gpu_read(monitor->gpu, &sample);
+    }
+    raise_alarm(monitor, &sample);
+    pthread_mutex_lock(&monitor->lock);
+    keep(monitor, &sample);
+    pthread_mutex_unlock(&monitor->lock);
+}
+
+static void *watch(void *user)
+{
+    struct monitor *monitor = user;
+    uint64_t period = (uint64_t)(1e9 / monitor->options.rate_hz);
+    uint64_t next = clock_now_ns();
+    while (!atomic_load(&monitor->stop)) {
+        uint64_t now = clock_now_ns();
+        if (now >= next) {
+            look(monitor);
+            next = now + period;
+        }
+        /* Naps are short, so that stopping does not take a whole period. */
+        uint64_t nap = next - now < 20000000u ? next - now : 20000000u;
+        const struct timespec time = {0, (long)(now >= next ? 1000000 : nap)};
+        nanosleep(&time, NULL);
+    }
+    return NULL;
+}
+
+llcuda_status monitor_start(const struct monitor_options *options, struct monitor **out,
+                            struct llcuda_error *error)
+{
+    struct monitor *monitor = calloc(1, sizeof *monitor);
+    if (!monitor) {
+        return error_no_memory(error, "a monitor", sizeof *monitor);
+    }
+    monitor->options = *options;
+    monitor->keep_every = 1;
+    monitor->begin_ns = clock_now_ns();
+    monitor->gpu = monitor_gpu_open(options->gpu_index);
+    pthread_mutex_init(&monitor->lock, NULL);
+    monitor_mark(monitor);
+    if (pthread_create(&monitor->thread, NULL, watch, monitor)) {
+        monitor_stop(monitor);
+        return error_set(error, LLCUDA_OUT_OF_MEMORY, "no thread could be started");
+    }
+    monitor->started = true;
+    *out = monitor;
+    return LLCUDA_OK;
+}
+
+void monitor_stop(struct monitor *monitor)
+{
+    if (!monitor) {
+        return;
+    }
+    atomic_store(&monitor->stop, true);
+    if (monitor->started) {
+        pthread_join(monitor->thread, NULL);
+    }
+    monitor_gpu_close(monitor->gpu);
+    pthread_mutex_destroy(&monitor->lock);
+    free(monitor);
+}
+
+const char *monitor_alarm(struct monitor *monitor)
+{
+    return atomic_load(&monitor->alarmed) ? monitor->alarm : NULL;
+}
+
+void monitor_mark(struct monitor *monitor)
+{
+    pthread_mutex_lock(&monitor->lock);
+    if (monitor->options.group) {
+        find_members(monitor);
+    }
+    monitor->sums = (struct sums){.temperature = NAN};
+    monitor->mark_ns = clock_now_ns();
+    monitor->mark_energy_j = package_energy_j();
+    monitor->mark_group_seconds = group_seconds(monitor);
+    monitor->mark_own_seconds = own_seconds();
+    pthread_mutex_unlock(&monitor->lock);
+}
+
+void monitor_get_totals(struct monitor *monitor, struct monitor_totals *totals)
+{
+    pthread_mutex_lock(&monitor->lock);
+    const struct sums *sums = &monitor->sums;
+    double count = sums->count ? (double)sums->count : NAN;
+    double gpu_count = sums->gpu_count ? (double)sums->gpu_count : NAN;
+    *totals = (struct monitor_totals){
+        .memory_peak_bytes = sums->count ? sums->memory_peak : NAN,
+        .memory_mean_bytes = sums->memory / count,
+        .processor_mean = sums->processor / count,
+        .gpu_mean = sums->gpu / gpu_count,
+        .gpu_power_mean_w = sums->gpu_power / gpu_count,
+        .gpu_memory_peak_bytes = sums->gpu_count ? sums->gpu_memory_peak : NAN,
+        .gpu_throttled_share = sums->throttled / gpu_count,
+        .temperature_peak_c = sums->temperature,
+        .cpu_energy_j = package_energy_j() - monitor->mark_energy_j,
+        .group_cpu_seconds = group_seconds(monitor) - monitor->mark_group_seconds,
+        .own_cpu_seconds = own_seconds() - monitor->mark_own_seconds,
+        .seconds = (double)(clock_now_ns() - monitor->mark_ns) / 1e9,
+    };
+    pthread_mutex_unlock(&monitor->lock);
+}
+
+size_t monitor_copy(struct monitor *monitor, struct monitor_sample *out, size_t capacity)
+{
+    pthread_mutex_lock(&monitor->lock);
+    size_t count = monitor->sample_count < capacity ? monitor->sample_count : capacity;
+    memcpy(out, monitor->samples, count * sizeof *out);
+    pthread_mutex_unlock(&monitor->lock);
+    return count;
+}

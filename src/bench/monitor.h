@@ -1,0 +1,58 @@
+/* Watches the machine and one process group from a thread of its own, at a fixed rate: memory,
+ * processor time, energy, temperature, and an NVIDIA GPU where its library is there. */
+#ifndef BENCH_MONITOR_H
+#define BENCH_MONITOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "base/error.h"
+
+/* NaN: this machine does not say. */
+struct monitor_sample {
+    double seconds;         /* since the monitor began */
+    double memory_bytes;    /* resident, of the group */
+    double processor_share; /* of all processors of the machine that were busy, 0 … 1 */
+    double temperature_c;   /* the hottest sensor */
+    double gpu_share, gpu_memory_bytes, gpu_power_w, gpu_temperature_c, gpu_clock_mhz;
+    double gpu_throttled; /* 1: clocks are held down by heat or power */
+};
+
+struct monitor_options {
+    pid_t group; /* to watch; 0: only the machine */
+    double rate_hz;
+    double thermal_limit_c;    /* 0: none */
+    double memory_limit_bytes; /* of the group; 0: none */
+    int gpu_index;             /* -1: none */
+};
+
+struct monitor;
+
+/* Starts the thread. Errors: OUT_OF_MEMORY. */
+llcuda_status monitor_start(const struct monitor_options *options, struct monitor **monitor,
+                            struct llcuda_error *error);
+/* Stops the thread and frees all. NULL is fine. */
+void monitor_stop(struct monitor *monitor);
+
+/* Why the run must end, or NULL. Static for the monitor's life. Any thread. */
+const char *monitor_alarm(struct monitor *monitor);
+
+/* Totals so far. Any thread. */
+struct monitor_totals {
+    double memory_peak_bytes, memory_mean_bytes; /* since monitor_mark; NaN before a sample */
+    double processor_mean, gpu_mean, gpu_power_mean_w, gpu_memory_peak_bytes, gpu_throttled_share;
+    double temperature_peak_c;
+    double cpu_energy_j;      /* of the package since monitor_mark; NaN */
+    double group_cpu_seconds; /* processor time of the group since monitor_mark */
+    double own_cpu_seconds;   /* of this process: what the harness itself took */
+    double seconds;           /* since monitor_mark */
+};
+void monitor_mark(struct monitor *monitor);
+void monitor_get_totals(struct monitor *monitor, struct monitor_totals *totals);
+
+/* Samples so far, at most 4,096: when full, every second one is dropped and the rate of keeping
+ * halves. Copies up to `capacity` and returns how many. Any thread. */
+size_t monitor_copy(struct monitor *monitor, struct monitor_sample *out, size_t capacity);
+
+#endif

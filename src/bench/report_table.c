@@ -1,0 +1,87 @@
+/* Owns the table for a terminal. */
+#include "bench/report.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* Characters on the screen: UTF-8 continuation bytes take no place. */
+static int padding(const char *text, int width)
+{
+    int seen = 0;
+    for (const char *c = text; *c; c++) {
+        seen += ((unsigned char)*c & 0xC0) != 0x80;
+    }
+    return seen < width ? width - seen : 0;
+}
+
+static void cell_text(struct buffer *out, const char *text, int width)
+{
+    buffer_printf(out, "%s%*s", text, padding(text, width), "");
+}
+
+static void cell_figure(struct buffer *out, const struct figure *figure)
+{
+    char text[64];
+    double half = (figure->interval.high - figure->interval.low) / 2;
+    if (isnan(figure->mean)) {
+        snprintf(text, sizeof text, "–");
+    } else if (isnan(half)) {
+        snprintf(text, sizeof text, "%.4g", figure->mean);
+    } else {
+        snprintf(text, sizeof text, "%.4g ± %.2g", figure->mean, half);
+    }
+    cell_text(out, text, 20);
+}
+
+static int longest_name(const struct analysis *analysis)
+{
+    int longest = 6;
+    for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
+        int length = (int)strlen(analysis->config->engines[e].name);
+        longest = length > longest ? length : longest;
+    }
+    return longest > 40 ? 42 : longest + 2;
+}
+
+void report_table(const struct analysis *analysis, struct buffer *out)
+{
+    static const enum metric columns[] = {METRIC_TTFT, METRIC_TPOT, METRIC_E2E, METRIC_TOKENS_S};
+    static const char *const titles[] = {"first token, ms", "token, ms", "whole, ms", "tokens/s"};
+    const struct config *config = analysis->config;
+    int width = longest_name(analysis);
+    for (uint32_t p = 0; p < analysis->point_count; p++) {
+        const struct config_point *point = &analysis->points[p];
+        buffer_printf(out, "%s, %s\n  ", config->workloads[point->workload].name, point->key);
+        cell_text(out, "engine", width);
+        for (size_t c = 0; c < 4; c++) {
+            cell_text(out, titles[c], 20);
+        }
+        buffer_append_text(out, "\n");
+        for (uint32_t e = 0; e < config->engine_count; e++) {
+            const struct cell *cell = analysis_cell(analysis, e, p);
+            buffer_append_text(out, "  ");
+            cell_text(out, config->engines[e].name, width);
+            if (!cell->measured) {
+                const char *reason = analysis->engines[e].reason;
+                buffer_printf(out, "%s\n",
+                              reason[0]                ? reason
+                              : cell->first_failure[0] ? cell->first_failure
+                                                       : "not run");
+                continue;
+            }
+            for (size_t c = 0; c < 4; c++) {
+                cell_figure(out, &cell->figures[columns[c]]);
+            }
+            buffer_append_text(out, "\n");
+        }
+    }
+    buffer_printf(out, "± is half of the %.0f %% interval of the mean over runs.\n",
+                  config->analysis.confidence * 100);
+    for (uint32_t i = 0; i < analysis->comparison_count; i++) {
+        const struct comparison *comparison = &analysis->comparisons[i];
+        if (comparison->metric == METRIC_TOKENS_S) {
+            buffer_printf(out, "%s: %s\n", analysis->points[comparison->point].key,
+                          comparison->words);
+        }
+    }
+}

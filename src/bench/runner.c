@@ -1,0 +1,294 @@
+/* Owns the order of sessions, the output folder and its resumption. Every repeat starts each engine
+ * once, in an order drawn anew from the seed, so that whatever drifts in the machine falls on all
+ * of them alike. */
+#include "bench/runner.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/random.h"
+#include "bench/host.h"
+#include "bench/session.h"
+
+struct runner {
+    const struct config *config;
+    const struct runner_options *options;
+    struct prompts *prompts;
+    uint64_t begin_ns;
+    uint32_t done, count, done_before;
+    bool given_up[CONFIG_ENGINE_MAX]; /* not installed: no point in trying again */
+};
+
+char *runner_raw_path(const struct config *config, const char *folder, uint32_t engine,
+                      uint32_t repeat)
+{
+    char name[160];
+    int length = snprintf(name, sizeof name, "raw_data/%02u-", engine);
+    for (const char *c = config->engines[engine].name; *c && length < 100; c++) {
+        name[length++] = isalnum((unsigned char)*c) || *c == '_' || *c == '.' ? *c : '-';
+    }
+    snprintf(name + length, sizeof name - (size_t)length, ".run%u.jsonl", repeat + 1);
+    return file_path_join(folder, name);
+}
+
+static llcuda_status make_folder(const char *path, struct llcuda_error *error)
+{
+    if (mkdir(path, 0755) && errno != EEXIST) {
+        return error_from_errno(error, errno, "make the folder", path);
+    }
+    return LLCUDA_OK;
+}
+
+static llcuda_status make_subfolder(const char *folder, const char *name,
+                                    struct llcuda_error *error)
+{
+    char *path = file_path_join(folder, name);
+    llcuda_status status = path ? make_folder(path, error) : error_no_memory(error, "a path", 1);
+    free(path);
+    return status;
+}
+
+static bool folder_is_empty(const char *path)
+{
+    DIR *folder = opendir(path);
+    bool empty = true;
+    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+        empty = empty && entry->d_name[0] == '.';
+    }
+    if (folder) {
+        closedir(folder);
+    }
+    return empty;
+}
+
+/* Whether the folder holds a run of this very configuration. */
+static llcuda_status check_same(const struct config *config, const char *folder,
+                                struct llcuda_error *error)
+{
+    struct buffer kept = {0};
+    char *path = file_path_join(folder, "config.yaml");
+    char *summary = file_path_join(folder, "summary.json");
+    llcuda_status status = LLCUDA_OK;
+    if (!path || !summary) {
+        status = error_no_memory(error, "a path", 1);
+    } else if (!file_exists(path) || file_read_all(path, 1u << 24, &kept, NULL)) {
+        status = error_set(error, LLCUDA_INVALID_ARGUMENT,
+                           "the folder '%s' exists and holds no run; choose another one", folder);
+    } else if (file_exists(summary)) {
+        status = error_set(error, LLCUDA_INVALID_ARGUMENT,
+                           "the folder '%s' holds a finished run; choose another one", folder);
+    } else if (!text_view_is(buffer_view(&kept), config->text)) {
+        status = error_set(error, LLCUDA_INVALID_ARGUMENT,
+                           "the folder '%s' holds a run of another configuration", folder);
+    }
+    buffer_deinit(&kept);
+    free(path);
+    free(summary);
+    return status;
+}
+
+/* host.json: where, with what, from which files. */
+static llcuda_status write_host(const struct runner *runner, struct llcuda_error *error)
+{
+    const struct config *config = runner->config;
+    const char *const models[] = {config->model_path, config->model_gguf, config->model_hf};
+    struct buffer text = {0};
+    struct json_writer writer;
+    json_writer_init(&writer, &text, 2);
+    json_begin_object(&writer);
+    host_write(&writer, config, runner->options->environment);
+    json_key(&writer, "seed");
+    json_write_unsigned(&writer, config->seed);
+    json_key(&writer, "models");
+    json_begin_object(&writer);
+    for (size_t i = 0; i < 3; i++) {
+        char digest[65];
+        if (models[i] && strcmp(models[i], "builtin") != 0 &&
+            !host_model_digest(models[i], digest, NULL)) {
+            json_key(&writer, models[i]);
+            json_write_string(&writer, digest);
+        }
+    }
+    json_end_object(&writer);
+    json_end_object(&writer);
+    buffer_append_byte(&text, '\n');
+    char *path = file_path_join(runner->options->folder, "host.json");
+    llcuda_status status = path && !text.failed
+                               ? file_write_atomic(path, text.data, text.length, error)
+                               : error_no_memory(error, "the record of the machine", text.length);
+    free(path);
+    buffer_deinit(&text);
+    return status;
+}
+
+static llcuda_status prepare_folder(const struct runner *runner, struct llcuda_error *error)
+{
+    const char *folder = runner->options->folder;
+    const struct config *config = runner->config;
+    llcuda_status status = LLCUDA_OK;
+    if (file_is_folder(folder) && !folder_is_empty(folder)) {
+        return check_same(config, folder, error);
+    }
+    status = make_folder(folder, error);
+    if (!status) {
+        status = make_subfolder(folder, "raw_data", error);
+    }
+    if (!status) {
+        status = make_subfolder(folder, "logs", error);
+    }
+    if (!status) {
+        status = write_host(runner, error);
+    }
+    if (!status) {
+        char *path = file_path_join(folder, "config.yaml");
+        status = path ? file_write_atomic(path, config->text, strlen(config->text), error)
+                      : error_no_memory(error, "a path", 1);
+        free(path);
+    }
+    return status;
+}
+
+static bool session_progress(void *user, const char *what, double share)
+{
+    struct runner *runner = user;
+    double seconds = (double)(clock_now_ns() - runner->begin_ns) / 1e9;
+    double here = (double)(runner->done - runner->done_before) + share;
+    struct runner_progress progress = {
+        .sessions_done = runner->done,
+        .session_count = runner->count,
+        .what = what,
+        .share = share,
+        .seconds_left =
+            here > 0.02 ? seconds / here * ((double)runner->count - (double)runner->done - share)
+                        : NAN,
+    };
+    return !runner->options->progress ||
+           runner->options->progress(runner->options->user, &progress);
+}
+
+static void say(const struct runner *runner, const char *format, ...) BASE_PRINTF(2, 3);
+
+static void say(const struct runner *runner, const char *format, ...)
+{
+    char text[600];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    if (runner->options->message) {
+        runner->options->message(runner->options->user, text);
+    }
+}
+
+static llcuda_status run_session(struct runner *runner, uint32_t engine, uint32_t repeat,
+                                 struct llcuda_error *error)
+{
+    const struct config *config = runner->config;
+    char failure[256] = "";
+    char *raw = runner_raw_path(config, runner->options->folder, engine, repeat);
+    char log_name[200];
+    const char *base = raw ? strrchr(raw, '/') + 1 : "";
+    snprintf(log_name, sizeof log_name, "logs/%.*s.log", (int)(strlen(base) - 6), base);
+    char *log = raw ? file_path_join(runner->options->folder, log_name) : NULL;
+    llcuda_status status = LLCUDA_OK;
+    if (!raw || !log) {
+        status = error_no_memory(error, "a path", 1);
+    } else if (file_exists(raw)) {
+        runner->done_before++;
+    } else if (!runner->given_up[engine] || repeat == 0) {
+        struct session_options options = {.config = config,
+                                          .prompts = runner->prompts,
+                                          .engine = engine,
+                                          .repeat = repeat,
+                                          .raw_path = raw,
+                                          .log_path = log,
+                                          .environment = runner->options->environment,
+                                          .user = runner,
+                                          .progress = session_progress};
+        status = session_run(&options, failure, error);
+        if (failure[0]) {
+            say(runner, "%s, run %u: %s", config->engines[engine].name, repeat + 1, failure);
+            runner->given_up[engine] = strncmp(failure, "not installed", 13) == 0;
+        }
+        if (config->cooldown_seconds > 0 && !status) {
+            const struct timespec pause = {(time_t)config->cooldown_seconds,
+                                           (long)(fmod(config->cooldown_seconds, 1) * 1e9)};
+            nanosleep(&pause, NULL);
+        }
+    }
+    free(raw);
+    free(log);
+    return status;
+}
+
+/* The engines of a repeat in their drawn order. */
+static void draw_order(const struct config *config, uint32_t repeat, uint32_t *order)
+{
+    for (uint32_t i = 0; i < config->engine_count; i++) {
+        order[i] = i;
+    }
+    for (uint32_t i = config->engine_count; i > 1; i--) {
+        uint32_t j = (uint32_t)(random_mix(config->seed ^ random_mix(repeat * 1000u + i)) % i);
+        uint32_t held = order[i - 1];
+        order[i - 1] = order[j];
+        order[j] = held;
+    }
+}
+
+static llcuda_status run_all(struct runner *runner, struct llcuda_error *error)
+{
+    const struct config *config = runner->config;
+    llcuda_status status = LLCUDA_OK;
+    runner->begin_ns = clock_now_ns();
+    runner->count = config->repeats * config->engine_count;
+    for (uint32_t repeat = 0; !status && repeat < config->repeats; repeat++) {
+        uint32_t order[CONFIG_ENGINE_MAX];
+        draw_order(config, repeat, order);
+        for (uint32_t i = 0; !status && i < config->engine_count; i++) {
+            status = run_session(runner, order[i], repeat, error);
+            runner->done++;
+        }
+    }
+    return status;
+}
+
+llcuda_status runner_run(const struct config *config, const struct runner_options *options,
+                         struct llcuda_error *error)
+{
+    struct runner runner = {.config = config, .options = options};
+    const char *model = config->model_gguf ? config->model_gguf
+                        : config->model_hf ? config->model_hf
+                                           : config->model_path;
+    llcuda_status status = prompts_open(model, options->builtin_model, options->builtin_model_bytes,
+                                        &runner.prompts, error);
+    for (uint32_t i = 0; !status && i < config->workload_count; i++) {
+        status = prompts_add_file(runner.prompts, &config->workloads[i], error);
+    }
+    bool needs_ids = false;
+    for (uint32_t i = 0; i < config->engine_count; i++) {
+        needs_ids = needs_ids || config->engines[i].kind == ENGINE_ADAPTER;
+    }
+    if (!status && needs_ids && !prompts_have_ids(runner.prompts)) {
+        status = error_set(error, LLCUDA_NOT_FOUND,
+                           "the model '%s' could not be read, so there are no prompts for adapters",
+                           model);
+    }
+    if (!status) {
+        status = prepare_folder(&runner, error);
+    }
+    if (!status) {
+        status = run_all(&runner, error);
+    }
+    prompts_destroy(runner.prompts);
+    return status;
+}
