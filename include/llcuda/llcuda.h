@@ -100,8 +100,9 @@ typedef struct llcuda_engine_options {
      * llcuda_engine_info work, submitting is UNSUPPORTED. */
     bool vocabulary_only;
 
-    /* "auto" (or NULL), "cpu", "cpu:scalar", "cpu:avx2", "cpu:avx512" (a mask that lowers the
-     * instruction set). Others are UNSUPPORTED in this build. */
+    /* "auto" (or NULL: a GPU that can be used, otherwise the CPU, with a warning in the log), "cpu",
+     * "cpu:scalar", "cpu:avx2", "cpu:avx512" (a mask that lowers the instruction set), "cuda:0",
+     * "hip:0", "emu" (GPU kernels on the CPU, for tests). */
     const char *device;
     uint32_t threads; /* 0: one a physical core that the process may use */
 
@@ -136,6 +137,15 @@ typedef struct llcuda_engine_options {
     /* Opens everything but the weights, and takes next to no memory: llcuda_engine_get_info says
      * what waking would take, llcuda_engine_wake does it. */
     bool asleep;
+
+    /* Of GPUs. Folders ("/a:/b") in which the vendor's libraries are looked for first; a folder that
+     * keeps compiled kernels (made when missing); bytes of device memory that may be used; both
+     * NULL, or 0, for none. */
+    const char *gpu_library_path;
+    const char *gpu_kernel_cache;
+    uint64_t gpu_memory_limit_bytes;
+    bool gpu_no_graphs; /* kernels are launched one by one: the reference of step graphs */
+    bool deterministic; /* a row's result never depends on the rows beside it */
 } llcuda_engine_options;
 
 /* Fills in the defaults. `size` is sizeof(llcuda_engine_options) as the caller sees it. */

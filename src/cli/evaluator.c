@@ -14,6 +14,16 @@ llcuda_status evaluator_open_device(struct options *options, struct device **dev
     struct device_open_options wanted = {
         .thread_count = (uint32_t)option_integer(options, OPTION_THREADS, 0),
     };
+    llcuda_engine_options gpu;
+    llcuda_engine_options_init(&gpu, sizeof gpu);
+    if (open_gpu_options(options, &gpu)) {
+        return error_set(error, LLCUDA_INVALID_ARGUMENT, "the options of GPUs are not valid");
+    }
+    wanted.library_path = gpu.gpu_library_path;
+    wanted.kernel_cache = gpu.gpu_kernel_cache;
+    wanted.device_memory_limit = gpu.gpu_memory_limit_bytes;
+    wanted.no_graphs = gpu.gpu_no_graphs;
+    wanted.deterministic = gpu.deterministic;
     llcuda_status status = open_device_name(options, &wanted.name, error);
     return status == LLCUDA_OK ? device_open(&wanted, device, error) : status;
 }

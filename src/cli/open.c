@@ -66,6 +66,42 @@ static int read_template(struct options *options, const char **text)
     return status ? console_fail(options, &error) : EXIT_DONE;
 }
 
+/* The folder of compiled kernels, where the XDG rules put caches; without a home none are kept. */
+static const char *kernel_cache(struct options *options)
+{
+    const char *given = option_text(options, OPTION_KERNEL_CACHE);
+    const char *cache = getenv("XDG_CACHE_HOME");
+    const char *home = getenv("HOME");
+    if (given) {
+        return *given ? given : NULL;
+    }
+    struct buffer path = {0};
+    if (cache && cache[0] == '/') {
+        buffer_printf(&path, "%s/llcuda/kernels", cache);
+    } else if (home && home[0] == '/') {
+        buffer_printf(&path, "%s/.cache/llcuda/kernels", home);
+    }
+    const char *kept =
+        path.length ? arena_copy_text(&options->arena, buffer_view(&path)).data : NULL;
+    buffer_deinit(&path);
+    return kept;
+}
+
+int open_gpu_options(struct options *options, llcuda_engine_options *engine_options)
+{
+    const char *graphs = option_text(options, OPTION_GPU_GRAPHS);
+    if (strcmp(graphs, "on") != 0 && strcmp(graphs, "off") != 0) {
+        return console_usage(options->command, "--gpu-graphs is on or off, not '%s'", graphs);
+    }
+    engine_options->gpu_no_graphs = strcmp(graphs, "off") == 0;
+    engine_options->gpu_library_path = option_text(options, OPTION_CUDA_PATH);
+    engine_options->gpu_kernel_cache = kernel_cache(options);
+    engine_options->gpu_memory_limit_bytes =
+        (uint64_t)(option_number(options, OPTION_GPU_MEMORY_LIMIT, 0) * 0x1p30);
+    engine_options->deterministic = option_flag(options, OPTION_DETERMINISTIC);
+    return EXIT_DONE;
+}
+
 int open_engine_options(struct options *options, llcuda_engine_options *engine_options)
 {
     /* It is used as long as the engine is open. */
@@ -87,6 +123,10 @@ int open_engine_options(struct options *options, llcuda_engine_options *engine_o
     struct llcuda_error error = {0};
     if (open_device_name(options, &engine_options->device, &error)) {
         return console_usage(options->command, "%s", error.message);
+    }
+    int result = open_gpu_options(options, engine_options);
+    if (result) {
+        return result;
     }
     engine_options->log = write_engine_log;
     engine_options->log_user = log;

@@ -169,7 +169,7 @@
     X(PYTHON, "python", 0, TEXT, "PROGRAM", 0, 0, "python3", "Measuring", COMMAND_BIT(BENCH),      \
       "what runs the adapters that are written in Python")                                         \
     X(DEVICE, "device", 0, TEXT, "DEVICE", 0, 0, "auto", "Machine", FOR_COMPUTING,                 \
-      "auto, cpu, cuda:N[,M…], hip:N or emu; this version computes on the CPU")                    \
+      "auto (a GPU that can be used, otherwise the CPU), cpu, cuda:N, hip:N or emu")               \
     X(THREADS, "threads", 't', INTEGER, "N", 1, 1024, NULL, "Machine", FOR_COMPUTING,              \
       "worker threads (default: one a core that this process may use)")                            \
     X(CONTEXT, "ctx", 'c', INTEGER, "N", 16, 16777216, NULL, "Machine", FOR_CONTEXT,               \
@@ -182,6 +182,14 @@
       "first")                                                                                     \
     X(ARCH, "arch", 0, TEXT, "ARCH", 0, 0, NULL, "Machine", COMMAND_BIT(KERNELS),                  \
       "the GPU's architecture, such as sm_90a or gfx90a; llcuda devices shows it")                 \
+    X(GPU_MEMORY_LIMIT, "gpu-memory-limit", 0, NUMBER, "GIB", 0.001, 1000000, NULL, "Machine",     \
+      FOR_COMPUTING, "memory of the GPU that may be used (default: what is free)")                 \
+    X(GPU_GRAPHS, "gpu-graphs", 0, TEXT, "on|off", 0, 0, "on", "Machine", FOR_COMPUTING,           \
+      "off: the kernels of a step are launched one by one, the reference of step graphs")          \
+    X(KERNEL_CACHE, "kernel-cache", 0, TEXT, "FOLDER", 0, 0, NULL, "Machine", FOR_COMPUTING,       \
+      "keeps compiled GPU kernels (default: llcuda/kernels in XDG_CACHE_HOME or ~/.cache)")        \
+    X(DETERMINISTIC, "deterministic", 0, FLAG, NULL, 0, 0, NULL, "Machine", FOR_COMPUTING,         \
+      "a row's result never depends on the rows beside it, also on a GPU")                         \
     X(CPU_LEVEL, "cpu-level", 0, TEXT, "LEVEL", 0, 0, NULL, "Machine", FOR_COMPUTING,              \
       "use no instructions beyond scalar, avx2 or avx512 (default: the best there is)")            \
     X(CONFIG, "config", 0, TEXT, "FILE", 0, 0, NULL, "Machine", FOR_ALL,                           \

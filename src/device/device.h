@@ -32,6 +32,8 @@ struct step_batch {
     const uint32_t *logits_rows; /* [m] row indices, ascending */
     uint32_t hidden_count;       /* h, 0 … n: rows whose final hidden state is wanted … */
     const uint32_t *hidden_rows; /* [h] row indices, ascending; see device_hidden */
+    bool choose; /* only the largest logit of each wanted row matters: see device_chosen. A device
+                    that cannot choose gives the logits all the same */
 };
 
 struct device_model_options {
@@ -98,6 +100,8 @@ struct device_interface {
     uint64_t (*memory_bytes)(const struct device_model *model);
     /* NULL where the device gives no hidden states: steps that want some are refused. */
     const float *(*hidden)(const struct device_model *model, uint64_t *stride);
+    /* NULL where the device gives logits only. */
+    const uint32_t *(*chosen)(const struct device_model *model);
     /* Both NULL where a step computes in the calling thread. */
     llcuda_status (*step_begin)(struct device_model *model, const struct step_batch *batch,
                                 struct llcuda_error *error);
@@ -218,6 +222,15 @@ static inline bool device_gives_hidden(const struct device *device)
 static inline const float *device_hidden(const struct device_model *model, uint64_t *stride)
 {
     return model->interface->hidden(model, stride);
+}
+
+/* Of the last step, when its batch said `choose` and the device can: [m] the token with the largest
+ * logit of each wanted row, the first of equals, or DEVICE_NOT_FINITE; the logits then did not
+ * leave the device. Otherwise NULL. Valid until the next step. */
+#define DEVICE_NOT_FINITE UINT32_MAX
+static inline const uint32_t *device_chosen(const struct device_model *model)
+{
+    return model->interface->chosen ? model->interface->chosen(model) : NULL;
 }
 
 /* Copies whole cache blocks of all layers, from[i] to to[i]: copy on write. */

@@ -4,6 +4,7 @@
 
 #include "cpu/cpu.h"
 #include "device/spec.h"
+#include "gpu/gpu.h"
 
 /* The word after "cpu:", which lowers the instruction set. */
 static llcuda_status read_level(struct text_view text, enum cpu_level *level,
@@ -31,6 +32,66 @@ static llcuda_status open_cpu(const struct device_open_options *options, enum cp
     return cpu_device_open(&cpu, device, error);
 }
 
+static llcuda_status open_driver(const struct device_open_options *options, enum device_kind kind,
+                                 uint32_t index, struct gpu_driver **driver,
+                                 struct llcuda_error *error)
+{
+    const struct gpu_open_options open = {
+        .index = index,
+        .library_path = options->library_path,
+        .cache = options->kernel_cache,
+    };
+    if (kind == DEVICE_EMU) {
+        return gpu_driver_open_emu(&open, driver, error);
+    }
+    return kind == DEVICE_HIP ? gpu_driver_open_hip(&open, driver, error)
+                              : gpu_driver_open_cuda(&open, driver, error);
+}
+
+static llcuda_status open_gpu(const struct device_open_options *options,
+                              const struct device_spec *spec, enum device_kind kind,
+                              struct device **device, struct llcuda_error *error)
+{
+    struct gpu_driver *driver;
+    if (spec->count > 1) {
+        return error_set(error, LLCUDA_UNSUPPORTED,
+                         "a model runs on one GPU: name one of them, such as %s:%u",
+                         device_kind_name(kind), spec->indices[0]);
+    }
+    uint32_t index = spec->count ? spec->indices[0] : 0;
+    llcuda_status status = open_driver(options, kind, index, &driver, error);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    const struct gpu_device_options gpu = {
+        .log = options->log,
+        .cache = options->kernel_cache,
+        .memory_limit_bytes = options->device_memory_limit,
+        .no_graphs = options->no_graphs,
+        .deterministic = options->deterministic,
+    };
+    return gpu_device_open(driver, &gpu, device, error);
+}
+
+/* The first NVIDIA GPU that can be used, or the CPU: with a word when there is a GPU that cannot.
+ */
+static llcuda_status open_best(const struct device_open_options *options,
+                               const struct device_spec *spec, struct device **device,
+                               struct llcuda_error *error)
+{
+    struct llcuda_error reason;
+    const struct gpu_open_options probe = {.library_path = options->library_path};
+    uint32_t count;
+    if (gpu_driver_probe_cuda(&probe, &count, &reason) == LLCUDA_OK && count > 0) {
+        if (open_gpu(options, spec, DEVICE_CUDA, device, &reason) == LLCUDA_OK) {
+            return LLCUDA_OK;
+        }
+        log_message(options->log, LOG_WARN, "the GPU cannot be used, the CPU computes: %s",
+                    reason.message);
+    }
+    return open_cpu(options, CPU_LEVEL_COUNT, device, error);
+}
+
 llcuda_status device_open(const struct device_open_options *options, struct device **device,
                           struct llcuda_error *error)
 {
@@ -50,12 +111,13 @@ llcuda_status device_open(const struct device_open_options *options, struct devi
     }
     switch (spec.kind) {
     case DEVICE_AUTO:
+        return open_best(options, &spec, device, error);
     case DEVICE_CPU:
         return open_cpu(options, CPU_LEVEL_COUNT, device, error);
     case DEVICE_CUDA:
     case DEVICE_HIP:
     case DEVICE_EMU:
-        break;
+        return open_gpu(options, &spec, spec.kind, device, error);
     }
     return error_set(error, LLCUDA_UNSUPPORTED, "this build has no %s device",
                      device_kind_name(spec.kind));

@@ -9,6 +9,12 @@ struct device_open_options {
     const char *name;           /* of device/spec.h, and "cpu:avx2" and the like; NULL: "auto" */
     uint32_t thread_count;      /* of a device that computes on the CPU; 0: it chooses */
     const struct log_sink *log; /* outlives the device; may be NULL */
+    /* Of GPUs. */
+    const char *library_path;     /* folders of the vendor's libraries, looked into first */
+    const char *kernel_cache;     /* folder of compiled kernels; NULL: none is kept */
+    uint64_t device_memory_limit; /* bytes; 0: what is free */
+    bool no_graphs;               /* kernels launched one by one */
+    bool deterministic;           /* rows do not depend on their number */
 };
 
 /* Errors: INVALID_ARGUMENT (no such words), UNSUPPORTED (no such device in this build), and those

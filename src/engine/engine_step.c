@@ -38,6 +38,15 @@ static void add_rows(struct engine_core *core, struct step_batch *batch,
     }
 }
 
+/* Whether this row of logits matters for its largest element alone. Siblings draw from the logits
+ * of the first. */
+static bool only_largest_matters(const struct choice *choice)
+{
+    const struct llcuda_request *request = choice->request;
+    return sampler_is_greedy(&request->sampler_params) &&
+           (request->choice_count == 1 || request->choices_started || choice->index != 0);
+}
+
 /* The plan without those who have ended since; what is launched is noted in `flight`. */
 static void build_batch(struct engine_core *core, const struct step_plan *plan,
                         struct flight *flight, struct step_batch *batch, uint64_t now)
@@ -73,6 +82,11 @@ static void build_batch(struct engine_core *core, const struct step_plan *plan,
         }
         bool decodes = sequence->want_logits && sequence->known > sequence->prompt_count;
         core->counters[CORE_PROMPT_TOKENS] += sequence->plan_rows - decodes;
+    }
+    batch->choose = batch->logits_count > 0;
+    for (uint32_t i = 0; i < flight->count && batch->choose; i++) {
+        batch->choose =
+            !flight->entries[i].logits || only_largest_matters(flight->entries[i].choice);
     }
     flight->logits_count = batch->logits_count;
     flight->hidden_count = batch->hidden_count;
@@ -193,8 +207,26 @@ static void draw_item(void *context, uint32_t worker, uint64_t item)
     }
 }
 
+/* The device has chosen. */
+static void take_chosen(struct flight *flight, const uint32_t *chosen)
+{
+    for (uint32_t i = 0; i < flight->count; i++) {
+        struct flight_entry *entry = &flight->entries[i];
+        if (entry->logits) {
+            entry->row = NULL;
+            entry->token = *chosen++;
+            entry->status = entry->token == DEVICE_NOT_FINITE ? LLCUDA_NOT_FINITE : LLCUDA_OK;
+        }
+    }
+}
+
 static void draw_all(struct engine_core *core, struct flight *flight)
 {
+    const uint32_t *chosen = device_chosen(core->device);
+    if (chosen) {
+        take_chosen(flight, chosen);
+        return;
+    }
     struct draws draws = {core, flight, 1};
     uint64_t logits = (uint64_t)flight->logits_count * core->options.vocabulary_size;
     if (core->workspace_count > 1 && flight->logits_count > 1 &&
@@ -266,6 +298,11 @@ static void settle(struct engine_core *core, struct flight_entry *entry, uint64_
 {
     struct choice *choice = entry->choice;
     llcuda_request *request = choice->request;
+    if (entry->status != LLCUDA_OK && !entry->row) {
+        core_fail_request(core, request, entry->status,
+                          "the model produced logits that are not finite");
+        return;
+    }
     if (entry->status != LLCUDA_OK &&
         !draw_token(core, choice, entry->row, entry->at, &entry->token, NULL)) {
         return;

@@ -184,7 +184,16 @@ static llcuda_status open_parts(struct loaded_model *model, const llcuda_engine_
         if (status == LLCUDA_OK) {
             model->vocabulary_size = model->plan->vocabulary_size;
             read_pooling(model);
-            struct device_open_options device = {options->device, options->threads, &model->log};
+            const struct device_open_options device = {
+                .name = options->device,
+                .thread_count = options->threads,
+                .log = &model->log,
+                .library_path = options->gpu_library_path,
+                .kernel_cache = options->gpu_kernel_cache,
+                .device_memory_limit = options->gpu_memory_limit_bytes,
+                .no_graphs = options->gpu_no_graphs,
+                .deterministic = options->deterministic,
+            };
             status = device_open(&device, &model->device, error);
         }
     }

@@ -102,6 +102,15 @@ llcuda_status sampler_init(struct sampler *sampler, const struct sampler_params 
     return LLCUDA_OK;
 }
 
+bool sampler_is_greedy(const struct sampler_params *params)
+{
+    bool penalises = params->repetition_penalty != 1 || params->presence_penalty != 0 ||
+                     params->frequency_penalty != 0 || params->dry_multiplier > 0;
+    bool masks = params->bias_count > 0 || (params->min_tokens > 0 && params->end_count > 0);
+    return params->temperature < SAMPLER_TEMPERATURE_MIN && !penalises && !masks &&
+           !params->logprobs;
+}
+
 void sampler_accept(struct sampler *sampler, const uint32_t *tokens, uint32_t known,
                     uint32_t prompt_count)
 {

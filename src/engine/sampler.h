@@ -99,6 +99,10 @@ llcuda_status sampler_choose(struct sampler *sampler, struct sampler_workspace *
                              uint32_t prompt_count, uint32_t *token, llcuda_token_logprob *logprob,
                              struct llcuda_error *error);
 
+/* Whether nothing but the largest logit decides, at every position, and nothing else of the logits
+ * is told. */
+bool sampler_is_greedy(const struct sampler_params *params);
+
 /* tokens[known - 1] has been appended to the answer. */
 void sampler_accept(struct sampler *sampler, const uint32_t *tokens, uint32_t known,
                     uint32_t prompt_count);

@@ -15,8 +15,7 @@ static void close_device(struct device *base)
 
 static void describe(const struct device *base, struct device_info *info)
 {
-    static const char *const kinds[] = {
-        [GPU_CUDA] = "cuda", [GPU_HIP] = "hip", [GPU_EMU] = "emu"};
+    static const char *const kinds[] = {[GPU_CUDA] = "cuda", [GPU_HIP] = "hip", [GPU_EMU] = "emu"};
     const struct gpu_device *device = (const struct gpu_device *)base;
     struct llcuda_error ignored;
     uint64_t free_bytes = 0;
@@ -30,8 +29,7 @@ static void describe(const struct device *base, struct device_info *info)
     uint64_t limit = device->options.memory_limit_bytes;
     if (limit != 0) {
         uint64_t left = limit > device->used_bytes ? limit - device->used_bytes : 0;
-        info->memory_free_bytes =
-            left < info->memory_free_bytes ? left : info->memory_free_bytes;
+        info->memory_free_bytes = left < info->memory_free_bytes ? left : info->memory_free_bytes;
     }
     info->memory_bytes = device->info.memory_bytes;
     snprintf(info->kind, sizeof info->kind, "%s", kinds[device->info.vendor]);
@@ -84,6 +82,9 @@ static const struct device_interface interface = {
     .weight_bytes_read = weight_bytes_read,
     .memory_bytes = memory_bytes,
     .hidden = gpu_model_hidden,
+    .chosen = gpu_model_chosen,
+    .step_begin = gpu_model_step_begin,
+    .step_end = gpu_model_step_end,
 };
 
 llcuda_status gpu_device_open(struct gpu_driver *driver, const struct gpu_device_options *options,

@@ -47,8 +47,8 @@ static llcuda_status capture(struct gpu_model *model, struct gpu_graph **graph,
     /* A stream that captures must be ended in any case. */
     struct llcuda_error ignored;
     *graph = NULL;
-    llcuda_status ended = driver->capture_end(driver, model->stream, graph,
-                                              status == LLCUDA_OK ? error : &ignored);
+    llcuda_status ended =
+        driver->capture_end(driver, model->stream, graph, status == LLCUDA_OK ? error : &ignored);
     if (status == LLCUDA_OK && ended == LLCUDA_OK) {
         return LLCUDA_OK;
     }

@@ -8,14 +8,13 @@
 static llcuda_status run_plain(struct gpu_model *model, const struct gpu_linear *linear,
                                struct llcuda_error *error)
 {
-    const struct plan_weight *source = &model->base.plan->weights[linear->weight];
-    const struct gpu_weight *weight = &model->weights[linear->weight];
+    const struct plan_weight *source = &model->base.plan->weights[linear->weights[0]];
+    const struct gpu_weight *weight = &model->weights[linear->weights[0]];
     const struct linear_plain_arguments arguments = {
         .count = linear->count,
         .weight = weight->address,
         .input = linear->input,
         .output = linear->output,
-        .bias = linear->bias,
         .row_bytes = weight->row_bytes,
         .rows = (uint32_t)source->rows,
         .columns = (uint32_t)source->columns,
@@ -32,11 +31,138 @@ static llcuda_status run_plain(struct gpu_model *model, const struct gpu_linear 
                       sizeof arguments, error);
 }
 
+bool gpu_weight_streams(const struct gpu_model *model, uint32_t weight)
+{
+    return model->device->options.linear == GPU_LINEAR_FAST && model->activation != DTYPE_F32 &&
+           model->weights[weight].dtype == model->activation &&
+           model->base.plan->weights[weight].columns % 32 == 0;
+}
+
+bool gpu_feed_forward_is_pair(const struct gpu_model *model, const struct plan_op *op)
+{
+    return op->feed_forward.gate != PLAN_NONE && op->feed_forward.gate_bias == PLAN_NONE &&
+           op->feed_forward.up_bias == PLAN_NONE &&
+           gpu_weight_streams(model, op->feed_forward.gate) &&
+           gpu_weight_streams(model, op->feed_forward.up);
+}
+
+uint32_t gpu_activation_kind(enum plan_activation activation)
+{
+    static const uint32_t kinds[] = {
+        [PLAN_SILU] = ACTIVATION_SILU,
+        [PLAN_GELU_TANH] = ACTIVATION_GELU_TANH,
+        [PLAN_GELU_ERF] = ACTIVATION_GELU_ERF,
+    };
+    return kinds[activation];
+}
+
+/* The widest that is not wider than needed. */
+static uint32_t token_tiles(uint32_t rows)
+{
+    return rows <= 8 ? 1 : rows <= 16 ? 2 : 4;
+}
+
+static const struct gpu_decode_kernel *choose_decode(const struct gpu_model *model,
+                                                     const struct gpu_linear *linear)
+{
+    const struct plan *plan = model->base.plan;
+    for (uint32_t i = 0; i < linear->part_count; i++) {
+        if (!gpu_weight_streams(model, linear->weights[i])) {
+            return NULL;
+        }
+    }
+    if (linear->norm && (linear->norm->kind != PLAN_NORM_RMS || linear->norm->bias != PLAN_NONE)) {
+        return NULL;
+    }
+    struct gpu_decode_key key = {
+        .columns = (uint32_t)plan->weights[linear->weights[0]].columns,
+        .token_tiles = token_tiles(linear->rows),
+        .from = linear->norm ? GPU_DECODE_FROM_NORM : GPU_DECODE_FROM_ACTIVATIONS,
+        .to = linear->is_pair              ? GPU_DECODE_PAIR
+              : linear->mode == LINEAR_ADD ? GPU_DECODE_ADD
+                                           : GPU_DECODE_STORE,
+        .activation = linear->is_pair ? linear->activation : 0,
+    };
+    const struct gpu_decode_kernel *kernel = gpu_decode_find(&model->program, &key);
+    while (!kernel && key.token_tiles > 1) { /* wider ones may not fit the device */
+        key.token_tiles /= 2;
+        kernel = gpu_decode_find(&model->program, &key);
+    }
+    return kernel;
+}
+
+static llcuda_status run_decode(struct gpu_model *model, const struct gpu_linear *linear,
+                                const struct gpu_decode_kernel *kernel, struct llcuda_error *error)
+{
+    struct linear_decode_arguments arguments = {
+        .count = linear->count,
+        .input = linear->norm ? model->buffers.residual : linear->input,
+        .output = linear->output,
+        .output_stride = linear->output_stride,
+    };
+    if (linear->norm) {
+        arguments.norm_weight = model->weights[linear->norm->weight].address;
+        arguments.norm_epsilon = linear->norm->epsilon;
+        arguments.norm_weight_offset = linear->norm->weight_offset;
+    }
+    uint32_t tiles = 0;
+    for (uint32_t i = 0; i < linear->part_count; i++) {
+        arguments.weights[i] = model->weights[linear->weights[i]].address;
+        arguments.rows[i] = (uint32_t)model->base.plan->weights[linear->weights[i]].rows;
+        tiles += i == 0 || !linear->is_pair ? (arguments.rows[i] + 15) / 16 : 0;
+    }
+    uint32_t blocks = model->device->info.multiprocessor_count;
+    uint32_t group = 8 * kernel->key.token_tiles;
+    const struct gpu_launch launch = {
+        .grid = {tiles < blocks ? tiles : blocks, (linear->rows + group - 1) / group, 1},
+        .block = {GPU_DECODE_THREADS, 1, 1},
+        .shared_bytes = kernel->shared_bytes,
+        .overlap = !model->device->options.no_overlap,
+    };
+    return model->driver->launch(model->driver, model->stream, kernel->function, &launch,
+                                 &arguments, sizeof arguments, error);
+}
+
+/* Rows beyond which reading all weights once for every 32 of them costs more than a kernel for many
+ * rows. */
+#define DECODE_ROWS_MAX 32u
+
+llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear *linear, bool *done,
+                               struct llcuda_error *error)
+{
+    const struct gpu_decode_kernel *kernel = NULL;
+    bool few =
+        linear->rows <= (linear->norm ? 8 : DECODE_ROWS_MAX) && !gpu_matmul_serves(model, linear);
+    if (few) {
+        kernel = choose_decode(model, linear);
+    }
+    *done = kernel != NULL;
+    return kernel ? run_decode(model, linear, kernel, error) : LLCUDA_OK;
+}
+
+llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear *linear,
+                               struct llcuda_error *error)
+{
+    if (gpu_matmul_serves(model, linear)) {
+        return gpu_matmul_run(model, linear, error);
+    }
+    struct gpu_linear part = *linear;
+    part.part_count = 1;
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < linear->part_count && status == LLCUDA_OK; i++) {
+        part.weights[0] = linear->weights[i];
+        status = gpu_linear_run(model, &part, error);
+        part.output += model->base.plan->weights[linear->weights[i]].rows * sizeof(float);
+    }
+    return status;
+}
+
 llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error)
 {
     if (gpu_matmul_serves(model, linear)) {
         return gpu_matmul_run(model, linear, error);
     }
-    return run_plain(model, linear, error);
+    const struct gpu_decode_kernel *kernel = choose_decode(model, linear);
+    return kernel ? run_decode(model, linear, kernel, error) : run_plain(model, linear, error);
 }

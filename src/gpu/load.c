@@ -61,6 +61,12 @@ static llcuda_status make_host_memory(struct gpu_model *model, struct llcuda_err
     model->logits = memory;
     if (status == LLCUDA_OK) {
         memory = NULL;
+        status =
+            driver->host_alloc(driver, options->logits_rows_max * sizeof(uint32_t), &memory, error);
+        model->chosen = memory;
+    }
+    if (status == LLCUDA_OK) {
+        memory = NULL;
         status = driver->host_alloc(driver, model->step_bytes, &memory, error);
         model->staging = memory;
     }
@@ -76,6 +82,10 @@ static llcuda_status clear(struct gpu_model *model, struct llcuda_error *error)
     llcuda_status status = LLCUDA_OK;
     if (attention != 0) {
         status = driver->fill(driver, model->stream, model->buffers.attention, 0, attention, error);
+    }
+    if (status == LLCUDA_OK) {
+        status = driver->fill(driver, model->stream, model->buffers.choices, 0,
+                              gpu_choices_bytes(model->base.options.logits_rows_max), error);
     }
     if (status == LLCUDA_OK) {
         status = driver->fill(driver, model->stream, model->cache, 0,
@@ -140,8 +150,8 @@ llcuda_status gpu_model_load(struct device *base, const struct plan *plan,
     if (!model) {
         return error_no_memory(error, "a model", sizeof *model);
     }
-    model->base = (struct device_model){
-        .interface = base->interface, .plan = plan, .options = *options};
+    model->base =
+        (struct device_model){.interface = base->interface, .plan = plan, .options = *options};
     model->device = device;
     model->driver = device->driver;
     model->weights = calloc(plan->weight_count + 1u, sizeof *model->weights);
@@ -200,6 +210,7 @@ void gpu_model_unload(struct device_model *base)
     gpu_program_release(model);
     driver->host_free(driver, model->staging);
     driver->host_free(driver, model->logits);
+    driver->host_free(driver, model->chosen);
     driver->host_free(driver, model->hidden);
     gpu_memory_release(model);
     driver->event_destroy(driver, model->done);

@@ -71,7 +71,8 @@ static uint64_t larger(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* Everything but the weights. Sizes that no product of 64 bits can hold are refused by the check. */
+/* Everything but the weights. Sizes that no product of 64 bits can hold are refused by the check.
+ */
 static uint32_t list_needs(struct gpu_model *model, struct need needs[NEEDS_MAX])
 {
     const struct plan *plan = model->base.plan;
@@ -103,8 +104,12 @@ static uint32_t list_needs(struct gpu_model *model, struct need needs[NEEDS_MAX]
         {GPU_MEMORY_WORKSPACE, "partial sums of attention", attention, 1, &buffers->attention},
         {GPU_MEMORY_WORKSPACE, "workspace of matrix products",
          has_matmul ? GPU_MATMUL_WORKSPACE_BYTES : 0, 1, &buffers->matmul},
+        {GPU_MEMORY_WORKSPACE, "dequantised weights",
+         gpu_matmul_unpacks(model) ? GPU_UNPACKED_BYTES : 0, 1, &buffers->unpacked},
         {GPU_MEMORY_STEP, "logits", options->logits_rows_max, plan->vocabulary_size * 4ull,
          &buffers->logits},
+        {GPU_MEMORY_STEP, "choices", gpu_choices_bytes(options->logits_rows_max), 1,
+         &buffers->choices},
         {GPU_MEMORY_STEP, "step data", model->step_bytes, 1, &buffers->step},
     };
     memcpy(needs, all, sizeof all);

@@ -8,6 +8,7 @@
 #include "gpu/gpu.h"
 #include "gpu/jit.h"
 #include "gpu/program.h"
+#include "kernels/arguments_choose.h"
 #include "kernels/arguments_linear.h"
 
 struct gpu_device {
@@ -17,7 +18,7 @@ struct gpu_device {
     struct gpu_device_options options;
     struct gpu_jit *jit;
     uint64_t used_bytes; /* by all models */
-    bool lost; /* a step timed out: nothing can be expected of the device any more */
+    bool lost;           /* a step timed out: nothing can be expected of the device any more */
 };
 
 /* A weight as it lies on the device. */
@@ -47,13 +48,14 @@ struct gpu_memory {
 
 /* What the launches of a step depend on; everything else is data. Equal shapes share a graph. */
 struct gpu_step_shape {
-    uint32_t rows;         /* n or more: kernels leave surplus rows alone */
-    uint32_t logits_rows;  /* m or more; 0: none are wanted */
-    uint32_t hidden_rows;  /* likewise */
-    uint32_t decode_rows;  /* rows that attend alone, or more */
-    uint32_t tiles;        /* runs of rows that attend together, or more */
-    uint32_t groups;       /* into which the longest past of a decode row is cut, or more */
-    uint32_t is_decode;    /* at most one row a sequence: attention finishes the projections */
+    uint32_t rows;        /* n or more: kernels leave surplus rows alone */
+    uint32_t logits_rows; /* m or more; 0: none are wanted */
+    uint32_t hidden_rows; /* likewise */
+    uint32_t decode_rows; /* rows that attend alone, or more */
+    uint32_t tiles;       /* runs of rows that attend together, or more */
+    uint32_t groups;      /* into which the longest past of a decode row is cut, or more */
+    uint32_t is_decode;   /* at most one row a sequence: attention finishes the projections */
+    uint32_t chooses;     /* the largest logit of each row is wanted, not the logits */
 };
 
 /* Where the parts of a step's data lie, in the pinned mirror and on the device alike. Depends on
@@ -79,19 +81,23 @@ struct gpu_matmul_entry {
 };
 
 #define GPU_MATMULS_MAX 64u
+/* Rows of a quantised weight that are multiplied at a time. */
+#define GPU_UNPACKED_BYTES (64u << 20)
 
 struct gpu_buffers {
-    uint64_t residual;   /* float [R, E] */
-    uint64_t normed;     /* activations [R, E] */
-    uint64_t raw;        /* float [R, (H + 2K) D], [R, 2 F], or hidden states [R, E] at the end */
-    uint64_t query;      /* cache type [R, H D] */
-    uint64_t attended;   /* activations [R, H D] */
-    uint64_t hidden;     /* activations [R, F] */
-    uint64_t product;    /* float [R, E] */
-    uint64_t attention;  /* partial sums and counters; the counters are zero between launches */
-    uint64_t logits;     /* float [M, V] */
-    uint64_t step;       /* the step's data */
-    uint64_t matmul;     /* GPU_MATMUL_WORKSPACE_BYTES */
+    uint64_t residual;  /* float [R, E] */
+    uint64_t normed;    /* activations [R, E] */
+    uint64_t raw;       /* float [R, (H + 2K) D], [R, 2 F], or hidden states [R, E] at the end */
+    uint64_t query;     /* cache type [R, H D] */
+    uint64_t attended;  /* activations [R, H D] */
+    uint64_t hidden;    /* activations [R, F] */
+    uint64_t product;   /* float [R, E] */
+    uint64_t attention; /* partial sums and counters; the counters are zero between launches */
+    uint64_t logits;    /* float [M, V] */
+    uint64_t choices;   /* of `choose`: values, indices, arrived, chosen */
+    uint64_t step;      /* the step's data */
+    uint64_t matmul;    /* GPU_MATMUL_WORKSPACE_BYTES */
+    uint64_t unpacked;  /* activations: rows of a quantised weight, GPU_UNPACKED_BYTES */
 };
 
 struct gpu_model {
@@ -114,6 +120,7 @@ struct gpu_model {
     unsigned char *staging; /* pinned mirror of the step's data */
     uint64_t step_bytes;    /* capacity of the staging and of buffers.step */
     float *logits;          /* pinned, [M, V] */
+    uint32_t *chosen;       /* pinned, [M] */
     float *hidden;          /* pinned, [R, E]; made when first wanted */
 
     struct gpu_graph_entry graphs[GPU_GRAPHS_MAX];
@@ -167,6 +174,15 @@ llcuda_status gpu_model_step(struct device_model *model, const struct step_batch
 llcuda_status gpu_model_copy_blocks(struct device_model *model, const uint32_t *from,
                                     const uint32_t *to, uint32_t count, struct llcuda_error *error);
 const float *gpu_model_hidden(const struct device_model *model, uint64_t *stride);
+const uint32_t *gpu_model_chosen(const struct device_model *model);
+llcuda_status gpu_model_step_begin(struct device_model *model, const struct step_batch *batch,
+                                   struct llcuda_error *error);
+llcuda_status gpu_model_step_end(struct device_model *model, const float **logits,
+                                 struct llcuda_error *error);
+
+/* Bytes of buffers.choices for `rows` rows of logits, and where the chosen ids lie in it. */
+uint64_t gpu_choices_bytes(uint32_t rows);
+uint64_t gpu_choices_chosen(const struct gpu_model *model);
 
 /* Bytes of a step's data before its block tables, for a shape; fills in the layout. */
 uint64_t gpu_step_layout_of(const struct gpu_step_shape *shape, struct gpu_step_layout *layout);
@@ -203,27 +219,48 @@ void gpu_graphs_release(struct gpu_model *model);
 
 /* --- linear.c -------------------------------------------------------------------------------- */
 
-/* One linear layer of a stage: output = input · Wᵀ in the wanted form. */
+/* Whether a matrix has the form that linear_decode.cu streams: 16-bit, of the activations' type. */
+bool gpu_weight_streams(const struct gpu_model *model, uint32_t weight);
+/* Whether a feed-forward stage's gate and up go through one kernel that activates. */
+bool gpu_feed_forward_is_pair(const struct gpu_model *model, const struct plan_op *op);
+/* ACTIVATION_* */
+uint32_t gpu_activation_kind(enum plan_activation activation);
+
+/* One linear layer of a stage: up to three matrices over the same input, side by side in the
+ * output; or gate and up, which become activations. */
 struct gpu_linear {
-    uint32_t weight;        /* index into the plan */
-    uint64_t input;         /* activations [rows, columns] */
-    uint64_t output;        /* float rows, output_stride apart */
-    uint32_t output_stride; /* elements */
-    uint64_t count;         /* address of the number of rows */
-    uint32_t rows;          /* of the shape */
-    uint32_t mode;          /* LINEAR_STORE, LINEAR_ADD */
-    uint64_t bias;          /* or 0 */
+    uint32_t weights[3]; /* indices into the plan */
+    uint32_t part_count;
+    bool is_pair;
+    uint32_t activation;          /* ACTIVATION_*, of a pair */
+    const struct plan_norm *norm; /* the input is the residual stream, normed first; or NULL */
+    uint64_t input;               /* activations [rows, columns], when there is no norm */
+    uint64_t output;              /* float rows, output_stride apart; activations of a pair */
+    uint32_t output_stride;       /* elements */
+    uint64_t count;               /* address of the number of rows */
+    uint32_t rows;                /* of the shape */
+    uint32_t mode;                /* LINEAR_STORE, LINEAR_ADD */
 };
 
+/* Does it in one launch when there is a kernel that can; *done says whether. */
+llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear *linear, bool *done,
+                               struct llcuda_error *error);
+/* Does a layer of one matrix without a norm. */
 llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error);
 
+/* Does the parts of a layer, without a norm: together where one product can, or one by one. */
+llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear *linear,
+                               struct llcuda_error *error);
+
 /* --- matmul.c -------------------------------------------------------------------------------- */
 
-/* Whether the vendor's matrix product does this layer. */
+/* Whether the vendor's matrix product does this layer, all of its parts at once. */
 bool gpu_matmul_serves(const struct gpu_model *model, const struct gpu_linear *linear);
 llcuda_status gpu_matmul_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error);
 void gpu_matmuls_release(struct gpu_model *model);
+/* Whether some weight must be dequantised for it. */
+bool gpu_matmul_unpacks(const struct gpu_model *model);
 
 #endif

@@ -13,12 +13,31 @@ enum gpu_kernel {
     GPU_KERNEL_PROJECT_FINISH,
     GPU_KERNEL_ACTIVATE,
     GPU_KERNEL_LOGITS_FINISH,
-    GPU_KERNEL_EMBED,                                         /* + type of the embedding */
-    GPU_KERNEL_LINEAR_PLAIN = GPU_KERNEL_EMBED + DTYPE_COUNT, /* + type of the weight */
-    GPU_KERNEL_COUNT = GPU_KERNEL_LINEAR_PLAIN + DTYPE_COUNT
+    GPU_KERNEL_CHOOSE,
+    GPU_KERNEL_EMBED,                                              /* + type of the embedding */
+    GPU_KERNEL_LINEAR_PLAIN = GPU_KERNEL_EMBED + DTYPE_COUNT,      /* + type of the weight */
+    GPU_KERNEL_DEQUANTIZE = GPU_KERNEL_LINEAR_PLAIN + DTYPE_COUNT, /* likewise */
+    GPU_KERNEL_COUNT = GPU_KERNEL_DEQUANTIZE + DTYPE_COUNT
 };
 
 #define GPU_PROGRAM_MODULES_MAX 4u
+
+/* A kernel of linear_decode.cu: its template's parameters. */
+enum gpu_decode_from { GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_FROM_NORM };
+enum gpu_decode_to { GPU_DECODE_STORE, GPU_DECODE_ADD, GPU_DECODE_PAIR };
+struct gpu_decode_key {
+    uint32_t columns;
+    uint32_t token_tiles; /* of eight rows: 1, 2, 4 */
+    uint32_t from, to;
+    uint32_t activation; /* ACTIVATION_*, of pairs */
+};
+struct gpu_decode_kernel {
+    struct gpu_decode_key key;
+    struct gpu_function *function;
+    uint32_t shared_bytes;
+};
+#define GPU_DECODE_KERNELS_MAX 64u
+#define GPU_DECODE_THREADS     512u
 
 struct texts;
 struct gpu_jit_batch;
@@ -30,6 +49,8 @@ struct gpu_program {
     uint32_t module_count;
     struct gpu_function *functions[GPU_KERNEL_COUNT]; /* NULL: this model does not need it */
     struct gpu_attention_kernels attention;
+    struct gpu_decode_kernel decode[GPU_DECODE_KERNELS_MAX];
+    uint32_t decode_count;
 };
 
 /* Starts compiling, or finding in the cache, what the model's plan needs, on threads of its own;
@@ -40,8 +61,17 @@ llcuda_status gpu_program_finish(struct gpu_model *model, struct llcuda_error *e
 /* Compiles it all into one file, for machines that cannot compile. */
 llcuda_status gpu_program_pack(struct gpu_model *model, const char *path,
                                struct llcuda_error *error);
+/* The kernel files of the modules, NULL at the end, and the prelude of the decode kernels that a
+ * program wants: also for checks that have no model. */
+extern const char *const gpu_element_files[];
+extern const char *const gpu_decode_files[];
+void gpu_program_decode_prelude(const struct gpu_program *program, struct buffer *prelude);
 /* At any time. */
 void gpu_program_release(struct gpu_model *model);
+
+/* The kernel of this key, or NULL. */
+const struct gpu_decode_kernel *gpu_decode_find(const struct gpu_program *program,
+                                                const struct gpu_decode_key *key);
 
 /* Threads of a block of this kernel. */
 uint32_t gpu_kernel_threads(enum gpu_kernel kernel);

@@ -6,8 +6,7 @@
 #define ELEMENT_THREADS 256u /* as in activation.cu */
 
 llcuda_status gpu_launch(struct gpu_model *model, enum gpu_kernel kernel, const uint32_t grid[3],
-                         const void *arguments, uint32_t argument_bytes,
-                         struct llcuda_error *error)
+                         const void *arguments, uint32_t argument_bytes, struct llcuda_error *error)
 {
     const struct gpu_launch launch = {
         .grid = {grid[0], grid[1], grid[2]},
@@ -27,14 +26,12 @@ static uint64_t vector_of(const struct gpu_model *model, uint32_t weight)
 /* Address of one of the counts of the step. */
 static uint64_t row_count(const struct gpu_model *model)
 {
-    return gpu_step_address(model,
-                            model->layout.state + offsetof(struct step_state, row_count));
+    return gpu_step_address(model, model->layout.state + offsetof(struct step_state, row_count));
 }
 
 static uint64_t logits_count(const struct gpu_model *model)
 {
-    return gpu_step_address(model,
-                            model->layout.state + offsetof(struct step_state, logits_count));
+    return gpu_step_address(model, model->layout.state + offsetof(struct step_state, logits_count));
 }
 
 static struct norm_parameters norm_of(const struct gpu_model *model, const struct plan_norm *norm)
@@ -83,28 +80,41 @@ static llcuda_status run_embed(struct gpu_model *model, const struct plan_op *op
 
 /* --- queries, keys, values and attention ------------------------------------------------------ */
 
+/* `linear` over the normed residual: norm and products in one launch, or in two, or one by one.
+ * Without a norm in the kernel, `linear` reads model->buffers.normed. */
+static llcuda_status run_normed(struct gpu_model *model, struct gpu_linear *linear,
+                                const struct plan_norm *norm, bool *done,
+                                struct llcuda_error *error)
+{
+    linear->norm = norm;
+    llcuda_status status = gpu_linear_fused(model, linear, done, error);
+    linear->norm = NULL;
+    linear->input = model->buffers.normed;
+    if (status != LLCUDA_OK || *done) {
+        return status;
+    }
+    status = norm_all(model, norm, error);
+    return status == LLCUDA_OK ? gpu_linear_fused(model, linear, done, error) : status;
+}
+
 /* raw = queries, keys, values, side by side; biases are added by what reads them. */
 static llcuda_status run_qkv(struct gpu_model *model, const struct plan_op *op,
                              struct llcuda_error *error)
 {
     uint32_t query_width = op->qkv.head_count * op->qkv.head_size;
     uint32_t key_width = op->qkv.kv_head_count * op->qkv.head_size;
-    const uint32_t weights[3] = {op->qkv.query, op->qkv.key, op->qkv.value};
-    const uint32_t begins[3] = {0, query_width, query_width + key_width};
-    llcuda_status status = norm_all(model, &op->qkv.norm, error);
-    for (int i = 0; i < 3 && status == LLCUDA_OK; i++) {
-        const struct gpu_linear linear = {
-            .weight = weights[i],
-            .input = model->buffers.normed,
-            .output = model->buffers.raw + begins[i] * sizeof(float),
-            .output_stride = query_width + 2 * key_width,
-            .count = row_count(model),
-            .rows = model->shape.rows,
-            .mode = LINEAR_STORE,
-        };
-        status = gpu_linear_run(model, &linear, error);
-    }
-    return status;
+    struct gpu_linear linear = {
+        .weights = {op->qkv.query, op->qkv.key, op->qkv.value},
+        .part_count = 3,
+        .output = model->buffers.raw,
+        .output_stride = query_width + 2 * key_width,
+        .count = row_count(model),
+        .rows = model->shape.rows,
+        .mode = LINEAR_STORE,
+    };
+    bool done;
+    llcuda_status status = run_normed(model, &linear, &op->qkv.norm, &done, error);
+    return status == LLCUDA_OK && !done ? gpu_linear_parts(model, &linear, error) : status;
 }
 
 static struct attention_projection projection_of(const struct gpu_model *model,
@@ -173,7 +183,8 @@ static llcuda_status run_project(struct gpu_model *model, const struct plan_op *
     uint32_t width = model->base.plan->embedding_length;
     bool finish = op->project.bias != PLAN_NONE || op->project.norm.weight != PLAN_NONE;
     const struct gpu_linear linear = {
-        .weight = op->project.weight,
+        .weights = {op->project.weight},
+        .part_count = 1,
         .input = op->project.input == PLAN_BUFFER_HIDDEN ? model->buffers.hidden
                                                          : model->buffers.attended,
         .output = finish ? model->buffers.product : model->buffers.residual,
@@ -205,27 +216,31 @@ static uint32_t element_blocks(uint32_t width)
 static llcuda_status run_feed_forward(struct gpu_model *model, const struct plan_op *op,
                                       struct llcuda_error *error)
 {
-    static const uint32_t kinds[] = {
-        [PLAN_SILU] = ACTIVATION_SILU,
-        [PLAN_GELU_TANH] = ACTIVATION_GELU_TANH,
-        [PLAN_GELU_ERF] = ACTIVATION_GELU_ERF,
-    };
     uint32_t width = model->base.plan->width[PLAN_BUFFER_HIDDEN];
     bool gated = op->feed_forward.gate != PLAN_NONE;
-    const uint32_t weights[2] = {gated ? op->feed_forward.gate : op->feed_forward.up,
-                                 op->feed_forward.up};
-    llcuda_status status = norm_all(model, &op->feed_forward.norm, error);
-    for (uint32_t i = 0; i < (gated ? 2u : 1u) && status == LLCUDA_OK; i++) {
-        const struct gpu_linear linear = {
-            .weight = weights[i],
-            .input = model->buffers.normed,
-            .output = model->buffers.raw + (uint64_t)i * width * sizeof(float),
-            .output_stride = gated ? 2 * width : width,
-            .count = row_count(model),
-            .rows = model->shape.rows,
-            .mode = LINEAR_STORE,
-        };
-        status = gpu_linear_run(model, &linear, error);
+    bool pair = gpu_feed_forward_is_pair(model, op);
+    uint32_t first = gated ? op->feed_forward.gate : op->feed_forward.up;
+    struct gpu_linear linear = {
+        .weights = {first, op->feed_forward.up},
+        .part_count = gated ? 2 : 1,
+        .is_pair = pair,
+        .activation = gpu_activation_kind(op->feed_forward.activation),
+        .output = pair ? model->buffers.hidden : model->buffers.raw,
+        .output_stride = gated && !pair ? 2 * width : width,
+        .count = row_count(model),
+        .rows = model->shape.rows,
+        .mode = LINEAR_STORE,
+    };
+    bool done;
+    llcuda_status status = run_normed(model, &linear, &op->feed_forward.norm, &done, error);
+    if (status != LLCUDA_OK || (done && pair)) {
+        return status;
+    }
+    linear.is_pair = false;
+    linear.output = model->buffers.raw;
+    linear.output_stride = gated ? 2 * width : width;
+    if (!done) {
+        status = gpu_linear_parts(model, &linear, error);
     }
     if (status != LLCUDA_OK) {
         return status;
@@ -238,7 +253,7 @@ static llcuda_status run_feed_forward(struct gpu_model *model, const struct plan
         .hidden = model->buffers.hidden,
         .width = width,
         .is_gated = gated,
-        .kind = kinds[op->feed_forward.activation],
+        .kind = gpu_activation_kind(op->feed_forward.activation),
     };
     const uint32_t grid[3] = {element_blocks(width), model->shape.rows, 1};
     return gpu_launch(model, GPU_KERNEL_ACTIVATE, grid, &arguments, sizeof arguments, error);
@@ -275,6 +290,40 @@ static llcuda_status norm_hidden(struct gpu_model *model, const struct plan_op *
     return gpu_launch(model, GPU_KERNEL_NORM_FLOATS, grid, &arguments, sizeof arguments, error);
 }
 
+/* --- greedy tokens ---------------------------------------------------------------------------- */
+
+/* Parts of buffers.choices: values and indices a slice, arrivals and ids a row. */
+uint64_t gpu_choices_bytes(uint32_t rows)
+{
+    return (uint64_t)rows * (2 * CHOOSE_SLICES + 2) * sizeof(uint32_t);
+}
+
+static uint64_t choices_part(const struct gpu_model *model, uint32_t words_before)
+{
+    return model->buffers.choices +
+           (uint64_t)model->base.options.logits_rows_max * words_before * sizeof(uint32_t);
+}
+
+uint64_t gpu_choices_chosen(const struct gpu_model *model)
+{
+    return choices_part(model, 2 * CHOOSE_SLICES + 1);
+}
+
+static llcuda_status run_choose(struct gpu_model *model, struct llcuda_error *error)
+{
+    const struct choose_arguments arguments = {
+        .count = logits_count(model),
+        .logits = model->buffers.logits,
+        .values = choices_part(model, 0),
+        .indices = choices_part(model, CHOOSE_SLICES),
+        .arrived = choices_part(model, 2 * CHOOSE_SLICES),
+        .chosen = gpu_choices_chosen(model),
+        .width = model->base.plan->vocabulary_size,
+    };
+    const uint32_t grid[3] = {CHOOSE_SLICES, model->shape.logits_rows, 1};
+    return gpu_launch(model, GPU_KERNEL_CHOOSE, grid, &arguments, sizeof arguments, error);
+}
+
 static llcuda_status run_logits(struct gpu_model *model, const struct plan_op *op,
                                 struct llcuda_error *error)
 {
@@ -288,7 +337,8 @@ static llcuda_status run_logits(struct gpu_model *model, const struct plan_op *o
     }
     status = norm_wanted(model, op, error);
     const struct gpu_linear linear = {
-        .weight = op->logits.weight,
+        .weights = {op->logits.weight},
+        .part_count = 1,
         .input = model->buffers.normed,
         .output = model->buffers.logits,
         .output_stride = width,
@@ -344,6 +394,9 @@ llcuda_status gpu_step_launch(struct gpu_model *model, struct llcuda_error *erro
             break;
         case PLAN_LOGITS:
             status = run_logits(model, op, error);
+            if (status == LLCUDA_OK && model->shape.chooses != 0) {
+                status = run_choose(model, error);
+            }
             break;
         case PLAN_OP_KIND_COUNT:
             break;

@@ -165,6 +165,7 @@ static uint64_t fill(struct gpu_model *model, const struct step_batch *batch, ui
         .tiles = power_bucket(cut.tile_count, options->rows_max),
         .groups = decoding ? gpu_attention_groups(&model->attention, cut.position_max) : 0,
         .is_decode = cut.decode,
+        .chooses = batch->choose && batch->logits_count != 0,
     };
     uint64_t begin = gpu_step_layout_of(&model->shape, &model->layout);
     const struct gpu_step_layout *to = &model->layout;
@@ -211,8 +212,8 @@ llcuda_status gpu_model_wait(struct gpu_model *model, struct llcuda_error *error
     uint32_t timeout = model->device->options.timeout_ms;
     llcuda_status status = driver->event_record(driver, model->done, model->stream, error);
     if (status == LLCUDA_OK) {
-        status = driver->event_wait(driver, model->done, timeout ? timeout : TIMEOUT_MS_DEFAULT,
-                                    error);
+        status =
+            driver->event_wait(driver, model->done, timeout ? timeout : TIMEOUT_MS_DEFAULT, error);
     }
     return status == LLCUDA_TIMEOUT ? lost(model, error) : status;
 }
@@ -224,7 +225,10 @@ static llcuda_status copy_results(struct gpu_model *model, const struct step_bat
     struct gpu_driver *driver = model->driver;
     const struct plan *plan = model->base.plan;
     llcuda_status status = LLCUDA_OK;
-    if (batch->logits_count != 0) {
+    if (model->shape.chooses) {
+        status = driver->copy_out(driver, model->stream, model->chosen, gpu_choices_chosen(model),
+                                  batch->logits_count * sizeof(uint32_t), error);
+    } else if (batch->logits_count != 0) {
         status = driver->copy_out(driver, model->stream, model->logits, model->buffers.logits,
                                   (uint64_t)batch->logits_count * plan->vocabulary_size * 4, error);
     }
@@ -236,15 +240,23 @@ static llcuda_status copy_results(struct gpu_model *model, const struct step_bat
         model->hidden = memory;
     }
     if (status == LLCUDA_OK && batch->hidden_count != 0) {
-        status = driver->copy_out(driver, model->stream, model->hidden, model->buffers.raw,
-                                  (uint64_t)batch->hidden_count * plan->embedding_length * 4,
-                                  error);
+        status =
+            driver->copy_out(driver, model->stream, model->hidden, model->buffers.raw,
+                             (uint64_t)batch->hidden_count * plan->embedding_length * 4, error);
     }
     return status;
 }
 
-llcuda_status gpu_model_step(struct device_model *base, const struct step_batch *batch,
-                             const float **logits, struct llcuda_error *error)
+/* Also after a failure: what was put on the stream reads the staging. */
+static llcuda_status give_up(struct gpu_model *model, llcuda_status status)
+{
+    struct llcuda_error ignored;
+    gpu_model_wait(model, &ignored);
+    return status;
+}
+
+llcuda_status gpu_model_step_begin(struct device_model *base, const struct step_batch *batch,
+                                   struct llcuda_error *error)
 {
     struct gpu_model *model = (struct gpu_model *)base;
     struct gpu_driver *driver = model->driver;
@@ -264,21 +276,39 @@ llcuda_status gpu_model_step(struct device_model *base, const struct step_batch 
         return status;
     }
     uint64_t bytes = fill(model, batch, width);
-    status = driver->copy_in(driver, model->stream, model->buffers.step, model->staging, bytes,
-                             error);
+    status =
+        driver->copy_in(driver, model->stream, model->buffers.step, model->staging, bytes, error);
     if (status == LLCUDA_OK) {
         status = gpu_step_graph(model, error);
     }
     if (status == LLCUDA_OK) {
         status = copy_results(model, batch, error);
     }
-    /* Also after a failure: what was put on the stream reads the staging. */
-    struct llcuda_error ignored;
-    llcuda_status waited = gpu_model_wait(model, status == LLCUDA_OK ? error : &ignored);
     model->step_count++;
     model->weight_bytes_read += model->step_weight_bytes;
+    return status == LLCUDA_OK ? status : give_up(model, status);
+}
+
+llcuda_status gpu_model_step_end(struct device_model *base, const float **logits,
+                                 struct llcuda_error *error)
+{
+    struct gpu_model *model = (struct gpu_model *)base;
     *logits = model->logits;
-    return status == LLCUDA_OK ? waited : status;
+    llcuda_status status = model->driver->attach(model->driver, error);
+    return status == LLCUDA_OK ? gpu_model_wait(model, error) : status;
+}
+
+llcuda_status gpu_model_step(struct device_model *base, const struct step_batch *batch,
+                             const float **logits, struct llcuda_error *error)
+{
+    llcuda_status status = gpu_model_step_begin(base, batch, error);
+    return status == LLCUDA_OK ? gpu_model_step_end(base, logits, error) : status;
+}
+
+const uint32_t *gpu_model_chosen(const struct device_model *base)
+{
+    const struct gpu_model *model = (const struct gpu_model *)base;
+    return model->shape.chooses ? model->chosen : NULL;
 }
 
 const float *gpu_model_hidden(const struct device_model *base, uint64_t *stride)

@@ -9,9 +9,9 @@
 #include "gpu/model.h"
 #include "tensor/quant.h"
 
-#define RING_SLOTS  3u
-#define SLOT_BYTES  (8ull << 20)
-#define PAD_ROWS    16u /* tensor cores take rows by sixteens */
+#define RING_SLOTS 3u
+#define SLOT_BYTES (8ull << 20)
+#define PAD_ROWS   16u /* tensor cores take rows by sixteens */
 
 /* --- choosing -------------------------------------------------------------------------------- */
 
@@ -133,8 +133,8 @@ static llcuda_status ring_make(struct upload *upload)
         const struct gpu_weight *weight = &upload->model->weights[i];
         if (is_used(weight)) {
             columns = plan->weights[i].columns > columns ? plan->weights[i].columns : columns;
-            upload->slot_bytes = weight->row_bytes > upload->slot_bytes ? weight->row_bytes
-                                                                        : upload->slot_bytes;
+            upload->slot_bytes =
+                weight->row_bytes > upload->slot_bytes ? weight->row_bytes : upload->slot_bytes;
             upload->total_bytes += plan->weights[i].bytes;
         }
     }
@@ -222,6 +222,48 @@ static llcuda_status upload_piece(struct upload *upload, uint32_t index, uint64_
     return status == LLCUDA_OK ? report(upload, source_bytes) : status;
 }
 
+/* Gives weights that one product can do together one piece of memory, one after another. */
+static llcuda_status place_together(struct upload *upload, const uint32_t *indices, uint32_t count)
+{
+    struct gpu_model *model = upload->model;
+    const struct gpu_weight *first = &model->weights[indices[0]];
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct gpu_weight *weight = &model->weights[indices[i]];
+        uint64_t stored = gpu_weight_stored_bytes(model, indices[i]);
+        if (weight->address != 0 || weight->dtype != first->dtype ||
+            weight->row_bytes != first->row_bytes || (i + 1 < count && stored != weight->bytes)) {
+            return LLCUDA_OK; /* they stay apart */
+        }
+        total += stored;
+    }
+    uint64_t address;
+    llcuda_status status =
+        gpu_memory_take(model, GPU_MEMORY_WEIGHTS, total, "weights", &address, upload->error);
+    for (uint32_t i = 0; i < count && status == LLCUDA_OK; i++) {
+        model->weights[indices[i]].address = address;
+        address += gpu_weight_stored_bytes(model, indices[i]);
+    }
+    return status;
+}
+
+static llcuda_status place_all(struct upload *upload)
+{
+    const struct plan *plan = upload->model->base.plan;
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < plan->op_count && status == LLCUDA_OK; i++) {
+        const struct plan_op *op = &plan->ops[i];
+        if (op->kind == PLAN_QKV) {
+            const uint32_t parts[3] = {op->qkv.query, op->qkv.key, op->qkv.value};
+            status = place_together(upload, parts, 3);
+        } else if (op->kind == PLAN_FEED_FORWARD && op->feed_forward.gate != PLAN_NONE) {
+            const uint32_t parts[2] = {op->feed_forward.gate, op->feed_forward.up};
+            status = place_together(upload, parts, 2);
+        }
+    }
+    return status;
+}
+
 static llcuda_status upload_weight(struct upload *upload, uint32_t index)
 {
     struct gpu_model *model = upload->model;
@@ -229,8 +271,11 @@ static llcuda_status upload_weight(struct upload *upload, uint32_t index)
     const struct plan_weight *source = &model->base.plan->weights[index];
     struct gpu_weight *weight = &model->weights[index];
     uint64_t stored = gpu_weight_stored_bytes(model, index);
-    llcuda_status status = gpu_memory_take(model, GPU_MEMORY_WEIGHTS, stored, "a weight",
-                                           &weight->address, upload->error);
+    llcuda_status status = LLCUDA_OK;
+    if (weight->address == 0) {
+        status = gpu_memory_take(model, GPU_MEMORY_WEIGHTS, stored, "a weight", &weight->address,
+                                 upload->error);
+    }
     if (status == LLCUDA_OK && stored > weight->bytes) {
         status = driver->fill(driver, model->stream, weight->address + weight->bytes, 0,
                               stored - weight->bytes, upload->error);
@@ -272,6 +317,9 @@ llcuda_status gpu_weights_upload(struct gpu_model *model, const struct device_pr
     llcuda_status status = ring_make(&upload);
     if (status == LLCUDA_OK) {
         status = upload_frequencies(&upload);
+    }
+    if (status == LLCUDA_OK) {
+        status = place_all(&upload);
     }
     for (uint32_t i = 0; i < model->base.plan->weight_count && status == LLCUDA_OK; i++) {
         if (is_used(&model->weights[i])) {

@@ -1,17 +1,6 @@
 /* What follows a linear layer element by element. */
 #define ELEMENT_THREADS 256
 
-__device__ __forceinline__ float activated(float x, uint32_t kind)
-{
-    if (kind == ACTIVATION_SILU) {
-        return x / (1.0f + expf(-x));
-    }
-    if (kind == ACTIVATION_GELU_TANH) {
-        return 0.5f * x * (1.0f + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x)));
-    }
-    return 0.5f * x * (1.0f + erff(x * 0.7071067811865476f));
-}
-
 /* hidden = activation(gate) · up. Grid: x = ELEMENT_THREADS elements of a row, y = rows of the
  * bucket. Bound: 8 bytes read and 2 written an element, all in the second-level cache. */
 extern "C" __global__ void KERNEL_BOUNDS(ELEMENT_THREADS, 1)

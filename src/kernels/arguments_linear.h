@@ -62,9 +62,33 @@ struct linear_plain_arguments {
     float soft_cap; /* 0: none */
 };
 
+/* output[r] = weight[r], as activations */
+struct dequantize_arguments {
+    KERNEL_POINTER(const uint8_t) weight; /* rows of row_bytes, as published */
+    KERNEL_POINTER(void) output;          /* [rows, columns] activations */
+    uint64_t row_bytes;
+    uint32_t columns;
+    uint32_t reserved;
+};
+
 #define ACTIVATION_SILU      0u
 #define ACTIVATION_GELU_TANH 1u
 #define ACTIVATION_GELU_ERF  2u
+
+#define DECODE_PARTS_MAX 3u
+
+/* A linear layer of few rows whose weights are 16-bit, row after row, padded to sixteens. */
+struct linear_decode_arguments {
+    KERNEL_POINTER(const uint32_t) count;
+    KERNEL_POINTER(const void) weights[DECODE_PARTS_MAX]; /* [rows, COLUMNS] */
+    KERNEL_POINTER(const void) input;        /* activations [n, COLUMNS], or floats to be normed */
+    KERNEL_POINTER(const float) norm_weight; /* when the norm is fused */
+    KERNEL_POINTER(void) output;             /* floats, or activations of pairs */
+    uint32_t rows[DECODE_PARTS_MAX];         /* of the parts, side by side in the output */
+    uint32_t output_stride;                  /* elements from one row to the next */
+    float norm_epsilon;
+    float norm_weight_offset;
+};
 
 /* hidden[t, i] = activation(gate[t, i]) · up[t, i], or activation(up[t, i]) */
 struct activate_arguments {

@@ -75,3 +75,30 @@ template <int WARPS> __device__ __forceinline__ float block_sum(float x, float *
     }
     return sum;
 }
+
+/* A row is normed by blocks of NORM_THREADS: thread i sums elements i, i + NORM_THREADS, …, so that
+ * all kernels that norm come to the same bits. */
+#define NORM_WARPS   16
+#define NORM_THREADS (32 * NORM_WARPS)
+
+__device__ __forceinline__ float norm_scale(float squares, uint32_t width, float epsilon)
+{
+    return 1.0f / sqrtf(squares / (float)width + epsilon);
+}
+
+__device__ __forceinline__ float norm_scaled(float x, float scale, float weight_offset,
+                                             float weight)
+{
+    return (x * scale) * (weight_offset + weight);
+}
+
+__device__ __forceinline__ float activated(float x, uint32_t kind)
+{
+    if (kind == ACTIVATION_SILU) {
+        return x / (1.0f + expf(-x));
+    }
+    if (kind == ACTIVATION_GELU_TANH) {
+        return 0.5f * x * (1.0f + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x)));
+    }
+    return 0.5f * x * (1.0f + erff(x * 0.7071067811865476f));
+}

@@ -1,9 +1,6 @@
 /* Normalisations over the width of a row. Sums run in one order that depends on the width alone.
  * Grid: x = rows of the bucket; NORM_THREADS threads. Bound: 4 bytes an element read from the
  * second-level cache three times at most and 2 written: latency decides. */
-#define NORM_WARPS   8
-#define NORM_THREADS (32 * NORM_WARPS)
-
 /* What x must be shifted by and multiplied with. */
 struct norm_moments {
     float mean;
@@ -29,14 +26,15 @@ __device__ __forceinline__ struct norm_moments moments_of(const float *x, const 
         squares = fmaf(centred, centred, squares);
     }
     squares = block_sum<NORM_WARPS>(squares, scratch[1]);
-    moments.scale = 1.0f / sqrtf(squares / (float)norm.width + norm.epsilon);
+    moments.scale = norm_scale(squares, norm.width, norm.epsilon);
     return moments;
 }
 
 __device__ __forceinline__ float normed(float x, uint32_t i, const struct norm_moments &moments,
                                         const struct norm_parameters &norm)
 {
-    const float y = (x - moments.mean) * moments.scale * (norm.weight_offset + norm.weight[i]);
+    const float y = norm_scaled(x - moments.mean, moments.scale, norm.weight_offset,
+                                norm.weight[i]);
     return norm.bias ? y + norm.bias[i] : y;
 }
 

@@ -3,6 +3,7 @@
 #include "check_modules.h"
 
 #include "gpu/attention.h"
+#include "gpu/program.h"
 
 static bool pointers(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
@@ -48,17 +49,41 @@ static bool attention(const struct gpu_device_info *device, uint32_t variant, st
            gpu_attention_prelude(&config, out);
 }
 
-static const char *const element_files[] = {
-    "device.cuh", "arguments_linear.h", "weight_formats.cuh", "norm.cu",
-    "embed.cu",   "activation.cu",      "linear_plain.cu",    NULL,
-};
+/* The decode kernels of a 1B and an 8B model. */
+static bool decode(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
+{
+    static const uint32_t columns[][2] = {{2048, 8192}, {4096, 14336}};
+    static const struct gpu_decode_key keys[] = {
+        {.from = GPU_DECODE_FROM_NORM, .to = GPU_DECODE_STORE},
+        {.from = GPU_DECODE_FROM_NORM, .to = GPU_DECODE_PAIR},
+        {.from = GPU_DECODE_FROM_ACTIVATIONS, .to = GPU_DECODE_STORE},
+        {.from = GPU_DECODE_FROM_ACTIVATIONS, .to = GPU_DECODE_ADD},
+        {.from = GPU_DECODE_FROM_ACTIVATIONS, .to = GPU_DECODE_PAIR},
+    };
+    struct gpu_program program = {0};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        for (uint32_t tiles = 1; tiles <= (keys[i].from == GPU_DECODE_FROM_NORM ? 1u : 4u);
+             tiles *= 2) {
+            struct gpu_decode_key key = keys[i];
+            key.columns = columns[variant][key.to == GPU_DECODE_ADD];
+            key.token_tiles = tiles;
+            program.decode[program.decode_count++].key = key;
+        }
+    }
+    pointers(device, variant, out);
+    buffer_append_text(out, "#define ACT_TYPE TYPE_BF16\n");
+    gpu_program_decode_prelude(&program, out);
+    return !out->failed;
+}
+
 static const char *const measure_files[] = {"arguments_measure.h", "measure.cu", NULL};
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 const struct check_module check_modules[] = {
     {"measure", measure_files, 1, pointers},
-    {"elements", element_files, 3, elements},
+    {"elements", gpu_element_files, 3, elements},
+    {"linear_decode", gpu_decode_files, 2, decode},
     {"attention", gpu_attention_files, COUNT(attention_shapes), attention},
 };
 const uint32_t check_module_count = COUNT(check_modules);

@@ -98,7 +98,50 @@ static void agrees_with_the_plain_forward_pass(void **state)
     }
 }
 
+/* What the device chooses is where the largest of the logits is that it would have given. */
+static void chooses_the_largest_logit(void **state)
+{
+    (void)state;
+    enum { ROWS = 9 };
+    static struct toy_batch batch;
+    const struct gpu_device_options device_options = {.cache = KERNEL_CACHE};
+    struct toy_options options = toy_defaults();
+    struct llcuda_error error;
+    struct emu emu;
+    uint32_t tokens[ROWS];
+    uint32_t expected[ROWS] = {0};
+    const float *logits;
+    struct toy *toy = toy_create(&options);
+    emu_open(&emu, &device_options);
+    struct device_model *model = load(emu.device, toy, DTYPE_F32);
+    for (int round = 0; round < 4; round++) {
+        for (uint32_t i = 0; i < ROWS; i++) {
+            tokens[i] = (uint32_t)test_random_below(options.vocabulary);
+        }
+        toy_batch_init(&batch, 2, BLOCKS);
+        toy_batch_add(&batch, 1, tokens, 0, ROWS);
+        assert_ok(device_step(model, &batch.batch, &logits, &error), error);
+        assert_null(device_chosen(model));
+        for (uint32_t i = 0; i < ROWS; i++) {
+            const float *row = logits + (uint64_t)i * options.vocabulary;
+            expected[i] = 0;
+            for (uint32_t t = 1; t < options.vocabulary; t++) {
+                expected[i] = row[t] > row[expected[i]] ? t : expected[i];
+            }
+        }
+        batch.batch.choose = true;
+        assert_ok(device_step(model, &batch.batch, &logits, &error), error);
+        assert_non_null(device_chosen(model));
+        assert_memory_equal(device_chosen(model), expected, sizeof expected);
+        batch.batch.choose = false;
+    }
+    device_model_unload(model);
+    emu_close(&emu);
+    toy_destroy(toy);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(chooses_the_largest_logit),
     cmocka_unit_test(agrees_with_the_plain_forward_pass),
 };
 

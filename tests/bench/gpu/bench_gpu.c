@@ -2,17 +2,17 @@
  * interface:
  *
  *     bench_gpu MODEL.gguf [--device cuda|hip|emu] [--index N] [--cache FOLDER] [--plain]
- *         [--no-graphs] [--no-overlap] [--deterministic] [--check] [--batches 1,8,32]
+ *         [--logits] [--no-graphs] [--no-overlap] [--deterministic] [--check] [--batches 1,8,32]
  *         [--prompt 2048] [--steps 64] [--library-path FOLDERS]
  *
  * --check compares logits with the CPU device, in chunks and token by token. Every line is printed
  * as soon as it is known; the table of all results comes last. A decode step ends when the host has
- * the logits of all rows. */
+ * the token with the largest logit of each row, or with --logits all logits. */
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <math.h>
 
 #include "base/clock.h"
 #include "base/random.h"
@@ -21,14 +21,15 @@
 #include "gpu/gpu.h"
 #include "model/model.h"
 
-#define BATCHES_MAX 16u
-#define PROMPT      32u
-#define LINES_MAX   64u
+#define BATCHES_MAX  16u
+#define PROMPT       32u
+#define LINES_MAX    64u
+#define CHECK_TOKENS 40u
 
 struct bench {
     const char *path, *device_name, *library_path;
     uint32_t index, batches[BATCHES_MAX], batch_count, prompt, steps;
-    bool check;
+    bool check, logits;
     struct gpu_device_options options;
     struct model_source *source;
     struct plan *plan;
@@ -100,7 +101,9 @@ static llcuda_status load(struct bench *bench, struct device *device, struct dev
         .kv_block_count = bench->blocks_each * bench->sequences_max,
         .kv_dtype = DTYPE_F16,
         .rows_max = bench->rows_max,
-        .logits_rows_max = bench->sequences_max,
+        .logits_rows_max = bench->check && bench->sequences_max < CHECK_TOKENS
+                               ? CHECK_TOKENS
+                               : bench->sequences_max,
     };
     return device_model_load(device, bench->plan, &options, NULL, model, &bench->error);
 }
@@ -160,6 +163,7 @@ static llcuda_status run(struct bench *bench, struct device_model *model, uint32
         .block_table_stride = bench->blocks_each,
         .logits_count = m,
         .logits_rows = bench->rows,
+        .choose = !all_logits && !bench->logits,
     };
     return device_step(model, &batch, logits, &bench->error);
 }
@@ -177,7 +181,8 @@ static bool decode(struct bench *bench, uint32_t batch)
     random_tokens(bench, bench->rows_max);
     uint32_t together = bench->rows_max / PROMPT < batch ? 1 : PROMPT;
     for (uint32_t p = 0; p < PROMPT; p += together) {
-        if (failed(bench, run(bench, bench->model, batch, p, together, false, &logits), "prefill")) {
+        if (failed(bench, run(bench, bench->model, batch, p, together, false, &logits),
+                   "prefill")) {
             return false;
         }
     }
@@ -240,8 +245,6 @@ static double distance(const float *a, const float *b, uint64_t count)
     return sqrt(difference / size);
 }
 
-#define CHECK_TOKENS 40u
-
 static bool run_check(struct bench *bench, struct device_model *model, uint32_t chunk, float *out)
 {
     uint32_t width = bench->plan->vocabulary_size;
@@ -254,7 +257,7 @@ static bool run_check(struct bench *bench, struct device_model *model, uint32_t 
         uint32_t count = CHECK_TOKENS - p < chunk ? CHECK_TOKENS - p : chunk;
         const float *logits;
         memcpy(bench->tokens, all + p, count * sizeof *all);
-        if (failed(bench, run(bench, model, 1, p, count, false, &logits), "a step")) {
+        if (failed(bench, run(bench, model, 1, p, count, true, &logits), "a step")) {
             return false;
         }
         memcpy(out + (uint64_t)(p / chunk) * width, logits, width * sizeof *out);
@@ -314,6 +317,7 @@ static bool read_options(struct bench *bench, int count, char **words)
                      : strcmp(word, "--no-overlap") == 0    ? &bench->options.no_overlap
                      : strcmp(word, "--deterministic") == 0 ? &bench->options.deterministic
                      : strcmp(word, "--check") == 0         ? &bench->check
+                     : strcmp(word, "--logits") == 0        ? &bench->logits
                                                             : NULL;
         if (flag) {
             *flag = true;
@@ -355,8 +359,8 @@ static bool prepare(struct bench *bench)
     }
     bench->sequences_max = 1;
     for (uint32_t i = 0; i < bench->batch_count; i++) {
-        bench->sequences_max = bench->batches[i] > bench->sequences_max ? bench->batches[i]
-                                                                        : bench->sequences_max;
+        bench->sequences_max =
+            bench->batches[i] > bench->sequences_max ? bench->batches[i] : bench->sequences_max;
     }
     uint32_t tokens = bench->prompt;
     tokens = tokens < PROMPT + bench->steps + 4 ? PROMPT + bench->steps + 4 : tokens;
@@ -406,7 +410,8 @@ int main(int count, char **words)
     fine = fine && (bench.prompt < 512 || prefill(&bench, 512, "first token"));
     printf("\n%s%s%s%s%s\n", bench.path,
            bench.options.linear == GPU_LINEAR_PLAIN ? ", plain kernels" : "",
-           bench.options.no_graphs ? ", no graphs" : "", bench.options.no_overlap ? ", no overlap" : "",
+           bench.options.no_graphs ? ", no graphs" : "",
+           bench.options.no_overlap ? ", no overlap" : "",
            bench.options.deterministic ? ", deterministic" : "");
     for (uint32_t i = 0; i < bench.line_count; i++) {
         printf("    %s\n", bench.lines[i]);

@@ -1,0 +1,263 @@
+/* Linear layers of few rows: weights stream through tensor cores at the speed of memory.
+ *
+ * Shapes: y[n, rows] = x[n, COLUMNS] · Wᵀ, 8 TOKEN_TILES rows of x at a time. Weights are the A operand of
+ * mma.m16n8k16 (sixteen of their rows), activations the B operand (eight of theirs). A sum over k
+ * does not mind in which order the instruction counts k: lane (g = lane / 4, t = lane % 4) loads
+ * 16 bytes of rows g and g + 8 at k = 32 chunk + 8 t, unchanged from the file, and their halves feed
+ * two instructions; the activations are loaded at the same k. The DECODE_WARPS warps of a block
+ * share COLUMNS among them, and their sums are added in order: one order for every number of rows
+ * and of TOKEN_TILES.
+ *
+ * SETS: tiles of sixteen rows that a block makes at a time, of one matrix each: 2 for gate and up.
+ * Loads of weights run UNROLL chunks ahead, and begin before the predecessor on the stream has
+ * ended: they do not depend on it.
+ *
+ * Grid: x = one block a multiprocessor, or one a tile when there are fewer; y = groups of 8
+ * TOKEN_TILES rows of the bucket, each of which reads all weights. Dynamic shared memory: SETS ·
+ * TOKEN_TILES · 16 KB. Bound: the bytes of W from
+ * memory. Measured on an H200 with bfloat16: 3.6 of 4.6 TB/s over the chain of a 1B model. */
+#define DECODE_WARPS_LINEAR 16
+#define DECODE_THREADS      (32 * DECODE_WARPS_LINEAR)
+
+enum { DECODE_FROM_ACTIVATIONS, DECODE_FROM_NORM };
+enum { DECODE_STORE, DECODE_ADD, DECODE_PAIR };
+
+#if ACT_TYPE == TYPE_BF16
+#define decode_mma(d, a, b) mma_bf16(d, a, b)
+#else
+#define decode_mma(d, a, b) mma_f16(d, a, b)
+#endif
+
+__device__ __forceinline__ uint32_t act_pair(float low, float high)
+{
+    return (uint32_t)act_of_float(low) | (uint32_t)act_of_float(high) << 16;
+}
+
+template <int COLUMNS, int UNROLL, int SETS, int TOKEN_TILES, int FROM, int TO, int ACTIVATION>
+__device__ __forceinline__ void linear_decode(const struct linear_decode_arguments &a)
+{
+    constexpr int WARPS = DECODE_WARPS_LINEAR;
+    constexpr int CHUNKS = COLUMNS / 32;
+    constexpr int OWN = (CHUNKS + WARPS - 1) / WARPS; /* chunks of a warp */
+    constexpr int BATCHES = (OWN + UNROLL - 1) / UNROLL;
+    constexpr bool EXACT = OWN * WARPS == CHUNKS && BATCHES * UNROLL == OWN;
+    constexpr bool RESIDENT = BATCHES * UNROLL * TOKEN_TILES <= 8; /* activations stay in registers */
+    constexpr int TOKENS = 8 * TOKEN_TILES;
+    typedef float sums[SETS][WARPS][16 * TOKENS];
+    SHARED_DYNAMIC(sums, partial); /* two of them */
+    __shared__ float squares[TOKENS][WARPS];
+    __shared__ float scales[TOKENS];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int g = lane / 4, t = lane % 4;
+    const uint32_t first = blockIdx.y * TOKENS;
+    const uint32_t count = *a.count; /* written before anything that overlaps */
+    const uint32_t n = count <= first ? 0 : count - first < TOKENS ? count - first : TOKENS;
+    const uint32_t tiles0 = (a.rows[0] + 15) / 16, tiles1 = (a.rows[1] + 15) / 16;
+    const uint32_t tiles = SETS == 2 ? tiles0 : tiles0 + tiles1 + (a.rows[2] + 15) / 16;
+    const uint32_t own_tiles =
+        blockIdx.x < tiles ? (tiles - blockIdx.x + gridDim.x - 1) / gridDim.x : 0;
+
+    /* The matrix of a tile, and the tile's number in it. */
+    auto part_of = [&](uint32_t &tile) -> uint32_t {
+        if (SETS == 2 || tile < tiles0) {
+            return 0;
+        }
+        tile -= tiles0;
+        if (tile < tiles1) {
+            return 1;
+        }
+        tile -= tiles1;
+        return 2;
+    };
+    auto is_valid = [&](int chunk) {
+        return EXACT || (chunk < OWN && warp * OWN + chunk < CHUNKS);
+    };
+    word4 weights[2][UNROLL][SETS][2];
+    auto load_weights = [&](word4 (&to)[UNROLL][SETS][2], uint32_t step) {
+        const uint32_t batch = step % BATCHES;
+#pragma unroll
+        for (int m = 0; m < SETS; m++) {
+            uint32_t tile = blockIdx.x + step / BATCHES * gridDim.x;
+            const uint32_t part = SETS == 2 ? (uint32_t)m : part_of(tile);
+            const uint16_t *from = (const uint16_t *)a.weights[part] +
+                                   ((uint64_t)tile * 16 + g) * COLUMNS + warp * OWN * 32 + t * 8;
+#pragma unroll
+            for (int u = 0; u < UNROLL; u++) {
+                const int chunk = batch * UNROLL + u;
+                if (is_valid(chunk)) {
+                    to[u][m][0] = load_stream16(from + chunk * 32);
+                    to[u][m][1] = load_stream16(from + chunk * 32 + 8 * COLUMNS);
+                } else {
+                    to[u][m][0] = to[u][m][1] = word4{0, 0, 0, 0};
+                }
+            }
+        }
+    };
+    const uint32_t steps = n ? own_tiles * BATCHES : 0;
+    release_successor();
+    if (steps) {
+        load_weights(weights[0], 0);
+    }
+    wait_for_predecessor();
+
+    if (FROM == DECODE_FROM_NORM) {
+        const float *input = (const float *)a.input + (uint64_t)first * COLUMNS;
+        for (uint32_t token = 0; token < n; token++) {
+            float sum = 0;
+            for (uint32_t i = threadIdx.x; i < COLUMNS; i += DECODE_THREADS) {
+                const float x = input[(uint64_t)token * COLUMNS + i];
+                sum = fmaf(x, x, sum);
+            }
+            sum = warp_sum(sum);
+            if (lane == 0) {
+                squares[token][warp] = sum;
+            }
+        }
+        __syncthreads();
+        if (threadIdx.x < n) {
+            float sum = 0;
+            for (int w = 0; w < WARPS; w++) {
+                sum += squares[threadIdx.x][w];
+            }
+            scales[threadIdx.x] = norm_scale(sum, COLUMNS, a.norm_epsilon);
+        }
+        __syncthreads();
+    }
+
+    /* Eight activations of a token: zero where there is none. */
+    auto load_tokens = [&](int chunk, int tile) -> word4 {
+        const uint32_t token = tile * 8 + g;
+        word4 r = {0, 0, 0, 0};
+        if (token < n && is_valid(chunk)) {
+            const uint32_t k = (warp * OWN + chunk) * 32 + t * 8;
+            if (FROM == DECODE_FROM_ACTIVATIONS) {
+                r = load16((const uint16_t *)a.input + (uint64_t)(first + token) * COLUMNS + k);
+            } else {
+                const float *x = (const float *)a.input + (uint64_t)(first + token) * COLUMNS + k;
+                const float *w = a.norm_weight + k;
+                float y[8];
+#pragma unroll
+                for (int i = 0; i < 8; i++) {
+                    y[i] = norm_scaled(x[i], scales[token], a.norm_weight_offset, w[i]);
+                }
+                r = word4{act_pair(y[0], y[1]), act_pair(y[2], y[3]), act_pair(y[4], y[5]),
+                          act_pair(y[6], y[7])};
+            }
+        }
+        return r;
+    };
+    word4 resident[RESIDENT ? BATCHES * UNROLL : 1][TOKEN_TILES];
+    if constexpr (RESIDENT) {
+#pragma unroll
+        for (int c = 0; c < BATCHES * UNROLL; c++) {
+#pragma unroll
+            for (int tile = 0; tile < TOKEN_TILES; tile++) {
+                resident[c][tile] = load_tokens(c, tile);
+            }
+        }
+    }
+    float d[SETS][TOKEN_TILES][4] = {};
+
+    /* What becomes of row `row` of tile number `tile` of the block, for one token. */
+    auto finish = [&](uint32_t index, uint32_t token, uint32_t row) {
+        float y[SETS];
+#pragma unroll
+        for (int m = 0; m < SETS; m++) {
+            float sum = 0;
+#pragma unroll
+            for (int w = 0; w < WARPS; w++) {
+                sum += partial[index & 1][m][w][token * 16 + row];
+            }
+            y[m] = sum;
+        }
+        uint32_t tile = blockIdx.x + index * gridDim.x;
+        const uint32_t part = part_of(tile);
+        const uint32_t r = tile * 16 + row;
+        if (r >= a.rows[part]) {
+            return;
+        }
+        const uint64_t at = (uint64_t)(first + token) * a.output_stride + r + (part > 0 ? a.rows[0] : 0) +
+                            (part > 1 ? a.rows[1] : 0);
+        if (TO == DECODE_STORE) {
+            ((float *)a.output)[at] = y[0];
+        } else if (TO == DECODE_ADD) {
+            ((float *)a.output)[at] += y[0];
+        } else {
+            ((act_value *)a.output)[at] = act_of_float(activated(y[0], ACTIVATION) * y[SETS - 1]);
+        }
+    };
+    auto compute = [&](word4 (&from)[UNROLL][SETS][2], uint32_t step) {
+        const uint32_t batch = step % BATCHES;
+#pragma unroll
+        for (int u = 0; u < UNROLL; u++) {
+#pragma unroll
+            for (int tile = 0; tile < TOKEN_TILES; tile++) {
+                word4 b;
+                if constexpr (RESIDENT) {
+                    b = resident[u][tile];
+#pragma unroll
+                    for (int i = 1; i < BATCHES; i++) { /* registers have no changing index */
+                        if (i == (int)batch) {
+                            b = resident[i * UNROLL + u][tile];
+                        }
+                    }
+                } else {
+                    b = load_tokens(batch * UNROLL + u, tile);
+                }
+                const uint32_t b0[2] = {b.x, b.y}, b1[2] = {b.z, b.w};
+#pragma unroll
+                for (int m = 0; m < SETS; m++) {
+                    const word4 *w = from[u][m];
+                    const uint32_t a0[4] = {w[0].x, w[1].x, w[0].y, w[1].y};
+                    const uint32_t a1[4] = {w[0].z, w[1].z, w[0].w, w[1].w};
+                    decode_mma(d[m][tile], a0, b0);
+                    decode_mma(d[m][tile], a1, b1);
+                }
+            }
+        }
+        if (batch == BATCHES - 1) { /* the same for all threads */
+            const uint32_t index = step / BATCHES;
+#pragma unroll
+            for (int m = 0; m < SETS; m++) {
+#pragma unroll
+                for (int tile = 0; tile < TOKEN_TILES; tile++) {
+                    float *to = partial[index & 1][m][warp] + (tile * 8 + 2 * t) * 16 + g;
+                    to[0] = d[m][tile][0];
+                    to[8] = d[m][tile][2];
+                    to[16] = d[m][tile][1];
+                    to[24] = d[m][tile][3];
+                    d[m][tile][0] = d[m][tile][1] = d[m][tile][2] = d[m][tile][3] = 0;
+                }
+            }
+            /* One barrier a tile: a warp that is ahead writes the other half of `partial`, and
+             * cannot come back to this one before all have read it and met again. */
+            __syncthreads();
+            for (uint32_t i = threadIdx.x; i < 16 * n; i += DECODE_THREADS) {
+                finish(index, i / 16, i % 16);
+            }
+        }
+    };
+    for (uint32_t step = 0; step < steps; step += 2) {
+        if (step + 1 < steps) {
+            load_weights(weights[1], step + 1);
+        }
+        compute(weights[0], step);
+        if (step + 1 < steps) {
+            if (step + 2 < steps) {
+                load_weights(weights[0], step + 2);
+            }
+            compute(weights[1], step + 1);
+        }
+    }
+}
+
+/* The prelude lists what the model needs: LINEAR_DECODE_KERNELS(X) is X(name, columns, unroll, sets,
+ * token tiles, from, to, activation) … */
+#define LINEAR_DECODE_KERNEL(name, columns, unroll, sets, tiles, from, to, activation)         \
+    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                \
+        name(const struct linear_decode_arguments arguments)                                   \
+    {                                                                                          \
+        linear_decode<columns, unroll, sets, tiles, from, to, activation>(arguments);          \
+    }
+
+LINEAR_DECODE_KERNELS(LINEAR_DECODE_KERNEL)
