@@ -3,13 +3,25 @@
 #include "check_modules.h"
 
 #include "gpu/attention.h"
+#include "gpu/kernel_sources.h"
 #include "gpu/program.h"
+
+#include <stdio.h>
+#include <string.h>
 
 static bool pointers(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
     (void)device;
     (void)variant;
     return buffer_append_text(out, "#define KERNEL_POINTER(type) type *\n");
+}
+
+/* Whether kernels read weights of this type; others are converted when they are loaded. */
+static bool has_format(const struct dtype_info *info)
+{
+    char wanted[64];
+    snprintf(wanted, sizeof wanted, "struct format_%s ", info->name);
+    return strstr(kernel_source_find("weight_formats.cuh")->text, wanted) != NULL;
 }
 
 /* The layers between attention, for each type of activation; with all types of weights once. */
@@ -23,7 +35,7 @@ static bool elements(const struct gpu_device_info *device, uint32_t variant, str
         buffer_printf(out, "#define %s(X)", uses[use]);
         for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
             const struct dtype_info *info = dtype_info((enum dtype)dtype);
-            if (variant == 0 || info->block_elements == 1) {
+            if (has_format(info) && (variant == 0 || info->block_elements == 1)) {
                 buffer_printf(out, " X(%s)", info->name);
             }
         }
