@@ -8,6 +8,8 @@
 #define CANDLE       "{engines}/candle/target/release/llcuda-bench-candle"
 #define BURN         "{engines}/burn/target/release/llcuda-bench-burn"
 #define MISTRALRS    "{engines}/mistralrs/target/release/llcuda-bench-mistralrs"
+#define LLAMA_CPP    "{python} {engines}/llama_cpp/adapter.py"
+#define COMMAND_LINE "{python} {engines}/command/adapter.py"
 #define LLAMA_SERVER                                                                       \
     "llama-server -m {model} --host {host} --port {port} -t {threads} -c {context_total} " \
     "-np {parallel} --no-warmup"
@@ -16,6 +18,7 @@
 #define GET_CANDLE       "cargo build --release in engines/candle (add --features cuda for a GPU)"
 #define GET_BURN         "cargo build --release in engines/burn"
 #define GET_MISTRALRS    "cargo build --release in engines/mistralrs"
+#define GET_LLAMA_CPP    "pip install llama-cpp-python numpy, for the python given by --python"
 #define GET_LLAMA                                                                        \
     "build llama.cpp (cmake -B build && cmake --build build --target llama-server) and " \
     "put llama-server on the PATH"
@@ -54,16 +57,19 @@ static const struct catalog_row rows[] = {
      "a Rust server with continuous batching, above candle"},
     {"mistralrs_cuda", ENGINE_ADAPTER, CATALOG_HF, "cuda:0", 64, MISTRALRS, "{}", GET_MISTRALRS,
      "a Rust server with continuous batching, above candle"},
-    {"llama_cpp", ENGINE_HTTP, CATALOG_GGUF, "cpu", 4, LLAMA_SERVER " -ngl 0", "{}", GET_LLAMA,
+    {"llama_cpp", ENGINE_ADAPTER, CATALOG_GGUF, "cpu", 16, LLAMA_CPP, "{}", GET_LLAMA_CPP,
      "the widest choice of hardware; releases many times a week"},
-    {"llama_cpp_cuda", ENGINE_HTTP, CATALOG_GGUF, "cuda:0", 32, LLAMA_SERVER " -ngl 999", "{}",
+    {"llama_cpp_cuda", ENGINE_ADAPTER, CATALOG_GGUF, "cuda:0", 64, LLAMA_CPP, "{}", GET_LLAMA_CPP,
+     "the widest choice of hardware; releases many times a week"},
+    {"llama_cpp_server", ENGINE_HTTP, CATALOG_GGUF, "cpu", 4, LLAMA_SERVER " -ngl 0", "{}",
      GET_LLAMA, "the widest choice of hardware; releases many times a week"},
-    {"llama_bench", ENGINE_ADAPTER, CATALOG_GGUF, "cpu", 1,
-     "{python} {engines}/llama_bench/adapter.py", "{}", GET_LLAMA,
-     "the widest choice of hardware; releases many times a week"},
-    {"lm_rs", ENGINE_ADAPTER, CATALOG_ANY, "cpu", 1, "{python} {engines}/command/adapter.py",
-     "{\"command\":[\"lmrs\",\"--model\",\"{model}\"]}",
-     "cargo install from its repository, and a model in its own format", "a one-person project"},
+    {"llama_cpp_server_cuda", ENGINE_HTTP, CATALOG_GGUF, "cuda:0", 32, LLAMA_SERVER " -ngl 999",
+     "{}", GET_LLAMA, "the widest choice of hardware; releases many times a week"},
+    {"command", ENGINE_ADAPTER, CATALOG_ANY, "cpu", 1, COMMAND_LINE, "{}",
+     "see the option `command`", NULL},
+    {"lm_rs", ENGINE_ADAPTER, CATALOG_ANY, "cpu", 1, COMMAND_LINE,
+     "{\"command\":[\"chat\",\"--model\",\"{model}\",\"--prompt\",\"{prompt}\"]}",
+     "build lm.rs from its repository; it reads models in its own format", "a one-person project"},
     {"vllm", ENGINE_HTTP, CATALOG_HF, "cuda:0", 256,
      "vllm serve {model} --host {host} --port {port} --max-model-len {context}", "{}",
      "pip install vllm, in a virtual environment of its own",
@@ -100,5 +106,6 @@ const char *catalog_names(void)
     return "llcuda_cpu, llcuda_gpu, llcuda_http, pytorch_baseline, pytorch_cuda, pytorch_compiled, "
            "pytorch_compiled_cuda, candle_cpu, candle_gguf, candle_cuda, burn_cpu, burn_cuda, "
            "mistralrs_cpu, mistralrs_cuda, mistralrs_server, llama_cpp, llama_cpp_cuda, "
-           "llama_bench, lm_rs, vllm, sglang, tensorrt_llm, tgi, openai_server, custom";
+           "llama_cpp_server, llama_cpp_server_cuda, command, lm_rs, vllm, sglang, tensorrt_llm, "
+           "tgi, openai_server, custom";
 }

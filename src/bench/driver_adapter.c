@@ -191,7 +191,12 @@ static llcuda_status submit(struct driver *driver, const struct load_request *re
         for (uint32_t j = 0; j < requests[i].id_count; j++) {
             buffer_printf(out, "%s%u", j ? "," : "", requests[i].ids[j]);
         }
-        buffer_append_text(out, "]}");
+        buffer_append_byte(out, ']');
+        if (adapter->wants_text) {
+            buffer_append_text(out, ",\"prompt\":");
+            json_quote(out, requests[i].text);
+        }
+        buffer_append_byte(out, '}');
     }
     buffer_append_text(out, "]}\n");
     if (out->failed) {
@@ -389,6 +394,10 @@ llcuda_status adapter_start(struct adapter *adapter, const char *const *command,
             status = error_set(error, LLCUDA_UNSUPPORTED,
                                "the adapter does not speak version %d of the protocol",
                                ADAPTER_PROTOCOL_VERSION);
+        }
+        if (!status) {
+            const struct json_value *root = json_root(document);
+            adapter->wants_text = json_bool(json_member(root, "wants_text"), false);
         }
         json_destroy(document);
     }

@@ -1,5 +1,6 @@
-/* Owns the monitor's thread and its samples. The list of the group's processes is made anew once a
- * second only, since walking /proc costs more than everything else here together.
+/* Owns the monitor's thread and its samples. The list of the group's processes is made anew at
+ * marks and every five seconds, and the machine's totals are read twice a second: walking /proc and
+ * reading /proc/stat cost more than everything else here together.
  * Threads: one writer, readers under the lock. */
 #include "bench/monitor.h"
 
@@ -18,8 +19,10 @@
 #include "base/clock.h"
 #include "bench/monitor_gpu.h"
 
-#define SAMPLES_MAX 4096u
-#define MEMBERS_MAX 256u
+#define SAMPLES_MAX       4096u
+#define MEMBERS_MAX       256u
+#define MEMBERS_PERIOD_NS 5000000000u
+#define MACHINE_PERIOD_NS 500000000u
 
 struct sums {
     double memory, processor, gpu, gpu_power, throttled, memory_peak, gpu_memory_peak, temperature;
@@ -45,6 +48,8 @@ struct monitor {
     uint32_t member_count;
     uint64_t members_at_ns;
     double busy_before, total_before; /* of /proc/stat */
+    double busy_share, hottest;       /* as last seen */
+    uint64_t machine_at_ns;           /* when to look again */
 };
 
 /* The first number of a small file, or NaN. */
@@ -261,13 +266,18 @@ static void look(struct monitor *monitor)
     pthread_mutex_lock(&monitor->lock);
     if (monitor->options.group && now >= monitor->members_at_ns) {
         find_members(monitor);
-        monitor->members_at_ns = now + 1000000000u;
+        monitor->members_at_ns = now + MEMBERS_PERIOD_NS;
     }
     sample.memory_bytes = group_memory(monitor);
     pthread_mutex_unlock(&monitor->lock);
     sample.seconds = (double)(now - monitor->begin_ns) / 1e9;
-    sample.processor_share = busy_share(monitor);
-    sample.temperature_c = hottest();
+    if (now >= monitor->machine_at_ns) {
+        monitor->busy_share = busy_share(monitor);
+        monitor->hottest = hottest();
+        monitor->machine_at_ns = now + MACHINE_PERIOD_NS;
+    }
+    sample.processor_share = monitor->busy_share;
+    sample.temperature_c = monitor->hottest;
     if (monitor->gpu) {
         monitor_gpu_read(monitor->gpu, &sample);
     }
@@ -289,7 +299,7 @@ static void *watch(void *user)
             next = now + period;
         }
         /* Naps are short, so that stopping does not take a whole period. */
-        uint64_t nap = next - now < 20000000u ? next - now : 20000000u;
+        uint64_t nap = next - now < 50000000u ? next - now : 50000000u;
         const struct timespec time = {0, (long)(now >= next ? 1000000 : nap)};
         nanosleep(&time, NULL);
     }

@@ -72,6 +72,11 @@ static void advise_workload(const struct analysis *analysis, uint32_t workload,
              analysis->point_count > 1 ? " (geometric mean over its points)." : ".");
     const struct comparison *comparison =
         find_comparison(analysis, fastest, analysis->first_point[workload], METRIC_TOKENS_S);
+    if (comparison && comparison->verdict != VERDICT_BETTER) {
+        snprintf(next->text, sizeof next->text,
+                 "For '%s' the figures do not decide; %s had the highest mean, %.4g tokens/s.",
+                 config->workloads[workload].name, config->engines[fastest].name, speed);
+    }
     snprintf(next->evidence, sizeof next->evidence, "%s",
              fastest == analysis->baseline ? "it is the baseline, and no engine was faster"
              : comparison                  ? comparison->words
@@ -248,10 +253,14 @@ uint32_t report_criteria(const struct analysis *analysis, struct criterion crite
     const struct config *config = analysis->config;
     uint32_t count = 0;
     uint32_t engine = 0;
+    char seen[120] = "";
     double ttft = extreme(analysis, METRIC_TTFT, true, &engine);
+    if (!isnan(ttft)) {
+        snprintf(seen, sizeof seen, "%.80s: %.1f ms", config->engines[engine].name, ttft);
+    }
     criterion(criteria, &count, "time to first token below 100 ms under interactive load",
-              isnan(ttft) ? -1 : ttft < 100, "%.1f ms at p95, best engine %s", ttft,
-              config->engines[engine].name);
+              isnan(ttft) ? -1 : ttft < 100,
+              isnan(ttft) ? "no open-loop workload%s" : "p95 of the best engine, %s", seen);
     double gpu = extreme(analysis, METRIC_GPU, false, &engine);
     criterion(criteria, &count, "GPU utilisation above 70 %", isnan(gpu) ? -1 : gpu > 0.7,
               isnan(gpu) ? "no NVIDIA GPU was watched%s" : "%s", "");
@@ -268,10 +277,12 @@ uint32_t report_criteria(const struct analysis *analysis, struct criterion crite
             }
         }
     }
+    snprintf(seen, sizeof seen, "%.0f %%, %.80s", best * 100, config->engines[engine].name);
     criterion(criteria, &count,
               "throughput grows in proportion to the level up to the hardware's limit",
-              isnan(best) ? -1 : best > 0.8, "best batch efficiency %.0f %%, %s", best * 100,
-              config->engines[engine].name);
+              isnan(best) ? -1 : best > 0.8,
+              isnan(best) ? "no engine grew with the level%s" : "best batch efficiency %s",
+              isnan(best) ? "" : seen);
     uint64_t failed = 0;
     uint64_t all = 0;
     for (uint32_t i = 0; i < config->engine_count * analysis->point_count; i++) {

@@ -66,7 +66,7 @@ static void write_ranking(const struct analysis *analysis, struct buffer *out)
             if (engine->rank != rank) {
                 continue;
             }
-            buffer_printf(out, "<tr><td>%s</td><td>", rank <= 3 ? medals[rank - 1] : "");
+            buffer_printf(out, "<tr><td>%u. %s</td><td>", rank, rank <= 3 ? medals[rank - 1] : "");
             text(out, config->engines[e].name);
             buffer_append_text(out, e == analysis->baseline ? " (baseline)</td>" : "</td>");
             number(out, engine->rank_score, "g");

@@ -290,8 +290,8 @@ static void make_request(void *user, uint64_t index, struct load_request *reques
     request->ids = prompt.ids;
     request->id_count = prompt.id_count;
     request->max_tokens = prompt.max_tokens;
-    if (session->engine->kind == ENGINE_HTTP &&
-        (session->http.prompt_text || prompt.id_count == 0)) {
+    if (session->engine->kind == ENGINE_HTTP ? session->http.prompt_text || prompt.id_count == 0
+                                             : session->adapter.wants_text) {
         struct buffer *text = &session->texts[slot];
         buffer_clear(text);
         prompts_text(session->options->prompts, &prompt, session->seed, number,
@@ -615,6 +615,7 @@ static llcuda_status run(struct session *session, char failure[256], struct llcu
     if (!session->ids) {
         return error_no_memory(error, "prompts", (uint64_t)PROMPT_SLOTS * session->id_capacity);
     }
+    report(session, 0);
     llcuda_status status = start_engine(session, &trouble);
     write_head(session);
     if (!status) {

@@ -14,7 +14,7 @@
 
 extern char **environ;
 
-static const char *const words[] = {"engine", "compare", "report"};
+static const char *const words[] = {"engine", "compare", "report", "check"};
 
 bool bench_suite_wanted(const struct options *options)
 {
@@ -58,13 +58,20 @@ static void show_message(void *user, const char *text)
     fprintf(stderr, "%s%s\n", shown->terminal ? "\r\033[K" : "", text);
 }
 
-/* Where this program and its adapters are. */
-static void find_places(const struct options *options, struct config_places *places, char *self,
-                        size_t bytes)
+void bench_find_places(const struct options *options, struct config_places *places, char *self,
+                       size_t bytes)
 {
     ssize_t length = readlink("/proc/self/exe", self, bytes - 1);
     self[length > 0 ? length : 0] = 0;
     places->self = length > 0 ? self : "llcuda";
+    /* Below the working folder a relative path does, and does not tell a report's readers where. */
+    char *here = getcwd(NULL, 0);
+    size_t depth = here ? strlen(here) : 0;
+    if (depth > 1 && strncmp(self, here, depth) == 0 && self[depth] == '/' &&
+        strchr(self + depth + 1, '/')) {
+        places->self = self + depth + 1;
+    }
+    free(here);
     places->engines = option_text(options, OPTION_ENGINES);
     places->python = option_text(options, OPTION_PYTHON);
 }
@@ -99,6 +106,53 @@ static int make_report(struct options *options, const char *folder)
     return written && any ? EXIT_DONE : EXIT_FAILED;
 }
 
+static int compare(struct options *options)
+{
+    struct llcuda_error error = {0};
+    struct buffer out = {0};
+    uint32_t regressions = 0;
+    llcuda_status status =
+        report_compare(options->arguments[1], options->arguments[2],
+                       option_flag(options, OPTION_JSON), &out, &regressions, &error);
+    bool written = !status && console_write_buffer(&out);
+    buffer_deinit(&out);
+    if (status) {
+        return console_fail(options, &error);
+    }
+    return written && regressions == 0 ? EXIT_DONE : EXIT_FAILED;
+}
+
+/* Reads a configuration and does nothing. */
+static int check(struct options *options)
+{
+    struct llcuda_error error = {0};
+    struct config *config = NULL;
+    struct config_places places;
+    char self[4096];
+    bench_find_places(options, &places, self, sizeof self);
+    llcuda_status status = config_read(options->arguments[1], NULL, &places, &config, &error);
+    config_destroy(config);
+    return status ? console_fail(options, &error) : EXIT_DONE;
+}
+
+llcuda_status bench_run_config(const struct config *config, const char *folder,
+                               struct llcuda_error *error)
+{
+    struct shown shown = {.terminal = isatty(STDERR_FILENO)};
+    struct runner_options runner = {.folder = folder,
+                                    .builtin_model = builtin_model_data(),
+                                    .builtin_model_bytes = builtin_model_bytes(),
+                                    .environment = environ,
+                                    .user = &shown,
+                                    .progress = show_progress,
+                                    .message = show_message};
+    llcuda_status status = runner_run(config, &runner, error);
+    if (shown.terminal) {
+        fprintf(stderr, "\r\033[K");
+    }
+    return status;
+}
+
 static int run(struct options *options)
 {
     struct llcuda_error error = {0};
@@ -110,22 +164,11 @@ static int run(struct options *options)
     if (!path || !folder) {
         return console_usage(options->command, "--config FILE.yaml and --output DIR go together");
     }
-    find_places(options, &places, self, sizeof self);
+    bench_find_places(options, &places, self, sizeof self);
     if (config_read(path, NULL, &places, &config, &error)) {
         return console_fail(options, &error);
     }
-    struct shown shown = {.terminal = isatty(STDERR_FILENO)};
-    struct runner_options runner = {.folder = folder,
-                                    .builtin_model = builtin_model_data(),
-                                    .builtin_model_bytes = builtin_model_bytes(),
-                                    .environment = environ,
-                                    .user = &shown,
-                                    .progress = show_progress,
-                                    .message = show_message};
-    llcuda_status status = runner_run(config, &runner, &error);
-    if (shown.terminal) {
-        fprintf(stderr, "\r\033[K");
-    }
+    llcuda_status status = bench_run_config(config, folder, &error);
     config_destroy(config);
     return status ? console_fail(options, &error) : make_report(options, folder);
 }
@@ -137,6 +180,12 @@ int bench_suite(struct options *options)
     }
     if (options->argument_count == 2 && strcmp(options->arguments[0], "report") == 0) {
         return make_report(options, options->arguments[1]);
+    }
+    if (options->argument_count == 3 && strcmp(options->arguments[0], "compare") == 0) {
+        return compare(options);
+    }
+    if (options->argument_count == 2 && strcmp(options->arguments[0], "check") == 0) {
+        return check(options);
     }
     if (options->argument_count) {
         return console_usage(options->command, "'%s' is not expected here", options->arguments[0]);

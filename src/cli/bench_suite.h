@@ -2,11 +2,20 @@
 #ifndef CLI_BENCH_SUITE_H
 #define CLI_BENCH_SUITE_H
 
+#include "bench/config.h"
 #include "cli/command.h"
 
 /* Whether the options ask for the suite: --config, --output, or a word such as compare. */
 bool bench_suite_wanted(const struct options *options);
 int bench_suite(struct options *options);
+
+/* Where this program and its adapters are; `self` [bytes] keeps the program's path. */
+void bench_find_places(const struct options *options, struct config_places *places, char *self,
+                       size_t bytes);
+
+/* Runs a configuration into a folder with progress on standard error. */
+llcuda_status bench_run_config(const struct config *config, const char *folder,
+                               struct llcuda_error *error);
 
 /* The adapter, on standard input and output. */
 int bench_engine(void);

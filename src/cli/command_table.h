@@ -65,7 +65,7 @@
     X(PLAN, plan, "[MODEL]", "show the memory a model will take",                                  \
       "Weights, cache a token and a request, and workspace, before anything is loaded.",           \
       "llcuda plan model.gguf --ctx 4096 --batch 32")                                              \
-    X(BENCH, bench, "[compare DIR DIR | report DIR | engine]",                                     \
+    X(BENCH, bench, "[compare DIR DIR | report DIR | check FILE | engine]",                        \
       "measure how fast this machine is with a model",                                             \
       "latency: prompts of --pp and generations of --tg tokens at each --depth, one request at a " \
       "time; throughput: --parallel requests together; kernels: what each operation takes, and "   \
@@ -73,6 +73,13 @@
       "llcuda bench -m model.gguf\n"                                                               \
       "llcuda bench -m model.gguf --pp 128,512 --tg 128 --depth 0,4096 --json\n"                   \
       "llcuda bench -m model.gguf --mode kernels")                                                 \
+    X(EXPERIMENT, experiment, "run FILE.yaml | list | report",                                     \
+      "measure combinations of settings and keep the results",                                     \
+      "run measures one engine under every combination of factors, with perplexity and exact "     \
+      "match beside speed, and keeps all in a database; a run that was stopped goes on. list "     \
+      "shows what is kept; report prints one experiment and writes its charts as a PDF.",          \
+      "llcuda experiment run quantization.yaml --output results/quantization\n"                    \
+      "llcuda experiment report --exp-id quantization --output report.pdf")                        \
     X(DEVICES, devices, "", "list devices, and measure them with --bench",                         \
       "What can compute here, with the ceilings that every speed is a share of.",                  \
       "llcuda devices --bench")                                                                    \

@@ -47,7 +47,8 @@
       COMMAND_BIT(BATCH) | COMMAND_BIT(TEMPLATE),                                                  \
       "batch: requests, a JSON object a line; template: the conversation, one JSON object")        \
     X(OUTPUT, "output", 'o', TEXT, "PATH", 0, 0, NULL, "Input and output",                         \
-      COMMAND_BIT(BATCH) | COMMAND_BIT(IMATRIX) | COMMAND_BIT(BENCH) | COMMAND_BIT(KERNELS),       \
+      COMMAND_BIT(BATCH) | COMMAND_BIT(IMATRIX) | COMMAND_BIT(BENCH) | COMMAND_BIT(EXPERIMENT) |   \
+          COMMAND_BIT(KERNELS),                                                                    \
       "batch: answers, a JSON object a line, in the order of the requests; imatrix: the matrix; "  \
       "bench, experiment: the folder of the report; kernels: the pack")                            \
     X(TEMPLATE, "template", 0, TEXT, "FILE", 0, 0, NULL, "Input and output",                       \
@@ -140,6 +141,8 @@
       "answers; more get 429 (default: 64 times the cache)")                                       \
     X(CONNECTION_MAX, "connection-max", 0, INTEGER, "N", 1, 1000000, "16384", "Server", FOR_SERVE, \
       "open connections; more are answered 503")                                                   \
+    X(REQUEST_TIMEOUT, "request-timeout", 0, NUMBER, "SECONDS", 0.001, 31536000, NULL, "Server",   \
+      FOR_SERVE, "an answer that takes longer ends with an error (default: no limit)")             \
     X(DRAIN_TIMEOUT, "drain-timeout", 0, NUMBER, "SECONDS", 0, 86400, "30", "Server", FOR_SERVE,   \
       "after SIGTERM, what still runs then ends with an error")                                    \
     X(ACCESS_LOG, "access-log", 0, TEXT, "FILE", 0, 0, NULL, "Server", FOR_SERVE,                  \
@@ -164,10 +167,15 @@
       COMMAND_BIT(BENCH), "throughput: requests at once, each of the first --pp and --tg")         \
     X(BENCH_REPEATS, "repeats", 0, INTEGER, "N", 1, 1000, "5", "Measuring", COMMAND_BIT(BENCH),    \
       "how often each measurement is repeated")                                                    \
-    X(ENGINES, "engines", 0, TEXT, "DIR", 0, 0, "engines", "Measuring", COMMAND_BIT(BENCH),        \
-      "the folder of the adapters of other engines")                                               \
-    X(PYTHON, "python", 0, TEXT, "PROGRAM", 0, 0, "python3", "Measuring", COMMAND_BIT(BENCH),      \
+    X(ENGINES, "engines", 0, TEXT, "DIR", 0, 0, "engines", "Measuring",                            \
+      COMMAND_BIT(BENCH) | COMMAND_BIT(EXPERIMENT), "the folder of the adapters of other engines") \
+    X(PYTHON, "python", 0, TEXT, "PROGRAM", 0, 0, "python3", "Measuring",                          \
+      COMMAND_BIT(BENCH) | COMMAND_BIT(EXPERIMENT),                                                \
       "what runs the adapters that are written in Python")                                         \
+    X(EXPERIMENT_ID, "exp-id", 0, TEXT, "ID", 0, 0, NULL, "Measuring", COMMAND_BIT(EXPERIMENT),    \
+      "report: the experiment")                                                                    \
+    X(DATABASE, "database", 0, TEXT, "FILE", 0, 0, "experiments.sqlite", "Measuring",              \
+      COMMAND_BIT(EXPERIMENT), "where results of experiments are kept")                            \
     X(DEVICE, "device", 0, TEXT, "DEVICE", 0, 0, "auto", "Machine", FOR_COMPUTING,                 \
       "auto (a GPU that can be used, otherwise the CPU), cpu, cuda:N, hip:N or emu")               \
     X(THREADS, "threads", 't', INTEGER, "N", 1, 1024, NULL, "Machine", FOR_COMPUTING,              \

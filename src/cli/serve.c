@@ -104,6 +104,8 @@ static int read_options(struct options *options, struct server_options *server_o
         .concurrency = (uint32_t)option_integer(options, OPTION_KEY_CONCURRENCY, 0),
         .rate = (uint32_t)option_integer(options, OPTION_KEY_RATE, 0)};
     server_options->queue_tokens = (uint64_t)option_number(options, OPTION_QUEUE_TOKENS, 0);
+    server_options->request_timeout_ms =
+        (uint64_t)(option_number(options, OPTION_REQUEST_TIMEOUT, 0) * 1000);
     server_options->open = option_flag(options, OPTION_NO_KEY);
     server_options->log_prompts = option_flag(options, OPTION_LOG_PROMPTS);
     server_options->metrics_vllm = compat != NULL;

@@ -7,6 +7,7 @@
 #include <assert.h>
 
 #include "base/limits.h"
+#include "gpu/prelude.h"
 
 /* Of one head, all heads of a block, so that the counts below stay in 32 bits. */
 #define HEADS_A_BLOCK_MAX 16u
@@ -170,14 +171,14 @@ bool gpu_attention_prelude(const struct gpu_attention_config *config, struct buf
         {"DECODE_SHARED_BYTES", config->decode_shared_bytes},
     };
     for (size_t i = 0; i < sizeof constants / sizeof constants[0]; i++) {
-        buffer_printf(out, "#define %s %u\n", constants[i].name, constants[i].value);
+        prelude_integer(out, constants[i].name, constants[i].value);
     }
     if (config->tile_rows != 0) {
         /* Blocks a multiprocessor should hold: what registers are limited to follows. */
-        buffer_printf(out, "#define PREFILL_ROW_TILES %u\n", config->tile_rows / 64);
-        buffer_printf(out, "#define PREFILL_POSITIONS %u\n", config->prefill_positions);
-        buffer_printf(out, "#define PREFILL_SHARED_BYTES %u\n", config->prefill_shared_bytes);
-        buffer_printf(out, "#define PREFILL_BLOCKS %u\n", 2);
+        prelude_integer(out, "PREFILL_ROW_TILES", config->tile_rows / 64);
+        prelude_integer(out, "PREFILL_POSITIONS", config->prefill_positions);
+        prelude_integer(out, "PREFILL_SHARED_BYTES", config->prefill_shared_bytes);
+        prelude_integer(out, "PREFILL_BLOCKS", 2);
     }
     return !out->failed;
 }

@@ -15,7 +15,7 @@
 #include "gpu/emu_scan.h"
 
 #define COMPILE_TIMEOUT_MS 300000u
-#define VERSION_TIMEOUT_MS 10000u
+#define VERSION_TIMEOUT_MS 60000u
 #define TEXT_BYTES_MAX     (64ull << 20)
 #define BINARY_BYTES_MAX   (256ull << 20)
 #define ARGUMENTS_MAX      64u
@@ -85,7 +85,7 @@ static llcuda_status write_text(const char *path, const struct buffer *text,
     if (text->failed) {
         return error_no_memory(error, "the text of a kernel", text->length);
     }
-    FILE *file = fopen(path, "wb");
+    FILE *file = fopen(path, "wbe");
     if (!file) {
         return error_from_errno(error, errno, "create", path);
     }

@@ -93,18 +93,26 @@ __device__ __forceinline__ float bits_float(uint32_t bits)
 
 __device__ __forceinline__ float warp_sum(float x)
 {
+#ifdef VENDOR_WARP_REDUCE
+    return vendor_warp_sum(x); /* the same bits, cheaper there */
+#else
     for (uint32_t mask = 16; mask; mask >>= 1) {
         x += warp_shuffle_xor(x, mask);
     }
     return x;
+#endif
 }
 
 __device__ __forceinline__ float warp_max(float x)
 {
+#ifdef VENDOR_WARP_REDUCE
+    return vendor_warp_max(x);
+#else
     for (uint32_t mask = 16; mask; mask >>= 1) {
         x = fmaxf(x, warp_shuffle_xor(x, mask));
     }
     return x;
+#endif
 }
 
 /* A capped score. tanh through exp2: its error of 1e-7 is times the cap what the score is wrong by,

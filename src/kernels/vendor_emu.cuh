@@ -164,6 +164,47 @@ static inline bool warp_any(bool predicate, EMU_CALLER)
     return warp_ballot(predicate, file, line) != 0;
 }
 
+/* Sums and maxima over a warp in one meeting instead of five, to the bits of the butterfly of
+ * warp_shuffle_xor with masks 16, 8, 4, 2, 1: device code takes these where VENDOR_WARP_REDUCE is
+ * defined. The first lane that goes on makes the result, which all lanes share. */
+#define VENDOR_WARP_REDUCE 1
+
+template <bool is_sum>
+static inline float emu_reduce(float value, const char *word, const char *file, int line)
+{
+    const struct emu_site site = EMU_SITE(word);
+    if (emu_self->warp->lane_count != 32) {
+        emu_fail(word, "needs a full warp", file, line);
+    }
+    struct emu_mailbox *box = emu_mailbox_next();
+    box->words[emu_self->lane][0] = emu_bits(value);
+    box->tile_ready = 0;
+    emu_runtime->warp_wait(emu_self, &site);
+    if (!box->tile_ready) {
+        for (uint32_t lane = 0; lane < 32; lane++) {
+            box->tile[lane] = emu_float(box->words[lane][0]);
+        }
+        for (uint32_t mask = 16; mask; mask /= 2) {
+            for (uint32_t lane = 0; lane < mask; lane++) {
+                const float a = box->tile[lane], b = box->tile[lane + mask];
+                box->tile[lane] = is_sum ? a + b : fmaxf(a, b);
+            }
+        }
+        box->tile_ready = 1;
+    }
+    return box->tile[0];
+}
+
+static inline float vendor_warp_sum(float value, EMU_CALLER)
+{
+    return emu_reduce<true>(value, "warp_sum", file, line);
+}
+
+static inline float vendor_warp_max(float value, EMU_CALLER)
+{
+    return emu_reduce<false>(value, "warp_max", file, line);
+}
+
 /* Memory. */
 
 struct word4 {

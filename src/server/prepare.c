@@ -239,6 +239,10 @@ static bool submit_messages(struct generation *generation)
 static bool submit_all(struct generation *generation)
 {
     struct openai_request *request = &generation->request;
+    uint64_t deadline_ms = generation->server->options.request_timeout_ms;
+    uint64_t *wanted_ms = &request->options.timeout_ms;
+    *wanted_ms =
+        deadline_ms && (*wanted_ms == 0 || *wanted_ms > deadline_ms) ? deadline_ms : *wanted_ms;
     request->options.on_ready = http_waker_signal;
     request->options.on_ready_user = generation->waker;
     request->options.tenant = generation->tenant;

@@ -34,9 +34,11 @@ struct server_options {
     uint32_t drain_timeout_ms;   /* streams that are not done then end with an error event */
     uint32_t keep_alive_ms;      /* a silent stream gets a comment so often */
     uint32_t heartbeat_ms;       /* an engine with work and no step for so long has hung */
-    uint64_t queue_tokens;       /* price of all requests that wait or run; 0: 64 times the cache */
-    const char *key_file;        /* API keys; NULL: none */
-    const char *keys;            /* API keys with commas, of any scope; NULL: none */
+    uint64_t
+        request_timeout_ms; /* no answer takes longer, whatever its request says; 0: no limit */
+    uint64_t queue_tokens;  /* price of all requests that wait or run; 0: 64 times the cache */
+    const char *key_file;   /* API keys; NULL: none */
+    const char *keys;       /* API keys with commas, of any scope; NULL: none */
     struct key_limits key_limits;
     bool open;             /* any address may be served without a key */
     bool metrics_vllm;     /* also under the names that vLLM gives them */

@@ -39,6 +39,9 @@ static struct rig *rig_open(void)
     assert_true(wakeup_init(&engine->reached));
     assert_true(
         fake_core_open(&engine->core, &options, engine->mailbox, &rig->model, &engine->setup));
+    if (test_random_below(2)) {
+        fake_run_ahead(rig->model);
+    }
     engine->core_made = true;
     engine->model.device_model = &rig->model->base;
     assert_ok(engine_thread_start(engine, &error), error);

@@ -191,6 +191,23 @@ void rig_close(struct rig *rig)
     gpu_bench_close(&rig->bench);
 }
 
+void results_make(struct results *results, const struct rig *rig)
+{
+    results->attended = malloc(ROWS_MAX * attended_row_bytes(rig));
+    results->cache = malloc(rig->cache_bytes);
+    results->expected_cache = malloc(rig->cache_bytes);
+    results->expected =
+        malloc(sizeof(float) * ROWS_MAX * rig->setup.head_count * rig->setup.head_size);
+}
+
+void results_destroy(struct results *results)
+{
+    free(results->attended);
+    free(results->cache);
+    free(results->expected_cache);
+    free(results->expected);
+}
+
 /* Where in the cache (in elements) a position of a sequence has its key; the value is 16 D on. */
 static uint64_t cache_index(const struct rig *rig, const struct world *world, uint32_t sequence,
                             uint32_t kv_head, uint64_t position)
@@ -352,11 +369,46 @@ void rig_upload(struct rig *rig, const struct world *world, const struct rows *r
         .tiles = rig->tiles,
         .decode_rows = rig->decode_rows,
     };
+    rig_poison_workspace(rig, call);
+    wait_done(rig);
+}
+
+/* Where the counters of a call begin and end. */
+static void counters_of(const struct rig *rig, const struct gpu_attention_call *call,
+                        uint64_t *begin, uint64_t *end)
+{
     uint32_t decoding = call->decode ? call->rows : call->decode_rows_max;
-    uint64_t arrivals = gpu_attention_arrivals_offset(&rig->config, decoding, rig->groups);
-    uint64_t end = gpu_attention_workspace_bytes(&rig->config, decoding, rig->groups);
-    poison(rig, rig->workspace, POISON, arrivals);
-    poison(rig, rig->workspace + arrivals, 0, end - arrivals);
+    *begin = gpu_attention_arrivals_offset(&rig->config, decoding, rig->groups);
+    *end = gpu_attention_workspace_bytes(&rig->config, decoding, rig->groups);
+}
+
+void rig_poison_workspace(struct rig *rig, const struct gpu_attention_call *call)
+{
+    uint64_t begin;
+    uint64_t end;
+    counters_of(rig, call, &begin, &end);
+    poison(rig, rig->workspace, POISON, begin);
+    poison(rig, rig->workspace + begin, 0, end - begin);
+}
+
+void rig_layer_set(struct rig *rig, const struct layer *layer)
+{
+    const float *const values[] = {layer->query_bias, layer->key_bias, layer->value_bias,
+                                   layer->query_norm, layer->key_norm, layer->sinks,
+                                   layer->frequencies};
+    const uint32_t size = rig->setup.head_size;
+    const uint32_t counts[] = {rig->setup.head_count * size,
+                               rig->setup.kv_head_count * size,
+                               rig->setup.kv_head_count * size,
+                               size,
+                               size,
+                               rig->setup.head_count,
+                               size};
+    for (uint32_t i = 0; i < 7; i++) {
+        if (values[i]) {
+            put(rig, rig->parameters[i], values[i], 4ull * counts[i]);
+        }
+    }
     wait_done(rig);
 }
 
@@ -367,19 +419,19 @@ void rig_download(struct rig *rig, const struct world *world, const struct rows 
     gpu_bench_download(&rig->bench, all, rig->attended, rig->attended_bytes);
     uint64_t used = rows->count * attended_row_bytes(rig);
     memcpy(attended, all + GUARD_BYTES, used);
-    for (uint64_t i = 0; i < rig->attended_bytes; i++) {
+    for (uint64_t i = 0; !rig->tolerant && i < rig->attended_bytes; i++) {
         if (i < GUARD_BYTES || i >= GUARD_BYTES + used) {
             assert_int_equal(all[i], POISON);
         }
     }
     free(all);
     gpu_bench_download(&rig->bench, cache, rig->cache, world->cache_bytes);
-    uint32_t decoding = call->decode ? call->rows : call->decode_rows_max;
-    uint64_t arrivals = gpu_attention_arrivals_offset(&rig->config, decoding, rig->groups);
-    uint64_t end = gpu_attention_workspace_bytes(&rig->config, decoding, rig->groups);
-    uint8_t *counters = malloc(end - arrivals);
-    gpu_bench_download(&rig->bench, counters, rig->workspace + arrivals, end - arrivals);
-    for (uint64_t i = 0; i < end - arrivals; i++) {
+    uint64_t begin;
+    uint64_t end;
+    counters_of(rig, call, &begin, &end);
+    uint8_t *counters = malloc(end - begin);
+    gpu_bench_download(&rig->bench, counters, rig->workspace + begin, end - begin);
+    for (uint64_t i = 0; !rig->tolerant && i < end - begin; i++) {
         assert_int_equal(counters[i], 0);
     }
     free(counters);
@@ -390,9 +442,13 @@ void rig_run(struct rig *rig, const struct world *world, const struct rows *rows
 {
     struct gpu_attention_call call;
     rig_upload(rig, world, rows, &call);
-    assert_ok(gpu_attention_launch(rig->bench.driver, rig->bench.stream, &rig->config,
-                                   &rig->kernels, &call, &rig->bench.error),
-              rig->bench.error);
+    llcuda_status status = gpu_attention_launch(rig->bench.driver, rig->bench.stream, &rig->config,
+                                                &rig->kernels, &call, &rig->bench.error);
+    rig->failed = status != LLCUDA_OK;
+    if (rig->failed && rig->tolerant) {
+        return;
+    }
+    assert_ok(status, rig->bench.error);
     rig_download(rig, world, rows, &call, attended, cache);
 }
 

@@ -58,12 +58,23 @@ struct rig {
         decode_rows, workspace, parameters[7];
     uint64_t cache_bytes, block_table_bytes, attended_bytes;
     uint32_t groups;
+    /* A kernel may fail, and leave counters and guards as it likes: then `failed` says so. */
+    bool tolerant, failed;
+};
+
+/* What a step gives, and what it should. */
+struct results {
+    uint8_t *attended, *cache, *expected_cache;
+    float *expected;
 };
 
 /* Compiles the kernels. `without` is cut out of the text at its `occurrence`-th place, or NULL. */
 void rig_open(struct rig *rig, const struct setup *setup, enum gpu_emu_order order,
               const char *without, uint32_t occurrence);
 void rig_close(struct rig *rig);
+
+void results_make(struct results *results, const struct rig *rig);
+void results_destroy(struct results *results);
 
 /* Sequences of up to `past_max` positions. */
 void world_make(struct world *world, const struct rig *rig, uint32_t sequence_count,
@@ -83,6 +94,10 @@ void rig_upload(struct rig *rig, const struct world *world, const struct rows *r
  * guards, counters, and that no surplus row was written. */
 void rig_run(struct rig *rig, const struct world *world, const struct rows *rows, uint8_t *attended,
              uint8_t *cache);
+/* As rig_upload does it: partial sums are poison, counters zero. */
+void rig_poison_workspace(struct rig *rig, const struct gpu_attention_call *call);
+/* Takes the weights of another rig of the same shape. */
+void rig_layer_set(struct rig *rig, const struct layer *layer);
 /* Only the reading back. */
 void rig_download(struct rig *rig, const struct world *world, const struct rows *rows,
                   const struct gpu_attention_call *call, uint8_t *attended, uint8_t *cache);

@@ -20,6 +20,7 @@ int main(void)
         {"plain", "nothing: a thread that only starts and ends", 0},
         {"plain", "a dependent multiply-add", 1000},
         {"shuffle", "warp_shuffle_xor", 100},
+        {"reduce", "vendor_warp_sum", 100},
         {"barrier", "__syncthreads", 100},
         {"matrix", "mma_bf16", 100},
     };

@@ -77,24 +77,37 @@ char *gpu_bench_text(const char *file, const char *without, uint32_t occurrence)
     return text.data;
 }
 
-void gpu_bench_load(struct gpu_bench *bench, const char *text)
+/* The last text and what became of it: tests load one text into several devices. */
+static struct buffer last_text;
+static struct buffer last_binary;
+
+static void compile_text(struct gpu_bench *bench, const char *text)
 {
-    struct buffer binary = {0};
     struct buffer log = {0};
     const struct gpu_compile_request request = {.name = "test.cu", .source = text_view_of(text)};
+    buffer_deinit(&last_text);
+    buffer_deinit(&last_binary);
     llcuda_status status =
-        bench->driver->compile(bench->driver, &request, &binary, &log, &bench->error);
+        bench->driver->compile(bench->driver, &request, &last_binary, &log, &bench->error);
     if (status != LLCUDA_OK || log.length) {
         print_message("%s\n", buffer_text(&log));
     }
     assert_ok(status, bench->error);
-    bench->driver->module_unload(bench->driver, bench->module);
-    bench->module = NULL;
-    assert_ok(bench->driver->module_load(bench->driver, binary.data, binary.length, &bench->module,
-                                         &bench->error),
-              bench->error);
-    buffer_deinit(&binary);
+    buffer_append_text(&last_text, text);
     buffer_deinit(&log);
+}
+
+void gpu_bench_load(struct gpu_bench *bench, const char *text)
+{
+    struct gpu_driver *driver = bench->driver;
+    if (strcmp(buffer_text(&last_text), text) != 0) {
+        compile_text(bench, text);
+    }
+    driver->module_unload(driver, bench->module);
+    bench->module = NULL;
+    assert_ok(driver->module_load(driver, last_binary.data, last_binary.length, &bench->module,
+                                  &bench->error),
+              bench->error);
 }
 
 llcuda_status gpu_bench_launch(struct gpu_bench *bench, const char *kernel, uint32_t blocks,

@@ -25,6 +25,15 @@ extern "C" __global__ void shuffle(const struct speed_arguments arguments)
     arguments.out[blockIdx.x * blockDim.x + threadIdx.x] = x;
 }
 
+extern "C" __global__ void reduce(const struct speed_arguments arguments)
+{
+    float x = (float)threadIdx.x;
+    for (uint64_t i = 0; i < arguments.rounds; i++) {
+        x = vendor_warp_sum(x) * 0.03f;
+    }
+    arguments.out[blockIdx.x * blockDim.x + threadIdx.x] = x;
+}
+
 extern "C" __global__ void barrier(const struct speed_arguments arguments)
 {
     for (uint64_t i = 0; i < arguments.rounds; i++) {

@@ -86,28 +86,6 @@ static const struct setup setups[] = {
 };
 #define SETUP_COUNT (sizeof setups / sizeof setups[0])
 
-struct results {
-    uint8_t *attended, *cache, *expected_cache;
-    float *expected;
-};
-
-static void results_make(struct results *results, const struct rig *rig)
-{
-    results->attended = malloc(ROWS_MAX * attended_row_bytes(rig));
-    results->cache = malloc(rig->cache_bytes);
-    results->expected_cache = malloc(rig->cache_bytes);
-    results->expected =
-        malloc(sizeof(float) * ROWS_MAX * rig->setup.head_count * rig->setup.head_size);
-}
-
-static void results_destroy(struct results *results)
-{
-    free(results->attended);
-    free(results->cache);
-    free(results->expected_cache);
-    free(results->expected);
-}
-
 /* One step against the reference, then each row that may run alone, to the bit. */
 static void check_step(struct rig *rig, struct results *results, const uint32_t *counts,
                        uint32_t sequence_count, uint32_t past_max, bool alone)
@@ -134,7 +112,7 @@ static void check_step(struct rig *rig, struct results *results, const uint32_t 
     world_destroy(&world);
 }
 
-static void test_decode(void **state)
+static void test_steps(void **state)
 {
     (void)state;
     for (size_t i = 0; i < SETUP_COUNT; i++) {
@@ -146,19 +124,6 @@ static void test_decode(void **state)
         check_step(&rig, &results, singles, 1, 0, false);
         check_step(&rig, &results, singles, 2, 15, false);
         check_step(&rig, &results, singles, 4, PAST_MAX, true);
-        results_destroy(&results);
-        rig_close(&rig);
-    }
-}
-
-static void test_mixed(void **state)
-{
-    (void)state;
-    for (size_t i = 0; i < SETUP_COUNT; i++) {
-        struct rig rig;
-        struct results results;
-        rig_open(&rig, &setups[i], GPU_EMU_REVERSE, NULL, 0);
-        results_make(&results, &rig);
         const uint32_t ragged[SEQUENCES_MAX] = {1, 21, 3, 1, 12};
         check_step(&rig, &results, ragged, 5, PAST_MAX, false);
         const uint32_t prompt[SEQUENCES_MAX] = {33};
@@ -168,9 +133,273 @@ static void test_mixed(void **state)
     }
 }
 
+/* A prompt in one step, and row by row: the cache holds the same bits, and where sums are exact the
+ * results are the same bits too. */
+static void test_chunks(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SETUP_COUNT; i++) {
+        if (i != 0 && i != 3 && i != 5) {
+            continue;
+        }
+        struct setup setup = setups[i];
+        setup.exact = true;
+        setup.groups_max = 0;
+        struct rig rig;
+        struct results results;
+        struct world world;
+        struct rows rows;
+        rig_open(&rig, &setup, GPU_EMU_FORWARD, NULL, 0);
+        results_make(&results, &rig);
+        world_make(&world, &rig, 1, 250);
+        const uint32_t counts[SEQUENCES_MAX] = {12};
+        rows_make(&rows, &rig, &world, counts);
+        rig_run(&rig, &world, &rows, results.attended, results.cache);
+        uint64_t row_bytes = attended_row_bytes(&rig);
+        uint8_t *attended = malloc(row_bytes);
+        for (uint32_t row = 0; row < rows.count; row++) {
+            struct rows one = rows_one(&rig, &rows, row);
+            rig_run(&rig, &world, &one, attended, results.expected_cache);
+            memcpy(world.cache, results.expected_cache, world.cache_bytes);
+            assert_memory_equal(attended, results.attended + row * row_bytes, row_bytes);
+        }
+        assert_memory_equal(results.cache, results.expected_cache, world.cache_bytes);
+        free(attended);
+        free(rows.raw);
+        world_destroy(&world);
+        results_destroy(&results);
+        rig_close(&rig);
+    }
+}
+
+/* A decode step and a mixed one are captured, and replayed with other rows, lengths and tables: as
+ * if launched. A decode step is one launch. */
+static void check_replay(struct rig *rig, struct results *results, const uint32_t *first_counts,
+                         const uint32_t *counts, bool is_decode)
+{
+    struct gpu_driver *driver = rig->bench.driver;
+    struct llcuda_error *error = &rig->bench.error;
+    struct gpu_attention_call captured;
+    struct gpu_attention_call call;
+    struct gpu_graph *graph = NULL;
+    struct world worlds[2];
+    struct rows rows[2];
+    world_make(&worlds[0], rig, 2, 40);
+    world_make(&worlds[1], rig, 4, PAST_MAX);
+    rows_make(&rows[0], rig, &worlds[0], first_counts);
+    rows_make(&rows[1], rig, &worlds[1], counts);
+    rig_upload(rig, &worlds[0], &rows[0], &captured);
+    assert_int_equal(captured.decode, is_decode);
+    /* The bucket. */
+    captured.rows = captured.decode_rows_max = captured.tiles_max = ROWS_MAX;
+    assert_ok(driver->capture_begin(driver, rig->bench.stream, error), *error);
+    assert_ok(gpu_attention_launch(driver, rig->bench.stream, &rig->config, &rig->kernels,
+                                   &captured, error),
+              *error);
+    assert_ok(driver->capture_end(driver, rig->bench.stream, &graph, error), *error);
+    for (uint32_t i = 2; i-- > 0;) {
+        rig_upload(rig, &worlds[i], &rows[i], &call);
+        captured.rows = captured.decode_rows_max = captured.tiles_max = ROWS_MAX;
+        rig_poison_workspace(rig, &captured);
+        uint64_t launches = rig->bench.faults.launches;
+        assert_ok(driver->graph_launch(driver, rig->bench.stream, graph, error), *error);
+        assert_int_equal(rig->bench.faults.launches, launches);
+        rig_download(rig, &worlds[i], &rows[i], &captured, results->attended, results->cache);
+        uint8_t *attended = malloc(ROWS_MAX * attended_row_bytes(rig));
+        launches = rig->bench.faults.launches;
+        rig_run(rig, &worlds[i], &rows[i], attended, results->expected_cache);
+        assert_true(!is_decode || !gpu_bench_is_emulated() ||
+                    rig->bench.faults.launches == launches + 1);
+        assert_memory_equal(attended, results->attended, rows[i].count * attended_row_bytes(rig));
+        assert_memory_equal(results->cache, results->expected_cache, worlds[i].cache_bytes);
+        free(attended);
+    }
+    driver->graph_destroy(driver, graph);
+    for (uint32_t i = 0; i < 2; i++) {
+        free(rows[i].raw);
+        world_destroy(&worlds[i]);
+    }
+}
+
+static void test_replay(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct results results;
+    rig_open(&rig, &setups[0], GPU_EMU_FORWARD, NULL, 0);
+    results_make(&results, &rig);
+    const uint32_t singles[SEQUENCES_MAX] = {1, 1, 1, 1};
+    check_replay(&rig, &results, singles, singles, true);
+    const uint32_t first[SEQUENCES_MAX] = {11, 1};
+    const uint32_t second[SEQUENCES_MAX] = {1, 3, 24, 9};
+    check_replay(&rig, &results, first, second, false);
+    results_destroy(&results);
+    rig_close(&rig);
+}
+
+static void test_copy_blocks(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct results results;
+    struct world world;
+    rig_open(&rig, &setups[1], GPU_EMU_FORWARD, NULL, 0);
+    results_make(&results, &rig);
+    world_make(&world, &rig, 2, PAST_MAX);
+    struct gpu_driver *driver = rig.bench.driver;
+    struct llcuda_error *error = &rig.bench.error;
+    /* The cache taken as three layers of a third of the blocks. */
+    const uint64_t block_bytes = gpu_attention_block_bytes(&rig.config);
+    const uint64_t layer_bytes = world.cache_bytes / 3 / block_bytes * block_bytes;
+    const uint32_t from[] = {3, 0, 40};
+    const uint32_t to[] = {7, 100, 1};
+    const struct gpu_copy_blocks_call call = {
+        .cache = rig.cache,
+        .layer_bytes = layer_bytes,
+        .layer_count = 3,
+        .from = rig.positions,
+        .to = rig.sequences,
+        .count = 3,
+    };
+    struct gpu_stream *stream = rig.bench.stream;
+    assert_ok(driver->copy_in(driver, stream, rig.cache, world.cache, world.cache_bytes, error),
+              *error);
+    assert_ok(driver->copy_in(driver, stream, rig.positions, from, sizeof from, error), *error);
+    assert_ok(driver->copy_in(driver, stream, rig.sequences, to, sizeof to, error), *error);
+    assert_ok(gpu_attention_copy_blocks(driver, stream, &rig.config, &rig.kernels, &call, error),
+              *error);
+    gpu_bench_download(&rig.bench, results.cache, rig.cache, world.cache_bytes);
+    for (uint32_t layer = 0; layer < 3; layer++) {
+        for (uint32_t i = 0; i < 3; i++) {
+            uint8_t *base = world.cache + layer * layer_bytes;
+            memcpy(base + to[i] * block_bytes, base + from[i] * block_bytes, block_bytes);
+        }
+    }
+    assert_memory_equal(results.cache, world.cache, world.cache_bytes);
+    world_destroy(&world);
+    results_destroy(&results);
+    rig_close(&rig);
+}
+
+static struct gpu_attention_config configured(uint32_t head_count, uint32_t kv_head_count,
+                                              uint32_t head_size, enum dtype kv, bool exact)
+{
+    struct gpu_attention_config config;
+    struct llcuda_error error;
+    const struct gpu_attention_shape shape = {head_count, kv_head_count, head_size,
+                                              kv,         DTYPE_BF16,    exact};
+    const struct gpu_device_info device = {.shared_bytes_block_max = 232448};
+    assert_ok(gpu_attention_configure(&shape, &device, &config, &error), error);
+    return config;
+}
+
+/* Every position is in one group, groups are as many as the grid has, whatever the window. */
+static void test_spans(void **state)
+{
+    (void)state;
+    for (uint32_t round = 0; round < 20000; round++) {
+        static const uint32_t kv_heads[] = {1, 2, 8, 32};
+        bool exact = test_random_below(4) == 0;
+        struct gpu_attention_config config =
+            configured(32, kv_heads[test_random_below(4)], 128, DTYPE_BF16, exact);
+        uint32_t position = (uint32_t)test_random_below(1u << (1 + test_random_below(20)));
+        uint32_t window =
+            test_random_below(2) ? 0 : 1 + (uint32_t)test_random_below(2 * position + 2);
+        struct gpu_attention_span span = gpu_attention_span(&config, position, window);
+        assert_int_equal(span.end, position + 1);
+        assert_int_equal(span.end - span.begin, window && window < span.end ? window : span.end);
+        uint64_t group = (uint64_t)span.group_partitions * config.partition;
+        uint64_t first = (uint64_t)span.first_partition * config.partition;
+        assert_true(first <= span.begin && span.begin < first + config.partition);
+        assert_true(first + span.group_count * group >= span.end);
+        assert_true(first + (span.group_count - 1) * group < span.end);
+        assert_true(span.group_count <= config.groups_max);
+        assert_true(span.group_count <= gpu_attention_groups(&config, position));
+        assert_true(!exact || span.group_partitions == 1);
+        assert_true(gpu_attention_groups(&config, position) <=
+                    gpu_attention_groups(&config, position + 1));
+    }
+}
+
+/* Every row is in one tile or in the list, and tiles are of one sequence. */
+static void test_cut(void **state)
+{
+    (void)state;
+    struct gpu_attention_config config = configured(32, 8, 64, DTYPE_BF16, false);
+    assert_true(config.tile_rows >= 64);
+    for (uint32_t round = 0; round < 500; round++) {
+        enum { N = 1000 };
+        static uint32_t positions[N], sequences[N], seen[N], decode_rows[N];
+        static struct attention_tile tiles[N];
+        struct step_batch batch = {.positions = positions, .sequences = sequences};
+        bool single = test_random_below(3) == 0;
+        while (batch.row_count < N / 2) {
+            uint32_t run = single ? 1 : 1 + (uint32_t)test_random_below(1u << test_random_below(9));
+            uint32_t first = (uint32_t)test_random_below(5000);
+            for (uint32_t i = 0; i < run; i++) {
+                positions[batch.row_count] = first + i;
+                sequences[batch.row_count++] = batch.sequence_count;
+            }
+            batch.sequence_count++;
+        }
+        struct gpu_attention_cut cut;
+        gpu_attention_cut(&config, &batch, tiles, decode_rows, &cut);
+        assert_int_equal(cut.decode, batch.sequence_count == batch.row_count);
+        if (cut.decode) {
+            assert_int_equal(cut.decode_count + cut.tile_count, 0);
+        }
+        memset(seen, 0, sizeof seen);
+        for (uint32_t i = 0; i < cut.decode_count; i++) {
+            seen[decode_rows[i]]++;
+            assert_true(positions[decode_rows[i]] <= cut.position_max);
+        }
+        for (uint32_t i = 0; i < cut.tile_count; i++) {
+            assert_in_range(tiles[i].row_count, 1, config.tile_rows);
+            for (uint32_t r = 0; r < tiles[i].row_count; r++) {
+                uint32_t row = tiles[i].row_begin + r;
+                seen[row]++;
+                assert_int_equal(sequences[row], tiles[i].sequence);
+                assert_int_equal(positions[row], tiles[i].position + r);
+            }
+        }
+        for (uint32_t row = 0; row < batch.row_count; row++) {
+            assert_int_equal(seen[row], cut.decode ? 0 : 1);
+        }
+    }
+}
+
+static void test_refused(void **state)
+{
+    (void)state;
+    const struct gpu_device_info small = {.shared_bytes_block_max = 49152};
+    const struct gpu_device_info large = {.shared_bytes_block_max = 232448};
+    const struct {
+        struct gpu_attention_shape shape;
+        const struct gpu_device_info *device;
+    } refused[] = {
+        {{7, 2, 64, DTYPE_F16, DTYPE_F16, false}, &large},
+        {{8, 0, 64, DTYPE_F16, DTYPE_F16, false}, &large},
+        {{8, 2, 63, DTYPE_F16, DTYPE_F16, false}, &large},
+        {{8, 2, 0, DTYPE_F16, DTYPE_F16, false}, &large},
+        {{8, 2, 64, DTYPE_Q8_0, DTYPE_F16, false}, &large},
+        {{16, 1, 512, DTYPE_F32, DTYPE_F32, false}, &small},
+    };
+    for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {
+        struct gpu_attention_config config;
+        struct llcuda_error error;
+        assert_int_equal(
+            gpu_attention_configure(&refused[i].shape, refused[i].device, &config, &error),
+            LLCUDA_UNSUPPORTED);
+        assert_non_null(strstr(error.message, "attention"));
+    }
+}
+
+/* The preludes that `make check-kernels` compiles with are those of the shapes they stand for. */
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(test_decode),
-    cmocka_unit_test(test_mixed),
+    cmocka_unit_test(test_steps),   cmocka_unit_test(test_chunks),
+    cmocka_unit_test(test_replay),  cmocka_unit_test(test_copy_blocks),
+    cmocka_unit_test(test_spans),   cmocka_unit_test(test_cut),
+    cmocka_unit_test(test_refused),
 };
 
 TEST_MAIN(tests)

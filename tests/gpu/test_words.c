@@ -161,6 +161,30 @@ static void test_shuffles(void **state)
     }
 }
 
+static void test_reductions(void **state)
+{
+    (void)state;
+    enum { COUNT = 4 * 64 };
+    float in[COUNT];
+    float out[COUNT * 4];
+    for (uint32_t i = 0; i < COUNT; i++) {
+        in[i] = test_random_normal();
+    }
+    run("reductions", 4, 64, 0, in, sizeof in, out, sizeof out, 0, 0);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        const float *warp = in + i / 32 * 32;
+        double sum = 0;
+        float largest = warp[0];
+        for (uint32_t lane = 0; lane < 32; lane++) {
+            sum += (double)warp[lane];
+            largest = fmaxf(largest, warp[lane]);
+        }
+        assert_memory_equal(out + 4 * i, out + 4 * i + 2, 2 * sizeof out[0]);
+        assert_true(fabs(sum - (double)out[4 * i]) < 1e-4);
+        assert_true(out[4 * i + 1] == largest);
+    }
+}
+
 static void test_block_sum(void **state)
 {
     (void)state;
@@ -402,10 +426,11 @@ int main(void)
         cmocka_unit_test(test_indices),    cmocka_unit_test(test_macros),
         cmocka_unit_test(test_indices3),   cmocka_unit_test(test_shared),
         cmocka_unit_test(test_poison),     cmocka_unit_test(test_shuffles),
-        cmocka_unit_test(test_block_sum),  cmocka_unit_test(test_last_block),
-        cmocka_unit_test(test_copies),     cmocka_unit_test(test_halves),
-        cmocka_unit_test(test_to_halves),  cmocka_unit_test(test_half_pairs),
-        cmocka_unit_test(test_fast_words), cmocka_unit_test(test_matrix),
+        cmocka_unit_test(test_reductions), cmocka_unit_test(test_block_sum),
+        cmocka_unit_test(test_last_block), cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_halves),     cmocka_unit_test(test_to_halves),
+        cmocka_unit_test(test_half_pairs), cmocka_unit_test(test_fast_words),
+        cmocka_unit_test(test_matrix),
     };
     test_seed_print();
     return cmocka_run_group_tests_name("forward", tests, forward, tear_down) +

@@ -7,12 +7,7 @@ struct words_arguments {
     uint32_t value;
 };
 
-constexpr uint32_t max_of(uint32_t a, uint32_t b)
-{
-    return a > b ? a : b;
-}
-
-extern "C" __global__ void KERNEL_BOUNDS(max_of(64, 128), 1)
+extern "C" __global__ void KERNEL_BOUNDS((64) + 64, 1)
     indices(const struct words_arguments arguments); /* declared, and defined below */
 
 extern "C" __global__ void KERNEL_BOUNDS(128, 1) indices(const struct words_arguments arguments)
@@ -83,6 +78,30 @@ extern "C" __global__ void shuffles(const struct words_arguments arguments)
     out[5] = warp_ballot(value % 3u == 0);
     out[6] = warp_any(value % 64u == 0);
     out[7] = (uint32_t)warp_shuffle_xor((int)value, 1u);
+}
+
+/* A warp's sum and maximum by shuffles, and where the vendor has them as words of its own: the same
+ * bits. */
+extern "C" __global__ void reductions(const struct words_arguments arguments)
+{
+    uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+    const float value = ((const float *)arguments.in)[i];
+    float *out = (float *)arguments.out + 4 * i;
+    float sum = value;
+    float largest = value;
+    for (uint32_t mask = 16; mask; mask /= 2) {
+        sum += warp_shuffle_xor(sum, mask);
+        largest = fmaxf(largest, warp_shuffle_xor(largest, mask));
+    }
+    out[0] = sum;
+    out[1] = largest;
+#ifdef VENDOR_WARP_REDUCE
+    out[2] = vendor_warp_sum(value);
+    out[3] = vendor_warp_max(value);
+#else
+    out[2] = sum;
+    out[3] = largest;
+#endif
 }
 
 /* Sum of a block's values: shuffles within warps, shared memory across. */

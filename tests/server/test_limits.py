@@ -104,6 +104,20 @@ class Price(unittest.TestCase):
         self.assertEqual(service.close(), 0)
 
 
+class Deadlines(unittest.TestCase):
+    def test_of_the_server_and_of_the_request(self):
+        service = Service("--request-timeout", "0.3")
+        for body in (LONG, {**LONG, "timeout_ms": 100000}, {**LONG, "timeout_ms": 100}):
+            # Eight answers of 1,500 tokens take longer than that.
+            answer = service.post(TEXT, {**body, "n": 16, "temperature": 1})
+            last = json.loads(answer.events()[-2])
+            self.assertEqual(last["error"]["code"], "timeout")
+        whole = service.post(TEXT, {**LONG, "n": 16, "temperature": 1, "stream": False})
+        self.assertEqual((whole.status, whole.error()["code"]), (504, "timeout"))
+        self.assertEqual(service.post(TEXT, SHORT).status, 200)
+        self.assertEqual(service.close(), 0)
+
+
 class LongPrompts(unittest.TestCase):
     """Bodies that are prepared off the network thread."""
 

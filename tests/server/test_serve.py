@@ -409,6 +409,23 @@ class Wire(Shared):
         self.assertEqual(self.service.metric("llcuda_engine_requests_cancelled_total"), before + 2)
         self.assertEqual(self.service.metric("llcuda_kv_cache_blocks_used"), 0)
 
+    def test_disconnect_in_the_queue(self):
+        """Who waits for a place and leaves is forgotten within a second, too."""
+        service = Service("--running-max", 1)
+        first = service.connect()
+        first.send("POST", TEXT, {**LONG, "n": 1})
+        first.head()
+        for body in (LONG, {**LONG, "stream": False}):
+            with service.connect() as second:
+                second.send("POST", TEXT, body)
+                self.assertTrue(service.wait_for("llcuda_requests_waiting", 1))
+            begin = time.monotonic()
+            self.assertTrue(service.wait_for("llcuda_requests_waiting", 0, 1.5))
+            self.assertLess(time.monotonic() - begin, 1.5)
+            self.assertEqual(service.metric("llcuda_requests_running"), 1)
+        first.link.close()
+        self.assertEqual(service.close(), 0)
+
     def test_many_streams_at_once(self):
         links = [self.service.connect() for _ in range(40)]
         for link in links:

@@ -1,0 +1,181 @@
+"""llama.cpp in process, behind the engine protocol of `llcuda bench`
+(docs/internals/bench-protocol.md), through the C interface that the package llama-cpp-python
+exposes. Its server is measured over HTTP instead by the engine `llama_cpp_server`.
+Requests of a run share one batch, a sequence each: prompts in chunks, then a row a sequence a step.
+Options: "gpu_layers", "flash_attention" (default: llama.cpp's own choice), "batch" (rows)."""
+import ctypes
+import importlib.metadata
+import json
+import os
+import sys
+import time
+
+PROTOCOL_VERSION = 1
+LINES = os.fdopen(os.dup(1), "w", encoding="utf-8")
+os.dup2(2, 1)
+
+
+def say(message):
+    LINES.write(json.dumps(message, separators=(",", ":")) + "\n")
+    LINES.flush()
+
+
+class Engine:
+    def __init__(self):
+        self.api = self.model = self.context = self.vocabulary = None
+        self.rows, self.sequences = 512, 1
+
+    def hello(self, request):
+        if request.get("version") != PROTOCOL_VERSION:
+            raise ValueError(f"this adapter speaks version {PROTOCOL_VERSION} of the protocol")
+        try:
+            import numpy
+            import llama_cpp
+        except ImportError as error:
+            raise RuntimeError(f"not installed: {error} (pip install llama-cpp-python numpy)") from error
+        self.numpy, self.api = numpy, llama_cpp
+        llama_cpp.llama_backend_init()
+        try:
+            version = importlib.metadata.version("llama-cpp-python")
+        except importlib.metadata.PackageNotFoundError:
+            version = getattr(llama_cpp, "__version__", "unknown")
+        information = llama_cpp.llama_print_system_info().decode()
+        return {"version": PROTOCOL_VERSION, "engine": "llama.cpp", "concurrent": 1,
+                "engine_version": f"llama-cpp-python {version}",
+                "details": {"system": information}}
+
+    def load(self, request):
+        api, options = self.api, request.get("options") or {}
+        begin = time.monotonic()
+        model = api.llama_model_default_params()
+        model.n_gpu_layers = int(options.get("gpu_layers",
+                                             0 if request.get("device", "cpu") == "cpu" else 999))
+        self.model = api.llama_model_load_from_file(request["model"].encode(), model)
+        if not self.model:
+            raise RuntimeError(f"llama.cpp cannot read '{request['model']}'")
+        self.sequences = max(1, int(request.get("parallel") or 1))
+        self.rows = int(options.get("batch", 512))
+        settings = api.llama_context_default_params()
+        settings.n_ctx = int(request.get("context") or 2048) * self.sequences
+        settings.n_seq_max = self.sequences
+        settings.n_batch = settings.n_ubatch = self.rows
+        if hasattr(settings, "kv_unified"):
+            settings.kv_unified = True
+        if request.get("threads"):
+            settings.n_threads = settings.n_threads_batch = int(request["threads"])
+        self.context = api.llama_init_from_model(self.model, settings)
+        if not self.context:
+            raise RuntimeError("llama.cpp cannot make a context of this size")
+        self.vocabulary = api.llama_model_get_vocab(self.model)
+        self.width = api.llama_vocab_n_tokens(self.vocabulary)
+        self.batch = api.llama_batch_init(self.rows, 0, 1)
+        text = ctypes.create_string_buffer(256)
+        api.llama_model_desc(self.model, text, 256)
+        return {"load_ms": (time.monotonic() - begin) * 1e3,
+                "details": {"description": text.value.decode(), "threads": settings.n_threads,
+                            "parallel": self.sequences, "batch": self.rows,
+                            "parameters": api.llama_model_n_params(self.model),
+                            "weight_bytes": api.llama_model_size(self.model)}}
+
+    def add(self, token, position, sequence, wanted):
+        batch, row = self.batch, self.batch.n_tokens
+        batch.token[row], batch.pos[row] = token, position
+        batch.n_seq_id[row], batch.seq_id[row][0], batch.logits[row] = 1, sequence, wanted
+        batch.n_tokens += 1
+        return row
+
+    def decode(self):
+        result = self.api.llama_decode(self.context, self.batch)
+        if result:
+            raise RuntimeError(f"llama_decode failed with {result}")
+
+    def greedy(self, row):
+        logits = self.api.llama_get_logits_ith(self.context, row)
+        return int(self.numpy.ctypeslib.as_array(logits, shape=(self.width,)).argmax())
+
+    def forget(self):
+        self.api.llama_memory_clear(self.api.llama_get_memory(self.context), False)
+
+    def prefill(self, prompts, tell):
+        """All prompts in chunks; tell(sequence, token) as each prompt's last row comes out."""
+        work = [(token, position, sequence, position == len(prompt) - 1)
+                for sequence, prompt in enumerate(prompts)
+                for position, token in enumerate(prompt)]
+        for begin in range(0, len(work), self.rows):
+            self.batch.n_tokens = 0
+            wanted = []
+            for token, position, sequence, last in work[begin:begin + self.rows]:
+                row = self.add(token, position, sequence, last)
+                if last:
+                    wanted.append((sequence, row))
+            self.decode()
+            for sequence, row in wanted:
+                tell(sequence, self.greedy(row))
+
+    def generate(self, prompts, limits, ignore_eos, tell):
+        counts, last, going = [0] * len(prompts), [0] * len(prompts), [True] * len(prompts)
+
+        def take(sequence, token):
+            counts[sequence] += 1
+            last[sequence] = token
+            ended = not ignore_eos and self.api.llama_vocab_is_eog(self.vocabulary, token)
+            going[sequence] = not ended and counts[sequence] < limits[sequence]
+            tell(sequence, token, None if going[sequence] else "stop" if ended else "length",
+                 counts[sequence])
+        self.forget()
+        self.prefill(prompts, take)
+        while any(going):
+            self.batch.n_tokens = 0
+            wanted = [(sequence, self.add(last[sequence],
+                                          len(prompts[sequence]) + counts[sequence] - 1,
+                                          sequence, True))
+                      for sequence in range(len(prompts)) if going[sequence]]
+            self.decode()
+            for sequence, row in wanted:
+                take(sequence, self.greedy(row))
+
+    def run(self, request):
+        if self.context is None:
+            raise RuntimeError("run before load")
+        run, items = request["id"], request["requests"]
+        prompts = [[int(token) for token in item["prompt_ids"]] for item in items]
+        limits = [max(1, int(item.get("max_tokens", 16))) for item in items]
+        if not all(prompts):
+            raise ValueError("a request has an empty prompt")
+        for begin in range(0, len(prompts), self.sequences):
+            part = slice(begin, begin + self.sequences)
+
+            def tell(sequence, token, finish, count, begin=begin):
+                index = begin + sequence
+                say({"event": "token", "id": run, "index": index, "token": token})
+                if finish:
+                    say({"event": "done", "id": run, "index": index, "finish": finish,
+                         "prompt_tokens": len(prompts[index]), "completion_tokens": count})
+            self.generate(prompts[part], limits[part], request.get("ignore_eos", True), tell)
+        return {"id": run}
+
+    def metrics(self, _):
+        return {"metrics": {}}
+
+    def stop(self, _):
+        return {}
+
+
+def main():
+    engine = Engine()
+    for line in sys.stdin:
+        request = json.loads(line)
+        op = request.get("op", "")
+        try:
+            if op not in ("hello", "load", "run", "metrics", "stop"):
+                raise ValueError(f"there is no operation '{op}'")
+            say({"ok": True, "op": op, **getattr(engine, op)(request)})
+        except Exception as error:  # every failure is an answer
+            say({"ok": False, "op": op, "id": request.get("id"),
+                 "error": f"{type(error).__name__}: {error}"})
+        if op == "stop":
+            break
+
+
+if __name__ == "__main__":
+    main()

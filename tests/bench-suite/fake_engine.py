@@ -1,0 +1,70 @@
+"""A scripted engine for the tests of the suite: behaves, or misbehaves as its argument says.
+    fake_engine.py [good|rubbish|hang|die|version|refuse|fails|early|big] [first_ms] [token_ms]"""
+import json
+import sys
+import time
+
+behaviour = sys.argv[1] if len(sys.argv) > 1 else "good"
+first_ms = float(sys.argv[2]) if len(sys.argv) > 2 else 2
+token_ms = float(sys.argv[3]) if len(sys.argv) > 3 else 0.5
+
+
+def say(message):
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def run(request):
+    if behaviour == "rubbish":
+        print("this is <b>no</b> message", flush=True)
+        time.sleep(60)
+    if behaviour == "hang":
+        time.sleep(600)
+    if behaviour == "die":
+        print("out of memory: <script>alert(1)</script>", file=sys.stderr, flush=True)
+        sys.exit(3)
+    if behaviour == "big":
+        keep = bytearray(600_000_000)
+        for place in range(0, len(keep), 4096):
+            keep[place] = 1
+        time.sleep(60)
+    if behaviour == "early":
+        say({"ok": True, "op": "run", "id": request["id"]})
+        return
+    if behaviour == "fails":
+        say({"ok": False, "op": "run", "id": request["id"], "error": "the scripted engine says no"})
+        return
+    time.sleep(first_ms / 1e3)
+    counts = [item["max_tokens"] for item in request["requests"]]
+    for step in range(max(counts)):
+        if step:
+            time.sleep(token_ms / 1e3)
+        for index, count in enumerate(counts):
+            if step < count:
+                say({"event": "token", "id": request["id"], "index": index, "token": 5 + step})
+            if step + 1 == count:
+                say({"event": "done", "id": request["id"], "index": index, "finish": "length",
+                     "prompt_tokens": len(request["requests"][index]["prompt_ids"]),
+                     "completion_tokens": count})
+    say({"ok": True, "op": "run", "id": request["id"]})
+
+
+def main():
+    for line in sys.stdin:
+        request = json.loads(line)
+        op = request["op"]
+        if op == "hello":
+            say({"ok": True, "op": op, "version": 99 if behaviour == "version" else 1,
+                 "engine": "scripted <i>engine</i>", "engine_version": "1", "concurrent": 1})
+        elif op == "load" and behaviour == "refuse":
+            say({"ok": False, "op": op, "error": "no such model & no memory"})
+        elif op == "run":
+            run(request)
+        else:
+            say({"ok": True, "op": op, "metrics": {}})
+        if op == "stop":
+            break
+
+
+if __name__ == "__main__":
+    main()

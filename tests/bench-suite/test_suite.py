@@ -1,0 +1,498 @@
+"""`llcuda bench --config` from outside: reports that are complete and true to their raw data, and
+engines, files and folders that are not as they should be."""
+import html.parser
+import json
+import math
+import os
+import pathlib
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+PROGRAM = os.environ["LLCUDA_PROGRAM"]
+SOURCE = pathlib.Path(os.environ["LLCUDA_SOURCE"])
+KEEP = pathlib.Path(os.environ.get("LLCUDA_KEEP", tempfile.gettempdir()))
+FAKE = SOURCE / "tests/bench-suite/fake_engine.py"
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("LLCUDA_")}
+
+
+def bench(*arguments, status=0, timeout=200):
+    result = subprocess.run([PROGRAM, "bench", *map(str, arguments)], capture_output=True, text=True,
+                            timeout=timeout, check=False, env=ENVIRONMENT)
+    if status is not None and result.returncode != status:
+        raise AssertionError(f"{arguments}: exit {result.returncode}, not {status}\n"
+                             f"{result.stdout}\n{result.stderr}")
+    return result
+
+
+def fake(name, *arguments, **more):
+    """An engine of a configuration, in YAML's flow style, which is JSON here."""
+    return {"name": name, "engine": "custom",
+            "command": [sys.executable, str(FAKE), *map(str, arguments)], **more}
+
+
+def configuration(engines, workloads=None, **benchmark):
+    return json.dumps({
+        "benchmark": {"name": "Test <of> the \"suite\"", "repeats": 3, **benchmark},
+        "engines": engines,
+        "workloads": workloads or [{"name": "w", "batch_sizes": [1, 2], "sequence_lengths": [8],
+                                    "output_tokens": 4, "iterations": 3, "warmup": 1}],
+        "analysis": {"token_check": {"prompts": 2, "tokens": 4}},
+        "prices": {"currency": "EUR", "machine_per_hour": 0.1}})
+
+
+class Page(html.parser.HTMLParser):
+    """Looks for what must not be in a report."""
+
+    def __init__(self):
+        super().__init__()
+        self.outside, self.tags, self.marks, self.downloads = [], set(), [], {}
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.tags.add(tag)
+        for name in ("src", "href", "action"):
+            value = values.get(name, "")
+            if value and not value.startswith(("data:", "#")):
+                self.outside.append(value)
+        if "data-value" in values:
+            self.marks.append(values)
+        if tag == "a" and "download" in values:
+            self.downloads[values["download"]] = values["href"]
+
+
+class Folder:
+    """A run in a fresh folder."""
+
+    def __init__(self, text, status=0, extra=(), **keywords):
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="llcuda-bench-"))
+        self.file, self.path = self.root / "config.yaml", self.root / "out"
+        self.file.write_text(text)
+        self.result = bench("--config", self.file, "--output", self.path, *extra, status=status,
+                            **keywords)
+
+    def summary(self):
+        return json.loads((self.path / "summary.json").read_text())
+
+    def raw(self):
+        """(engine, run, line) of every raw line."""
+        for path in sorted((self.path / "raw_data").iterdir()):
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            for line in lines:
+                yield lines[0]["engine"], lines[0]["repeat"] + 1, line
+
+    def remove(self):
+        shutil.rmtree(self.root)
+
+
+def throughput(folder, engine, run, workload, point):
+    """Output tokens a second, from raw data alone."""
+    tokens, wall = 0, None
+    for name, number, line in folder.raw():
+        if (name, number, line.get("workload"), line.get("point")) == (engine, run, workload, point):
+            if line["kind"] == "point":
+                wall = line["wall_s"]
+            elif line["kind"] == "sample" and line["ok"]:
+                tokens += line["output_tokens"]
+    return tokens / wall
+
+
+class QuickTest(unittest.TestCase):
+    """The configuration that everybody runs first."""
+
+    @classmethod
+    def setUpClass(cls):
+        begin = time.monotonic()
+        cls.folder = Folder((SOURCE / "benchmarks/quick-test.yaml").read_text())
+        cls.seconds = time.monotonic() - begin
+        cls.page = Page()
+        cls.page.feed((cls.folder.path / "report.html").read_text())
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.remove()
+
+    def test_takes_less_than_two_minutes(self):
+        print(f"quick-test.yaml: {self.seconds:.1f} s")
+        self.assertLess(self.seconds, 120)
+
+    def test_everything_is_there(self):
+        for name in ("summary.json", "report.html", "report.pdf", "host.json", "config.yaml",
+                     "plots", "raw_data", "logs"):
+            self.assertTrue((self.folder.path / name).exists(), name)
+        self.assertGreater(len(list((self.folder.path / "plots").glob("*.svg"))), 6)
+        self.assertEqual((self.folder.path / "report.pdf").read_bytes()[:5], b"%PDF-")
+        self.assertIn("tokens/s", self.folder.result.stdout)
+        self.assertIn("left", self.folder.result.stderr)
+
+    def test_no_outside_address(self):
+        self.assertEqual(self.page.outside, [])
+        self.assertFalse(self.page.tags & {"script", "link", "iframe", "img"})
+        self.assertEqual(set(self.page.downloads), {"summary.json", "raw_data.jsonl"})
+
+    def test_plotted_points_are_the_raw_data(self):
+        looked_at = 0
+        for mark in self.page.marks:
+            if mark["data-metric"] == "output_tokens_s" and "data-run" in mark:
+                true = throughput(self.folder, mark["data-engine"], int(mark["data-run"]),
+                                  mark["data-workload"], mark["data-point"])
+                self.assertAlmostEqual(float(mark["data-value"]), true, delta=true * 1e-6)
+                looked_at += 1
+        self.assertEqual(looked_at, 2 * 3 * 5)  # engines, points, runs
+
+    def test_plotted_percentiles_are_the_raw_data(self):
+        looked_at = 0
+        for mark in self.page.marks:
+            found = re.fullmatch(r"ttft_ms (p50|p95|p99)", mark["data-metric"])
+            if not found:
+                continue
+            values = sorted(line["first_us"] / 1e3 for name, _, line in self.folder.raw()
+                            if line["kind"] == "sample" and name == mark["data-engine"]
+                            and line["workload"] == mark["data-workload"]
+                            and line["point"] == mark["data-point"])
+            place = int(found[1][1:]) / 100 * (len(values) - 1)
+            below = int(place)
+            above = min(below + 1, len(values) - 1)
+            true = values[below] + (place - below) * (values[above] - values[below])
+            self.assertAlmostEqual(float(mark["data-value"]), true, delta=true * 1e-3 + 1e-3)
+            looked_at += 1
+        self.assertEqual(looked_at, 2 * 3 * 3)
+
+    def test_bars_are_as_high_as_they_say(self):
+        """Heights in a chart are proportional to the values."""
+        for path in (self.folder.path / "plots").glob("throughput-*.svg"):
+            bars = re.findall(r'<rect [^>]*height="([\d.]+)"[^>]*data-value="([\d.]+)"',
+                              path.read_text())
+            self.assertGreater(len(bars), 1, path)
+            scale = [float(height) / float(value) for height, value in bars]
+            self.assertLess(max(scale) - min(scale), max(scale) * 0.02 + 0.1 / float(bars[0][1]))
+
+    def test_summary(self):
+        summary = self.folder.summary()
+        schema = json.loads((SOURCE / "benchmarks/summary.schema.json").read_text())
+        self.assertEqual(check_schema(summary, schema, schema), [])
+        self.assertEqual(summary["schema"], "llcuda-bench-summary/1")
+        self.assertEqual([engine["state"] for engine in summary["engines"]], ["ok", "ok"])
+        self.assertEqual(len(summary["results"]), 6)
+        self.assertEqual(len(summary["comparisons"]), 9)
+        for engine in summary["engines"]:
+            self.assertEqual(engine["prompts_agreeing"], engine["prompts_checked"])
+            self.assertEqual(engine["prompts_checked"], 4)
+        for row in summary["results"]:
+            figure = row["metrics"]["output_tokens_s"]
+            self.assertAlmostEqual(figure["mean"], statistics.mean(figure["runs"]), 6)
+            self.assertAlmostEqual(figure["deviation"], statistics.stdev(figure["runs"]), 6)
+        self.assertTrue(summary["recommendations"])
+        self.assertTrue(all(row["evidence"] for row in summary["recommendations"]))
+
+    def test_browser_shows_the_charts(self):
+        browser = shutil.which("chromium") or shutil.which("google-chrome")
+        if not browser:
+            self.skipTest("there is no chromium")
+        picture = KEEP / "bench-report.png"
+        picture.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory() as profile:
+            subprocess.run([browser, "--headless=new", "--no-sandbox", "--disable-gpu",
+                            f"--user-data-dir={profile}", "--window-size=1000,2600",
+                            f"--screenshot={picture}", f"file://{self.folder.path}/report.html"],
+                           capture_output=True, timeout=120, check=False)
+        self.assertEqual(picture.read_bytes()[:4], b"\x89PNG")
+        self.assertGreater(picture.stat().st_size, 60000)  # an empty page has some 10 kB
+        print(f"screenshot: {picture}")
+
+    def test_finished_folder_is_refused(self):
+        result = bench("--config", self.folder.file, "--output", self.folder.path, status=1)
+        self.assertIn("finished run", result.stderr)
+
+    def test_report_again(self):
+        before = (self.folder.path / "summary.json").read_text()
+        bench("report", self.folder.path)
+        self.assertEqual((self.folder.path / "summary.json").read_text(), before)
+
+
+def check_schema(value, schema, root, path="$"):
+    """The part of JSON Schema that the kept schema uses."""
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].split("/")[-1]]
+    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+    problems = []
+    if "type" in schema:
+        allowed = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        fine = any((kind in kinds and isinstance(value, kinds[kind]))
+                   or (kind == "number" and isinstance(value, (int, float))
+                       and not isinstance(value, bool)) for kind in allowed)
+        if not fine:
+            return [f"{path}: {value!r} is no {allowed}"]
+    if "enum" in schema and value not in schema["enum"]:
+        problems.append(f"{path}: {value!r} is not one of {schema['enum']}")
+    if isinstance(value, dict):
+        properties = schema.get("properties", {})
+        problems += [f"{path}: '{key}' is missing" for key in schema.get("required", [])
+                     if key not in value]
+        if schema.get("additionalProperties") is False:
+            problems += [f"{path}: '{key}' is not known" for key in value if key not in properties]
+        for key, part in value.items():
+            part_schema = properties.get(key, schema.get("additionalProperties") or {})
+            if isinstance(part_schema, dict):
+                problems += check_schema(part, part_schema, root, f"{path}.{key}")
+    if isinstance(value, list) and "items" in schema:
+        for index, part in enumerate(value):
+            problems += check_schema(part, schema["items"], root, f"{path}[{index}]")
+    return problems
+
+
+class Truth(unittest.TestCase):
+    """A scripted engine in a process of its own, on the real clock."""
+
+    def test_known_latencies(self):
+        folder = Folder(configuration(
+            [fake("fast", "good", 5, 2), fake("slow", "good", 15, 2)],
+            [{"name": "w", "batch_sizes": [1], "sequence_lengths": [8], "output_tokens": 5,
+              "iterations": 20, "warmup": 2}], repeats=4))
+        for row in folder.summary()["results"]:
+            first = {"fast": 5, "slow": 15}[row["engine"]]
+            # sleep() oversleeps, never the other way; a busy machine adds more.
+            self.assertGreaterEqual(row["metrics"]["ttft_ms"]["minimum"], first)
+            self.assertLess(row["metrics"]["ttft_ms"]["p50"], first + 8)
+            self.assertGreaterEqual(row["metrics"]["tpot_ms"]["minimum"], 2)
+        verdicts = {row["metric"]: row["verdict"] for row in folder.summary()["comparisons"]}
+        self.assertEqual(verdicts["ttft_ms"], "worse")
+        folder.remove()
+
+
+class Failures(unittest.TestCase):
+    """What goes wrong is a row that says why; the others are measured all the same."""
+
+    def failing(self, behaviour, expected, **more):
+        benchmark = more.pop("benchmark", {})
+        system = more.pop("system", None)
+        text = json.loads(configuration([fake("good"), fake("bad <one>", behaviour, **more)],
+                                        **benchmark))
+        if system:
+            text["system"] = system
+        folder = Folder(json.dumps(text))
+        engines = {engine["name"]: engine for engine in folder.summary()["engines"]}
+        self.assertEqual(engines["good"]["state"], "ok")
+        self.assertEqual(engines["bad <one>"]["state"], "failed")
+        self.assertRegex(engines["bad <one>"]["reason"], expected)
+        page = (folder.path / "report.html").read_text()
+        self.assertIn("bad &lt;one&gt;", page)
+        for tag in ("<script", "<b>no", "<one>", "<i>engine"):
+            self.assertNotIn(tag, page)
+        folder.remove()
+
+    def test_rubbish(self):
+        self.failing("rubbish", "printed what is no message of the protocol: 'this is <b>no")
+
+    def test_death(self):
+        self.failing("die", r"ended \(exit status 3\); its log ends with: out of memory")
+
+    def test_hang(self):
+        begin = time.monotonic()
+        self.failing("hang", "longer than its limit|not answered within", benchmark={
+            "timeout_seconds": 2, "repeats": 1})
+        self.assertLess(time.monotonic() - begin, 30)
+
+    def test_wrong_version(self):
+        self.failing("version", "does not speak version 1")
+
+    def test_refuses_to_load(self):
+        self.failing("refuse", "no such model & no memory")
+
+    def test_says_done_too_early(self):
+        self.failing("early", "no request succeeded while warming up")
+
+    def test_every_request_fails(self):
+        self.failing("fails", "the scripted engine says no")
+
+    def test_memory_limit(self):
+        self.failing("big", r"above the limit of 0.30 GB", benchmark={"repeats": 1},
+                     system={"memory_limit_gb": 0.3, "monitor_hz": 20})
+
+    def test_not_installed(self):
+        text = configuration([fake("good"), {"name": "absent", "engine": "llama_cpp_server",
+                                             "command": ["no-such-program-here"]}])
+        folder = Folder(text)
+        absent = folder.summary()["engines"][1]
+        self.assertEqual(absent["state"], "failed")
+        self.assertRegex(absent["reason"], r"not installed \(build llama.cpp")
+        self.assertEqual(sum(1 for name, _, line in folder.raw() if name == "absent"
+                             and line["kind"] == "session"), 1)  # tried once, not every time
+        folder.remove()
+
+    def test_nothing_is_left_running(self):
+        folder = Folder(configuration([fake("good"), fake("hangs", "hang")], timeout_seconds=2,
+                                      repeats=1))
+        left = subprocess.run(["pgrep", "-f", str(FAKE) + " hang"], capture_output=True, text=True,
+                              check=False).stdout
+        self.assertEqual(left, "")
+        folder.remove()
+
+
+class Servers(unittest.TestCase):
+    """llcuda over HTTP, started by the suite, beside itself in process: equal tokens."""
+
+    def test_http(self):
+        folder = Folder(configuration(
+            [{"name": "in process", "engine": "llcuda_cpu", "threads": 1},
+             {"name": "over HTTP", "engine": "llcuda_http", "threads": 1}],
+            [{"name": "open", "request_rates": [20], "arrival": "gamma", "burstiness": 0.5,
+              "num_prompts": 20, "sequence_lengths": [16], "output_tokens": 6},
+             {"name": "closed", "concurrency": [3], "num_prompts": 12, "output_tokens": 6,
+              "sequence_lengths": [16], "dataset": "shared-prefix", "prefix_tokens": 8}],
+            repeats=2))
+        summary = folder.summary()
+        for engine in summary["engines"]:
+            self.assertEqual(engine["state"], "ok", engine)
+            self.assertEqual(engine["prompts_agreeing"], 2, engine["first_difference"])
+        for row in summary["results"]:
+            self.assertEqual(row["failed"], 0, row["first_failure"])
+            expected = 2 * (20 if row["workload"] == "open" else 12)
+            self.assertEqual(row["requests"], expected)
+        self.assertTrue(all(line["output_tokens"] == 6 for _, _, line in folder.raw()
+                            if line["kind"] == "sample"))
+        folder.remove()
+
+
+class Resume(unittest.TestCase):
+    def test_killed_run_goes_on(self):
+        text = configuration([fake("one", "good", 20), fake("two", "good", 20)], repeats=4)
+        root = pathlib.Path(tempfile.mkdtemp(prefix="llcuda-bench-"))
+        (root / "config.yaml").write_text(text)
+        command = [PROGRAM, "bench", "--config", root / "config.yaml", "--output", root / "out"]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   env=ENVIRONMENT)
+        raw = root / "out/raw_data"
+        end = time.monotonic() + 60
+        while time.monotonic() < end and len(list(raw.glob("*.jsonl"))) < 3:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kept = {path.name: path.read_bytes() for path in raw.glob("*.jsonl")}
+        self.assertGreaterEqual(len(kept), 3)
+        self.assertLess(len(kept), 8)
+        self.assertFalse((root / "out/summary.json").exists())
+        bench("--config", root / "config.yaml", "--output", root / "out")
+        for name, data in kept.items():
+            self.assertEqual((raw / name).read_bytes(), data, "a finished session was run again")
+        self.assertEqual(len(list(raw.glob("*.jsonl"))), 8)
+        shutil.rmtree(root)
+
+    def test_other_folders_are_refused(self):
+        root = pathlib.Path(tempfile.mkdtemp(prefix="llcuda-bench-"))
+        (root / "a.yaml").write_text(configuration([fake("one")]))
+        (root / "out").mkdir()
+        (root / "out/precious.txt").write_text("mine")
+        result = bench("--config", root / "a.yaml", "--output", root / "out", status=1)
+        self.assertIn("holds no run", result.stderr)
+        self.assertEqual([path.name for path in (root / "out").iterdir()], ["precious.txt"])
+        shutil.rmtree(root)
+
+
+class Configurations(unittest.TestCase):
+    """Wrong files: file, line, and what was expected."""
+
+    def wrong(self, text, line, expected):
+        root = pathlib.Path(tempfile.mkdtemp(prefix="llcuda-bench-"))
+        (root / "c.yaml").write_text(text)
+        result = bench("--config", root / "c.yaml", "--output", root / "out", status=1)
+        self.assertRegex(result.stderr, rf"c\.yaml:{line}\b")
+        self.assertRegex(result.stderr, expected)
+        self.assertFalse((root / "out").exists())
+        shutil.rmtree(root)
+
+    good = ("benchmark:\n  name: x\nengines: [llcuda_cpu]\nworkloads:\n  - name: w\n"
+            "    batch_sizes: [1]\n")
+
+    def test_wrong_key(self):
+        self.wrong(self.good + "    iteration: 3\n", 7, "no key 'iteration'.*iterations")
+
+    def test_wrong_type(self):
+        self.wrong(self.good + "    iterations: many\n", 7, "'iterations' must be a number")
+
+    def test_quoted_numbers_are_texts(self):
+        self.wrong(self.good + "    iterations: '3'\n", 7, "'iterations' must be a number")
+
+    def test_fraction(self):
+        self.wrong(self.good + "    iterations: 2.5\n", 7, "whole number")
+
+    def test_unknown_engine(self):
+        self.wrong(self.good.replace("llcuda_cpu", "llcuda_tpu"), 3,
+                   "no engine 'llcuda_tpu'; known are .*candle_cpu")
+
+    def test_unknown_test(self):
+        self.wrong(self.good + "analysis:\n  statistical_tests: [anova]\n", 8,
+                   "'anova' is not one of mann_whitney_u, welch_t_test")
+
+    def test_two_levels(self):
+        self.wrong(self.good + "    concurrency: [2]\n", 7, "one of batch_sizes, concurrency")
+
+    def test_shell_commands_are_refused(self):
+        self.wrong(self.good.replace("[llcuda_cpu]",
+                                     "\n  - {name: a, command: 'rm -rf /'}"), 4, "list of words")
+
+    def test_same_name_twice(self):
+        self.wrong(self.good.replace("[llcuda_cpu]", "[llcuda_cpu, llcuda_cpu]"), 3, "two engines")
+
+    def test_broken_yaml(self):
+        self.wrong("benchmark: {name: x\nengines: [\n", 2, "did not find expected")
+
+    def test_aliases_are_bounded(self):
+        lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+        for level in range(1, 9):
+            lines.append(f"a{level}: &a{level} [" + ", ".join([f"*a{level - 1}"] * 10) + "]")
+        self.wrong("\n".join(lines) + "\n", r"\d", "stands for more than 100,000 values")
+
+    def test_aliases_work(self):
+        folder = Folder("benchmark: {name: x, repeats: 1}\nengines:\n"
+                        f"  - &e {{name: a, command: [{sys.executable}, {FAKE}]}}\n"
+                        "workloads:\n  - name: w\n    batch_sizes: &l [1]\n    iterations: 1\n"
+                        "    sequence_lengths: *l\n    output_tokens: 2\n")
+        self.assertEqual(folder.summary()["results"][0]["prompt_tokens"], 1)
+        folder.remove()
+
+    def test_ready_configurations_can_be_read(self):
+        for path in sorted((SOURCE / "benchmarks").glob("*.yaml")):
+            result = subprocess.run([PROGRAM, "bench", "check", str(path)], capture_output=True,
+                                    text=True, check=False, env=ENVIRONMENT)
+            self.assertEqual(result.returncode, 0, f"{path}: {result.stderr}")
+
+
+class Compare(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        workload = [{"name": "w", "batch_sizes": [1], "sequence_lengths": [8], "output_tokens": 4,
+                     "iterations": 8, "warmup": 1}]
+        cls.base = Folder(configuration([fake("engine", "good", 10, 1)], workload, repeats=6))
+        cls.slow = Folder(configuration([fake("engine", "good", 20, 2)], workload, repeats=6))
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.base.remove()
+        cls.slow.remove()
+
+    def test_regression_has_an_exit_status(self):
+        result = bench("compare", self.base.path, self.slow.path, status=1)
+        self.assertIn("worse", result.stdout)
+
+    def test_improvement_is_none(self):
+        self.assertIn("better", bench("compare", self.slow.path, self.base.path).stdout)
+
+    def test_same_is_same(self):
+        self.assertIn("0 regressions", bench("compare", self.base.path, self.base.path).stdout)
+
+    def test_json(self):
+        result = bench("compare", self.base.path, self.slow.path, "--json", status=1)
+        rows = json.loads(result.stdout)
+        self.assertGreater(rows["regressions"], 0)
+        self.assertTrue(all(math.isfinite(row["ratio"]) for row in rows["rows"]))
+
+
+if __name__ == "__main__":
+    unittest.main()
