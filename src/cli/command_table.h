@@ -87,6 +87,10 @@
       "Checks the machine, the build and the built-in model, and says what is missing and what "   \
       "to do about it.",                                                                           \
       "llcuda doctor")                                                                             \
+    X(KERNELS, kernels, "", "compile a model's GPU kernels into a file",                           \
+      "For machines that have a GPU but no compiler. Needs the vendor's compiler here (NVRTC, "    \
+      "hipRTC), but no GPU.",                                                                      \
+      "llcuda kernels -m model.gguf --arch sm_90a -o kernels.pack")                                \
     X(COMPLETION, completion, "bash|zsh|fish", "print a shell completion script",                  \
       "Source it, or put it where the shell looks for completions.",                               \
       "llcuda completion bash > ~/.local/share/bash-completion/completions/llcuda")

@@ -11,7 +11,7 @@
 #define FOR_MODEL                                                                               \
     (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(TOKENIZE) | COMMAND_BIT(DETOKENIZE) |    \
      COMMAND_BIT(TEMPLATE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) | COMMAND_BIT(BENCH) | \
-     COMMAND_BIT(IMATRIX))
+     COMMAND_BIT(IMATRIX) | COMMAND_BIT(KERNELS))
 #define FOR_COMPUTING                                                                          \
     (FOR_GENERATION | COMMAND_BIT(SERVE) | COMMAND_BIT(EVAL) | COMMAND_BIT(PERPLEXITY) |       \
      COMMAND_BIT(DEVICES) | COMMAND_BIT(PLAN) | COMMAND_BIT(QUANTIZE) | COMMAND_BIT(IMATRIX) | \
@@ -47,9 +47,10 @@
       COMMAND_BIT(BATCH) | COMMAND_BIT(TEMPLATE),                                                  \
       "batch: requests, a JSON object a line; template: the conversation, one JSON object")        \
     X(OUTPUT, "output", 'o', TEXT, "PATH", 0, 0, NULL, "Input and output",                         \
-      COMMAND_BIT(BATCH) | COMMAND_BIT(IMATRIX) | COMMAND_BIT(BENCH) | COMMAND_BIT(EXPERIMENT),    \
+      COMMAND_BIT(BATCH) | COMMAND_BIT(IMATRIX) | COMMAND_BIT(BENCH) | COMMAND_BIT(EXPERIMENT) |   \
+          COMMAND_BIT(KERNELS),                                                                    \
       "batch: answers, a JSON object a line, in the order of the requests; imatrix: the matrix; "  \
-      "bench, experiment: the folder of the report")                                               \
+      "bench, experiment: the folder of the report; kernels: the pack")                            \
     X(TEMPLATE, "template", 0, TEXT, "FILE", 0, 0, NULL, "Input and output",                       \
       COMMAND_BIT(TEMPLATE) | FOR_GENERATION | FOR_SERVE,                                          \
       "a chat template (Jinja) to use instead of the model's own")                                 \
@@ -187,12 +188,15 @@
       "worker threads (default: one a core that this process may use)")                            \
     X(CONTEXT, "ctx", 'c', INTEGER, "N", 16, 16777216, NULL, "Machine", FOR_CONTEXT,               \
       "positions to keep, prompt and answer together (default: the model's, at most 8192)")        \
-    X(CACHE_TYPE, "cache-type", 0, TEXT, "TYPE", 0, 0, "f16", "Machine", FOR_CONTEXT,              \
+    X(CACHE_TYPE, "cache-type", 0, TEXT, "TYPE", 0, 0, "f16", "Machine",                           \
+      FOR_CONTEXT | COMMAND_BIT(KERNELS),                                                          \
       "key-value cache: f16, f32, or on the CPU bf16 or q8_0 (half the memory of f16)")            \
     X(CUDA_PATH, "cuda-path", 0, TEXT, "FOLDER[:FOLDER…]", 0, 0, NULL, "Machine",                  \
-      FOR_COMPUTING | COMMAND_BIT(DOCTOR),                                                         \
+      FOR_COMPUTING | COMMAND_BIT(DOCTOR) | COMMAND_BIT(KERNELS),                                  \
       "absolute folders in which the GPU vendor's libraries (NVRTC, cuBLASLt) are looked for "     \
       "first")                                                                                     \
+    X(ARCH, "arch", 0, TEXT, "ARCH", 0, 0, NULL, "Machine", COMMAND_BIT(KERNELS),                  \
+      "the GPU's architecture, such as sm_90a or gfx90a; llcuda devices shows it")                 \
     X(GPU_MEMORY_LIMIT, "gpu-memory-limit", 0, NUMBER, "GIB", 0.001, 1000000, NULL, "Machine",     \
       FOR_COMPUTING, "memory of the GPU that may be used (default: what is free)")                 \
     X(GPU_GRAPHS, "gpu-graphs", 0, TEXT, "on|off", 0, 0, "on", "Machine", FOR_COMPUTING,           \

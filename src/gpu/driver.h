@@ -209,6 +209,7 @@ struct gpu_open_options {
     const char *compiler; /* path of the compiler library or program; NULL: found by name */
     /* cuda, hip: absolute folders ("/a:/b") in which libraries are looked for first, or NULL. */
     const char *library_path;
+    const char *arch;  /* gpu_compiler_open_…: what to describe and compile for, or NULL */
     const char *cache; /* emu: folder for shared objects that must be loaded from a file */
     struct gpu_faults
         *faults; /* emu: counters and injected failures, or NULL; outlives the driver */
@@ -228,8 +229,9 @@ llcuda_status gpu_driver_open_emu(const struct gpu_open_options *, struct gpu_dr
                                   struct llcuda_error *);
 
 /* Opens only the vendor's compiler, for packs and checks on machines without its GPU: close,
- * describe (vendor and compiler_version) and compile() with an arch work, all else is NULL. Of the
- * options compiler and library_path count. UNSUPPORTED when there is none. */
+ * describe (compiler_version, and what gpu/arch.h knows of options.arch) and compile() work, all
+ * else is NULL. Of the options arch, compiler and library_path count. UNSUPPORTED when there is no
+ * compiler, INVALID_ARGUMENT for an unknown architecture. */
 llcuda_status gpu_compiler_open_cuda(const struct gpu_open_options *, struct gpu_driver **,
                                      struct llcuda_error *);
 llcuda_status gpu_compiler_open_hip(const struct gpu_open_options *, struct gpu_driver **,

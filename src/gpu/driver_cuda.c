@@ -1,6 +1,7 @@
 /* Opens NVIDIA GPUs: libcuda's version, a device's attributes, NVRTC, and whether cublasLt is
  * there. What the table does is in cuda_table.c, cuda_kernel.c, cuda_matmul.c and cuda_monitor.c.
  * One thread at a time. */
+#include "gpu/arch.h"
 #include "gpu/cuda_driver.h"
 
 #include <stdio.h>
@@ -115,7 +116,14 @@ fail:
 llcuda_status gpu_compiler_open_cuda(const struct gpu_open_options *options,
                                      struct gpu_driver **driver, struct llcuda_error *error)
 {
+    struct gpu_device_info info = {.vendor = GPU_CUDA, .warp_size = 32};
     *driver = NULL;
+    if (options->arch) {
+        llcuda_status status = gpu_arch_info(options->arch, &info, error);
+        if (status) {
+            return status;
+        }
+    }
     struct cuda_driver *cuda = calloc(1, sizeof *cuda);
     if (!cuda) {
         return error_no_memory(error, "a compiler", sizeof *cuda);
@@ -123,7 +131,7 @@ llcuda_status gpu_compiler_open_cuda(const struct gpu_open_options *options,
     cuda->table.close = cuda_close;
     cuda->table.describe = cuda_describe;
     cuda->table.compile = cuda_compile;
-    cuda->info.vendor = GPU_CUDA;
+    cuda->info = info;
     find_compiler(cuda, options, CUDA_DRIVER_VERSION_ANY);
     if (!cuda->info.compiler_version) {
         llcuda_status status =

@@ -2,6 +2,7 @@
  * cuda_table.c and cuda_kernel.c over other symbols. What differs is here: versions, attributes,
  * the name of the architecture, and the compiler, which runs in a child process. No matrix products
  * and no telemetry of the vendor's. One thread at a time. */
+#include "gpu/arch.h"
 #include "gpu/cuda_driver.h"
 #include "gpu/hip_compile.h"
 
@@ -21,7 +22,6 @@ enum hip_device_attribute {
     HIP_DEVICE_MULTIPROCESSOR_COUNT = 63,
     HIP_DEVICE_REGISTERS_MULTIPROCESSOR = 72,
     HIP_DEVICE_SHARED_BLOCK = 74,
-    HIP_DEVICE_WARP_SIZE = 87,
     HIP_DEVICE_SHARED_MULTIPROCESSOR = 10002,
 };
 
@@ -64,7 +64,6 @@ static llcuda_status read_device(struct cuda_driver *cuda, uint32_t index, int c
     const struct cuda_attribute list[] = {
         {HIP_DEVICE_L2_BYTES, &l2_bytes},
         {HIP_DEVICE_MULTIPROCESSOR_COUNT, &info->multiprocessor_count},
-        {HIP_DEVICE_WARP_SIZE, &info->warp_size},
         {HIP_DEVICE_SHARED_BLOCK, &info->shared_bytes_block_max},
         {HIP_DEVICE_SHARED_MULTIPROCESSOR, &info->shared_bytes_multiprocessor},
         {HIP_DEVICE_THREADS_MULTIPROCESSOR, &info->threads_multiprocessor_max},
@@ -73,6 +72,7 @@ static llcuda_status read_device(struct cuda_driver *cuda, uint32_t index, int c
     llcuda_status status =
         cuda_read_device(cuda, index, (uint32_t)count, list, sizeof list / sizeof *list, error);
     info->l2_bytes = (uint64_t)l2_bytes;
+    info->warp_size = 32; /* what kernels see: vendor_amd.cuh */
     return status;
 }
 
@@ -151,7 +151,14 @@ llcuda_status gpu_driver_open_hip(const struct gpu_open_options *options,
 llcuda_status gpu_compiler_open_hip(const struct gpu_open_options *options,
                                     struct gpu_driver **driver, struct llcuda_error *error)
 {
+    struct gpu_device_info info = {.vendor = GPU_HIP, .warp_size = 32};
     *driver = NULL;
+    if (options->arch) {
+        llcuda_status status = gpu_arch_info(options->arch, &info, error);
+        if (status) {
+            return status;
+        }
+    }
     struct cuda_driver *cuda = calloc(1, sizeof *cuda);
     if (!cuda) {
         return error_no_memory(error, "a compiler", sizeof *cuda);
@@ -159,7 +166,7 @@ llcuda_status gpu_compiler_open_hip(const struct gpu_open_options *options,
     cuda->table.close = cuda_close;
     cuda->table.describe = cuda_describe;
     cuda->table.compile = compile;
-    cuda->info.vendor = GPU_HIP;
+    cuda->info = info;
     find_compiler(cuda, options);
     if (!cuda->info.compiler_version) {
         llcuda_status status =

@@ -27,4 +27,11 @@ struct gpu_device_options {
 llcuda_status gpu_device_open(struct gpu_driver *driver, const struct gpu_device_options *options,
                               struct device **device, struct llcuda_error *error);
 
+/* Compiles what a model of this plan needs into one file, for devices of the same architecture on
+ * machines that cannot compile. The device may have been opened on a compiler alone
+ * (gpu_compiler_open_cuda). Of the options kv_dtype counts. */
+llcuda_status gpu_device_pack(struct device *device, const struct plan *plan,
+                              const struct device_model_options *options, const char *path,
+                              struct llcuda_error *error);
+
 #endif

@@ -170,6 +170,32 @@ llcuda_status gpu_model_load(struct device *base, const struct plan *plan,
     return LLCUDA_OK;
 }
 
+llcuda_status gpu_device_pack(struct device *base, const struct plan *plan,
+                              const struct device_model_options *options, const char *path,
+                              struct llcuda_error *error)
+{
+    struct gpu_device *device = (struct gpu_device *)base;
+    struct gpu_model model = {
+        .base = {base->interface, plan, *options}, .device = device, .driver = device->driver};
+    llcuda_status status = check_options(plan, options, error);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    model.weights = calloc(plan->weight_count + 1u, sizeof *model.weights);
+    status = model.weights ? gpu_weights_choose(&model, error)
+                           : error_no_memory(error, "the weights' table",
+                                             plan->weight_count * sizeof *model.weights);
+    if (status == LLCUDA_OK) {
+        status = make_attention(&model, error);
+    }
+    if (status == LLCUDA_OK) {
+        status = gpu_program_pack(&model, path, error);
+    }
+    gpu_program_release(&model);
+    free(model.weights);
+    return status;
+}
+
 void gpu_model_unload(struct device_model *base)
 {
     struct gpu_model *model = (struct gpu_model *)base;

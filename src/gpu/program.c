@@ -9,9 +9,18 @@
 #include "gpu/model.h"
 #include "gpu/prelude.h"
 
-static const char *const element_files[] = {
-    "arguments_linear.h", "device.cuh",      "weight_formats.cuh", "norm.cu",   "embed.cu",
-    "activation.cu",      "linear_plain.cu", "arguments_choose.h", "choose.cu", "dequantize.cu",
+const char *const gpu_element_files[] = {
+    "arguments_linear.h",
+    "device.cuh",
+    "weight_formats.cuh",
+    "norm.cu",
+    "embed.cu",
+    "activation.cu",
+    "linear_plain.cu",
+    "arguments_choose.h",
+    "choose.cu",
+    "dequantize.cu",
+    NULL,
 };
 
 static const struct {
@@ -62,7 +71,8 @@ static void append_formats(const struct gpu_model *model, const char *macro, boo
 /* Modules by their place in gpu_program.modules; the last only when there are decode kernels. */
 enum { MODULE_ELEMENTS, MODULE_ATTENTION, MODULE_DECODE, MODULE_COUNT };
 
-static const char *const decode_files[] = {"arguments_linear.h", "device.cuh", "linear_decode.cu"};
+const char *const gpu_decode_files[] = {"arguments_linear.h", "device.cuh", "linear_decode.cu",
+                                        NULL};
 
 /* --- decode kernels -------------------------------------------------------------------------- */
 
@@ -148,7 +158,7 @@ static void want_stage(struct gpu_model *model, const struct plan_op *op)
 }
 
 /* "#define LINEAR_DECODE_KERNELS(X) X(linear_decode_0, 2048, 4, 1, 1, …) …" */
-static void append_decode(const struct gpu_program *program, struct buffer *prelude)
+void gpu_program_decode_prelude(const struct gpu_program *program, struct buffer *prelude)
 {
     buffer_append_text(prelude, "#define LINEAR_DECODE_KERNELS(X)");
     for (uint32_t i = 0; i < program->decode_count; i++) {
@@ -206,18 +216,18 @@ static void write_texts(const struct gpu_model *model, struct texts *texts)
     if (!gpu_attention_prelude(&model->attention, &texts->preludes[MODULE_ATTENTION])) {
         texts->preludes[MODULE_ATTENTION].failed = true;
     }
-    append_decode(&model->program, &texts->preludes[MODULE_DECODE]);
+    gpu_program_decode_prelude(&model->program, &texts->preludes[MODULE_DECODE]);
     texts->modules[MODULE_DECODE] = (struct gpu_jit_module){
         .name = "linear_decode",
         .prelude = buffer_view(&texts->preludes[MODULE_DECODE]),
-        .files = decode_files,
-        .file_count = sizeof decode_files / sizeof *decode_files,
+        .files = gpu_decode_files,
+        .file_count = count_files(gpu_decode_files),
     };
     texts->modules[MODULE_ELEMENTS] = (struct gpu_jit_module){
         .name = "elements",
         .prelude = buffer_view(elements),
-        .files = element_files,
-        .file_count = sizeof element_files / sizeof *element_files,
+        .files = gpu_element_files,
+        .file_count = count_files(gpu_element_files),
     };
     texts->modules[MODULE_ATTENTION] = (struct gpu_jit_module){
         .name = "attention",
@@ -227,7 +237,7 @@ static void write_texts(const struct gpu_model *model, struct texts *texts)
     };
 }
 
-llcuda_status gpu_program_start(struct gpu_model *model, struct llcuda_error *error)
+static llcuda_status make_texts(struct gpu_model *model, struct llcuda_error *error)
 {
     struct texts *texts = calloc(1, sizeof *texts);
     if (!texts) {
@@ -244,8 +254,29 @@ llcuda_status gpu_program_start(struct gpu_model *model, struct llcuda_error *er
             return error_no_memory(error, "a prelude", texts->preludes[i].length);
         }
     }
-    return gpu_jit_start(model->device->jit, texts->modules, model->program.module_count,
-                         &model->program.batch, error);
+    return LLCUDA_OK;
+}
+
+llcuda_status gpu_program_start(struct gpu_model *model, struct llcuda_error *error)
+{
+    struct gpu_program *program = &model->program;
+    llcuda_status status = make_texts(model, error);
+    return status ? status
+                  : gpu_jit_start(model->device->jit, program->texts->modules,
+                                  program->module_count, &program->batch, error);
+}
+
+llcuda_status gpu_program_pack(struct gpu_model *model, const char *path,
+                               struct llcuda_error *error)
+{
+    struct gpu_program *program = &model->program;
+    llcuda_status status = make_texts(model, error);
+    if (!status) {
+        status = gpu_jit_pack(model->device->jit, program->texts->modules, program->module_count,
+                              path, error);
+    }
+    program->module_count = 0; /* nothing was loaded */
+    return status;
 }
 
 static llcuda_status get_functions(struct gpu_model *model, struct llcuda_error *error)

@@ -14,8 +14,8 @@ enum gpu_kernel {
     GPU_KERNEL_ACTIVATE,
     GPU_KERNEL_LOGITS_FINISH,
     GPU_KERNEL_CHOOSE,
-    GPU_KERNEL_EMBED, /* + type of the embedding */
-    GPU_KERNEL_LINEAR_PLAIN = GPU_KERNEL_EMBED + DTYPE_COUNT, /* + type of the weight */
+    GPU_KERNEL_EMBED,                                              /* + type of the embedding */
+    GPU_KERNEL_LINEAR_PLAIN = GPU_KERNEL_EMBED + DTYPE_COUNT,      /* + type of the weight */
     GPU_KERNEL_DEQUANTIZE = GPU_KERNEL_LINEAR_PLAIN + DTYPE_COUNT, /* likewise */
     GPU_KERNEL_COUNT = GPU_KERNEL_DEQUANTIZE + DTYPE_COUNT
 };
@@ -58,6 +58,14 @@ struct gpu_program {
 llcuda_status gpu_program_start(struct gpu_model *model, struct llcuda_error *error);
 /* Waits for it and loads. */
 llcuda_status gpu_program_finish(struct gpu_model *model, struct llcuda_error *error);
+/* Compiles it all into one file, for machines that cannot compile. */
+llcuda_status gpu_program_pack(struct gpu_model *model, const char *path,
+                               struct llcuda_error *error);
+/* The kernel files of the modules, NULL at the end, and the prelude of the decode kernels that a
+ * program wants: also for checks that have no model. */
+extern const char *const gpu_element_files[];
+extern const char *const gpu_decode_files[];
+void gpu_program_decode_prelude(const struct gpu_program *program, struct buffer *prelude);
 /* At any time. */
 void gpu_program_release(struct gpu_model *model);
 

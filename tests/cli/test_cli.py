@@ -335,6 +335,16 @@ class Machine(unittest.TestCase):
         plan = run_json("plan", "--ctx", "1024", "--batch", "4")
         self.assertGreater(plan["kv_bytes"], 0)
 
+    def test_gpus_that_are_not_there(self):
+        # Whatever is wrong with this machine's GPUs, index 63 does not exist.
+        result = run("devices", "--device", "cuda:63", status=1)
+        self.assertRegex(result.err, "no NVIDIA driver|driver|there is no CUDA device 63")
+        self.assertEqual(result.out, "")
+        self.assertIn("wanted is auto", run("devices", "--device", "gpu", status=2).err)
+        self.assertIn("--arch and --output", run("kernels", status=2).err)
+        wrong = run("kernels", "--arch", "sm_33", "-o", "/nowhere/pack", status=2)
+        self.assertIn("'sm_33' is no architecture", wrong.err)
+
     def test_an_unknown_architecture_is_named(self):
         with tempfile.TemporaryDirectory() as folder:
             for name in os.listdir(DEMO / "hf"):

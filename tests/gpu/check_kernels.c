@@ -5,6 +5,7 @@
  *
  * check_kernels [--one] [--library-path FOLDERS] [--verbose]; exit 77 without any compiler. */
 #include "check_modules.h"
+#include "gpu/arch.h"
 #include "gpu/driver.h"
 #include "gpu/kernel_sources.h"
 
@@ -37,18 +38,6 @@ static const char *const spills_allowed[] = {
     NULL,
 };
 
-struct module {
-    const char *name;
-    const char *prelude;
-    const char *files[12];
-};
-
-static const struct module modules[] = {
-#define MODULE_ROW(name, prelude, ...) {name, prelude, {__VA_ARGS__}},
-    CHECK_MODULES(MODULE_ROW)
-#undef MODULE_ROW
-};
-
 /* A vendor's compiler, and how it tells what kernels use. */
 struct vendor {
     const char *words; /* file */
@@ -62,10 +51,20 @@ struct totals {
     bool verbose;
 };
 
+/* Without the lines that include: as the JIT joins texts. */
 static bool append_file(struct buffer *text, const char *name)
 {
     const struct kernel_source *source = kernel_source_find(name);
-    return source && buffer_append(text, source->text, source->length);
+    const char *at = source ? source->text : "";
+    while (*at) {
+        size_t length = strcspn(at, "\n");
+        length += at[length] == '\n';
+        if (strncmp(at, "#include", 8) != 0) {
+            buffer_append(text, at, length);
+        }
+        at += length;
+    }
+    return source && !text->failed;
 }
 
 /* The number before `word` in a line such as "… 96 bytes spill stores …"; 0 when there is none. */
@@ -100,7 +99,7 @@ struct usage {
     uint32_t registers, shared_bytes, stack_bytes, spilled;
 };
 
-static void report(struct totals *totals, const struct module *module, const char *arch,
+static void report(struct totals *totals, const struct check_module *module, const char *arch,
                    const struct usage *usage)
 {
     bool bad = usage->spilled && !spill_allowed(usage->kernel, arch);
@@ -117,7 +116,7 @@ static void report(struct totals *totals, const struct module *module, const cha
 }
 
 /* Reads what ptxas says of each kernel: its name, then stack and spills, then registers. */
-static void read_log(struct totals *totals, const struct module *module, const char *arch,
+static void read_log(struct totals *totals, const struct check_module *module, const char *arch,
                      char *log)
 {
     static const char begins[] = "Compiling entry function '";
@@ -170,7 +169,7 @@ static bool note_value(const uint8_t *at, const uint8_t *end, const char *key, u
     return true;
 }
 
-static void read_notes(struct totals *totals, const struct module *module, const char *arch,
+static void read_notes(struct totals *totals, const struct check_module *module, const char *arch,
                        const struct buffer *binary)
 {
     struct usage usage = {0};
@@ -195,12 +194,19 @@ static void read_notes(struct totals *totals, const struct module *module, const
     }
 }
 
-static void check_module(struct gpu_driver *driver, const struct module *module, const char *arch,
-                         const struct vendor *vendor, struct totals *totals)
+static void check_module(struct gpu_driver *driver, const struct check_module *module,
+                         uint32_t variant, const char *arch, const struct vendor *vendor,
+                         struct totals *totals)
 {
     struct buffer text = {0}, binary = {0}, log = {0};
     struct llcuda_error error = {0};
-    bool complete = buffer_append_text(&text, module->prelude) && append_file(&text, vendor->words);
+    struct gpu_device_info device;
+    if (gpu_arch_info(arch, &device, &error) || !module->prelude(&device, variant, &text)) {
+        printf("%-7s %s %u: not for this device\n", arch, module->name, variant);
+        buffer_deinit(&text);
+        return;
+    }
+    bool complete = append_file(&text, vendor->words);
     for (const char *const *file = module->files; complete && *file; file++) {
         complete = append_file(&text, *file);
         if (!complete) {
@@ -215,7 +221,7 @@ static void check_module(struct gpu_driver *driver, const struct module *module,
     if (!complete) {
         totals->failures++;
     } else if (driver->compile(driver, &request, &binary, &log, &error)) {
-        printf("FAILED  %s\n%s\n", error.message, buffer_text(&log));
+        printf("FAILED  %s, variant %u\n%s\n", error.message, variant, buffer_text(&log));
         totals->failures++;
     } else {
         uint32_t before = totals->kernels;
@@ -243,8 +249,10 @@ static void check_vendor(struct gpu_driver *driver, const struct vendor *vendor,
            info.compiler_version % 1000 / 10);
     for (const char *const *arch = vendor->archs; *arch; arch++) {
         struct totals one = {.verbose = totals->verbose};
-        for (size_t i = 0; i < sizeof modules / sizeof *modules; i++) {
-            check_module(driver, &modules[i], *arch, vendor, &one);
+        for (uint32_t i = 0; i < check_module_count; i++) {
+            for (uint32_t variant = 0; variant < check_modules[i].variant_count; variant++) {
+                check_module(driver, &check_modules[i], variant, *arch, vendor, &one);
+            }
         }
         printf("%-7s %3u kernels, at most %3u registers, %u failed\n", *arch, one.kernels,
                one.registers_max, one.failures);

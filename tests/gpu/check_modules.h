@@ -1,45 +1,19 @@
 /* The kernel modules that `make check-kernels` compiles, with preludes that stand for the models in
- * use. X(name, prelude, files after the vendor's words…) */
+ * use. */
 #ifndef CHECK_MODULES_H
 #define CHECK_MODULES_H
 
-#define POINTERS "#define KERNEL_POINTER(type) type *\n"
+#include "gpu/driver.h"
 
-/* What gpu_attention_prelude gives for 32 query heads on 8: test_attention.c compares them. */
-#define ATTENTION_64                       \
-    "#define HEADS 32\n"                   \
-    "#define KV_HEADS 8\n"                 \
-    "#define HEAD_SIZE 64\n"               \
-    "#define KV_TYPE 2\n"                  \
-    "#define ACT_TYPE 2\n"                 \
-    "#define DECODE_WARPS 8\n"             \
-    "#define DECODE_GROUPS_MAX 32\n"       \
-    "#define DECODE_SHARED_BYTES 11128\n"  \
-    "#define PREFILL_ROW_TILES 2\n"        \
-    "#define PREFILL_POSITIONS 64\n"       \
-    "#define PREFILL_SHARED_BYTES 55296\n" \
-    "#define PREFILL_BLOCKS 2\n"
-#define ATTENTION_128                       \
-    "#define HEADS 32\n"                    \
-    "#define KV_HEADS 8\n"                  \
-    "#define HEAD_SIZE 128\n"               \
-    "#define KV_TYPE 1\n"                   \
-    "#define ACT_TYPE 2\n"                  \
-    "#define DECODE_WARPS 8\n"              \
-    "#define DECODE_GROUPS_MAX 32\n"        \
-    "#define DECODE_SHARED_BYTES 20856\n"   \
-    "#define PREFILL_ROW_TILES 2\n"         \
-    "#define PREFILL_POSITIONS 64\n"        \
-    "#define PREFILL_SHARED_BYTES 104448\n" \
-    "#define PREFILL_BLOCKS 2\n"
+struct check_module {
+    const char *name;
+    const char *const *files; /* after the vendor's words; NULL at the end */
+    uint32_t variant_count;
+    /* Appends the prelude of a variant for a device; false when the device cannot have it. */
+    bool (*prelude)(const struct gpu_device_info *device, uint32_t variant, struct buffer *out);
+};
 
-#define ATTENTION_FILES                                                                         \
-    "arguments_attention.h", "attention_common.cuh", "attention_qkv.cu", "attention_decode.cu", \
-        "attention_prefill.cu", "attention_copy.cu"
-
-#define CHECK_MODULES(X)                                        \
-    X("measure", POINTERS, "arguments_measure.h", "measure.cu") \
-    X("attention 64 bf16", ATTENTION_64, ATTENTION_FILES)       \
-    X("attention 128 f16", ATTENTION_128, ATTENTION_FILES)
+extern const struct check_module check_modules[];
+extern const uint32_t check_module_count;
 
 #endif

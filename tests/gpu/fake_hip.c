@@ -106,7 +106,7 @@ int hipDeviceGetName(char *name, int length, int device)
 int hipDeviceGetAttribute(int *value, int attribute, int device)
 {
     (void)device;
-    *value = attribute == 87 ? 64 : attribute == 74 ? 65536 : attribute;
+    *value = attribute == 74 ? 65536 : attribute;
     return 0;
 }
 

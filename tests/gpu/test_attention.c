@@ -1,7 +1,6 @@
 /* The kernels of attention on the emulated device against tensor/reference.h: results, company,
  * replays, copies of blocks, and what the host derives for them. */
 #include "attention_support.h"
-#include "check_modules.h"
 
 #define PAST_MAX 530u
 
@@ -395,27 +394,11 @@ static void test_refused(void **state)
 }
 
 /* The preludes that `make check-kernels` compiles with are those of the shapes they stand for. */
-static void test_preludes(void **state)
-{
-    (void)state;
-    const struct gpu_attention_config configs[] = {
-        configured(32, 8, 64, DTYPE_BF16, false),
-        configured(32, 8, 128, DTYPE_F16, false),
-    };
-    const char *const expected[] = {ATTENTION_64, ATTENTION_128};
-    for (size_t i = 0; i < 2; i++) {
-        struct buffer prelude = {0};
-        assert_true(gpu_attention_prelude(&configs[i], &prelude));
-        assert_string_equal(buffer_text(&prelude), expected[i]);
-        buffer_deinit(&prelude);
-    }
-}
-
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_steps),   cmocka_unit_test(test_chunks),
     cmocka_unit_test(test_replay),  cmocka_unit_test(test_copy_blocks),
     cmocka_unit_test(test_spans),   cmocka_unit_test(test_cut),
-    cmocka_unit_test(test_refused), cmocka_unit_test(test_preludes),
+    cmocka_unit_test(test_refused),
 };
 
 TEST_MAIN(tests)

@@ -52,7 +52,7 @@ static void test_describe(void **state)
     assert_string_equal(info.arch, "gfx90a");
     assert_string_equal(info.pci_bus_id, "0000:83:00.0");
     assert_int_equal(info.capability, 0);
-    assert_int_equal(info.warp_size, 64);
+    assert_int_equal(info.warp_size, 32);
     assert_int_equal(info.multiprocessor_count, 63);
     assert_int_equal(info.l2_bytes, 19);
     assert_int_equal(info.shared_bytes_block_max, 65536);

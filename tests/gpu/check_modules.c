@@ -1,0 +1,101 @@
+/* The table of modules for check_kernels.c: shapes of published models, and corners of what the
+ * kernels take. */
+#include "check_modules.h"
+
+#include "gpu/attention.h"
+#include "gpu/kernel_sources.h"
+#include "gpu/program.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static bool pointers(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
+{
+    (void)device;
+    (void)variant;
+    return buffer_append_text(out, "#define KERNEL_POINTER(type) type *\n");
+}
+
+/* Whether kernels read weights of this type; others are converted when they are loaded. */
+static bool has_format(const struct dtype_info *info)
+{
+    char wanted[64];
+    snprintf(wanted, sizeof wanted, "struct format_%s ", info->name);
+    return strstr(kernel_source_find("weight_formats.cuh")->text, wanted) != NULL;
+}
+
+/* The layers between attention, for each type of activation; with all types of weights once. */
+static bool elements(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
+{
+    static const char *const activations[] = {"TYPE_F16", "TYPE_BF16", "TYPE_F32"};
+    static const char *const uses[] = {"EMBED_FORMATS", "LINEAR_PLAIN_FORMATS"};
+    pointers(device, variant, out);
+    buffer_printf(out, "#define ACT_TYPE %s\n", activations[variant]);
+    for (int use = 0; use < 2; use++) {
+        buffer_printf(out, "#define %s(X)", uses[use]);
+        for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+            const struct dtype_info *info = dtype_info((enum dtype)dtype);
+            if (has_format(info) && (variant == 0 || info->block_elements == 1)) {
+                buffer_printf(out, " X(%s)", info->name);
+            }
+        }
+        buffer_append_byte(out, '\n');
+    }
+    return !out->failed;
+}
+
+static const struct gpu_attention_shape attention_shapes[] = {
+    {32, 8, 64, DTYPE_BF16, DTYPE_BF16, false},  /* Llama-3.2-1B */
+    {32, 8, 128, DTYPE_BF16, DTYPE_BF16, false}, /* Llama-3.1-8B */
+    {28, 4, 128, DTYPE_F16, DTYPE_F16, false},   /* Qwen2.5-7B */
+    {32, 32, 96, DTYPE_F16, DTYPE_F16, false},   /* Phi-3 mini */
+    {8, 4, 256, DTYPE_BF16, DTYPE_BF16, false},  /* Gemma-2-2B */
+    {64, 8, 64, DTYPE_BF16, DTYPE_BF16, false},  {32, 8, 128, DTYPE_BF16, DTYPE_BF16, true},
+    {8, 2, 64, DTYPE_F32, DTYPE_F32, false},
+};
+
+static bool attention(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
+{
+    struct gpu_attention_config config;
+    return !gpu_attention_configure(&attention_shapes[variant], device, &config, NULL) &&
+           gpu_attention_prelude(&config, out);
+}
+
+/* The decode kernels of a 1B and an 8B model. */
+static bool decode(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
+{
+    static const uint32_t columns[][2] = {{2048, 8192}, {4096, 14336}};
+    static const struct gpu_decode_key keys[] = {
+        {.from = GPU_DECODE_FROM_NORM, .to = GPU_DECODE_STORE},
+        {.from = GPU_DECODE_FROM_NORM, .to = GPU_DECODE_PAIR},
+        {.from = GPU_DECODE_FROM_ACTIVATIONS, .to = GPU_DECODE_STORE},
+        {.from = GPU_DECODE_FROM_ACTIVATIONS, .to = GPU_DECODE_ADD},
+        {.from = GPU_DECODE_FROM_ACTIVATIONS, .to = GPU_DECODE_PAIR},
+    };
+    struct gpu_program program = {0};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        for (uint32_t tiles = 1; tiles <= (keys[i].from == GPU_DECODE_FROM_NORM ? 1u : 4u);
+             tiles *= 2) {
+            struct gpu_decode_key key = keys[i];
+            key.columns = columns[variant][key.to == GPU_DECODE_ADD];
+            key.token_tiles = tiles;
+            program.decode[program.decode_count++].key = key;
+        }
+    }
+    pointers(device, variant, out);
+    buffer_append_text(out, "#define ACT_TYPE TYPE_BF16\n");
+    gpu_program_decode_prelude(&program, out);
+    return !out->failed;
+}
+
+static const char *const measure_files[] = {"arguments_measure.h", "measure.cu", NULL};
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+const struct check_module check_modules[] = {
+    {"measure", measure_files, 1, pointers},
+    {"elements", gpu_element_files, 3, elements},
+    {"linear_decode", gpu_decode_files, 2, decode},
+    {"attention", gpu_attention_files, COUNT(attention_shapes), attention},
+};
+const uint32_t check_module_count = COUNT(check_modules);
