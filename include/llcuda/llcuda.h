@@ -100,8 +100,8 @@ typedef struct llcuda_engine_options {
      * llcuda_engine_info work, submitting is UNSUPPORTED. */
     bool vocabulary_only;
 
-    /* "auto" (or NULL: a GPU that can be used, otherwise the CPU, with a warning in the log), "cpu",
-     * "cpu:scalar", "cpu:avx2", "cpu:avx512" (a mask that lowers the instruction set), "cuda:0",
+    /* "auto" (or NULL: a GPU that can be used, otherwise the CPU, with a warning in the log),
+     * "cpu", "cpu:scalar", "cpu:avx2", "cpu:avx512" (a mask that lowers the instruction set), "cuda:0",
      * "hip:0", "emu" (GPU kernels on the CPU, for tests). */
     const char *device;
     uint32_t threads; /* 0: one a physical core that the process may use */
@@ -138,8 +138,8 @@ typedef struct llcuda_engine_options {
      * what waking would take, llcuda_engine_wake does it. */
     bool asleep;
 
-    /* Of GPUs. Folders ("/a:/b") in which the vendor's libraries are looked for first; a folder that
-     * keeps compiled kernels (made when missing); bytes of device memory that may be used; both
+    /* Of GPUs. Folders ("/a:/b") in which the vendor's libraries are looked for first; a folder
+     * that keeps compiled kernels (made when missing); bytes of device memory that may be used; both
      * NULL, or 0, for none. */
     const char *gpu_library_path;
     const char *gpu_kernel_cache;

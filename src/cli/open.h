@@ -20,8 +20,8 @@ int open_engine_options(struct options *options, llcuda_engine_options *engine_o
 llcuda_status open_device_name(struct options *options, const char **name,
                                struct llcuda_error *error);
 
-/* What the options say about GPUs, and where compiled kernels are kept, as the engine takes it; texts
- * live in the options' arena. EXIT_USAGE after a message. */
+/* What the options say about GPUs, and where compiled kernels are kept, as the engine takes it;
+ * texts live in the options' arena. EXIT_USAGE after a message. */
 int open_gpu_options(struct options *options, llcuda_engine_options *engine_options);
 
 /* Opens the engine that the options describe, with progress on a terminal. Returns EXIT_DONE, or
