@@ -102,9 +102,9 @@ typedef struct llcuda_engine_options {
      * llcuda_engine_info work, submitting is UNSUPPORTED. */
     bool vocabulary_only;
 
-    /* "auto" (or NULL: a GPU that can be used, otherwise the CPU and a warning in the log), "cpu",
-     * "cpu:scalar", "cpu:avx2", "cpu:avx512" (a mask that lowers the instruction set), "cuda:0",
-     * "hip:0", "emu" (GPU kernels on the CPU, for tests). */
+    /* "auto" (or NULL: a GPU that can be used, otherwise the CPU, with a warning in the log),
+     * "cpu", "cpu:scalar", "cpu:avx2", "cpu:avx512" (a mask that lowers the instruction set),
+     * "cuda:0", "hip:0", "emu" (GPU kernels on the CPU, for tests). */
     const char *device;
     uint32_t threads; /* 0: one a physical core that the process may use */
 
@@ -141,8 +141,8 @@ typedef struct llcuda_engine_options {
     bool asleep;
 
     /* Of GPUs. Folders ("/a:/b") in which the vendor's libraries are looked for first; a folder
-     * that keeps compiled kernels (made when missing); bytes of device memory that may be used;
-     * both NULL, or 0, for none. */
+     * that keeps compiled kernels (made when missing); bytes of device memory that may be used.
+     * NULL, NULL and 0 for none. */
     const char *gpu_library_path;
     const char *gpu_kernel_cache;
     uint64_t gpu_memory_limit_bytes;

@@ -55,6 +55,34 @@ static enum dtype choose_activation(const struct gpu_model *model)
     return bytes[DTYPE_F32] > bytes[best] ? DTYPE_F32 : best;
 }
 
+/* Types that kernels read as they are: weight_formats.cuh. */
+static bool has_kernel(enum dtype dtype)
+{
+    static const bool known[DTYPE_COUNT] = {
+        [DTYPE_F32] = true,  [DTYPE_F16] = true,  [DTYPE_BF16] = true, [DTYPE_Q8_0] = true,
+        [DTYPE_Q4_0] = true, [DTYPE_Q4_1] = true, [DTYPE_Q5_0] = true, [DTYPE_Q5_1] = true,
+        [DTYPE_Q2_K] = true, [DTYPE_Q3_K] = true, [DTYPE_Q4_K] = true, [DTYPE_Q5_K] = true,
+        [DTYPE_Q6_K] = true,
+    };
+    return known[dtype];
+}
+
+/* A matrix of another type becomes what activations are: nothing smaller holds all its values. */
+static enum dtype choose_type(const struct gpu_model *model, const struct plan_weight *source,
+                              const struct gpu_weight *weight)
+{
+    if (weight->is_vector) {
+        return DTYPE_F32;
+    }
+    if (has_kernel(source->dtype)) {
+        return source->dtype;
+    }
+    log_message(model->device->options.log, LOG_INFO, "weight '%.*s' is converted from %s to %s",
+                TEXT_ARGUMENTS(source->name), dtype_info(source->dtype)->name,
+                dtype_info(model->activation)->name);
+    return model->activation;
+}
+
 llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *error)
 {
     const struct plan *plan = model->base.plan;
@@ -65,7 +93,7 @@ llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *e
     model->activation = choose_activation(model);
     for (uint32_t i = 0; i < plan->weight_count; i++) {
         struct gpu_weight *weight = &model->weights[i];
-        weight->dtype = weight->is_vector ? DTYPE_F32 : plan->weights[i].dtype;
+        weight->dtype = choose_type(model, &plan->weights[i], weight);
         if (!dtype_row_bytes(weight->dtype, plan->weights[i].columns, &weight->row_bytes)) {
             return error_set(error, LLCUDA_BAD_FORMAT, "weight '%.*s' has rows of no whole blocks",
                              TEXT_ARGUMENTS(plan->weights[i].name));
