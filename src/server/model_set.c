@@ -21,6 +21,9 @@
  * for room. */
 #define PATIENCE_NS 2000000000u
 #define RETRY_NS    10000000000u
+/* A model that has just been loaded is left alone until it has served somebody, or for so long:
+ * otherwise models that do not fit together could take turns in memory and serve nobody. */
+#define FRESH_NS 1000000000u
 
 struct entry {
     struct served_model model; /* first: a taken model is its entry */
@@ -30,6 +33,7 @@ struct entry {
     enum model_wish wish;
     uint64_t wish_ns;
     uint64_t used_ns;
+    uint64_t fresh_until_ns; /* 0: it has served somebody */
     uint64_t failed_ns;
     uint32_t users;
     bool preload;
@@ -107,12 +111,16 @@ static void put_to_sleep(struct entry *entry)
 static bool evict_one(struct model_set *set, const struct entry *wanted)
 {
     struct entry *oldest = NULL;
-    bool patient = clock_now_ns() - wanted->wish_ns < PATIENCE_NS;
+    uint64_t now_ns = clock_now_ns();
+    bool patient = now_ns - wanted->wish_ns < PATIENCE_NS;
+    bool fresh = false;
     for (uint32_t i = 0; i < set->count; i++) {
         struct entry *entry = &set->entries[i];
         bool held = entry->state == MODEL_READY || entry->state == MODEL_LEAVING;
-        if (entry != wanted && held && !(patient && entry->users > 0) &&
-            (!oldest || entry->used_ns < oldest->used_ns)) {
+        if (entry != wanted && held && now_ns < entry->fresh_until_ns) {
+            fresh = true;
+        } else if (entry != wanted && held && !(patient && entry->users > 0) &&
+                   (!oldest || entry->used_ns < oldest->used_ns)) {
             oldest = entry;
         }
     }
@@ -122,7 +130,7 @@ static bool evict_one(struct model_set *set, const struct entry *wanted)
         set_state(oldest, MODEL_LEAVING);
         oldest->wish = MODEL_WISH_SLEEP;
     }
-    return oldest != NULL || patient;
+    return oldest != NULL || patient || fresh;
 }
 
 static void fail(struct entry *entry, const struct llcuda_error *error)
@@ -171,6 +179,7 @@ static void load(struct entry *entry)
     entry->failed_ns = 0;
     entry->error.message[0] = 0;
     entry->used_ns = clock_now_ns();
+    entry->fresh_until_ns = entry->used_ns + FRESH_NS;
     set_state(entry, MODEL_READY);
 }
 
@@ -335,6 +344,7 @@ bool model_set_take(struct model_set *set, struct text_view name, bool awake,
     if (good) {
         entry->users++;
         entry->used_ns = clock_now_ns();
+        entry->fresh_until_ns = awake ? 0 : entry->fresh_until_ns;
         *model = &entry->model;
     }
     pthread_mutex_unlock(&set->mutex);

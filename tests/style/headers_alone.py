@@ -8,7 +8,7 @@ from sources import listed
 
 # Bodies that each instruction set's file includes after it has defined its vectors: no headers of
 # their own.
-PARAMETERISED = re.compile(r"src/cpu/\w*(simd|_body|_ops|avx)\w*\.h$")
+PARAMETERISED = re.compile(r"src/(cpu|engine)/\w*(simd|_body|_ops|avx)\w*\.h$")
 
 
 def compiles(command, text):
