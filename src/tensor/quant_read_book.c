@@ -302,7 +302,7 @@ void quant_read_iq1_m(const void *row, uint64_t step, struct quant_step *out)
     const struct block_iq1_m *block = (const struct block_iq1_m *)row + step / 8;
     unsigned part = (unsigned)(step % 8);
     for (unsigned i = 0; i < 4; i++) {
-        unsigned high = block->high[2 * part + i / 2] >> i % 2 * 4;
+        unsigned high = (unsigned)block->high[2 * part + i / 2] >> i % 2 * 4;
         eight_iq1(block->codes[4 * part + i] | (high & 7) << 8, high >> 3 & 1, out->codes + 8 * i);
     }
     set_scales(DTYPE_IQ1_M, block, part, out);
