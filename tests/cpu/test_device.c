@@ -215,7 +215,7 @@ static void hidden_states_give_the_logits(void **state)
     float kept[4][512];
     assert_true(device_gives_hidden(device) && options.embedding <= 512);
     const struct plan_op *last = &toy->plan->ops[toy->plan->op_count - 1];
-    const float *weight = toy->plan->weights[last->logits.weight].data;
+    const unsigned char *weight = toy->plan->weights[last->logits.weight].data;
     assert_int_equal(toy->plan->weights[last->logits.weight].dtype, DTYPE_F32);
     toy_batch_init(&batch, 2, BLOCKS);
     toy_batch_add(&batch, 0, tokens, 0, 4);
@@ -230,7 +230,9 @@ static void hidden_states_give_the_logits(void **state)
         for (uint32_t v = 0; v < options.vocabulary; v++) {
             double sum = 0;
             for (uint32_t k = 0; k < options.embedding; k++) {
-                sum += (double)row[k] * (double)weight[v * options.embedding + k];
+                float w; /* weights lie at any address */
+                memcpy(&w, weight + (v * options.embedding + k) * sizeof w, sizeof w);
+                sum += (double)row[k] * (double)w;
             }
             float given = logits[wanted[i] * options.vocabulary + v];
             assert_true(fabs(sum - (double)given) < 1e-4 * (1 + fabs(sum)));

@@ -1,2 +1,0 @@
-F="-D_GNU_SOURCE -I/work/wt/cpu/src -I/work/wt/cpu/include -I/work/wt/cpu/build/release/generated -O3 -DNDEBUG -fPIC -ffp-contract=off -std=c17 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512cd -mavx512vnni -O3 -w"
-${CC:-gcc} $F $1 mb.c /work/wt/cpu/build/release/src/tensor/CMakeFiles/room_tensor.dir/*.o /work/wt/cpu/build/release/src/base/CMakeFiles/room_base.dir/*.o -lm -o mb && (echo -20 > /proc/self/autogroup; ./mb)
