@@ -14,7 +14,7 @@ static inline float select_exp(float y)
 {
     float clamped = y < -87.0f ? -87.0f : y;
     float n = clamped * 1.44269504f + 12582912.0f; /* rounds to an integer in the low bits */
-    int32_t bits;
+    uint32_t bits; /* unsigned: a NaN gives any bits */
     memcpy(&bits, &n, sizeof bits);
     n -= 12582912.0f;
     float f = clamped - n * 0.693359375f;
@@ -26,7 +26,7 @@ static inline float select_exp(float y)
     p = p * f + 1.6666665459e-1f;
     p = p * f + 5.0000001201e-1f;
     p = p * f * f + f + 1.0f;
-    int32_t scale_bits = (bits - 0x4B400000 + 127) * (1 << 23);
+    uint32_t scale_bits = (bits - 0x4B400000u + 127u) << 23;
     float scale;
     memcpy(&scale, &scale_bits, sizeof scale);
     return y < -87.0f ? 0.0f : p * scale;
