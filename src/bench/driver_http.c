@@ -478,32 +478,51 @@ static void ignore_event(void *user, struct text_view data)
     (void)data;
 }
 
-llcuda_status http_driver_ready(struct http_driver *driver, uint32_t timeout_ms,
-                                struct buffer *body, struct llcuda_error *error)
+/* GET `prefix``path`: the status of the answer, 0 without one; its body is in `stream`. */
+static int get(struct http_driver *driver, const char *prefix, const char *path, uint64_t until,
+               struct http_stream *stream)
 {
-    struct http_stream stream = {0};
     char text[700];
     char data[4096];
-    uint64_t until = clock_now_ns() + timeout_ms * 1000000ull;
-    driver->driver.ops = &http_ops;
     int descriptor = connect_socket(driver);
-    int length = snprintf(text, sizeof text,
-                          "GET %s/v1/models HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n",
-                          driver->prefix, driver->host);
+    int length =
+        snprintf(text, sizeof text, "GET %s%s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n",
+                 prefix, path, driver->host);
     bool sent = descriptor >= 0 && wait_socket(descriptor, POLLOUT, until) &&
                 send(descriptor, text, (size_t)length, MSG_NOSIGNAL) == length;
-    while (sent && !stream.done && !stream.broken && wait_socket(descriptor, POLLIN, until)) {
+    while (sent && !stream->done && !stream->broken && wait_socket(descriptor, POLLIN, until)) {
         ssize_t got = recv(descriptor, data, sizeof data, 0);
         if (got > 0) {
-            http_stream_feed(&stream, data, (size_t)got, ignore_event, NULL);
+            http_stream_feed(stream, data, (size_t)got, ignore_event, NULL);
         } else {
-            http_stream_close(&stream);
+            http_stream_close(stream);
         }
     }
     if (descriptor >= 0) {
         close(descriptor);
     }
-    int status = stream.done ? stream.status : 0;
+    return stream->done ? stream->status : 0;
+}
+
+/* Servers that load their model after they listen say so at /health; others do not know it. */
+static bool is_loading(struct http_driver *driver, uint64_t until)
+{
+    struct http_stream stream = {0};
+    int status = get(driver, "", "/health", until, &stream);
+    http_stream_deinit(&stream);
+    return status == 503;
+}
+
+llcuda_status http_driver_ready(struct http_driver *driver, uint32_t timeout_ms,
+                                struct buffer *body, struct llcuda_error *error)
+{
+    struct http_stream stream = {0};
+    uint64_t until = clock_now_ns() + timeout_ms * 1000000ull;
+    driver->driver.ops = &http_ops;
+    if (is_loading(driver, until)) {
+        return error_set(error, LLCUDA_BUSY, "the server at http://%s is loading", driver->host);
+    }
+    int status = get(driver, driver->prefix, "/v1/models", until, &stream);
     if (status == 200) {
         find_model(driver, buffer_view(&stream.body));
     }

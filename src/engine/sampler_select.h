@@ -14,7 +14,7 @@ static inline float select_exp(float y)
 {
     float clamped = y < -87.0f ? -87.0f : y;
     float n = clamped * 1.44269504f + 12582912.0f; /* rounds to an integer in the low bits */
-    uint32_t bits; /* unsigned: a NaN gives any bits */
+    uint32_t bits;                                 /* unsigned: a NaN gives any bits */
     memcpy(&bits, &n, sizeof bits);
     n -= 12582912.0f;
     float f = clamped - n * 0.693359375f;
