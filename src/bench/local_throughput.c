@@ -2,6 +2,7 @@
  * token. One thread; the engine batches. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "bench/local_measure.h"
@@ -11,7 +12,53 @@ struct load {
     uint32_t parallel, prompt, generated;
     uint32_t *tokens;
     llcuda_request **requests;
+    bool *ended;
 };
+
+/* Reads what there is of a request, waiting at most `timeout_ms` for the first of it; *done when it
+ * has ended. A request that failed gives its status and sentence. */
+static llcuda_status read_some(llcuda_request *request, int64_t timeout_ms, bool *done,
+                               struct llcuda_error *error)
+{
+    for (;;) {
+        const llcuda_event *event;
+        struct llcuda_error late;
+        llcuda_status status = llcuda_request_next(request, timeout_ms, &event, &late);
+        if (status == LLCUDA_TIMEOUT) {
+            return LLCUDA_OK;
+        }
+        if (status) {
+            return error_set(error, status, "%s", late.message);
+        }
+        timeout_ms = 0;
+        if (event->kind == LLCUDA_EVENT_DONE) {
+            *done = true;
+            return event->status ? error_set(error, event->status, "%s", event->message)
+                                 : LLCUDA_OK;
+        }
+    }
+}
+
+/* Reads all requests to their ends, in turns: one that nobody reads pauses when its events fill
+ * their ring, and the batch would run dry. */
+static llcuda_status read_all(const struct load *load, struct llcuda_error *error)
+{
+    llcuda_status status = LLCUDA_OK;
+    uint32_t left = load->parallel;
+    memset(load->ended, 0, load->parallel * sizeof *load->ended);
+    while (!status && left > 0) {
+        bool waited = false;
+        for (uint32_t i = 0; !status && i < load->parallel; i++) {
+            if (load->ended[i]) {
+                continue;
+            }
+            status = read_some(load->requests[i], waited ? 0 : 1, &load->ended[i], error);
+            waited = true;
+            left -= load->ended[i];
+        }
+    }
+    return status;
+}
 
 /* Submits all, waits for all; releases all in any case. */
 static llcuda_status run_once(const struct load *load, uint64_t seed, double *seconds,
@@ -28,9 +75,8 @@ static llcuda_status run_once(const struct load *load, uint64_t seed, double *se
         status = local_submit(load->engine, load->tokens, load->prompt, load->generated,
                               &load->requests[i], error);
     }
-    for (uint32_t i = 0; !status && i < load->parallel; i++) {
-        llcuda_event done;
-        status = local_wait(load->requests[i], &done, error);
+    if (!status) {
+        status = read_all(load, error);
     }
     *seconds = clock_ms(clock_now_ns() - began) / 1000;
     for (uint32_t i = 0; i < load->parallel; i++) {
@@ -79,8 +125,9 @@ llcuda_status local_throughput(llcuda_engine *engine, const struct local_options
     }
     load.tokens = calloc(load.prompt, sizeof *load.tokens);
     load.requests = calloc(most, sizeof(llcuda_request *));
+    load.ended = calloc(most, sizeof *load.ended);
     llcuda_status status = LLCUDA_OK;
-    if (!load.tokens || !load.requests) {
+    if (!load.tokens || !load.requests || !load.ended) {
         status = error_no_memory(error, "the requests", most * sizeof(llcuda_request *));
     }
     for (uint32_t i = 0; !status && i < options->parallel.count; i++) {
@@ -91,6 +138,7 @@ llcuda_status local_throughput(llcuda_engine *engine, const struct local_options
             status = error_set(error, LLCUDA_CANCELLED, "interrupted");
         }
     }
+    free(load.ended);
     free(load.requests);
     free(load.tokens);
     return status;
