@@ -61,6 +61,18 @@ llcuda_status cuda_open_context(struct cuda_driver *cuda, struct llcuda_error *e
 /* The version of the loaded compiler, 0 (and compiler_error) when it does not say. */
 uint32_t cuda_find_compiler(struct cuda_driver *cuda);
 
+/* A driver that only compiles, for options->arch, in two steps: between them the caller looks for
+ * its vendor's compiler. *cuda is the caller's; finish gives it away, or releases it when no
+ * compiler was found. */
+llcuda_status cuda_compiler_create(const struct gpu_open_options *options, enum gpu_vendor vendor,
+                                   llcuda_status (*compile)(struct gpu_driver *,
+                                                            const struct gpu_compile_request *,
+                                                            struct buffer *, struct buffer *,
+                                                            struct llcuda_error *),
+                                   struct cuda_driver **cuda, struct llcuda_error *error);
+llcuda_status cuda_compiler_finish(struct cuda_driver *cuda, struct gpu_driver **driver,
+                                   struct llcuda_error *error);
+
 /* The parts of the table, by file. */
 llcuda_status cuda_compile(struct gpu_driver *driver, const struct gpu_compile_request *request,
                            struct buffer *binary, struct buffer *log, struct llcuda_error *error);

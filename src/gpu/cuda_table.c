@@ -6,6 +6,8 @@
  * One thread at a time. Knows nothing of kernels, models or pools. */
 #include "gpu/cuda_driver.h"
 
+#include "gpu/arch.h"
+
 #include "base/clock.h"
 
 #include <stdio.h>
@@ -372,4 +374,40 @@ uint32_t cuda_find_compiler(struct cuda_driver *cuda)
         return 0;
     }
     return (uint32_t)(major * 1000 + minor * 10);
+}
+
+llcuda_status cuda_compiler_create(const struct gpu_open_options *options, enum gpu_vendor vendor,
+                                   llcuda_status (*compile)(struct gpu_driver *,
+                                                            const struct gpu_compile_request *,
+                                                            struct buffer *, struct buffer *,
+                                                            struct llcuda_error *),
+                                   struct cuda_driver **cuda, struct llcuda_error *error)
+{
+    struct gpu_device_info info = {.vendor = vendor, .warp_size = 32};
+    llcuda_status status = options->arch ? gpu_arch_info(options->arch, &info, error) : LLCUDA_OK;
+    if (status) {
+        return status;
+    }
+    *cuda = calloc(1, sizeof **cuda);
+    if (!*cuda) {
+        return error_no_memory(error, "a compiler", sizeof **cuda);
+    }
+    (*cuda)->table.close = cuda_close;
+    (*cuda)->table.describe = cuda_describe;
+    (*cuda)->table.compile = compile;
+    (*cuda)->info = info;
+    return LLCUDA_OK;
+}
+
+llcuda_status cuda_compiler_finish(struct cuda_driver *cuda, struct gpu_driver **driver,
+                                   struct llcuda_error *error)
+{
+    if (!cuda->info.compiler_version) {
+        llcuda_status status =
+            error_set(error, cuda->compiler_error.status, "%s", cuda->compiler_error.message);
+        cuda_close(&cuda->table);
+        return status;
+    }
+    *driver = &cuda->table;
+    return LLCUDA_OK;
 }

@@ -151,31 +151,14 @@ llcuda_status gpu_driver_open_hip(const struct gpu_open_options *options,
 llcuda_status gpu_compiler_open_hip(const struct gpu_open_options *options,
                                     struct gpu_driver **driver, struct llcuda_error *error)
 {
-    struct gpu_device_info info = {.vendor = GPU_HIP, .warp_size = 32};
+    struct cuda_driver *cuda;
     *driver = NULL;
-    if (options->arch) {
-        llcuda_status status = gpu_arch_info(options->arch, &info, error);
-        if (status) {
-            return status;
-        }
-    }
-    struct cuda_driver *cuda = calloc(1, sizeof *cuda);
-    if (!cuda) {
-        return error_no_memory(error, "a compiler", sizeof *cuda);
-    }
-    cuda->table.close = cuda_close;
-    cuda->table.describe = cuda_describe;
-    cuda->table.compile = compile;
-    cuda->info = info;
-    find_compiler(cuda, options);
-    if (!cuda->info.compiler_version) {
-        llcuda_status status =
-            error_set(error, cuda->compiler_error.status, "%s", cuda->compiler_error.message);
-        cuda_close(&cuda->table);
+    llcuda_status status = cuda_compiler_create(options, GPU_HIP, compile, &cuda, error);
+    if (status) {
         return status;
     }
-    *driver = &cuda->table;
-    return LLCUDA_OK;
+    find_compiler(cuda, options);
+    return cuda_compiler_finish(cuda, driver, error);
 }
 
 llcuda_status gpu_driver_probe_hip(const struct gpu_open_options *options, uint32_t *count,
