@@ -5,17 +5,12 @@
 Each answer comes as one event when the program ends, or line by line as it prints: the time to the
 first token is that of the first output, and loading the model is part of it, as it is for users."""
 import json
-import os
+import pathlib
 import subprocess
 import sys
 
-LINES = os.fdopen(os.dup(1), "w", encoding="utf-8")
-os.dup2(2, 1)
-
-
-def say(message):
-    LINES.write(json.dumps(message, separators=(",", ":")) + "\n")
-    LINES.flush()
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+from protocol import say  # noqa: E402
 
 
 def fill(word, values):

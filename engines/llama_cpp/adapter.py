@@ -5,19 +5,12 @@ Requests of a run share one batch, a sequence each: prompts in chunks, then a ro
 Options: "gpu_layers", "flash_attention" (default: llama.cpp's own choice), "batch" (rows)."""
 import ctypes
 import importlib.metadata
-import json
-import os
+import pathlib
 import sys
 import time
 
-PROTOCOL_VERSION = 1
-LINES = os.fdopen(os.dup(1), "w", encoding="utf-8")
-os.dup2(2, 1)
-
-
-def say(message):
-    LINES.write(json.dumps(message, separators=(",", ":")) + "\n")
-    LINES.flush()
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+from protocol import PROTOCOL_VERSION, check_version, say, serve  # noqa: E402
 
 
 class Engine:
@@ -26,8 +19,7 @@ class Engine:
         self.rows, self.sequences = 512, 1
 
     def hello(self, request):
-        if request.get("version") != PROTOCOL_VERSION:
-            raise ValueError(f"this adapter speaks version {PROTOCOL_VERSION} of the protocol")
+        check_version(request)
         try:
             import numpy
             import llama_cpp
@@ -161,21 +153,5 @@ class Engine:
         return {}
 
 
-def main():
-    engine = Engine()
-    for line in sys.stdin:
-        request = json.loads(line)
-        op = request.get("op", "")
-        try:
-            if op not in ("hello", "load", "run", "metrics", "stop"):
-                raise ValueError(f"there is no operation '{op}'")
-            say({"ok": True, "op": op, **getattr(engine, op)(request)})
-        except Exception as error:  # every failure is an answer
-            say({"ok": False, "op": op, "id": request.get("id"),
-                 "error": f"{type(error).__name__}: {error}"})
-        if op == "stop":
-            break
-
-
 if __name__ == "__main__":
-    main()
+    serve(Engine())

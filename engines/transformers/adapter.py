@@ -7,20 +7,12 @@ Two modes, by the option "mode":
   compiled  a static cache and torch.compile of the decoding step: what PyTorch itself recommends
             for speed. Its first pass compiles and takes long; it is warmed up while loading.
 Requests of a run go through the model together, padded on the left."""
-import json
-import os
+import pathlib
 import sys
 import time
 
-PROTOCOL_VERSION = 1
-# Whatever libraries print must not get between the lines of the protocol.
-LINES = os.fdopen(os.dup(1), "w", encoding="utf-8")
-os.dup2(2, 1)
-
-
-def say(message):
-    LINES.write(json.dumps(message, separators=(",", ":")) + "\n")
-    LINES.flush()
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+from protocol import PROTOCOL_VERSION, check_version, say, serve  # noqa: E402
 
 
 class Engine:
@@ -31,8 +23,7 @@ class Engine:
         self.mode, self.eos, self.context = "eager", set(), 2048
 
     def hello(self, request):
-        if request.get("version") != PROTOCOL_VERSION:
-            raise ValueError(f"this adapter speaks version {PROTOCOL_VERSION} of the protocol")
+        check_version(request)
         try:
             import torch
             import transformers
@@ -135,21 +126,5 @@ class Engine:
         return {}
 
 
-def main():
-    engine = Engine()
-    for line in sys.stdin:
-        request = json.loads(line)
-        op = request.get("op", "")
-        try:
-            if op not in ("hello", "load", "run", "metrics", "stop"):
-                raise ValueError(f"there is no operation '{op}'")
-            say({"ok": True, "op": op, **getattr(engine, op)(request)})
-        except Exception as error:  # every failure is an answer
-            say({"ok": False, "op": op, "id": request.get("id"),
-                 "error": f"{type(error).__name__}: {error}"})
-        if op == "stop":
-            break
-
-
 if __name__ == "__main__":
-    main()
+    serve(Engine())
