@@ -136,8 +136,13 @@ llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear 
     if (few) {
         kernel = choose_decode(model, linear);
     }
-    *done = kernel != NULL;
-    return kernel ? run_decode(model, linear, kernel, error) : LLCUDA_OK;
+    /* Gate and up together save their way through memory. */
+    bool wide = !few && !linear->norm && linear->is_pair && !gpu_matmul_serves(model, linear) &&
+                gpu_wide_serves(model, linear);
+    *done = kernel || wide;
+    return kernel ? run_decode(model, linear, kernel, error)
+           : wide ? gpu_wide_run(model, linear, error)
+                  : LLCUDA_OK;
 }
 
 llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear *linear,
@@ -145,6 +150,9 @@ llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear 
 {
     if (gpu_matmul_serves(model, linear)) {
         return gpu_matmul_run(model, linear, error);
+    }
+    if (gpu_wide_serves(model, linear)) {
+        return gpu_wide_run(model, linear, error);
     }
     struct gpu_linear part = *linear;
     part.part_count = 1;
@@ -162,6 +170,9 @@ llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *l
 {
     if (gpu_matmul_serves(model, linear)) {
         return gpu_matmul_run(model, linear, error);
+    }
+    if (gpu_wide_serves(model, linear)) {
+        return gpu_wide_run(model, linear, error);
     }
     const struct gpu_decode_kernel *kernel = choose_decode(model, linear);
     return kernel ? run_decode(model, linear, kernel, error) : run_plain(model, linear, error);

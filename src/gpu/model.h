@@ -253,6 +253,17 @@ llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *l
 llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear *linear,
                                struct llcuda_error *error);
 
+/* --- wide.c: kernels for many rows ------------------------------------------------------------ */
+
+/* Whether some layer of the model can use them. */
+bool gpu_wide_wanted(const struct gpu_model *model);
+llcuda_status gpu_wide_load(struct gpu_model *model, struct gpu_module *module,
+                            struct llcuda_error *error);
+/* Whether they do this layer, all of its parts at once; its input is activations. */
+bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *linear);
+llcuda_status gpu_wide_run(struct gpu_model *model, const struct gpu_linear *linear,
+                           struct llcuda_error *error);
+
 /* --- matmul.c -------------------------------------------------------------------------------- */
 
 /* Whether the vendor's matrix product does this layer, all of its parts at once. */

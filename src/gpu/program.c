@@ -68,8 +68,9 @@ static void append_formats(const struct gpu_model *model, const char *macro, boo
     buffer_append_byte(prelude, '\n');
 }
 
-/* Modules by their place in gpu_program.modules; the last only when there are decode kernels. */
-enum { MODULE_ELEMENTS, MODULE_ATTENTION, MODULE_DECODE, MODULE_COUNT };
+/* Modules by their place in gpu_program.modules; the last two only when there are layers for them.
+ */
+enum { MODULE_ELEMENTS, MODULE_ATTENTION, MODULE_DECODE, MODULE_WIDE, MODULE_COUNT };
 
 const char *const gpu_decode_files[] = {"arguments_linear.h", "device.cuh", "linear_decode.cu",
                                         NULL};
@@ -217,11 +218,18 @@ static void write_texts(const struct gpu_model *model, struct texts *texts)
         texts->preludes[MODULE_ATTENTION].failed = true;
     }
     gpu_program_decode_prelude(&model->program, &texts->preludes[MODULE_DECODE]);
+    gpu_wide_prelude(&model->device->info, &texts->preludes[MODULE_WIDE]);
     texts->modules[MODULE_DECODE] = (struct gpu_jit_module){
         .name = "linear_decode",
         .prelude = buffer_view(&texts->preludes[MODULE_DECODE]),
         .files = gpu_decode_files,
         .file_count = count_files(gpu_decode_files),
+    };
+    texts->modules[MODULE_WIDE] = (struct gpu_jit_module){
+        .name = "linear_wide",
+        .prelude = buffer_view(&texts->preludes[MODULE_WIDE]),
+        .files = gpu_wide_files,
+        .file_count = count_files(gpu_wide_files),
     };
     texts->modules[MODULE_ELEMENTS] = (struct gpu_jit_module){
         .name = "elements",
@@ -247,7 +255,10 @@ static llcuda_status make_texts(struct gpu_model *model, struct llcuda_error *er
     for (uint32_t i = 0; i < model->base.plan->op_count; i++) {
         want_stage(model, &model->base.plan->ops[i]);
     }
-    model->program.module_count = model->program.decode_count ? MODULE_COUNT : MODULE_DECODE;
+    model->program.has_wide = gpu_wide_wanted(model);
+    model->program.module_count = model->program.has_wide       ? MODULE_COUNT
+                                  : model->program.decode_count ? MODULE_WIDE
+                                                                : MODULE_DECODE;
     write_texts(model, texts);
     for (int i = 0; i < MODULE_COUNT; i++) {
         if (texts->preludes[i].failed) {
@@ -335,6 +346,9 @@ llcuda_status gpu_program_finish(struct gpu_model *model, struct llcuda_error *e
     status = get_functions(model, error);
     if (status == LLCUDA_OK) {
         status = get_decode(model, error);
+    }
+    if (status == LLCUDA_OK && program->has_wide) {
+        status = gpu_wide_load(model, program->modules[MODULE_WIDE], error);
     }
     if (status == LLCUDA_OK) {
         status = gpu_attention_load(model->driver, program->modules[MODULE_ATTENTION],

@@ -39,6 +39,14 @@ struct gpu_decode_kernel {
 #define GPU_DECODE_KERNELS_MAX 64u
 #define GPU_DECODE_THREADS     512u
 
+/* The kernels of linear_wide.cu: tiles of weight rows by rows of x, from the largest on, each once
+ * for plain layers and once for gate and up together. */
+enum { GPU_WIDE_TILE_COUNT = 3 };
+struct gpu_wide_tile {
+    uint32_t warps_rows, warps_tokens, row_tiles, token_tiles; /* template parameters */
+};
+extern const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_TILE_COUNT];
+
 struct texts;
 struct gpu_jit_batch;
 
@@ -51,6 +59,8 @@ struct gpu_program {
     struct gpu_attention_kernels attention;
     struct gpu_decode_kernel decode[GPU_DECODE_KERNELS_MAX];
     uint32_t decode_count;
+    struct gpu_function *wide[2][GPU_WIDE_TILE_COUNT]; /* [is a pair]; when has_wide */
+    bool has_wide;
 };
 
 /* Starts compiling, or finding in the cache, what the model's plan needs, on threads of its own;
@@ -65,7 +75,15 @@ llcuda_status gpu_program_pack(struct gpu_model *model, const char *path,
  * program wants: also for checks that have no model. */
 extern const char *const gpu_element_files[];
 extern const char *const gpu_decode_files[];
+extern const char *const gpu_wide_files[];
 void gpu_program_decode_prelude(const struct gpu_program *program, struct buffer *prelude);
+/* wide.c: what linear_wide.cu is compiled with for a device; false when it cannot have it. */
+bool gpu_wide_prelude(const struct gpu_device_info *device, struct buffer *prelude);
+/* wide.c: how its kernel of tile `tile` is launched for parts of these rows (of a pair gate, up)
+ * and `n` rows of x. */
+void gpu_wide_launch(const struct gpu_device_info *device, uint32_t tile, bool is_pair,
+                     const uint32_t *rows, uint32_t part_count, uint32_t n,
+                     struct gpu_launch *launch);
 /* At any time. */
 void gpu_program_release(struct gpu_model *model);
 

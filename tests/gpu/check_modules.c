@@ -88,6 +88,14 @@ static bool decode(const struct gpu_device_info *device, uint32_t variant, struc
     return !out->failed;
 }
 
+/* For each 16-bit type of activation. */
+static bool wide(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
+{
+    pointers(device, variant, out);
+    buffer_printf(out, "#define ACT_TYPE %s\n", variant ? "TYPE_F16" : "TYPE_BF16");
+    return gpu_wide_prelude(device, out);
+}
+
 static const char *const measure_files[] = {"arguments_measure.h", "measure.cu", NULL};
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -96,6 +104,7 @@ const struct check_module check_modules[] = {
     {"measure", measure_files, 1, pointers},
     {"elements", gpu_element_files, 3, elements},
     {"linear_decode", gpu_decode_files, 2, decode},
+    {"linear_wide", gpu_wide_files, 2, wide},
     {"attention", gpu_attention_files, COUNT(attention_shapes), attention},
 };
 const uint32_t check_module_count = COUNT(check_modules);

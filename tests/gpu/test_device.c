@@ -253,6 +253,37 @@ static void rows_do_not_depend_on_company(void **state)
     toy_destroy(toy);
 }
 
+/* A prompt in one step, in pieces that take other kernels, and row by row: the same bits. */
+static void cuts_do_not_change_results(void **state)
+{
+    (void)state;
+    static struct toy_batch batch;
+    static const uint32_t chunks[] = {70, 35, 20, 7, 1};
+    uint32_t tokens[LENGTH_MAX];
+    struct toy_options options = toy_defaults();
+    options.dtype = DTYPE_BF16;
+    options.feed_forward = 544;
+    struct toy *toy = toy_create(&options);
+    uint64_t count = 70ull * options.vocabulary;
+    float *first = floats(count);
+    float *other = floats(count);
+    struct emu emu;
+    const struct gpu_device_options device_options = {.cache = KERNEL_CACHE, .deterministic = true};
+    emu_open(&emu, &device_options);
+    struct device_model *model = load(emu.device, toy, DTYPE_F16);
+    random_tokens(tokens, 70, options.vocabulary);
+    toy_batch_init(&batch, 1, BLOCKS);
+    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+        run_chunks(model, &batch, 0, tokens, 70, chunks[i], i ? other : first);
+        assert_memory_equal(first, i ? other : first, count * sizeof *first);
+    }
+    device_model_unload(model);
+    emu_close(&emu);
+    free(first);
+    free(other);
+    toy_destroy(toy);
+}
+
 /* Loads, steps, copies blocks, unloads; the status of the first failure. */
 static llcuda_status one_life(struct emu *emu, const struct toy *toy, struct toy_batch *batch,
                               const uint32_t *tokens, struct llcuda_error *error)
@@ -361,6 +392,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(agrees_in_sixteen_bits),
     cmocka_unit_test(replayed_steps_equal_plain_ones),
     cmocka_unit_test(rows_do_not_depend_on_company),
+    cmocka_unit_test(cuts_do_not_change_results),
     cmocka_unit_test(hang_is_a_status),
     cmocka_unit_test(too_little_memory_names_the_need),
     cmocka_unit_test(agrees_in_every_type),
