@@ -33,7 +33,7 @@ static llcuda_status run_plain(struct gpu_model *model, const struct gpu_linear 
 
 bool gpu_weight_streams(const struct gpu_model *model, uint32_t weight)
 {
-    return model->device->options.linear == GPU_LINEAR_FAST && model->activation != DTYPE_F32 &&
+    return model->device->options.linear != GPU_LINEAR_PLAIN && model->activation != DTYPE_F32 &&
            model->weights[weight].dtype == model->activation &&
            model->base.plan->weights[weight].columns % 32 == 0;
 }

@@ -75,12 +75,11 @@ template <int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT, bool PAIR> struct wi
         return part == 0 ? a.rows[0] : part == 1 ? a.rows[1] : a.rows[2];
     }
 
-    /* Starts to bring 64 columns from `k` of the weights into a stage. */
-    __device__ __forceinline__ void fetch_weights(uint32_t stage, uint32_t k) const
+    /* Starts to bring 64 columns from `k` of the weights into `to`. */
+    __device__ __forceinline__ void fetch_weights(word4 *to, uint32_t k) const
     {
         const uint32_t unit = threadIdx.x % 4, chunk = threadIdx.x / 4 % 2, own = threadIdx.x / 8;
         const uint32_t column = k + chunk * 32 + unit * 8;
-        word4 *to = shared + stage * STAGE_UNITS;
 #pragma unroll
         for (int i = 0; i < ROWS / STEP; i++) {
             const uint32_t place = i * STEP + own;
@@ -98,11 +97,11 @@ template <int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT, bool PAIR> struct wi
         }
     }
 
-    __device__ __forceinline__ void fetch_tokens(uint32_t stage, uint32_t k) const
+    /* The same of x into `to`. */
+    __device__ __forceinline__ void fetch_tokens(word4 *to, uint32_t k) const
     {
         const uint32_t unit = threadIdx.x % 4, chunk = threadIdx.x / 4 % 2, own = threadIdx.x / 8;
         const uint32_t column = k + chunk * 32 + unit * 8;
-        word4 *to = shared + stage * STAGE_UNITS + ROWS * 8;
 #pragma unroll
         for (int i = 0; i < (TOKENS + STEP - 1) / STEP; i++) {
             const uint32_t token = i * STEP + own;
@@ -115,17 +114,16 @@ template <int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT, bool PAIR> struct wi
         }
     }
 
-    /* d += the products of a chunk. */
-    __device__ __forceinline__ void multiply(float (&d)[RT][TT][4], uint32_t stage,
-                                             uint32_t chunk) const
+    /* d += the products of a chunk of a piece of W and of x. */
+    __device__ __forceinline__ void multiply(float (&d)[RT][TT][4], const word4 *weights,
+                                             const word4 *tokens, uint32_t chunk) const
     {
         const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
         const uint32_t g = lane / 4, t = lane % 4;
         const uint32_t row = warp / WARPS_TOKENS * (16 * RT) + g;
         const uint32_t token = warp % WARPS_TOKENS * (8 * TT) + g;
-        const word4 *weights = shared + stage * STAGE_UNITS + wide_place(ROWS, chunk, row, t);
-        const word4 *tokens =
-            shared + stage * STAGE_UNITS + ROWS * 8 + wide_place(TOKENS, chunk, token, t);
+        weights += wide_place(ROWS, chunk, row, t);
+        tokens += wide_place(TOKENS, chunk, token, t);
         word4 x[TT], w[RT][2];
 #pragma unroll
         for (int j = 0; j < TT; j++) {
@@ -187,54 +185,78 @@ template <int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT, bool PAIR> struct wi
         }
     }
 
+    /* The sums of the ranges so far, and of this range. */
+    struct sums {
+        float all[RT][TT][4] = {}, range[RT][TT][4] = {};
+        uint32_t left; /* chunks of this range */
+    };
+
+    /* Adds the two chunks of piece `step`, ending ranges where they end. */
+    __device__ __forceinline__ void add(struct sums &s, const word4 *weights, const word4 *tokens,
+                                        uint32_t step) const
+    {
+        const uint32_t chunks = a.columns / 32;
+#pragma unroll
+        for (uint32_t chunk = 0; chunk < 2; chunk++) {
+            if (2 * step + chunk < chunks) { /* the same for all threads */
+                multiply(s.range, weights, tokens, chunk);
+                if (--s.left == 0 || 2 * step + chunk + 1 == chunks) {
+                    s.left = range_chunks();
+#pragma unroll
+                    for (int i = 0; i < RT * TT * 4; i++) {
+                        float *of_range = &s.range[i / 4 / TT][i / 4 % TT][i % 4];
+                        s.all[i / 4 / TT][i / 4 % TT][i % 4] += *of_range;
+                        *of_range = 0;
+                    }
+                }
+            }
+        }
+    }
+
+    __device__ __forceinline__ uint32_t range_chunks() const
+    {
+        return (a.columns / 32 + WIDE_RANGES - 1) / WIDE_RANGES;
+    }
+
+    __device__ __forceinline__ uint32_t steps() const
+    {
+        return n ? (a.columns / 32 + 1) / 2 : 0;
+    }
+
     __device__ __forceinline__ void run() const
     {
-        const uint32_t chunks = a.columns / 32, own = (chunks + WIDE_RANGES - 1) / WIDE_RANGES;
-        const uint32_t steps = n ? (chunks + 1) / 2 : 0;
-        float sums[RT][TT][4] = {}, d[RT][TT][4] = {};
+        struct sums s;
+        s.left = range_chunks();
 #pragma unroll
-        for (uint32_t s = 0; s < WIDE_STAGES - 1; s++) {
-            if (s < steps) {
-                fetch_weights(s, s * 64);
+        for (uint32_t i = 0; i < WIDE_STAGES - 1; i++) {
+            if (i < steps()) {
+                fetch_weights(shared + i * STAGE_UNITS, i * 64);
             }
         }
         wait_for_predecessor();
 #pragma unroll
-        for (uint32_t s = 0; s < WIDE_STAGES - 1; s++) {
-            if (s < steps) {
-                fetch_tokens(s, s * 64);
+        for (uint32_t i = 0; i < WIDE_STAGES - 1; i++) {
+            if (i < steps()) {
+                fetch_tokens(shared + i * STAGE_UNITS + ROWS * 8, i * 64);
             }
             copy_async_commit();
         }
-        uint32_t left = own; /* chunks of the range */
-        uint32_t stage = 0, next = WIDE_STAGES - 1;
-        for (uint32_t step = 0; step < steps; step++) {
+        word4 *stage = shared, *next = shared + (WIDE_STAGES - 1) * STAGE_UNITS;
+        for (uint32_t step = 0; step < steps(); step++) {
             copy_async_wait<WIDE_STAGES - 2>();
             __syncthreads();
             /* Whoever reached this has done with the stage before. */
-            if (step + WIDE_STAGES - 1 < steps) {
+            if (step + WIDE_STAGES - 1 < steps()) {
                 fetch_weights(next, (step + WIDE_STAGES - 1) * 64);
-                fetch_tokens(next, (step + WIDE_STAGES - 1) * 64);
+                fetch_tokens(next + ROWS * 8, (step + WIDE_STAGES - 1) * 64);
             }
             copy_async_commit();
-#pragma unroll
-            for (uint32_t chunk = 0; chunk < 2; chunk++) {
-                if (2 * step + chunk < chunks) { /* the same for all threads */
-                    multiply(d, stage, chunk);
-                    if (--left == 0 || 2 * step + chunk + 1 == chunks) {
-                        left = own;
-#pragma unroll
-                        for (int i = 0; i < RT * TT * 4; i++) {
-                            sums[i / 4 / TT][i / 4 % TT][i % 4] += d[i / 4 / TT][i / 4 % TT][i % 4];
-                            d[i / 4 / TT][i / 4 % TT][i % 4] = 0;
-                        }
-                    }
-                }
-            }
-            stage = stage + 1 == WIDE_STAGES ? 0 : stage + 1;
-            next = next + 1 == WIDE_STAGES ? 0 : next + 1;
+            add(s, stage, stage + ROWS * 8, step);
+            next = stage;
+            stage = stage == shared + (WIDE_STAGES - 1) * STAGE_UNITS ? shared
+                                                                      : stage + STAGE_UNITS;
         }
-        store(sums);
+        store(s.all);
     }
 };
 
