@@ -38,12 +38,21 @@ bool gpu_weight_streams(const struct gpu_model *model, uint32_t weight)
            model->base.plan->weights[weight].columns % 32 == 0;
 }
 
+bool gpu_weight_is_packed(const struct gpu_model *model, uint32_t weight)
+{
+    return model->device->options.linear != GPU_LINEAR_PLAIN && model->activation != DTYPE_F32 &&
+           dtype_info(model->weights[weight].dtype)->block_elements > 1;
+}
+
 bool gpu_feed_forward_is_pair(const struct gpu_model *model, const struct plan_op *op)
 {
     return op->feed_forward.gate != PLAN_NONE && op->feed_forward.gate_bias == PLAN_NONE &&
            op->feed_forward.up_bias == PLAN_NONE &&
-           gpu_weight_streams(model, op->feed_forward.gate) &&
-           gpu_weight_streams(model, op->feed_forward.up);
+           ((gpu_weight_streams(model, op->feed_forward.gate) &&
+             gpu_weight_streams(model, op->feed_forward.up)) ||
+            (gpu_weight_is_packed(model, op->feed_forward.gate) &&
+             model->weights[op->feed_forward.gate].dtype ==
+                 model->weights[op->feed_forward.up].dtype));
 }
 
 uint32_t gpu_activation_kind(enum plan_activation activation)
@@ -137,7 +146,7 @@ llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear 
         kernel = choose_decode(model, linear);
     }
     /* Gate and up together save their way through memory. */
-    bool wide = !few && !linear->norm && linear->is_pair && !gpu_matmul_serves(model, linear) &&
+    bool wide = !kernel && !linear->norm && linear->is_pair && !gpu_matmul_serves(model, linear) &&
                 gpu_wide_serves(model, linear);
     *done = kernel || wide;
     return kernel ? run_decode(model, linear, kernel, error)

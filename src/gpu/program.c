@@ -218,7 +218,6 @@ static void write_texts(const struct gpu_model *model, struct texts *texts)
         texts->preludes[MODULE_ATTENTION].failed = true;
     }
     gpu_program_decode_prelude(&model->program, &texts->preludes[MODULE_DECODE]);
-    gpu_wide_prelude(&model->device->info, &texts->preludes[MODULE_WIDE]);
     texts->modules[MODULE_DECODE] = (struct gpu_jit_module){
         .name = "linear_decode",
         .prelude = buffer_view(&texts->preludes[MODULE_DECODE]),
@@ -255,11 +254,12 @@ static llcuda_status make_texts(struct gpu_model *model, struct llcuda_error *er
     for (uint32_t i = 0; i < model->base.plan->op_count; i++) {
         want_stage(model, &model->base.plan->ops[i]);
     }
-    model->program.has_wide = gpu_wide_wanted(model);
+    write_texts(model, texts);
+    model->program.has_wide = gpu_wide_choose(model, &texts->preludes[MODULE_WIDE]);
+    texts->modules[MODULE_WIDE].prelude = buffer_view(&texts->preludes[MODULE_WIDE]);
     model->program.module_count = model->program.has_wide       ? MODULE_COUNT
                                   : model->program.decode_count ? MODULE_WIDE
                                                                 : MODULE_DECODE;
-    write_texts(model, texts);
     for (int i = 0; i < MODULE_COUNT; i++) {
         if (texts->preludes[i].failed) {
             return error_no_memory(error, "a prelude", texts->preludes[i].length);

@@ -39,8 +39,8 @@ struct gpu_decode_kernel {
 #define GPU_DECODE_KERNELS_MAX 64u
 #define GPU_DECODE_THREADS     512u
 
-/* The kernels of linear_wide.cu: tiles of weight rows by rows of x, from the largest on, each once
- * for plain layers and once for gate and up together. */
+/* The kernels of linear_wide.cu and linear_packed.cu: tiles of weight rows by rows of x, from the
+ * largest on, each once for plain layers and once for gate and up together. */
 enum { GPU_WIDE_TILE_COUNT = 3 };
 struct gpu_wide_tile {
     uint32_t warps_rows, warps_tokens, row_tiles, token_tiles; /* template parameters */
@@ -59,7 +59,8 @@ struct gpu_program {
     struct gpu_attention_kernels attention;
     struct gpu_decode_kernel decode[GPU_DECODE_KERNELS_MAX];
     uint32_t decode_count;
-    struct gpu_function *wide[2][GPU_WIDE_TILE_COUNT]; /* [is a pair]; when has_wide */
+    /* [type of the weight][is a pair]; NULL: not for this model or device. */
+    struct gpu_function *wide[DTYPE_COUNT][2][GPU_WIDE_TILE_COUNT];
     bool has_wide;
 };
 
@@ -77,13 +78,16 @@ extern const char *const gpu_element_files[];
 extern const char *const gpu_decode_files[];
 extern const char *const gpu_wide_files[];
 void gpu_program_decode_prelude(const struct gpu_program *program, struct buffer *prelude);
-/* wide.c: what linear_wide.cu is compiled with for a device; false when it cannot have it. */
-bool gpu_wide_prelude(const struct gpu_device_info *device, struct buffer *prelude);
-/* wide.c: how its kernel of tile `tile` is launched for parts of these rows (of a pair gate, up)
- * and `n` rows of x. */
-void gpu_wide_launch(const struct gpu_device_info *device, uint32_t tile, bool is_pair,
-                     const uint32_t *rows, uint32_t part_count, uint32_t n,
+/* wide.c: what its kernels are compiled with for a device and weights of the types that `wanted`
+ * says, of which `act` is not quantised; false when there is nothing for it. */
+bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
+                      const bool wanted[DTYPE_COUNT], struct buffer *prelude);
+/* How the kernel of tile `tile` for weights of `dtype` is launched for parts of these rows (of a
+ * pair gate, up) and `n` rows of x, and its name; false when it does not fit the device. */
+bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uint32_t tile,
+                     bool is_pair, const uint32_t *rows, uint32_t part_count, uint32_t n,
                      struct gpu_launch *launch);
+void gpu_wide_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
 /* At any time. */
 void gpu_program_release(struct gpu_model *model);
 

@@ -59,10 +59,10 @@ static enum dtype choose_activation(const struct gpu_model *model)
 static bool has_kernel(enum dtype dtype)
 {
     static const bool known[DTYPE_COUNT] = {
-        [DTYPE_F32] = true,  [DTYPE_F16] = true,  [DTYPE_BF16] = true, [DTYPE_Q8_0] = true,
-        [DTYPE_Q4_0] = true, [DTYPE_Q4_1] = true, [DTYPE_Q5_0] = true, [DTYPE_Q5_1] = true,
-        [DTYPE_Q2_K] = true, [DTYPE_Q3_K] = true, [DTYPE_Q4_K] = true, [DTYPE_Q5_K] = true,
-        [DTYPE_Q6_K] = true,
+        [DTYPE_F32] = true,  [DTYPE_F16] = true,   [DTYPE_BF16] = true, [DTYPE_Q8_0] = true,
+        [DTYPE_Q4_0] = true, [DTYPE_Q4_1] = true,  [DTYPE_Q5_0] = true, [DTYPE_Q5_1] = true,
+        [DTYPE_Q2_K] = true, [DTYPE_Q3_K] = true,  [DTYPE_Q4_K] = true, [DTYPE_Q5_K] = true,
+        [DTYPE_Q6_K] = true, [DTYPE_MXFP4] = true,
     };
     return known[dtype];
 }

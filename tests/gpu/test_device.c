@@ -145,6 +145,9 @@ static void agrees_in_every_type(void **state)
         options.head_size = 64; /* H·D is a whole super-block */
         options.layers = 1;
         check_one(&options, GPU_LINEAR_PLAIN, 6, 6, dtype == DTYPE_BF16 ? 3e-2 : 4e-3);
+        if (dtype == DTYPE_Q4_K || dtype == DTYPE_Q6_K || dtype == DTYPE_MXFP4) {
+            check_one(&options, GPU_LINEAR_FAST, 20, 20, 4e-3);
+        }
     }
 }
 
@@ -254,14 +257,13 @@ static void rows_do_not_depend_on_company(void **state)
 }
 
 /* A prompt in one step, in pieces that take other kernels, and row by row: the same bits. */
-static void cuts_do_not_change_results(void **state)
+static void check_cuts(enum dtype dtype)
 {
-    (void)state;
     static struct toy_batch batch;
     static const uint32_t chunks[] = {70, 35, 20, 7, 1};
     uint32_t tokens[LENGTH_MAX];
     struct toy_options options = toy_defaults();
-    options.dtype = DTYPE_BF16;
+    options.dtype = dtype;
     options.feed_forward = 544;
     struct toy *toy = toy_create(&options);
     uint64_t count = 70ull * options.vocabulary;
@@ -282,6 +284,13 @@ static void cuts_do_not_change_results(void **state)
     free(first);
     free(other);
     toy_destroy(toy);
+}
+
+static void cuts_do_not_change_results(void **state)
+{
+    (void)state;
+    check_cuts(DTYPE_BF16);
+    check_cuts(DTYPE_Q8_0);
 }
 
 /* Loads, steps, copies blocks, unloads; the status of the first failure. */

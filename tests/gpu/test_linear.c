@@ -1,10 +1,12 @@
 /* Linear layers of many rows (linear_wide.cu) against double precision and, to the bit, against the
- * kernel for few rows (linear_decode.cu): every tile, random shapes, several parts, gate and up;
- * what lies between and behind the results stays as it was. On the emulated device, or on a GPU. */
+ * kernel for few rows (linear_decode.cu); of quantised weights (linear_packed.cu) against those of
+ * the same weights unpacked before: every tile, random shapes, several parts, gate and up; what
+ * lies between and behind the results stays as it was. On the emulated device, or on a GPU. */
 #include "gpu_support.h"
 
 #include "gpu/kernel_sources.h"
 #include "gpu/model.h"
+#include "tensor/quant.h"
 
 #define ROWS_MAX   300u
 #define TOKENS_MAX 150u
@@ -25,8 +27,9 @@ struct rig {
     struct gpu_program decode; /* the kernels for few rows: keys by index */
     enum dtype act;
     uint16_t *weights[3], *input;
-    float *before; /* the output as it was: floats, or pairs of activations */
-    void *wide, *few;
+    unsigned char *packed[3]; /* the weights as blocks, when they are quantised */
+    float *before;            /* the output as it was: floats, or pairs of activations */
+    void *wide, *few;         /* results: of the kernel for many rows, and what they must be */
 };
 
 static uint32_t output_words(const struct rig *rig, const struct case_of *c)
@@ -35,10 +38,11 @@ static uint32_t output_words(const struct rig *rig, const struct case_of *c)
     return c->tokens * c->stride + 16;
 }
 
-static void rig_open(struct rig *rig, enum dtype act)
+static void rig_open(struct rig *rig, enum dtype act, const bool wanted[DTYPE_COUNT])
 {
-    static const char *const files[] = {"arguments_linear.h", "device.cuh", "linear_decode.cu",
-                                        "linear_wide.cu"};
+    static const char *const files[] = {"arguments_linear.h", "device.cuh",
+                                        "weight_formats.cuh", "linear_decode.cu",
+                                        "linear_wide.cu",     "linear_packed.cu"};
     struct buffer text = {0};
     *rig = (struct rig){.act = act};
     gpu_bench_open(&rig->bench, GPU_EMU_RANDOM, test_random());
@@ -55,7 +59,7 @@ static void rig_open(struct rig *rig, enum dtype act)
     buffer_printf(&text, "#define KERNEL_POINTER(type) type *\n#define ACT_TYPE %s\n",
                   act == DTYPE_F16 ? "TYPE_F16" : "TYPE_BF16");
     gpu_program_decode_prelude(&rig->decode, &text);
-    assert_true(gpu_wide_prelude(&rig->info, &text));
+    assert_true(gpu_wide_prelude(&rig->info, act, wanted, &text));
     gpu_bench_append_words(&text);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         gpu_bench_append(&text, kernel_source_find(files[i])->text);
@@ -90,11 +94,24 @@ static uint16_t *random_values(const struct rig *rig, uint64_t count, float devi
     return values;
 }
 
+/* As on the device: the kernel for few rows reads sixteens. */
+static uint64_t stored_rows(const struct case_of *c, uint32_t part)
+{
+    return (c->rows[part] + 15ull) / 16 * 16;
+}
+
+static uint64_t packed_row_bytes(const struct case_of *c, enum dtype dtype)
+{
+    uint64_t bytes = 0;
+    assert_true(dtype_row_bytes(dtype, c->columns, &bytes));
+    return bytes;
+}
+
 static void case_make(struct rig *rig, const struct case_of *c)
 {
     for (uint32_t i = 0; i < c->parts; i++) {
-        uint64_t stored = (c->rows[i] + 15ull) / 16 * 16; /* the kernel for few rows reads these */
-        rig->weights[i] = random_values(rig, stored * c->columns, 0.1f);
+        rig->weights[i] = random_values(rig, stored_rows(c, i) * c->columns, 0.1f);
+        rig->packed[i] = NULL;
     }
     rig->input = random_values(rig, (uint64_t)c->tokens * c->columns, 1);
     uint32_t words = output_words(rig, c);
@@ -114,6 +131,7 @@ static void case_free(struct rig *rig, const struct case_of *c)
 {
     for (uint32_t i = 0; i < c->parts; i++) {
         free(rig->weights[i]);
+        free(rig->packed[i]);
     }
     free(rig->input);
     free(rig->before);
@@ -126,13 +144,15 @@ struct device_case {
     uint64_t count, weights[3], input, output;
 };
 
-static void case_upload(struct rig *rig, const struct case_of *c, struct device_case *device)
+static void case_upload(struct rig *rig, const struct case_of *c, enum dtype dtype,
+                        struct device_case *device)
 {
     struct gpu_bench *bench = &rig->bench;
     *device = (struct device_case){.count = gpu_bench_upload(bench, &c->tokens, sizeof c->tokens)};
     for (uint32_t i = 0; i < c->parts; i++) {
+        const void *data = dtype == rig->act ? (const void *)rig->weights[i] : rig->packed[i];
         device->weights[i] =
-            gpu_bench_upload(bench, rig->weights[i], (c->rows[i] + 15ull) / 16 * 32 * c->columns);
+            gpu_bench_upload(bench, data, stored_rows(c, i) * packed_row_bytes(c, dtype));
     }
     device->input = gpu_bench_upload(bench, rig->input, 2ull * c->tokens * c->columns);
     device->output = gpu_bench_upload(bench, rig->before, output_words(rig, c) * sizeof(float));
@@ -167,7 +187,7 @@ static void launch(struct rig *rig, const char *name, struct gpu_launch how, con
 static void run_few(struct rig *rig, const struct case_of *c)
 {
     struct device_case device;
-    case_upload(rig, c, &device);
+    case_upload(rig, c, rig->act, &device);
     struct linear_decode_arguments arguments = {.count = device.count,
                                                 .input = device.input,
                                                 .output = device.output,
@@ -193,13 +213,15 @@ static void run_few(struct rig *rig, const struct case_of *c)
     case_release(rig, c, &device, rig->few);
 }
 
-static void run_wide(struct rig *rig, const struct case_of *c, uint32_t tile)
+static void run_wide(struct rig *rig, const struct case_of *c, enum dtype dtype, uint32_t tile,
+                     void *output)
 {
     struct device_case device;
     struct gpu_launch how;
-    char name[32];
-    case_upload(rig, c, &device);
+    char name[40];
+    case_upload(rig, c, dtype, &device);
     struct linear_wide_arguments arguments = {
+        .row_bytes = packed_row_bytes(c, dtype),
         .count = device.count,
         .input = device.input,
         .output = device.output,
@@ -214,11 +236,11 @@ static void run_wide(struct rig *rig, const struct case_of *c, uint32_t tile)
         arguments.rows[i] = c->rows[i];
     }
     /* Buckets are larger than what is in them. */
-    gpu_wide_launch(&rig->info, tile, c->pair, c->rows, c->parts,
-                    c->tokens + (uint32_t)test_random_below(40), &how);
-    snprintf(name, sizeof name, "linear_wide_%u_%u", c->pair, tile);
+    assert_true(gpu_wide_launch(&rig->info, dtype, tile, c->pair, c->rows, c->parts,
+                                c->tokens + (uint32_t)test_random_below(40), &how));
+    gpu_wide_name(dtype, c->pair, tile, name);
     launch(rig, name, how, &arguments, sizeof arguments);
-    case_release(rig, c, &device, rig->wide);
+    case_release(rig, c, &device, output);
 }
 
 /* Σ weight · input in double precision, and of magnitudes: what rounding is measured by. */
@@ -284,7 +306,7 @@ static void check_case(struct rig *rig, const struct case_of *c)
     case_make(rig, c);
     run_few(rig, c);
     for (uint32_t tile = 0; tile < GPU_WIDE_TILE_COUNT; tile++) {
-        run_wide(rig, c, tile);
+        run_wide(rig, c, rig->act, tile, rig->wide);
         check_guards(rig, c);
         assert_memory_equal(rig->wide, rig->few, output_words(rig, c) * sizeof(float));
     }
@@ -313,7 +335,8 @@ static void few_and_many_rows_agree_to_the_bit(void **state)
     static const enum dtype acts[] = {DTYPE_BF16, DTYPE_F16};
     for (int i = 0; i < 2; i++) {
         struct rig rig;
-        rig_open(&rig, acts[i]);
+        const bool wanted[DTYPE_COUNT] = {[DTYPE_F16] = true, [DTYPE_BF16] = true};
+        rig_open(&rig, acts[i], wanted);
         for (size_t k = 0; k < COLUMNS_COUNT; k++) {
             for (uint32_t to = 0; to < 3; to++) {
                 struct case_of c = random_case(columns_list[k], to == 2, to == 1);
@@ -324,7 +347,71 @@ static void few_and_many_rows_agree_to_the_bit(void **state)
     }
 }
 
+/* Quantised weights for a case: blocks of random values, and these values as activations. */
+static void case_pack(struct rig *rig, const struct case_of *c, enum dtype dtype)
+{
+    float *row = bytes_of(c->columns * sizeof *row);
+    uint64_t row_bytes = packed_row_bytes(c, dtype);
+    for (uint32_t i = 0; i < c->parts; i++) {
+        rig->packed[i] = bytes_of(stored_rows(c, i) * row_bytes);
+        for (uint64_t r = 0; r < stored_rows(c, i); r++) {
+            unsigned char *to = rig->packed[i] + r * row_bytes;
+            uint16_t *values = rig->weights[i] + r * c->columns;
+            for (uint32_t k = 0; k < c->columns; k++) {
+                row[k] = (float)float_of(rig, values[k]);
+            }
+            assert_true(quantize_row(dtype, row, NULL, to, c->columns));
+            dequantize_row(dtype, to, row, c->columns);
+            for (uint32_t k = 0; k < c->columns; k++) {
+                values[k] = value_of(rig, row[k]);
+            }
+        }
+    }
+    free(row);
+}
+
+static void check_packed(struct rig *rig, enum dtype dtype, uint32_t columns, uint32_t to)
+{
+    struct case_of c = random_case(columns, to == 2, to == 1);
+    case_make(rig, &c);
+    case_pack(rig, &c, dtype);
+    run_wide(rig, &c, rig->act, GPU_WIDE_TILE_COUNT - 1, rig->few);
+    for (uint32_t tile = 0; tile < GPU_WIDE_TILE_COUNT; tile++) {
+        run_wide(rig, &c, dtype, tile, rig->wide);
+        check_guards(rig, &c);
+        if (gpu_bench_is_emulated()) { /* GPUs may fuse multiply and add of scale and minimum */
+            assert_memory_equal(rig->wide, rig->few, output_words(rig, &c) * sizeof(float));
+        }
+    }
+    check_values(rig, &c);
+    case_free(rig, &c);
+}
+
+static void quantised_weights_are_unpacked(void **state)
+{
+    (void)state;
+    static const enum dtype rare[] = {DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_Q2_K, DTYPE_Q3_K};
+    const enum dtype dtypes[] = {DTYPE_Q8_0,
+                                 DTYPE_Q4_0,
+                                 DTYPE_Q4_K,
+                                 DTYPE_Q5_K,
+                                 DTYPE_Q6_K,
+                                 DTYPE_MXFP4,
+                                 rare[test_random_below(5)]};
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
+        struct rig rig;
+        bool wanted[DTYPE_COUNT] = {[DTYPE_F16] = true};
+        bool super = dtype_info(dtypes[i])->block_elements == 256;
+        wanted[dtypes[i]] = true;
+        rig_open(&rig, DTYPE_F16, wanted);
+        check_packed(&rig, dtypes[i], super ? 512 : 288, (uint32_t)(i + test_random_below(2)) % 3);
+        check_packed(&rig, dtypes[i], super ? 256 : 32 + 32 * (uint32_t)test_random_below(20), 2);
+        gpu_bench_close(&rig.bench);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(quantised_weights_are_unpacked),
     cmocka_unit_test(few_and_many_rows_agree_to_the_bit),
 };
 

@@ -92,7 +92,8 @@ static bool load_kernels(struct bench *bench)
     struct buffer prelude = {0};
     buffer_append_text(&prelude,
                        "#define KERNEL_POINTER(type) type *\n#define ACT_TYPE TYPE_BF16\n");
-    if (!gpu_wide_prelude(&bench->info, &prelude)) {
+    const bool wanted[DTYPE_COUNT] = {[DTYPE_BF16] = true};
+    if (!gpu_wide_prelude(&bench->info, DTYPE_BF16, wanted, &prelude)) {
         printf("no wide kernels for this device\n");
         buffer_deinit(&prelude);
         return false;
@@ -166,7 +167,7 @@ static llcuda_status run_once(struct bench *bench, const struct subject *subject
         .kind = shape->is_pair ? ACTIVATION_SILU : LINEAR_STORE,
     };
     struct gpu_launch launch;
-    gpu_wide_launch(&bench->info, subject->tile, shape->is_pair, arguments.rows,
+    gpu_wide_launch(&bench->info, DTYPE_BF16, subject->tile, shape->is_pair, arguments.rows,
                     shape->is_pair ? 2 : 1, subject->n, &launch);
     return bench->driver->launch(bench->driver, bench->stream, subject->function, &launch,
                                  &arguments, sizeof arguments, &bench->error);
@@ -229,10 +230,11 @@ static bool run_shape(struct bench *bench, const struct shape *shape, uint32_t n
                 fine(bench, driver->stream_wait(driver, bench->stream, 0, &bench->error));
     for (; subject.tile < GPU_WIDE_TILE_COUNT && good; subject.tile++) {
         const struct gpu_wide_tile *tile = &gpu_wide_tiles[subject.tile];
-        char name[32], label[32];
+        char name[40], label[32];
         struct gpu_launch launch;
-        gpu_wide_launch(&bench->info, subject.tile, shape->is_pair, &shape->rows, 1, n, &launch);
-        snprintf(name, sizeof name, "linear_wide_%u_%u", shape->is_pair, subject.tile);
+        gpu_wide_launch(&bench->info, DTYPE_BF16, subject.tile, shape->is_pair, &shape->rows, 1, n,
+                        &launch);
+        gpu_wide_name(DTYPE_BF16, shape->is_pair, subject.tile, name);
         snprintf(label, sizeof label, "wide %u x %u", 16 * tile->row_tiles * tile->warps_rows,
                  8 * tile->token_tiles * tile->warps_tokens);
         good = fine(bench, driver->function_get(driver, bench->module, name, &subject.function,
