@@ -123,6 +123,25 @@ template <> struct unpacker<format_mxfp4> {
     }
 };
 
+template <> struct unpacker<format_f8_block> {
+    static __device__ __forceinline__ void chunk(const uint8_t *row, uint32_t at, uint32_t chunk,
+                                                 word4 (&to)[4])
+    {
+        uint32_t codes[8], words[16];
+        const float scale = *(const float *)(row + at + chunk / 4 * 132);
+        words_at(row, at + chunk / 4 * 132 + 4 + chunk % 4 * 32, codes);
+#pragma unroll
+        for (uint32_t i = 0; i < 16; i++) {
+            const uint32_t two = codes[i / 2] >> i % 2 * 16;
+            words[i] = weight_pair(scale * float_of_e4m3(two), scale * float_of_e4m3(two >> 8));
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < 4; i++) {
+            to[i] = word4{words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]};
+        }
+    }
+};
+
 template <> struct unpacker<format_q4_k> {
     static __device__ __forceinline__ void chunk(const uint8_t *row, uint32_t at, uint32_t chunk,
                                                  word4 (&to)[4])

@@ -132,6 +132,25 @@ struct format_mxfp4 {
     }
 };
 
+/* As the bits of a half, e4m3 is 2^-8 of its value. NaN, which no weight is, counts as 480. */
+__device__ __forceinline__ float float_of_e4m3(uint32_t bits)
+{
+    return float_of_f16((uint16_t)((bits & 0x80) << 8 | (bits & 0x7F) << 7)) * 256.0f;
+}
+
+/* A float32 scale and 128 values of e4m3; rows lie at multiples of four bytes. */
+struct format_f8_block {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t,
+                                                 float *w)
+    {
+        const uint8_t *block = row + k / 128 * 132;
+        const float scale = *(const float *)block;
+        for (uint32_t i = 0; i < 8; i++) {
+            w[i] = scale * float_of_e4m3(block[4 + k % 128 + i]);
+        }
+    }
+};
+
 /* Two-bit field of value `at` of a super-block. */
 __device__ __forceinline__ int pair_of(const uint8_t *pairs, uint32_t at)
 {

@@ -391,21 +391,17 @@ static void quantised_weights_are_unpacked(void **state)
 {
     (void)state;
     static const enum dtype rare[] = {DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1, DTYPE_Q2_K, DTYPE_Q3_K};
-    const enum dtype dtypes[] = {DTYPE_Q8_0,
-                                 DTYPE_Q4_0,
-                                 DTYPE_Q4_K,
-                                 DTYPE_Q5_K,
-                                 DTYPE_Q6_K,
-                                 DTYPE_MXFP4,
-                                 rare[test_random_below(5)]};
+    const enum dtype dtypes[] = {
+        DTYPE_Q8_0, DTYPE_Q4_0,  DTYPE_Q4_K,     DTYPE_Q5_K,
+        DTYPE_Q6_K, DTYPE_MXFP4, DTYPE_F8_BLOCK, rare[test_random_below(5)]};
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
         struct rig rig;
         bool wanted[DTYPE_COUNT] = {[DTYPE_F16] = true};
-        bool super = dtype_info(dtypes[i])->block_elements == 256;
+        bool large = dtype_info(dtypes[i])->block_elements > 32;
         wanted[dtypes[i]] = true;
         rig_open(&rig, DTYPE_F16, wanted);
-        check_packed(&rig, dtypes[i], super ? 512 : 288, (uint32_t)(i + test_random_below(2)) % 3);
-        check_packed(&rig, dtypes[i], super ? 256 : 32 + 32 * (uint32_t)test_random_below(20), 2);
+        check_packed(&rig, dtypes[i], large ? 512 : 288, (uint32_t)(i + test_random_below(2)) % 3);
+        check_packed(&rig, dtypes[i], large ? 256 : 32 + 32 * (uint32_t)test_random_below(20), 2);
         gpu_bench_close(&rig.bench);
     }
 }

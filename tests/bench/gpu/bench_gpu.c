@@ -2,8 +2,8 @@
  * interface:
  *
  *     bench_gpu MODEL.gguf [--device cuda|hip|emu] [--index N] [--cache FOLDER] [--plain]
- *         [--own] [--logits] [--no-graphs] [--no-overlap] [--deterministic] [--check] [--batches 1,8,32]
- *         [--prompt 2048] [--steps 64] [--library-path FOLDERS]
+ *         [--own] [--logits] [--no-graphs] [--no-overlap] [--deterministic] [--check]
+ *         [--batches 1,8,32] [--prompt 2048] [--steps 64] [--library-path FOLDERS]
  *
  * --check compares logits with the CPU device, in chunks and token by token. Every line is printed
  * as soon as it is known; the table of all results comes last. A decode step ends when the host has
