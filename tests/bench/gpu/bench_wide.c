@@ -1,9 +1,10 @@
 /* Times the kernels of linear layers beside their bounds, and beside the vendor's matrix product:
  *
  *     bench_wide [--device cuda|emu] [--index N] [--library-path FOLDERS] [--rows 33,128,2048]
- *         [--model 1b|8b|tiny]
+ *         [--model 1b|8b|tiny] [--type bf16|q8_0|q4_k|…]
  *
- * Every shape of a model's layers, bfloat16, over weights that together are larger than the
+ * Every shape of a model's layers, activations in bfloat16 (beside quantised weights in half, whose
+ * blocks hold any bits), over weights that together are larger than the
  * second-level cache. The bound is the larger of the bytes of weights, inputs and results at the
  * read bandwidth and of the operations at the matrix rate, both measured first. */
 #include <stdio.h>
@@ -37,11 +38,11 @@ static const struct shape shapes_8b[] = {{"qkv", 6144, 4096, false},
                                          {"gate and up", 14336, 4096, true},
                                          {"down", 4096, 14336, false},
                                          {"logits", 128256, 4096, false}};
-static const struct shape shapes_tiny[] = {{"plain", 192, 128, false},
-                                           {"gate and up", 96, 128, true},
+static const struct shape shapes_tiny[] = {{"plain", 192, 256, false},
+                                           {"gate and up", 96, 256, true},
                                            {"narrow", 40, 256, false},
                                            {"long", 32, 512, false},
-                                           {"square", 128, 128, false}};
+                                           {"square", 128, 256, false}};
 #define SHAPE_COUNT 5u
 
 struct bench {
@@ -54,6 +55,7 @@ struct bench {
     struct gpu_device_info info;
     struct gpu_ceilings ceilings;
     uint64_t count, weights, input, output, workspace;
+    enum dtype dtype, act; /* of weights, of activations */
     struct llcuda_error error;
 };
 
@@ -90,10 +92,11 @@ static bool load_kernels(struct bench *bench)
     struct gpu_jit_module module = {.name = "linear_wide", .files = gpu_wide_files};
     struct gpu_jit *jit = NULL;
     struct buffer prelude = {0};
-    buffer_append_text(&prelude,
-                       "#define KERNEL_POINTER(type) type *\n#define ACT_TYPE TYPE_BF16\n");
-    const bool wanted[DTYPE_COUNT] = {[DTYPE_BF16] = true};
-    if (!gpu_wide_prelude(&bench->info, DTYPE_BF16, wanted, &prelude)) {
+    buffer_printf(&prelude, "#define KERNEL_POINTER(type) type *\n#define ACT_TYPE %s\n",
+                  bench->act == DTYPE_BF16 ? "TYPE_BF16" : "TYPE_F16");
+    bool wanted[DTYPE_COUNT] = {false};
+    wanted[bench->dtype] = true;
+    if (!gpu_wide_prelude(&bench->info, bench->act, wanted, &prelude)) {
         printf("no wide kernels for this device\n");
         buffer_deinit(&prelude);
         return false;
@@ -145,11 +148,18 @@ struct subject {
     struct gpu_matmul *matmul; /* or NULL */
 };
 
+static uint64_t row_bytes(const struct bench *bench, const struct shape *shape)
+{
+    uint64_t bytes = 0;
+    dtype_row_bytes(bench->dtype, shape->columns, &bytes);
+    return bytes;
+}
+
 static llcuda_status run_once(struct bench *bench, const struct subject *subject, uint32_t turn)
 {
     const struct shape *shape = subject->shape;
     uint64_t rows = shape->is_pair ? 2ull * shape->rows : shape->rows;
-    uint64_t bytes = rows * shape->columns * 2;
+    uint64_t bytes = rows * row_bytes(bench, shape);
     uint64_t weights = bench->weights + turn * bytes % TURN_BYTES / bytes * bytes;
     if (subject->matmul) {
         return bench->driver->matmul_run(bench->driver, bench->stream, subject->matmul,
@@ -161,13 +171,14 @@ static llcuda_status run_once(struct bench *bench, const struct subject *subject
         .weights = {weights, weights + bytes / 2},
         .input = bench->input,
         .output = bench->output,
+        .row_bytes = row_bytes(bench, shape),
         .rows = {shape->rows, shape->is_pair ? shape->rows : 0},
         .columns = shape->columns,
         .output_stride = shape->rows,
         .kind = shape->is_pair ? ACTIVATION_SILU : LINEAR_STORE,
     };
     struct gpu_launch launch;
-    gpu_wide_launch(&bench->info, DTYPE_BF16, subject->tile, shape->is_pair, arguments.rows,
+    gpu_wide_launch(&bench->info, bench->dtype, subject->tile, shape->is_pair, arguments.rows,
                     shape->is_pair ? 2 : 1, subject->n, &launch);
     return bench->driver->launch(bench->driver, bench->stream, subject->function, &launch,
                                  &arguments, sizeof arguments, &bench->error);
@@ -210,7 +221,7 @@ static void report(const struct bench *bench, const struct subject *subject, con
     const struct shape *shape = subject->shape;
     double rows = shape->is_pair ? 2.0 * shape->rows : shape->rows;
     double flop = 2 * rows * shape->columns * subject->n;
-    double bytes = 2 * rows * shape->columns + 2.0 * subject->n * shape->columns +
+    double bytes = rows * (double)row_bytes(bench, shape) + 2.0 * subject->n * shape->columns +
                    (shape->is_pair ? 2.0 : 4.0) * subject->n * shape->rows;
     double bound = bytes / (bench->ceilings.read_bytes_per_second / 1e6);
     double matrix = flop / (bench->ceilings.matrix_flop_per_second / 1e6);
@@ -232,9 +243,11 @@ static bool run_shape(struct bench *bench, const struct shape *shape, uint32_t n
         const struct gpu_wide_tile *tile = &gpu_wide_tiles[subject.tile];
         char name[40], label[32];
         struct gpu_launch launch;
-        gpu_wide_launch(&bench->info, DTYPE_BF16, subject.tile, shape->is_pair, &shape->rows, 1, n,
-                        &launch);
-        gpu_wide_name(DTYPE_BF16, shape->is_pair, subject.tile, name);
+        if (!gpu_wide_launch(&bench->info, bench->dtype, subject.tile, shape->is_pair, &shape->rows,
+                             1, n, &launch)) {
+            continue; /* does not fit this device */
+        }
+        gpu_wide_name(bench->dtype, shape->is_pair, subject.tile, name);
         snprintf(label, sizeof label, "wide %u x %u", 16 * tile->row_tiles * tile->warps_rows,
                  8 * tile->token_tiles * tile->warps_tokens);
         good = fine(bench, driver->function_get(driver, bench->module, name, &subject.function,
@@ -254,7 +267,7 @@ static bool run_shape(struct bench *bench, const struct shape *shape, uint32_t n
                                             .columns = shape->columns,
                                             .output_stride =
                                                 shape->is_pair ? 2 * shape->rows : shape->rows};
-    if (good && driver->matmul_create &&
+    if (good && driver->matmul_create && bench->dtype == DTYPE_BF16 &&
         fine(bench, driver->matmul_create(driver, &matmul, &subject.matmul, &bench->error))) {
         double us = time_of(bench, &subject);
         if (us >= 0) {
@@ -321,9 +334,23 @@ static void read_batches(struct bench *bench, const char *text)
     }
 }
 
+static bool read_type(struct bench *bench, const char *name)
+{
+    for (int i = 0; i < DTYPE_COUNT; i++) {
+        const struct dtype_info *info = dtype_info((enum dtype)i);
+        if (strcmp(info->name, name) == 0 && (info->block_elements > 1 || i == DTYPE_BF16)) {
+            bench->dtype = (enum dtype)i;
+            bench->act = i == DTYPE_BF16 || i == DTYPE_F8_BLOCK ? DTYPE_BF16 : DTYPE_F16;
+            return true;
+        }
+    }
+    return false;
+}
+
 int main(int count, char **words)
 {
-    struct bench bench = {.device_name = "cuda", .model = "1b"};
+    struct bench bench = {
+        .device_name = "cuda", .model = "1b", .dtype = DTYPE_BF16, .act = DTYPE_BF16};
     read_batches(&bench, "33,64,128,256,512,2048");
     for (int i = 1; i < count; i += 2) {
         const char *value = i + 1 < count ? words[i + 1] : NULL;
@@ -337,9 +364,11 @@ int main(int count, char **words)
             read_batches(&bench, value);
         } else if (value && strcmp(words[i], "--model") == 0) {
             bench.model = value;
+        } else if (value && strcmp(words[i], "--type") == 0 && read_type(&bench, value)) {
+            continue;
         } else {
             printf("usage: bench_wide [--device cuda|emu] [--index N] [--library-path FOLDERS] "
-                   "[--rows 33,2048] [--model 1b|8b|tiny]\n");
+                   "[--rows 33,2048] [--model 1b|8b|tiny] [--type bf16|q4_k]\n");
             return 2;
         }
     }
