@@ -9,6 +9,7 @@
 enum gpu_linear_choice {
     GPU_LINEAR_FAST,  /* the fastest for the type and the number of rows */
     GPU_LINEAR_PLAIN, /* the reference: plain multiply-adds */
+    GPU_LINEAR_OWN,   /* the fastest without the vendor's matrix products */
 };
 
 struct gpu_device_options {

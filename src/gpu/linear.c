@@ -33,10 +33,17 @@ static llcuda_status run_plain(struct gpu_model *model, const struct gpu_linear 
 
 bool gpu_weight_streams(const struct gpu_model *model, uint32_t weight)
 {
-    return model->device->options.linear == GPU_LINEAR_FAST && model->activation != DTYPE_F32 &&
+    return model->device->options.linear != GPU_LINEAR_PLAIN && model->activation != DTYPE_F32 &&
            (model->weights[weight].is_packed ||
             (model->weights[weight].dtype == model->activation &&
              model->base.plan->weights[weight].columns % 32 == 0));
+}
+
+bool gpu_weight_has_blocks(const struct gpu_model *model, uint32_t weight)
+{
+    return model->device->options.linear != GPU_LINEAR_PLAIN && model->activation != DTYPE_F32 &&
+           !model->weights[weight].is_packed &&
+           dtype_info(model->weights[weight].dtype)->block_elements > 1;
 }
 
 static bool have_one_form(const struct gpu_model *model, uint32_t a, uint32_t b)
@@ -49,9 +56,9 @@ bool gpu_feed_forward_is_pair(const struct gpu_model *model, const struct plan_o
 {
     return op->feed_forward.gate != PLAN_NONE && op->feed_forward.gate_bias == PLAN_NONE &&
            op->feed_forward.up_bias == PLAN_NONE &&
-           gpu_weight_streams(model, op->feed_forward.gate) &&
-           gpu_weight_streams(model, op->feed_forward.up) &&
-           have_one_form(model, op->feed_forward.gate, op->feed_forward.up);
+           have_one_form(model, op->feed_forward.gate, op->feed_forward.up) &&
+           (gpu_weight_streams(model, op->feed_forward.up) ||
+            gpu_weight_has_blocks(model, op->feed_forward.up));
 }
 
 bool gpu_project_finishes(const struct plan_op *op)
@@ -195,6 +202,12 @@ llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear 
     for (uint32_t i = 0; i < count && *done && status == LLCUDA_OK; i++) {
         status = run_decode(model, &runs[i], kernels[i], error);
     }
+    /* Gate and up together save their way through memory. */
+    if (!*done && !linear->norm && linear->is_pair && !gpu_matmul_serves(model, linear) &&
+        gpu_wide_serves(model, linear)) {
+        *done = true;
+        status = gpu_wide_run(model, linear, error);
+    }
     return status;
 }
 
@@ -203,6 +216,9 @@ llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear 
 {
     if (gpu_matmul_serves(model, linear)) {
         return gpu_matmul_run(model, linear, error);
+    }
+    if (gpu_wide_serves(model, linear)) {
+        return gpu_wide_run(model, linear, error);
     }
     struct gpu_linear part = *linear;
     part.part_count = 1;
@@ -220,6 +236,9 @@ llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *l
 {
     if (gpu_matmul_serves(model, linear)) {
         return gpu_matmul_run(model, linear, error);
+    }
+    if (gpu_wide_serves(model, linear)) {
+        return gpu_wide_run(model, linear, error);
     }
     const struct gpu_decode_kernel *kernel = choose_decode(model, linear);
     return kernel ? run_decode(model, linear, kernel, error) : run_plain(model, linear, error);

@@ -61,6 +61,7 @@ bool gpu_matmul_serves(const struct gpu_model *model, const struct gpu_linear *l
     const struct plan_weight *source = &model->base.plan->weights[linear->weights[0]];
     return model->driver->matmul_create && !options->deterministic &&
            options->linear == GPU_LINEAR_FAST && linear->rows >= MATMUL_ROWS_MIN &&
+           (is_plain(model, linear->weights[0]) || !gpu_wide_serves(model, linear)) &&
            model->activation != DTYPE_F32 && rows_together(model, linear) != 0 &&
            is_aligned(source->columns * 2) && is_aligned(linear->output_stride * 4ull) &&
            is_aligned(linear->output) && is_aligned(linear->input) &&

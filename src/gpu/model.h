@@ -225,6 +225,8 @@ void gpu_graphs_release(struct gpu_model *model);
 /* Whether a matrix has a form that kernels for few rows stream: packed, or 16-bit and of the
  * activations' type. */
 bool gpu_weight_streams(const struct gpu_model *model, uint32_t weight);
+/* Whether a matrix is quantised, and 16-bit activations and fast kernels are wanted. */
+bool gpu_weight_has_blocks(const struct gpu_model *model, uint32_t weight);
 /* Whether a feed-forward stage's gate and up go through one kernel that activates. */
 bool gpu_feed_forward_is_pair(const struct gpu_model *model, const struct plan_op *op);
 /* Whether the product of a projection is finished by a launch of its own. */
@@ -258,6 +260,18 @@ llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *l
 /* Does the parts of a layer, without a norm: together where one product can, or one by one. */
 llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear *linear,
                                struct llcuda_error *error);
+
+/* --- wide.c: kernels for many rows ------------------------------------------------------------ */
+
+/* The prelude of what the model's layers can use; false when that is nothing. */
+bool gpu_wide_choose(const struct gpu_model *model, struct buffer *prelude);
+llcuda_status gpu_wide_load(struct gpu_model *model, struct gpu_module *module,
+                            struct llcuda_error *error);
+/* Whether they do this layer, all of its parts at once; its input is activations. Quantised weights
+ * of very many rows are left to the vendor's products, where these may be taken. */
+bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *linear);
+llcuda_status gpu_wide_run(struct gpu_model *model, const struct gpu_linear *linear,
+                           struct llcuda_error *error);
 
 /* --- matmul.c -------------------------------------------------------------------------------- */
 

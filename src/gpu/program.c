@@ -91,7 +91,7 @@ enum { MODULE_ELEMENTS, MODULE_ATTENTION, MODULE_DECODE };
 static uint32_t decode_modules(const struct gpu_program *program)
 {
     uint32_t wanted = (program->decode_count + DECODE_KERNELS_MODULE - 1) / DECODE_KERNELS_MODULE;
-    uint32_t room = GPU_PROGRAM_MODULES_MAX - MODULE_DECODE;
+    uint32_t room = GPU_PROGRAM_MODULES_MAX - MODULE_DECODE - 1; /* one for the wide kernels */
     return wanted < room ? wanted : room;
 }
 
@@ -296,10 +296,14 @@ static struct gpu_jit_module module_of(const char *name, const struct buffer *pr
     };
 }
 
-static void write_texts(const struct gpu_model *model, struct texts *texts)
+static void write_texts(struct gpu_model *model, struct texts *texts)
 {
     uint32_t decode = decode_modules(&model->program);
-    texts->count = MODULE_DECODE + decode + texts->repacks;
+    uint32_t wide = MODULE_DECODE + decode;
+    struct buffer wide_prelude = {0};
+    model->program.has_wide = gpu_wide_choose(model, &wide_prelude);
+    model->program.wide_module = wide;
+    texts->count = wide + model->program.has_wide + texts->repacks;
     for (uint32_t i = 0; i < texts->count; i++) {
         prelude_word(&texts->preludes[i], "KERNEL_POINTER(type)", "type *");
         prelude_word(&texts->preludes[i], "ACT_TYPE", type_word(model->activation));
@@ -320,6 +324,13 @@ static void write_texts(const struct gpu_model *model, struct texts *texts)
         gpu_program_decode_prelude(&model->program, i, decode, prelude);
         texts->modules[MODULE_DECODE + i] = module_of("linear_decode", prelude, gpu_decode_files);
     }
+    if (model->program.has_wide) {
+        struct buffer *prelude = &texts->preludes[wide];
+        buffer_append(prelude, wide_prelude.data, wide_prelude.length);
+        prelude->failed = prelude->failed || wide_prelude.failed;
+        texts->modules[wide] = module_of("linear_wide", prelude, gpu_wide_files);
+    }
+    buffer_deinit(&wide_prelude);
     if (texts->repacks) {
         struct buffer *prelude = &texts->preludes[texts->count - 1];
         append_formats(model, "REPACK_FORMATS", false, true, prelude);
@@ -455,6 +466,9 @@ llcuda_status gpu_program_finish(struct gpu_model *model, struct llcuda_error *e
     status = get_functions(model, error);
     if (status == LLCUDA_OK) {
         status = get_decode(model, error);
+    }
+    if (status == LLCUDA_OK && program->has_wide) {
+        status = gpu_wide_load(model, program->modules[program->wide_module], error);
     }
     if (status == LLCUDA_OK) {
         status = gpu_attention_load(model->driver, program->modules[MODULE_ATTENTION],

@@ -44,6 +44,14 @@ struct gpu_decode_kernel {
 #define GPU_DECODE_KERNELS_MAX 96u
 #define GPU_DECODE_THREADS     512u
 
+/* The kernels of linear_wide.cu and linear_blocks.cu: tiles of weight rows by rows of x, from the
+ * largest on, each once for plain layers and once for gate and up together. */
+enum { GPU_WIDE_TILE_COUNT = 3 };
+struct gpu_wide_tile {
+    uint32_t warps_rows, warps_tokens, row_tiles, token_tiles; /* template parameters */
+};
+extern const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_TILE_COUNT];
+
 struct texts;
 struct gpu_jit_batch;
 
@@ -51,13 +59,17 @@ struct gpu_program {
     struct gpu_jit_batch *batch;        /* while compiling */
     struct gpu_jit_batch *repack_batch; /* likewise: wanted first */
     struct gpu_module *repack;
-    struct texts *texts; /* while compiling */
+    uint32_t wide_module; /* number of the module of the wide kernels, when has_wide */
+    struct texts *texts;  /* while compiling */
     struct gpu_module *modules[GPU_PROGRAM_MODULES_MAX];
     uint32_t module_count;
     struct gpu_function *functions[GPU_KERNEL_COUNT]; /* NULL: this model does not need it */
     struct gpu_attention_kernels attention;
     struct gpu_decode_kernel decode[GPU_DECODE_KERNELS_MAX];
     uint32_t decode_count;
+    /* [type of the weight][is a pair]; NULL: not for this model or device. */
+    struct gpu_function *wide[DTYPE_COUNT][2][GPU_WIDE_TILE_COUNT];
+    bool has_wide;
 };
 
 /* Starts compiling, or finding in the cache, what the model's plan needs, on threads of its own;
@@ -83,6 +95,17 @@ void gpu_program_packed_prelude(const char *macro, const bool *wanted, struct bu
 /* Dynamic shared memory of a decode kernel where a block may have `limit` bytes. *stages: whether
  * it keeps activations there. */
 uint32_t gpu_decode_shared_bytes(const struct gpu_decode_key *key, uint32_t limit, bool *stages);
+extern const char *const gpu_wide_files[];
+/* wide.c: what its kernels are compiled with for a device and weights of the types that `wanted`
+ * says, of which `act` is not quantised; false when there is nothing for it. */
+bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
+                      const bool wanted[DTYPE_COUNT], struct buffer *prelude);
+/* How the kernel of tile `tile` for weights of `dtype` is launched for parts of these rows (of a
+ * pair gate, up) and `n` rows of x, and its name; false when it does not fit the device. */
+bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uint32_t tile,
+                     bool is_pair, const uint32_t *rows, uint32_t part_count, uint32_t n,
+                     struct gpu_launch *launch);
+void gpu_wide_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
 /* At any time. */
 void gpu_program_release(struct gpu_model *model);
 

@@ -40,7 +40,8 @@ static llcuda_status mark_uses(struct gpu_model *model, struct llcuda_error *err
     return LLCUDA_OK;
 }
 
-/* Activations have the type that most bytes of the matrices have: halves beside quantised ones. */
+/* Activations have the type that most bytes of the matrices have: halves beside quantised ones,
+ * bfloat16 beside 8-bit floats, whose models have the range of bfloat16. */
 static enum dtype choose_activation(const struct gpu_model *model)
 {
     const struct plan *plan = model->base.plan;
@@ -48,8 +49,9 @@ static enum dtype choose_activation(const struct gpu_model *model)
     for (uint32_t i = 0; i < plan->weight_count; i++) {
         if (model->weights[i].is_matrix) {
             enum dtype dtype = plan->weights[i].dtype;
+            bool is_f8 = dtype == DTYPE_F8_E4M3 || dtype == DTYPE_F8_BLOCK;
             bool is_plain = dtype == DTYPE_F32 || dtype == DTYPE_BF16;
-            bytes[is_plain ? dtype : DTYPE_F16] += plan->weights[i].bytes;
+            bytes[is_plain ? dtype : is_f8 ? DTYPE_BF16 : DTYPE_F16] += plan->weights[i].bytes;
         }
     }
     enum dtype best = bytes[DTYPE_BF16] > bytes[DTYPE_F16] ? DTYPE_BF16 : DTYPE_F16;
@@ -60,10 +62,10 @@ static enum dtype choose_activation(const struct gpu_model *model)
 static bool has_kernel(enum dtype dtype)
 {
     static const bool known[DTYPE_COUNT] = {
-        [DTYPE_F32] = true,  [DTYPE_F16] = true,  [DTYPE_BF16] = true, [DTYPE_Q8_0] = true,
-        [DTYPE_Q4_0] = true, [DTYPE_Q4_1] = true, [DTYPE_Q5_0] = true, [DTYPE_Q5_1] = true,
-        [DTYPE_Q2_K] = true, [DTYPE_Q3_K] = true, [DTYPE_Q4_K] = true, [DTYPE_Q5_K] = true,
-        [DTYPE_Q6_K] = true,
+        [DTYPE_F32] = true,  [DTYPE_F16] = true,   [DTYPE_BF16] = true,     [DTYPE_Q8_0] = true,
+        [DTYPE_Q4_0] = true, [DTYPE_Q4_1] = true,  [DTYPE_Q5_0] = true,     [DTYPE_Q5_1] = true,
+        [DTYPE_Q2_K] = true, [DTYPE_Q3_K] = true,  [DTYPE_Q4_K] = true,     [DTYPE_Q5_K] = true,
+        [DTYPE_Q6_K] = true, [DTYPE_MXFP4] = true, [DTYPE_F8_BLOCK] = true,
     };
     return known[dtype];
 }
@@ -81,7 +83,8 @@ bool gpu_dtype_packs(enum dtype dtype)
     return packed_forms[dtype].columns != 0;
 }
 
-/* Kernels that read packed weights multiply halves. */
+/* Kernels that read packed weights multiply halves. A deterministic device has one kernel for all
+ * numbers of rows, which reads what is published. */
 static bool can_pack(const struct gpu_model *model, const struct plan_weight *source,
                      const struct gpu_weight *weight)
 {
@@ -99,6 +102,12 @@ static enum dtype choose_type(const struct gpu_model *model, const struct plan_w
     }
     if (has_kernel(source->dtype)) {
         return source->dtype;
+    }
+    if (source->dtype == DTYPE_F8_E4M3 && model->activation != DTYPE_F32 &&
+        source->columns % 128 == 0 &&
+        (source->scales.columns_each % 128 == 0 ||
+         source->scales.columns_each == source->columns)) {
+        return DTYPE_F8_BLOCK; /* the same values, scales beside them */
     }
     log_message(model->device->options.log, LOG_INFO, "weight '%.*s' is converted from %s to %s",
                 TEXT_ARGUMENTS(source->name), dtype_info(source->dtype)->name,
@@ -233,6 +242,18 @@ static llcuda_status report(struct upload *upload, uint64_t bytes)
     return LLCUDA_OK;
 }
 
+/* A row of 8-bit floats with its scales beside every 128 values. */
+static void block_row(const struct plan_weight *source, uint64_t row, const unsigned char *from,
+                      unsigned char *to)
+{
+    for (uint64_t column = 0; column < source->columns; column += 128) {
+        float scale = plan_weight_scale(source, row, column);
+        memcpy(to, &scale, sizeof scale);
+        memcpy(to + sizeof scale, from + column, 128);
+        to += sizeof scale + 128;
+    }
+}
+
 /* Rows [begin, begin + count) of the source in the device's type. */
 static void convert_rows(struct upload *upload, const struct plan_weight *source,
                          const struct gpu_weight *weight, uint64_t begin, uint64_t count, void *out)
@@ -244,8 +265,12 @@ static void convert_rows(struct upload *upload, const struct plan_weight *source
         return;
     }
     for (uint64_t i = 0; i < count; i++) {
-        void *to = (unsigned char *)out + i * weight->row_bytes;
-        dequantize_row(source->dtype, from + i * row_bytes, upload->row, source->columns);
+        unsigned char *to = (unsigned char *)out + i * weight->row_bytes;
+        if (source->dtype == DTYPE_F8_E4M3 && weight->dtype == DTYPE_F8_BLOCK) {
+            block_row(source, begin + i, from + i * row_bytes, to);
+            continue;
+        }
+        plan_weight_row(source, begin + i, upload->row);
         quantize_row(weight->dtype, upload->row, NULL, to, source->columns);
     }
 }

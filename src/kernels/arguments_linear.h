@@ -99,6 +99,19 @@ struct linear_decode_arguments {
     float norm_weight_offset;
 };
 
+/* A linear layer of many rows, weights row after row. */
+struct linear_wide_arguments {
+    KERNEL_POINTER(const uint32_t) count;
+    KERNEL_POINTER(const void) weights[DECODE_PARTS_MAX]; /* [rows, columns]; of a pair gate, up */
+    KERNEL_POINTER(const void) input;                     /* activations [n, columns] */
+    KERNEL_POINTER(void) output;                          /* floats, or activations of pairs */
+    uint64_t row_bytes;                                   /* of quantised weights */
+    uint32_t rows[DECODE_PARTS_MAX]; /* of the parts, side by side in the output */
+    uint32_t columns;
+    uint32_t output_stride; /* elements from one row to the next */
+    uint32_t kind;          /* LINEAR_*; of a pair ACTIVATION_* */
+};
+
 /* hidden[t, i] = activation(gate[t, i]) · up[t, i], or activation(up[t, i]) */
 struct activate_arguments {
     KERNEL_POINTER(const uint32_t) count;

@@ -165,6 +165,12 @@ __device__ __forceinline__ void release_successor()
 
 /* Half types. */
 
+/* 2²³ + byte `index` of a word, which a float holds exactly. */
+__device__ __forceinline__ float biased_float_of_byte(uint32_t word, uint32_t index)
+{
+    return __uint_as_float(0x4B000000u | (word >> 8 * index & 0xFFu));
+}
+
 __device__ __forceinline__ float float_of_f16(uint16_t bits)
 {
     return (float)__builtin_bit_cast(_Float16, bits);

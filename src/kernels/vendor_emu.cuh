@@ -366,6 +366,12 @@ static inline void release_successor()
 
 /* Half types. */
 
+/* 2²³ + byte `index` of a word, which a float holds exactly. */
+static inline float biased_float_of_byte(uint32_t word, uint32_t index)
+{
+    return emu_float(0x4B000000u | (word >> 8 * index & 0xFFu));
+}
+
 static inline float float_of_f16(uint16_t bits)
 {
     /* The exponent is moved by a multiplication, which is exact and also right for subnormals. */

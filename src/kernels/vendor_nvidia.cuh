@@ -195,6 +195,12 @@ __device__ __forceinline__ float float_of_bits(uint32_t bits)
 
 /* Half types. */
 
+/* 2²³ + byte `index` of a word, which a float holds exactly. */
+__device__ __forceinline__ float biased_float_of_byte(uint32_t word, uint32_t index)
+{
+    return __uint_as_float(__byte_perm(word, 0x4B000000u, 0x7440u + index));
+}
+
 __device__ __forceinline__ float float_of_f16(uint16_t bits)
 {
     float value;

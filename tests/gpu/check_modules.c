@@ -115,6 +115,21 @@ static bool packed(const struct gpu_device_info *device, uint32_t variant, struc
     return decode_of(dtypes[variant % 5], variant / 5, out);
 }
 
+/* For each 16-bit type of activation; with all types of weights once. */
+static bool wide(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
+{
+    enum dtype act = variant == 0 ? DTYPE_F16 : DTYPE_BF16;
+    bool wanted[DTYPE_COUNT] = {false};
+    for (int dtype = 0; dtype < DTYPE_COUNT && variant == 0; dtype++) {
+        const struct dtype_info *info = dtype_info((enum dtype)dtype);
+        wanted[dtype] = has_format(info) && info->block_elements > 1;
+    }
+    wanted[act] = true;
+    pointers(device, variant, out);
+    buffer_printf(out, "#define ACT_TYPE %s\n", variant == 0 ? "TYPE_F16" : "TYPE_BF16");
+    return gpu_wide_prelude(device, act, wanted, out);
+}
+
 static const char *const measure_files[] = {"arguments_measure.h", "measure.cu", NULL};
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -125,6 +140,7 @@ const struct check_module check_modules[] = {
     {"linear_decode", gpu_decode_files, 2, decode},
     {"linear_packed", gpu_decode_files, 10, packed},
     {"repack", gpu_repack_files, 1, repack},
+    {"linear_wide", gpu_wide_files, 2, wide},
     {"attention", gpu_attention_files, COUNT(attention_shapes), attention},
 };
 const uint32_t check_module_count = COUNT(check_modules);

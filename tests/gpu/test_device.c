@@ -144,7 +144,11 @@ static void agrees_in_every_type(void **state)
         options.heads = 4;
         options.head_size = 64; /* H·D is a whole super-block */
         options.layers = 1;
-        check_one(&options, GPU_LINEAR_PLAIN, 6, 6, dtype == DTYPE_BF16 ? 3e-2 : 4e-3);
+        bool is_bf16 = dtype == DTYPE_BF16 || dtype == DTYPE_F8_BLOCK;
+        check_one(&options, GPU_LINEAR_PLAIN, 6, 6, is_bf16 ? 3e-2 : 4e-3);
+        if (dtype == DTYPE_Q4_K || dtype == DTYPE_Q6_K || dtype == DTYPE_MXFP4) {
+            check_one(&options, GPU_LINEAR_FAST, 20, 20, 4e-3);
+        }
     }
 }
 
@@ -166,6 +170,69 @@ static void agrees_when_packed(void **state)
             check_one(&options, GPU_LINEAR_FAST, 40, chunks[c], 4e-3);
         }
     }
+}
+
+/* Turns the toy's blocks into what a file holds: values here, scales there. */
+static void take_apart(struct toy *toy)
+{
+    for (uint32_t i = 0; i < toy->plan->weight_count; i++) {
+        struct plan_weight *weight = &toy->plan->weights[i];
+        if (weight->dtype != DTYPE_F8_BLOCK) {
+            continue;
+        }
+        uint64_t count = weight->rows * weight->columns / 128;
+        unsigned char *values = malloc(count * 132);
+        assert_non_null(values);
+        for (uint64_t b = 0; b < count; b++) {
+            const unsigned char *block = (const unsigned char *)weight->data + b * 132;
+            memcpy(values + b * 128, block + 4, 128);
+            memcpy(values + count * 128 + b * 4, block, 4);
+        }
+        toy->blobs[toy->blob_count++] = values;
+        weight->dtype = DTYPE_F8_E4M3;
+        weight->data = values;
+        weight->bytes = count * 128;
+        weight->scales = (struct plan_scales){.data = values + count * 128,
+                                              .dtype = DTYPE_F32,
+                                              .rows_each = 1,
+                                              .columns_each = 128,
+                                              .columns = weight->columns / 128};
+    }
+}
+
+/* 8-bit floats with their scales in a tensor of their own: the same bits as in blocks. */
+static void scales_go_beside_their_values(void **state)
+{
+    (void)state;
+    static struct toy_batch batch;
+    static uint32_t tokens[20];
+    struct toy_options options = toy_defaults();
+    options.dtype = DTYPE_F8_BLOCK;
+    options.embedding = options.feed_forward = 256;
+    options.heads = 4;
+    options.head_size = 64;
+    options.layers = 1;
+    struct toy *toy = toy_create(&options);
+    uint64_t count = 20ull * options.vocabulary;
+    float *logits[2] = {floats(count), floats(count)};
+    random_tokens(tokens, 20, options.vocabulary);
+    toy_batch_init(&batch, 1, BLOCKS);
+    for (int apart = 0; apart < 2; apart++) {
+        struct emu emu;
+        const struct gpu_device_options device_options = {.cache = KERNEL_CACHE};
+        emu_open(&emu, &device_options);
+        if (apart) {
+            take_apart(toy);
+        }
+        struct device_model *model = load(emu.device, toy, DTYPE_F32);
+        run_chunks(model, &batch, 0, tokens, 20, 20, logits[apart]);
+        device_model_unload(model);
+        emu_close(&emu);
+    }
+    assert_memory_equal(logits[0], logits[1], count * sizeof(float));
+    free(logits[0]);
+    free(logits[1]);
+    toy_destroy(toy);
 }
 
 /* --- graphs, company, faults ------------------------------------------------------------------ */
@@ -271,6 +338,43 @@ static void rows_do_not_depend_on_company(void **state)
     free(alone);
     free(together);
     toy_destroy(toy);
+}
+
+/* A prompt in one step, in pieces that take other kernels, and row by row: the same bits. */
+static void check_cuts(enum dtype dtype)
+{
+    static struct toy_batch batch;
+    static const uint32_t chunks[] = {70, 35, 20, 7, 1};
+    uint32_t tokens[LENGTH_MAX];
+    struct toy_options options = toy_defaults();
+    options.dtype = dtype;
+    options.feed_forward = 544;
+    struct toy *toy = toy_create(&options);
+    uint64_t count = 70ull * options.vocabulary;
+    float *first = floats(count);
+    float *other = floats(count);
+    struct emu emu;
+    const struct gpu_device_options device_options = {.cache = KERNEL_CACHE, .deterministic = true};
+    emu_open(&emu, &device_options);
+    struct device_model *model = load(emu.device, toy, DTYPE_F16);
+    random_tokens(tokens, 70, options.vocabulary);
+    toy_batch_init(&batch, 1, BLOCKS);
+    for (size_t i = 0; i < sizeof chunks / sizeof *chunks; i++) {
+        run_chunks(model, &batch, 0, tokens, 70, chunks[i], i ? other : first);
+        assert_memory_equal(first, i ? other : first, count * sizeof *first);
+    }
+    device_model_unload(model);
+    emu_close(&emu);
+    free(first);
+    free(other);
+    toy_destroy(toy);
+}
+
+static void cuts_do_not_change_results(void **state)
+{
+    (void)state;
+    check_cuts(DTYPE_BF16);
+    check_cuts(DTYPE_Q8_0);
 }
 
 /* Loads, steps, copies blocks, unloads; the status of the first failure. */
@@ -381,6 +485,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(agrees_in_sixteen_bits),
     cmocka_unit_test(replayed_steps_equal_plain_ones),
     cmocka_unit_test(rows_do_not_depend_on_company),
+    cmocka_unit_test(cuts_do_not_change_results),
+    cmocka_unit_test(scales_go_beside_their_values),
     cmocka_unit_test(hang_is_a_status),
     cmocka_unit_test(too_little_memory_names_the_need),
     cmocka_unit_test(agrees_in_every_type),
