@@ -19,6 +19,8 @@ const char *const gpu_element_files[] = {
     "linear_plain.cu",
     "arguments_choose.h",
     "choose.cu",
+    "arguments_sample.h",
+    "sample.cu",
     "dequantize.cu",
     NULL,
 };
@@ -33,6 +35,10 @@ static const struct {
     [GPU_KERNEL_ACTIVATE] = {"activate", 256},
     [GPU_KERNEL_LOGITS_FINISH] = {"logits_finish", 256},
     [GPU_KERNEL_CHOOSE] = {"choose", 256},
+    [GPU_KERNEL_SAMPLE_EDIT] = {"sample_edit", 256},
+    [GPU_KERNEL_SAMPLE_SCAN] = {"sample_scan", 256},
+    [GPU_KERNEL_SAMPLE_DRAW] = {"sample_draw", 512},
+    [GPU_KERNEL_SAMPLE_LOGPROBS] = {"sample_logprobs", 512},
 };
 
 uint32_t gpu_kernel_threads(enum gpu_kernel kernel)
