@@ -26,9 +26,10 @@ struct gpu_device {
 struct gpu_weight {
     uint64_t address;   /* 0: no stage uses it */
     enum dtype dtype;   /* may differ from the plan's */
-    uint64_t row_bytes; /* of a row; vectors are F32 */
+    uint64_t row_bytes; /* of a row, one with another when packed; vectors are F32 */
     uint64_t bytes;     /* that a step reads */
     bool is_matrix, is_vector, is_embedding;
+    bool is_packed; /* in the order of packed_formats.cuh */
 };
 
 /* What memory went where. */
@@ -152,6 +153,8 @@ void gpu_model_unload(struct device_model *model);
 
 /* --- weights.c: choosing types, converting, uploading ----------------------------------------- */
 
+/* Whether weights of this type are packed for the kernels of few rows. */
+bool gpu_dtype_packs(enum dtype dtype);
 /* Decides the type of every weight on the device and of the activations. */
 llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *error);
 /* Bytes on the device of weight `index`, padding included. */
@@ -243,10 +246,13 @@ void gpu_graphs_release(struct gpu_model *model);
 
 /* --- linear.c -------------------------------------------------------------------------------- */
 
-/* Whether a matrix has the form that linear_decode.cu streams: 16-bit, of the activations' type. */
+/* Whether a matrix has a form that kernels for few rows stream: packed, or 16-bit and of the
+ * activations' type. */
 bool gpu_weight_streams(const struct gpu_model *model, uint32_t weight);
 /* Whether a feed-forward stage's gate and up go through one kernel that activates. */
 bool gpu_feed_forward_is_pair(const struct gpu_model *model, const struct plan_op *op);
+/* Whether the product of a projection is finished by a launch of its own. */
+bool gpu_project_finishes(const struct plan_op *op);
 /* ACTIVATION_* */
 uint32_t gpu_activation_kind(enum plan_activation activation);
 

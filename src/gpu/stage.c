@@ -74,8 +74,9 @@ static llcuda_status run_embed(struct gpu_model *model, const struct plan_op *op
         .scale = op->embed.scale,
     };
     const uint32_t grid[3] = {model->shape.rows, 1, 1};
-    return gpu_launch(model, GPU_KERNEL_EMBED + weight->dtype, grid, &arguments, sizeof arguments,
-                      error);
+    enum gpu_kernel kernel =
+        (weight->is_packed ? GPU_KERNEL_PACKED_EMBED : GPU_KERNEL_EMBED) + (uint32_t)weight->dtype;
+    return gpu_launch(model, kernel, grid, &arguments, sizeof arguments, error);
 }
 
 /* --- queries, keys, values and attention ------------------------------------------------------ */
@@ -181,7 +182,7 @@ static llcuda_status run_project(struct gpu_model *model, const struct plan_op *
                                  struct llcuda_error *error)
 {
     uint32_t width = model->base.plan->embedding_length;
-    bool finish = op->project.bias != PLAN_NONE || op->project.norm.weight != PLAN_NONE;
+    bool finish = gpu_project_finishes(op);
     const struct gpu_linear linear = {
         .weights = {op->project.weight},
         .part_count = 1,

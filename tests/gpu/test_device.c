@@ -148,6 +148,26 @@ static void agrees_in_every_type(void **state)
     }
 }
 
+/* Types that kernels of few rows stream, in all widths; with tied embeddings and without. */
+static void agrees_when_packed(void **state)
+{
+    (void)state;
+    static const enum dtype dtypes[] = {DTYPE_Q4_0, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
+    static const uint32_t chunks[] = {1, 7, 13, 25, 40};
+    for (int i = 0; i < 5; i++) {
+        struct toy_options options = toy_defaults();
+        options.dtype = dtypes[i];
+        options.embedding = 256;
+        options.feed_forward = 768; /* 6 units for 16 warps */
+        options.heads = 4;
+        options.head_size = 64;
+        options.layers = 1;
+        for (int c = 0; c < 5; c++) {
+            check_one(&options, GPU_LINEAR_FAST, 40, chunks[c], 4e-3);
+        }
+    }
+}
+
 /* --- graphs, company, faults ------------------------------------------------------------------ */
 
 /* One row of each sequence at a step of its own, from random positions on. */
@@ -503,6 +523,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(hang_is_a_status),
     cmocka_unit_test(too_little_memory_names_the_need),
     cmocka_unit_test(agrees_in_every_type),
+    cmocka_unit_test(agrees_when_packed),
     cmocka_unit_test(every_failing_call_leaks_nothing),
 };
 
