@@ -146,8 +146,9 @@ typedef struct llcuda_engine_options {
     const char *gpu_library_path;
     const char *gpu_kernel_cache;
     uint64_t gpu_memory_limit_bytes;
-    bool gpu_no_graphs; /* kernels are launched one by one: the reference of step graphs */
-    bool deterministic; /* a row's result never depends on the rows beside it */
+    bool gpu_no_graphs;          /* kernels are launched one by one: the reference of step graphs */
+    bool deterministic;          /* a row's result never depends on the rows beside it */
+    const char *gpu_kernel_pack; /* a file of compiled kernels, looked into first; NULL for none */
 } llcuda_engine_options;
 
 /* Fills in the defaults. `size` is sizeof(llcuda_engine_options) as the caller sees it. */
@@ -246,6 +247,8 @@ typedef struct llcuda_stats {
     uint64_t step_rows_max;        /* the fullest step so far */
     uint64_t weight_bytes_read;    /* by the device, all steps together */
     uint64_t memory_bytes;         /* gauge: held by the device now; 0 while asleep */
+    uint64_t tokens_drawn_device;  /* tokens that the device drew … */
+    uint64_t tokens_drawn_host;    /* … and the host, from logits that were copied */
 } llcuda_stats;
 
 /* Fills in `stats`; set stats->size = sizeof *stats first. Gauges are consistent with each other

@@ -10,10 +10,20 @@
 #include "gpu/prelude.h"
 
 const char *const gpu_element_files[] = {
-    "arguments_linear.h", "device.cuh",      "weight_formats.cuh",
-    "packed_formats.cuh", "norm.cu",         "embed.cu",
-    "activation.cu",      "linear_plain.cu", "arguments_choose.h",
-    "choose.cu",          "dequantize.cu",   NULL,
+    "arguments_linear.h",
+    "device.cuh",
+    "weight_formats.cuh",
+    "packed_formats.cuh",
+    "norm.cu",
+    "embed.cu",
+    "activation.cu",
+    "linear_plain.cu",
+    "arguments_choose.h",
+    "choose.cu",
+    "arguments_sample.h",
+    "sample.cu",
+    "dequantize.cu",
+    NULL,
 };
 
 static const struct {
@@ -26,6 +36,10 @@ static const struct {
     [GPU_KERNEL_ACTIVATE] = {"activate", 256},
     [GPU_KERNEL_LOGITS_FINISH] = {"logits_finish", 256},
     [GPU_KERNEL_CHOOSE] = {"choose", 256},
+    [GPU_KERNEL_SAMPLE_EDIT] = {"sample_edit", 256},
+    [GPU_KERNEL_SAMPLE_SCAN] = {"sample_scan", 256},
+    [GPU_KERNEL_SAMPLE_DRAW] = {"sample_draw", 512},
+    [GPU_KERNEL_SAMPLE_LOGPROBS] = {"sample_logprobs", 512},
 };
 
 uint32_t gpu_kernel_threads(enum gpu_kernel kernel)

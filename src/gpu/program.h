@@ -14,6 +14,10 @@ enum gpu_kernel {
     GPU_KERNEL_ACTIVATE,
     GPU_KERNEL_LOGITS_FINISH,
     GPU_KERNEL_CHOOSE,
+    GPU_KERNEL_SAMPLE_EDIT,
+    GPU_KERNEL_SAMPLE_SCAN,
+    GPU_KERNEL_SAMPLE_DRAW,
+    GPU_KERNEL_SAMPLE_LOGPROBS,
     GPU_KERNEL_EMBED,                                              /* + type of the embedding */
     GPU_KERNEL_LINEAR_PLAIN = GPU_KERNEL_EMBED + DTYPE_COUNT,      /* + type of the weight */
     GPU_KERNEL_DEQUANTIZE = GPU_KERNEL_LINEAR_PLAIN + DTYPE_COUNT, /* likewise */

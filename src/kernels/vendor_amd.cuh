@@ -68,6 +68,11 @@ __device__ __forceinline__ uint32_t atomic_add(uint32_t *to, uint32_t value)
     return atomicAdd(to, value);
 }
 
+__device__ __forceinline__ uint64_t atomic_add64(uint64_t *to, uint64_t value)
+{
+    return atomicAdd((unsigned long long *)to, (unsigned long long)value);
+}
+
 __device__ __forceinline__ void thread_fence()
 {
     __threadfence();
@@ -234,6 +239,20 @@ __device__ __forceinline__ uint32_t half2_fma(uint32_t a, uint32_t b, uint32_t c
     const amd_half2 result = {(_Float16)__builtin_fmaf16(x.x, y.x, z.x),
                               (_Float16)__builtin_fmaf16(x.y, y.y, z.y)};
     return __builtin_bit_cast(uint32_t, result);
+}
+
+/* Rounded each by itself, never contracted with a neighbour. */
+
+__device__ __forceinline__ float mul_rn(float a, float b)
+{
+#pragma clang fp contract(off)
+    return a * b;
+}
+
+__device__ __forceinline__ float add_rn(float a, float b)
+{
+#pragma clang fp contract(off)
+    return a + b;
 }
 
 /* Approximations of the hardware. */

@@ -45,6 +45,10 @@ float erff(float) noexcept;
 float log1pf(float) noexcept;
 float expm1f(float) noexcept;
 float copysignf(float, float) noexcept;
+double log(double) noexcept;
+double fabs(double) noexcept;
+double floor(double) noexcept;
+double ceil(double) noexcept;
 }
 
 #define threadIdx (emu_self->index)
@@ -216,6 +220,11 @@ struct word4 {
 };
 
 static inline uint32_t atomic_add(uint32_t *to, uint32_t value)
+{
+    return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t atomic_add64(uint64_t *to, uint64_t value)
 {
     return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
 }
@@ -471,6 +480,16 @@ static inline uint32_t half2_add(uint32_t a, uint32_t b)
 }
 
 /* Approximations of the hardware. */
+
+static inline float mul_rn(float a, float b)
+{
+    return a * b; /* modules are compiled without contraction */
+}
+
+static inline float add_rn(float a, float b)
+{
+    return a + b;
+}
 
 static inline float fast_exp2(float x)
 {

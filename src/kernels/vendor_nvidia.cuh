@@ -58,6 +58,11 @@ __device__ __forceinline__ uint32_t atomic_add(uint32_t *to, uint32_t value)
     return atomicAdd(to, value);
 }
 
+__device__ __forceinline__ uint64_t atomic_add64(uint64_t *to, uint64_t value)
+{
+    return atomicAdd((unsigned long long *)to, (unsigned long long)value);
+}
+
 __device__ __forceinline__ void thread_fence()
 {
     __threadfence();
@@ -275,6 +280,18 @@ __device__ __forceinline__ uint32_t half2_fma(uint32_t a, uint32_t b, uint32_t c
     uint32_t result;
     asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
     return result;
+}
+
+/* Rounded each by itself, never contracted with a neighbour. */
+
+__device__ __forceinline__ float mul_rn(float a, float b)
+{
+    return __fmul_rn(a, b);
+}
+
+__device__ __forceinline__ float add_rn(float a, float b)
+{
+    return __fadd_rn(a, b);
 }
 
 /* Approximations of the hardware; subnormal numbers count as zero. */
