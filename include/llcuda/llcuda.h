@@ -52,7 +52,7 @@ extern "C" {
 #endif
 
 /* Increases when functions or fields are added; what exists keeps its meaning. */
-#define LLCUDA_API_VERSION 2
+#define LLCUDA_API_VERSION 3
 
 /* A timeout that never ends. */
 #define LLCUDA_FOREVER (-1)
@@ -148,6 +148,13 @@ typedef struct llcuda_engine_options {
     uint64_t gpu_memory_limit_bytes;
     bool gpu_no_graphs; /* kernels are launched one by one: the reference of step graphs */
     bool deterministic; /* a row's result never depends on the rows beside it */
+
+    /* Called from the engine thread after calls of on_ready, once for all that came of one step:
+     * a program with many readers wakes each of its threads here, instead of for each event. Until
+     * it returns the next step does not begin, and it must not call into the library. May be NULL.
+     */
+    void (*on_round)(void *user);
+    void *on_round_user;
 } llcuda_engine_options;
 
 /* Fills in the defaults. `size` is sizeof(llcuda_engine_options) as the caller sees it. */

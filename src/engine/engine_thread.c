@@ -48,6 +48,17 @@ static void wait_for_news(struct llcuda_engine *engine, uint32_t wanted)
     wakeup_sleep(&mailbox->wakeup, deadline ? deadline : WAKEUP_FOREVER);
 }
 
+/* Lets the program wake its readers: after the mail too, since a step may take long. */
+static void end_round(struct llcuda_engine *engine)
+{
+    if (engine->core.readers_called) {
+        engine->core.readers_called = false;
+        if (engine->options.on_round) {
+            engine->options.on_round(engine->options.on_round_user);
+        }
+    }
+}
+
 static void *run(void *argument)
 {
     struct llcuda_engine *engine = argument;
@@ -55,14 +66,17 @@ static void *run(void *argument)
     uint32_t wanted;
     while ((wanted = atomic_load(&engine->wanted)) != ENGINE_STOPPED) {
         core_take_mail(core);
+        end_round(engine);
         bool changed = follow(engine, wanted);
         bool worked = core_step(core);
+        end_round(engine);
         if (!worked && !changed) {
             wait_for_news(engine, wanted);
         }
     }
     core_take_mail(core);
     core_end_all(core, LLCUDA_CANCELLED, "the engine was closed");
+    end_round(engine);
     reach(engine, ENGINE_STOPPED);
     return NULL;
 }

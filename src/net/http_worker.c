@@ -3,7 +3,8 @@
  *
  * Invariants. Signals are a stack without lock: a waker is pushed when its flag goes from false to
  * true, and the flag is cleared by the worker before it calls the handler, so that no signal is
- * lost. Only the first waker on an empty stack writes to the eventfd. */
+ * lost. Only the first waker on an empty stack writes to the eventfd, or whoever noted it, once it
+ * has noted all. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -22,19 +23,39 @@ void worker_wake(struct worker *worker)
 
 /* ------------------------------------------------------------------ wakers */
 
-void http_waker_signal(void *user)
+/* Whether it was pushed on an empty stack: then its worker has to be woken. */
+static bool push(struct http_waker *waker)
 {
-    struct http_waker *waker = user;
     struct worker *worker = waker->worker;
     if (atomic_exchange(&waker->signalled, true)) {
-        return;
+        return false;
     }
     struct http_waker *top = atomic_load(&worker->signalled);
     do {
         atomic_store(&waker->signal_next, top);
     } while (!atomic_compare_exchange_weak(&worker->signalled, &top, waker));
-    if (!top) {
-        worker_wake(worker);
+    return top == NULL;
+}
+
+void http_waker_signal(void *user)
+{
+    struct http_waker *waker = user;
+    if (push(waker)) {
+        worker_wake(waker->worker);
+    }
+}
+
+void http_waker_note(void *user)
+{
+    push(user);
+}
+
+void http_server_wake(struct http_server *server)
+{
+    for (uint32_t i = 0; i < server->worker_count; i++) {
+        if (atomic_load(&server->workers[i].signalled)) {
+            worker_wake(&server->workers[i]);
+        }
     }
 }
 
