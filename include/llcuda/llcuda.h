@@ -149,10 +149,10 @@ typedef struct llcuda_engine_options {
     bool gpu_no_graphs; /* kernels are launched one by one: the reference of step graphs */
     bool deterministic; /* a row's result never depends on the rows beside it */
 
-    /* Called from the engine thread after calls of on_ready, once for all that came of one step:
-     * a program with many readers wakes each of its threads here, instead of for each event. Until
-     * it returns the next step does not begin, and it must not call into the library. May be NULL.
-     */
+    /* Called from the engine thread after calls of on_ready, once for all that came of one step,
+     * or of some while steps are shorter than half a millisecond: a program with many readers wakes
+     * each of its threads here, instead of for each event. The next step begins when it has
+     * returned, and it must not call into the library. May be NULL. */
     void (*on_round)(void *user);
     void *on_round_user;
 } llcuda_engine_options;

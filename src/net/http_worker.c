@@ -15,8 +15,9 @@
 
 void worker_wake(struct worker *worker)
 {
+    /* Its event is edge-triggered: each write wakes, and nobody reads. A counter that is full after
+     * some 2^64 writes is not to be reached. */
     uint64_t one = 1;
-    /* A full counter means that a wake-up is due anyway. */
     while (write(worker->wake_descriptor, &one, sizeof one) < 0 && errno == EINTR) {
     }
 }
@@ -174,10 +175,8 @@ static void on_tick(evutil_socket_t descriptor, short events, void *user)
 static void on_wake(evutil_socket_t descriptor, short events, void *user)
 {
     struct worker *worker = user;
-    uint64_t count;
+    (void)descriptor;
     (void)events;
-    while (read(descriptor, &count, sizeof count) < 0 && errno == EINTR) {
-    }
     take_inbox(worker);
     take_signals(worker);
     if (atomic_load(&worker->server->stopping)) {
@@ -212,8 +211,8 @@ llcuda_status worker_init(struct worker *worker, struct http_server *server,
     if (!worker->base) {
         return error_set(error, LLCUDA_OUT_OF_MEMORY, "the system gives no event loop");
     }
-    worker->wake_event =
-        event_new(worker->base, worker->wake_descriptor, EV_READ | EV_PERSIST, on_wake, worker);
+    worker->wake_event = event_new(worker->base, worker->wake_descriptor,
+                                   EV_READ | EV_PERSIST | EV_ET, on_wake, worker);
     worker->tick_event = event_new(worker->base, -1, EV_PERSIST, on_tick, worker);
     if (!worker->wake_event || !worker->tick_event || event_add(worker->wake_event, NULL) != 0 ||
         event_add(worker->tick_event, &tick) != 0) {

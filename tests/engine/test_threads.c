@@ -12,10 +12,17 @@
 
 #define VOCABULARY 61u
 
+struct caller;
+
 struct rig {
     struct llcuda_engine engine;
     struct fake_model *model;
+    bool rounds;            /* readers are only noted by on_ready, and woken by on_round */
+    struct caller *callers; /* [caller_count] */
+    uint32_t caller_count;
 };
+
+static void on_round(void *user);
 
 static struct rig *rig_open(void)
 {
@@ -44,6 +51,9 @@ static struct rig *rig_open(void)
     }
     engine->core_made = true;
     engine->model.device_model = &rig->model->base;
+    rig->rounds = test_random_below(2);
+    engine->options.on_round = rig->rounds ? on_round : NULL;
+    engine->options.on_round_user = rig;
     assert_ok(engine_thread_start(engine, &error), error);
     return rig;
 }
@@ -82,16 +92,36 @@ struct caller {
     pthread_mutex_t mutex;
     pthread_cond_t condition;
     uint32_t ready;
+    bool noted; /* the engine thread's */
     bool wrong;
 };
 
 static void on_ready(void *user)
 {
     struct caller *caller = user;
+    if (caller->rig->rounds) {
+        caller->noted = true;
+        return;
+    }
     pthread_mutex_lock(&caller->mutex);
     caller->ready++;
     pthread_cond_signal(&caller->condition);
     pthread_mutex_unlock(&caller->mutex);
+}
+
+static void on_round(void *user)
+{
+    struct rig *rig = user;
+    for (uint32_t i = 0; i < rig->caller_count; i++) {
+        struct caller *caller = &rig->callers[i];
+        if (caller->noted) {
+            caller->noted = false;
+            pthread_mutex_lock(&caller->mutex);
+            caller->ready++;
+            pthread_cond_signal(&caller->condition);
+            pthread_mutex_unlock(&caller->mutex);
+        }
+    }
 }
 
 static void wait_ready(struct caller *caller)
@@ -209,6 +239,8 @@ static void run_callers(uint32_t requests, uint32_t cancel_percent, uint32_t *ca
     struct rig *rig = rig_open();
     struct caller callers[CALLERS];
     pthread_t threads[CALLERS];
+    rig->callers = callers;
+    rig->caller_count = CALLERS;
     for (uint32_t i = 0; i < CALLERS; i++) {
         callers[i] = (struct caller){
             .rig = rig,
@@ -218,6 +250,8 @@ static void run_callers(uint32_t requests, uint32_t cancel_percent, uint32_t *ca
         };
         pthread_mutex_init(&callers[i].mutex, NULL);
         pthread_cond_init(&callers[i].condition, NULL);
+    }
+    for (uint32_t i = 0; i < CALLERS; i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, call, &callers[i]), 0);
     }
     *cancelled = 0;

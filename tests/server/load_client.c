@@ -1,14 +1,14 @@
-/* A client that loads a server, cheaply enough not to be what is measured: one thread, one epoll, no
- * allocation a request. load.py starts it and reads the one line of JSON that it prints.
+/* A client that loads a server, cheaply enough not to be what is measured: one thread, one epoll,
+ * no allocation a request. load.py starts it and reads the one line of JSON that it prints.
  *
  *   load_client PORT closed CLIENTS SECONDS WARM_UP   so many requests at a time
- *   load_client PORT open RATE SECONDS WARM_UP        so many requests a second, whatever comes back
- *   load_client PORT hold COUNT SECONDS               half of the connections idle, half send a byte
- *                                                     of a header each half second
+ *   load_client PORT open RATE SECONDS WARM_UP        so many requests a second, whatever comes
+ * back load_client PORT hold COUNT SECONDS               half of the connections idle, half send a
+ * byte of a header each half second
  *
- * The request comes from standard input and has to ask for the connection to be closed, since the end
- * of the connection is the end of the answer. Only what ends between the warm-up and SECONDS counts
- * as done. It talks to 127.0.0.1 only. */
+ * The request comes from standard input and has to ask for the connection to be closed, since the
+ * end of the connection is the end of the answer. Only what ends between the warm-up and SECONDS
+ * counts as done. It talks to 127.0.0.1 only. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <stdbool.h>
@@ -224,8 +224,8 @@ static void print_requests(double seconds)
 
 /* ------------------------------------------------------------------ connections that do nothing */
 
-/* Every second connection sends a byte each half second, spread over that time as those of strangers
- * are. */
+/* Every second connection sends a byte each half second, spread over that time as those of
+ * strangers are. */
 static int run_hold(uint32_t count, uint64_t end_ns)
 {
     static const char header[] = "GET /livez HTTP/1.1\r\nHost: loc";
@@ -234,7 +234,8 @@ static int run_hold(uint32_t count, uint64_t end_ns)
         connections[i].descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (connections[i].descriptor < 0 ||
             connect(connections[i].descriptor, (struct sockaddr *)&address, sizeof address) != 0 ||
-            (i % 2 && send(connections[i].descriptor, header, sizeof header - 1, MSG_NOSIGNAL) < 0)) {
+            (i % 2 &&
+             send(connections[i].descriptor, header, sizeof header - 1, MSG_NOSIGNAL) < 0)) {
             perror("load_client: connect");
             return 1;
         }
