@@ -226,23 +226,25 @@ static void print_requests(double seconds)
 
 /* Every second connection sends a byte each half second, spread over that time as those of
  * strangers are. */
-static int run_hold(uint32_t count, uint64_t end_ns)
+static int run_hold(uint32_t count, double seconds)
 {
     static const char header[] = "GET /livez HTTP/1.1\r\nHost: loc";
     uint32_t lost = 0;
     for (uint32_t i = 0; i < count; i++) {
         connections[i].descriptor = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (connections[i].descriptor < 0 ||
-            connect(connections[i].descriptor, (struct sockaddr *)&address, sizeof address) != 0 ||
-            (i % 2 &&
-             send(connections[i].descriptor, header, sizeof header - 1, MSG_NOSIGNAL) < 0)) {
+            connect(connections[i].descriptor, (struct sockaddr *)&address, sizeof address) != 0) {
             perror("load_client: connect");
             return 1;
         }
     }
     printf("{\"held\": %u}\n", count);
     fflush(stdout);
+    for (uint32_t i = 1; i < count; i += 2) {
+        lost += send(connections[i].descriptor, header, sizeof header - 1, MSG_NOSIGNAL) < 0;
+    }
     uint64_t begin_ns = now_ns();
+    uint64_t end_ns = begin_ns + (uint64_t)(seconds * 1e9);
     for (uint64_t sent = 0, now; (now = now_ns()) < end_ns;) {
         uint64_t due = (now - begin_ns) / 500000000u * (count / 2) +
                        (now - begin_ns) % 500000000u * (count / 2) / 500000000u;
@@ -285,8 +287,7 @@ int main(int count, char **arguments)
     window_begin_ns = begin_ns + (uint64_t)(warm_up * 1e9);
     window_end_ns = begin_ns + (uint64_t)(seconds * 1e9);
     if (strcmp(arguments[2], "hold") == 0) {
-        return run_hold((uint32_t)(amount < CONNECTIONS_MAX ? amount : CONNECTIONS_MAX),
-                        window_end_ns);
+        return run_hold((uint32_t)(amount < CONNECTIONS_MAX ? amount : CONNECTIONS_MAX), seconds);
     }
     request_bytes = fread(request, 1, sizeof request, stdin);
     refusal_ms = malloc(SAMPLES_MAX * sizeof(double));
