@@ -253,6 +253,8 @@ typedef struct llcuda_stats {
     uint64_t step_rows_max;        /* the fullest step so far */
     uint64_t weight_bytes_read;    /* by the device, all steps together */
     uint64_t memory_bytes;         /* gauge: held by the device now; 0 while asleep */
+    uint64_t steps_failed;         /* their requests ended with an error */
+    bool device_failed;            /* the last step failed because the device did */
 } llcuda_stats;
 
 /* Fills in `stats`; set stats->size = sizeof *stats first. Gauges are consistent with each other

@@ -47,6 +47,8 @@ enum core_counter {
     CORE_HOST_NS,
     CORE_STEP_ROWS_MAX,
     CORE_WEIGHT_BYTES_READ,
+    CORE_STEPS_FAILED,
+    CORE_DEVICE_FAILED, /* 1: the last step failed with LLCUDA_DEVICE */
     CORE_COUNTER_COUNT
 };
 
