@@ -192,31 +192,35 @@ async def closed_loop(service, data, clients, seconds):
     return len(done) / seconds
 
 
-def overload(seconds=10):
-    """The peak is the best goodput at any load that was tried; what ends in the first two seconds of
-    a load does not count, neither here nor there."""
-    tokens = 128
+def tell_load(name, result, peak):
+    print(f"{name}: {result['good']} answered, {result['refused']} refused, goodput {result['goodput']:.1f}/s = "
+          f"{result['goodput'] / peak:.3f} of the peak, answers p50 {result['whole_p50_ms']:.0f} ms, refusals p50 "
+          f"{result['refusal_p50_ms']:.2f} ms and p99 {result['refusal_p99_ms']:.2f}, load average "
+          f"{os.getloadavg()[0]:.0f}", flush=True)
+
+
+def overload(seconds=6, rounds=3):
+    """The peak is the best goodput at any load that was tried. What ends in the first two seconds of a
+    load does not count, neither here nor there. A machine that has other work can only take away from
+    a figure, so that each is the best of some rounds."""
+    tokens, peak, best, late, wrong = 128, 0, 0, [], 0
     service = Service("--queue-max", 128, "--connection-max", 20000)
     data = request_bytes({"prompt": "Once upon a time", "max_tokens": tokens, "ignore_eos": True})
-    rows = [("closed", clients) for clients in (16, 32, 64, 96, 128)]
-    peak = 0
-    for kind, amount in rows:
-        result = load(service, kind, amount, seconds, 2, data=data)
-        peak = max(peak, result["goodput"])
-        print(f"{amount} clients: {result['goodput']:.1f} answers/s", flush=True)
-    good = True
-    for factor in (1, 1.5, 2, 4):
-        result = load(service, "open", factor * peak, seconds, 2, data=data)
-        peak = max(peak, result["goodput"])
-        share = result["goodput"] / peak
-        print(f"{factor} x the peak of {peak:.1f} answers/s of {tokens} tokens: {result['good']} answered, "
-              f"{result['refused']} refused, goodput {result['goodput']:.1f}/s = {share:.3f} of the peak, "
-              f"answers p50 {result['whole_p50_ms']:.0f} ms, refusals p50 {result['refusal_p50_ms']:.2f} ms, "
-              f"p99 {result['refusal_p99_ms']:.2f} ms, client {result['cpu_s'] / seconds:.2f} of a processor",
-              flush=True)
-        good &= check("neither answered nor refused", result["lost"] + result["other"], 0)
-    good &= check("goodput at 4 x, share of the peak", share, 0.9, at_most=False)
-    good &= check("p99 of refusals at 4 x, ms", result["refusal_p99_ms"], 50)
+    for at in range(rounds):
+        for clients in (32, 64, 96):
+            result = load(service, "closed", clients, seconds, 2, data=data)
+            peak = max(peak, result["goodput"])
+            tell_load(f"{clients} clients", result, peak)
+        for factor in (1, 2, 4) if at == 0 else (4,):
+            result = load(service, "open", factor * peak, seconds, 2, data=data)
+            wrong += result["lost"] + result["other"]
+            peak = max(peak, result["goodput"])
+            tell_load(f"{factor} x the peak of {peak:.1f} answers of {tokens} tokens a second", result, peak)
+        best = max(best, result["goodput"])
+        late.append(result["refusal_p99_ms"])
+    good = check("goodput at 4 x, share of the peak", best / peak, 0.9, at_most=False)
+    good &= check("p99 of refusals at 4 x, ms, the worst round", max(late), 50)
+    good &= check("neither answered nor refused", wrong, 0)
     return service.close() == 0 and good
 
 
