@@ -184,7 +184,7 @@ static void finish_request(struct engine_core *core, llcuda_request *request)
     unlink_request(core, request);
     atomic_fetch_sub(&core->options.mailbox->sequences_live, request->choice_count);
     atomic_store(&request->finished, true);
-    request_publish(request);
+    core->readers_called |= request_publish(request);
     request->live_next = core->dead;
     core->dead = request;
 }
@@ -232,7 +232,7 @@ void core_finish_choice(struct engine_core *core, struct choice *choice,
     if (--request->choices_left == 0) {
         finish_request(core, request);
     } else {
-        request_publish(request);
+        core->readers_called |= request_publish(request);
     }
 }
 

@@ -49,6 +49,8 @@ enum core_counter {
     CORE_WEIGHT_BYTES_READ,
     CORE_DEVICE_DRAWS,
     CORE_HOST_DRAWS,
+    CORE_STEPS_FAILED,
+    CORE_DEVICE_FAILED, /* 1: the last step failed with LLCUDA_DEVICE */
     CORE_COUNTER_COUNT
 };
 
@@ -93,6 +95,7 @@ struct engine_core {
     struct flight flights[2];
     uint32_t flight_index; /* the one that flies, or will fly next */
     bool flying;
+    bool readers_called; /* on_ready was, since the engine thread last looked */
     const float *logits; /* of the step that has landed */
     uint64_t device_ns;  /* inside the device's functions, in this call of core_step */
     uint64_t counters[CORE_COUNTER_COUNT];

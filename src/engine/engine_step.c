@@ -135,6 +135,8 @@ static void build_batch(struct engine_core *core, const struct step_plan *plan,
 static void fail_flight(struct engine_core *core, const struct flight *flight,
                         const struct llcuda_error *error)
 {
+    core->counters[CORE_STEPS_FAILED]++;
+    core->counters[CORE_DEVICE_FAILED] = error->status == LLCUDA_DEVICE;
     for (uint32_t i = 0; i < flight->count; i++) {
         core_fail_request(core, flight->entries[i].choice->request, error->status, error->message);
     }
@@ -409,6 +411,7 @@ static struct flight *land(struct engine_core *core)
         return flight;
     }
     flight->landed_ns = core_now_ns(core);
+    core->counters[CORE_DEVICE_FAILED] = 0;
     if (flight->hidden_count > 0) {
         pool_hidden(core, flight);
     }

@@ -362,14 +362,16 @@ void request_unref(llcuda_request *request)
     mailbox_release(mailbox);
 }
 
-void request_publish(llcuda_request *request)
+bool request_publish(llcuda_request *request)
 {
     event_ring_publish(&request->ring);
     wakeup_signal(&request->wakeup);
     if (request->on_ready && atomic_load(&request->ready_wanted) &&
         atomic_exchange(&request->ready_wanted, false)) {
         request->on_ready(request->on_ready_user);
+        return true;
     }
+    return false;
 }
 
 /* ------------------------------------------------------------------ the reader */
