@@ -1,6 +1,7 @@
 /* The matrix kernels of the plain types at every level this machine has: against the reference, in
  * guarded memory, and the rule that a result depends on its row and its token alone. */
 #include "base/random.h"
+#include "cpu/amx_emulated.h"
 #include "cpu/features.h"
 #include "cpu/guard.h"
 #include "cpu/linear.h"
@@ -255,13 +256,17 @@ static void every_kernel_is_right_and_keeps_to_itself(void **state)
     if (!cpu_features_request_amx()) {
         features.amx_int8 = features.amx_bf16 = false;
     }
-    uint32_t count;
+    uint32_t counts[2];
     uint32_t tried = 0;
-    const struct linear_kernel *const *kernels = linear_kernels(&count);
-    for (uint32_t i = 0; i < count; i++) {
-        if (kernels[i]->activation != ACTIVATION_Q8 && kernels[i]->available(&features)) {
-            check_kernel(kernels[i]);
-            tried++;
+    const struct linear_kernel *const *tables[2] = {linear_kernels(&counts[0]),
+                                                    amx_emulated_kernels(&counts[1])};
+    for (int table = 0; table < 2; table++) {
+        for (uint32_t i = 0; i < counts[table]; i++) {
+            const struct linear_kernel *kernel = tables[table][i];
+            if (kernel->activation != ACTIVATION_Q8 && kernel->available(&features)) {
+                check_kernel(kernel);
+                tried++;
+            }
         }
     }
     assert_true(tried >= 3);

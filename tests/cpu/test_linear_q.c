@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "cpu/activation_q8.h"
+#include "cpu/amx_emulated.h"
 #include "cpu/features.h"
 #include "cpu/linear.h"
 #include "tensor/quant.h"
@@ -181,17 +182,21 @@ static bool is_scalar(const struct linear_kernel *kernel)
     return strstr(kernel->name, "_scalar") != NULL;
 }
 
-/* Calls `check` for every quantised kernel that this machine can run. */
+/* Calls `check` for every quantised kernel that this machine can run, and for the emulated ones. */
 static void each_kernel(bool scalar, void (*check)(const struct linear_kernel *kernel))
 {
-    uint32_t count;
+    uint32_t counts[2];
     uint32_t seen = 0;
-    const struct linear_kernel *const *kernels = linear_kernels(&count);
-    for (uint32_t i = 0; i < count; i++) {
-        if (kernels[i]->activation == ACTIVATION_Q8 && is_scalar(kernels[i]) == scalar &&
-            kernels[i]->available(&features)) {
-            check(kernels[i]);
-            seen++;
+    const struct linear_kernel *const *tables[2] = {linear_kernels(&counts[0]),
+                                                    amx_emulated_kernels(&counts[1])};
+    for (int table = 0; table < 2; table++) {
+        for (uint32_t i = 0; i < counts[table]; i++) {
+            const struct linear_kernel *kernel = tables[table][i];
+            if (kernel->activation == ACTIVATION_Q8 && is_scalar(kernel) == scalar &&
+                kernel->available(&features)) {
+                check(kernel);
+                seen++;
+            }
         }
     }
     assert_true(seen > 0 || !scalar);
@@ -620,5 +625,9 @@ int main(void)
 {
     test_seed_print();
     cpu_features_detect(&features);
+    if (!cpu_features_request_amx()) {
+        features.amx_int8 = features.amx_bf16 = false;
+        print_message("no AMX: its kernels run on emulated registers only\n");
+    }
     return cmocka_run_group_tests_name(__FILE__, tests, NULL, NULL);
 }
