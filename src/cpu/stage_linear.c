@@ -104,7 +104,8 @@ static void run_item(void *context, uint32_t worker, uint64_t item)
     }
 }
 
-/* Rows of an item: a multiple of the group, about ITEMS_PER_THREAD items a thread, within the two limits. */
+/* Rows of an item: a multiple of the group, about ITEMS_PER_THREAD items a thread, within the two
+ * limits. */
 static uint64_t tile_rows(const struct linear_stage *stage, const struct cpu_weight *weight,
                           uint64_t group)
 {

@@ -10,6 +10,7 @@
 #include "cpu/amx_emulated.h"
 #include "cpu/features.h"
 #include "cpu/linear.h"
+#include "cpu/random_blocks.h"
 #include "tensor/quant.h"
 #include "tensor/quant_read.h"
 
@@ -110,27 +111,6 @@ static void random_normal_row(float *row, uint64_t count, float deviation)
     }
 }
 
-/* Random codes of a type that is not written, with scales near a hundredth. */
-static void random_blocks(enum dtype dtype, unsigned char *blocks, uint64_t columns)
-{
-    const struct dtype_info *info = dtype_info(dtype);
-    for (uint64_t b = 0; b < columns / info->block_elements; b++) {
-        unsigned char *block = blocks + b * info->block_bytes;
-        for (uint32_t i = 0; i < info->block_bytes; i++) {
-            block[i] = (unsigned char)test_random();
-        }
-        uint16_t d = float_to_f16(0.01f + 0.001f * test_random_normal());
-        for (int i = 0; dtype == DTYPE_IQ1_M && i < 4; i++) {
-            /* Its four nibbles are the top ones of four u16 at the end. */
-            unsigned char *top = block + info->block_bytes - 8 + 2 * i + 1;
-            *top = (unsigned char)((*top & 0xf) | (d >> 4 * i & 0xf) << 4);
-        }
-        if (dtype != DTYPE_IQ1_M) {
-            memcpy(block, &d, sizeof d);
-        }
-    }
-}
-
 /* Quantised normal weights, or with `wild` random bytes. */
 static struct fenced make_source(enum dtype dtype, uint64_t rows, uint64_t columns, bool wild)
 {
@@ -146,7 +126,7 @@ static struct fenced make_source(enum dtype dtype, uint64_t rows, uint64_t colum
         } else {
             random_normal_row(row, columns, 0.05f);
             if (!quantize_row(dtype, row, NULL, blocks, columns)) {
-                random_blocks(dtype, blocks, columns);
+                random_blocks(dtype, 0.01f, blocks, columns);
             }
         }
     }
