@@ -105,10 +105,13 @@ SIMD_INLINE const unsigned char *block_ahead(const struct partition *p, uint32_t
     return block_keys(p, ahead < p->seen_end ? ahead : position) + half;
 }
 
-/* `count` elements of the cache, a multiple of the block, as floats. */
-SIMD_INLINE void convert(enum dtype dtype, const unsigned char *from, uint64_t count, float *out)
+/* `count` elements of the cache, a multiple of the block, as floats, while as many at `ahead` are
+ * fetched. */
+SIMD_INLINE void convert(enum dtype dtype, const unsigned char *from, const unsigned char *ahead,
+                         uint64_t count, float *out)
 {
     for (uint64_t i = 0; i < count; i += SIMD_WIDTH) {
+        simd_prefetch(ahead + i * cache_bytes(dtype));
         simd_store(out + i, load_cache(dtype, from, i));
     }
 }
@@ -211,7 +214,7 @@ SIMD_INLINE void score_blocks(const struct partition *p, enum dtype dtype, uint3
     bool converted = dtype != DTYPE_F32 && p->pairs > SCORE_PAIRS;
     for (uint32_t b = 0; converted && b < blocks; b++) {
         float *floats = p->converted + (uint64_t)b * KV_BLOCK_TOKENS * size;
-        convert(dtype, from.stored[b], (uint64_t)KV_BLOCK_TOKENS * size, floats);
+        convert(dtype, from.stored[b], from.ahead[b], (uint64_t)KV_BLOCK_TOKENS * size, floats);
         from.keys[b] = (const unsigned char *)floats;
     }
     uint32_t end = position + blocks * KV_BLOCK_TOKENS;
@@ -403,11 +406,12 @@ SIMD_INLINE void value_block(const struct partition *p, enum dtype dtype, uint32
     if (dtype == DTYPE_Q8_0) {
         scale_weights(p, values, block);
     }
+    const unsigned char *ahead = block_ahead(p, block, half);
     if (dtype != DTYPE_F32 && p->pairs > VALUE_PAIRS) {
-        convert(dtype, values, (uint64_t)KV_BLOCK_TOKENS * p->call->head_size, p->converted);
+        convert(dtype, values, ahead, (uint64_t)KV_BLOCK_TOKENS * p->call->head_size, p->converted);
         value_all(p, DTYPE_F32, (const unsigned char *)p->converted, NULL, block);
     } else {
-        value_all(p, dtype, values, block_ahead(p, block, half), block);
+        value_all(p, dtype, values, ahead, block);
     }
 }
 
