@@ -22,8 +22,14 @@
 
 #define BLOCK_VECTORS (KV_BLOCK_TOKENS / SIMD_WIDTH)
 
-/* How far ahead of the sums the cache is fetched. */
-#define FETCH_BLOCKS 4u
+/* How far ahead of the sums the cache is fetched, in two hops: from memory into the second-level
+ * cache, and from there into the first. */
+#define NEAR_BLOCKS 2u
+#define FAR_BLOCKS  8u
+
+struct ahead {
+    const unsigned char *near, *far;
+};
 
 /* What the passes share. */
 struct partition {
@@ -98,20 +104,41 @@ static void arrange_queries(const struct partition *p)
 
 /* The keys (or, at `half`, the values) that will be wanted soon, or those in hand when there are
  * none: inner loops fetch without asking. */
-SIMD_INLINE const unsigned char *block_ahead(const struct partition *p, uint32_t position,
-                                             uint64_t half)
+SIMD_INLINE const unsigned char *block_after(const struct partition *p, uint32_t position,
+                                             uint32_t blocks, uint64_t half)
 {
-    uint32_t ahead = position + FETCH_BLOCKS * KV_BLOCK_TOKENS;
+    uint32_t ahead = position + blocks * KV_BLOCK_TOKENS;
     return block_keys(p, ahead < p->seen_end ? ahead : position) + half;
+}
+
+SIMD_INLINE struct ahead block_ahead(const struct partition *p, uint32_t position, uint64_t half)
+{
+    return (struct ahead){block_after(p, position, NEAR_BLOCKS, half),
+                          block_after(p, position, FAR_BLOCKS, half)};
+}
+
+SIMD_INLINE void fetch(struct ahead ahead, uint64_t offset)
+{
+    simd_prefetch(ahead.near + offset);
+    simd_prefetch_far(ahead.far + offset);
+}
+
+/* All values of a block, into the second-level cache. */
+SIMD_INLINE void fetch_half(const struct partition *p, uint32_t position, uint64_t half)
+{
+    const unsigned char *from = block_keys(p, position) + half;
+    for (uint64_t line = 0; line < p->call->layer->head_bytes / 2; line += 64) {
+        simd_prefetch_far(from + line);
+    }
 }
 
 /* `count` elements of the cache, a multiple of the block, as floats, while as many at `ahead` are
  * fetched. */
-SIMD_INLINE void convert(enum dtype dtype, const unsigned char *from, const unsigned char *ahead,
+SIMD_INLINE void convert(enum dtype dtype, const unsigned char *from, struct ahead ahead,
                          uint64_t count, float *out)
 {
     for (uint64_t i = 0; i < count; i += SIMD_WIDTH) {
-        simd_prefetch(ahead + i * cache_bytes(dtype));
+        fetch(ahead, i * cache_bytes(dtype));
         simd_store(out + i, load_cache(dtype, from, i));
     }
 }
@@ -121,7 +148,7 @@ SIMD_INLINE void convert(enum dtype dtype, const unsigned char *from, const unsi
 /* Neighbouring blocks of keys. */
 struct key_blocks {
     const unsigned char *keys[SCORE_BLOCKS]; /* as the cache has them, or floats */
-    const unsigned char *ahead[SCORE_BLOCKS];
+    struct ahead ahead[SCORE_BLOCKS];
     const unsigned char *stored[SCORE_BLOCKS]; /* in the cache: where scales lie */
 };
 
@@ -146,7 +173,7 @@ SIMD_INLINE void score_some(const struct partition *p, enum dtype dtype, enum dt
                                 (uint64_t)d * KV_BLOCK_TOKENS + v % BLOCK_VECTORS * SIMD_WIDTH);
         }
         for (uint32_t b = 0; dtype == loaded && b < blocks; b++) {
-            simd_prefetch(from->ahead[b] + (uint64_t)d * KV_BLOCK_TOKENS * cache_bytes(dtype));
+            fetch(from->ahead[b], (uint64_t)d * KV_BLOCK_TOKENS * cache_bytes(dtype));
         }
         for (uint32_t j = 0; j < count; j++) {
             SIMD_VECTOR factor = simd_set(query[d * SCORE_PAIRS + j]);
@@ -296,7 +323,7 @@ static void soften(const struct partition *p, uint32_t pair)
  * is no multiple of the vector, alone. `ahead`: what to fetch meanwhile, or NULL. */
 SIMD_INLINE void value_some(const struct partition *p, enum dtype loaded, uint32_t pairs,
                             uint32_t vectors, uint32_t lanes, uint32_t pair,
-                            const unsigned char *values, const unsigned char *ahead, uint32_t d,
+                            const unsigned char *values, const struct ahead *ahead, uint32_t d,
                             uint32_t block, struct attention_span span)
 {
     uint32_t size = p->call->head_size;
@@ -320,7 +347,7 @@ SIMD_INLINE void value_some(const struct partition *p, enum dtype loaded, uint32
         }
         uint32_t fetched = vectors * SIMD_WIDTH * cache_bytes(loaded);
         for (uint32_t line = 0; ahead && line < fetched; line += 64) {
-            simd_prefetch(ahead + element * cache_bytes(loaded) + line);
+            fetch(*ahead, element * cache_bytes(loaded) + line);
         }
         for (uint32_t j = 0; j < pairs; j++) {
             SIMD_VECTOR weight = simd_set(weights[j * ATTENTION_PARTITION_TOKENS + slot]);
@@ -338,7 +365,7 @@ SIMD_INLINE void value_some(const struct partition *p, enum dtype loaded, uint32
 
 /* All elements of the head. */
 SIMD_INLINE void value_pairs(const struct partition *p, enum dtype loaded, uint32_t pairs,
-                             uint32_t pair, const unsigned char *values, const unsigned char *ahead,
+                             uint32_t pair, const unsigned char *values, const struct ahead *ahead,
                              uint32_t block, struct attention_span span)
 {
     uint32_t size = p->call->head_size;
@@ -372,7 +399,7 @@ SIMD_INLINE void scale_weights(const struct partition *p, const unsigned char *v
 
 /* All pairs against one block's values, as they are in the cache or as floats. */
 SIMD_INLINE void value_all(const struct partition *p, enum dtype loaded,
-                           const unsigned char *values, const unsigned char *ahead, uint32_t block)
+                           const unsigned char *values, const struct ahead *ahead, uint32_t block)
 {
     uint32_t block_end = block + KV_BLOCK_TOKENS;
     for (uint32_t pair = 0; pair < p->pairs; pair += VALUE_PAIRS) {
@@ -406,12 +433,12 @@ SIMD_INLINE void value_block(const struct partition *p, enum dtype dtype, uint32
     if (dtype == DTYPE_Q8_0) {
         scale_weights(p, values, block);
     }
-    const unsigned char *ahead = block_ahead(p, block, half);
+    struct ahead ahead = block_ahead(p, block, half);
     if (dtype != DTYPE_F32 && p->pairs > VALUE_PAIRS) {
         convert(dtype, values, ahead, (uint64_t)KV_BLOCK_TOKENS * p->call->head_size, p->converted);
         value_all(p, DTYPE_F32, (const unsigned char *)p->converted, NULL, block);
     } else {
-        value_all(p, dtype, values, ahead, block);
+        value_all(p, dtype, values, &ahead, block);
     }
 }
 
@@ -432,6 +459,10 @@ SIMD_INLINE void run_partition(const struct partition *p, enum dtype dtype)
     }
     for (; position < last; position += KV_BLOCK_TOKENS) {
         score_blocks(p, dtype, 1, position);
+    }
+    /* Memory works while weights are computed. */
+    for (uint32_t i = 0; i < FAR_BLOCKS && first + i * KV_BLOCK_TOKENS < last; i++) {
+        fetch_half(p, first + i * KV_BLOCK_TOKENS, p->call->layer->head_bytes / 2);
     }
     for (uint32_t pair = 0; pair < p->pairs; pair++) {
         soften(p, pair);
