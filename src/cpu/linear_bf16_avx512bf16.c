@@ -35,8 +35,8 @@ INLINE void store_rows(const struct linear_call *call, uint64_t row, uint32_t to
     float *out = call->out + token * call->out_stride + row;
     for (uint32_t v = 0; v < VECTORS; v++) {
         uint64_t left = rows > 16 * v ? rows - 16 * v : 0;
-        __mmask16 mask = left >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << left) - 1);
-        _mm512_mask_storeu_ps(out + 16 * v, mask, sums[v]);
+        left = left < 16 ? left : 16;
+        _mm512_mask_storeu_ps(out + 16 * v, (__mmask16)((1u << left) - 1), sums[v]);
     }
 }
 
