@@ -208,7 +208,9 @@
     X(DETERMINISTIC, "deterministic", 0, FLAG, NULL, 0, 0, NULL, "Machine", FOR_COMPUTING,         \
       "a row's result never depends on the rows beside it, also on a GPU")                         \
     X(CPU_LEVEL, "cpu-level", 0, TEXT, "LEVEL", 0, 0, NULL, "Machine", FOR_COMPUTING,              \
-      "use no instructions beyond scalar, avx2 or avx512 (default: the best there is)")            \
+      "use no instructions beyond scalar, avx2 or avx512 (default: the best there is); "           \
+      "avx512-bf16, amx, neon: also kernels that are off by default "                              \
+      "(docs/internals/cpu-device.md)")                                                            \
     X(CONFIG, "config", 0, TEXT, "FILE", 0, 0, NULL, "Machine", FOR_ALL,                           \
       "read options from a YAML file; flags and LLCUDA_… variables win over it; bench: what to " \
       "measure (docs/benchmarking.md)")                                                            \
