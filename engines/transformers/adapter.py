@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-from protocol import PROTOCOL_VERSION, check_version, say, serve  # noqa: E402
+from protocol import PROTOCOL_VERSION, check_version, serve, tell_done, tell_token  # noqa: E402
 
 
 class Engine:
@@ -109,10 +109,9 @@ class Engine:
             raise ValueError("a request has an empty prompt")
 
         def tell(index, token, finish, count):
-            say({"event": "token", "id": run, "index": index, "token": token})
+            tell_token(run, index, token)
             if finish:
-                say({"event": "done", "id": run, "index": index, "finish": finish,
-                     "prompt_tokens": len(prompts[index]), "completion_tokens": count})
+                tell_done(run, index, finish, len(prompts[index]), count)
         self.generate(prompts, limits, request.get("ignore_eos", True), tell)
         return {"id": run}
 
