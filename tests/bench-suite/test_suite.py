@@ -458,6 +458,29 @@ class Configurations(unittest.TestCase):
         self.assertEqual(folder.summary()["results"][0]["prompt_tokens"], 1)
         folder.remove()
 
+    def wrong_json(self, text, line, expected):
+        with tempfile.TemporaryDirectory() as root:
+            path = pathlib.Path(root) / "c.json"
+            path.write_text(text)
+            result = bench("check", path, status=1)
+            self.assertRegex(result.stderr, rf"c\.json:{line}\b")
+            self.assertRegex(result.stderr, expected)
+
+    def test_json_is_yaml_too(self):
+        """Builds without libyaml read this only."""
+        good = ('{"benchmark": {"name": "x"},\n "engines": ["llcuda_cpu"],\n'
+                ' "workloads": [{"name": "w",\n  "batch_sizes": [1], "iterations": 3}]}\n')
+        with tempfile.TemporaryDirectory() as root:
+            path = pathlib.Path(root) / "c.json"
+            path.write_text(good)
+            bench("check", path)
+        self.wrong_json(good.replace('"iterations"', '"iteration"'), 4, "no key 'iteration'")
+        self.wrong_json(good.replace(": 3", ': "3"'), 4, "'iterations' must be a number")
+        self.wrong_json(good.replace("llcuda_cpu", "tpu"), 2, "no engine 'tpu'")
+        self.wrong_json(good.replace('"x"}', '"x", "name": "y"}'), 1, "twice|same key|name")
+        self.wrong_json(good[:-4], r"[45]", "expected|ends")
+        self.wrong_json("[" * 60 + "]" * 60, 1, "deep|nest")
+
     def test_ready_configurations_can_be_read(self):
         for path in sorted((SOURCE / "benchmarks").glob("*.yaml")):
             result = subprocess.run([PROGRAM, "bench", "check", str(path)], capture_output=True,
