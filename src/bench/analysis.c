@@ -216,6 +216,39 @@ static void compute_scaling(struct analysis *analysis)
     }
 }
 
+/* The engine that differs from engine e in having one rank only; UINT32_MAX when there is none. */
+static uint32_t single_rank(const struct analysis *analysis, uint32_t e)
+{
+    const struct config *config = analysis->config;
+    for (uint32_t o = 0; o < config->engine_count; o++) {
+        const struct config_engine *one = &config->engines[o];
+        if (one->ranks == 1 && strcmp(one->type, config->engines[e].type) == 0 &&
+            strcmp(one->device, config->engines[e].device) == 0 &&
+            strcmp(one->model, config->engines[e].model) == 0 &&
+            one->threads == config->engines[e].threads) {
+            return o;
+        }
+    }
+    return UINT32_MAX;
+}
+
+static void compute_ranks(struct analysis *analysis)
+{
+    for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
+        uint32_t ranks = analysis->config->engines[e].ranks;
+        uint32_t one = ranks > 1 ? single_rank(analysis, e) : UINT32_MAX;
+        for (uint32_t p = 0; p < analysis->point_count; p++) {
+            struct cell *cell = analysis_cell(analysis, e, p);
+            cell->speedup = cell->rank_efficiency = NAN;
+            if (one != UINT32_MAX) {
+                cell->speedup = cell->figures[METRIC_TOKENS_S].mean /
+                                analysis_cell(analysis, one, p)->figures[METRIC_TOKENS_S].mean;
+                cell->rank_efficiency = cell->speedup / ranks;
+            }
+        }
+    }
+}
+
 /* ---------------------------------------------------------------- comparisons */
 
 static uint32_t run_values(const struct cell *cell, enum metric metric, double *out)
@@ -408,6 +441,7 @@ llcuda_status analysis_open(const char *folder, struct analysis **out, struct ll
     if (!status) {
         compute_cells(analysis);
         compute_scaling(analysis);
+        compute_ranks(analysis);
         rank_engines(analysis);
         compare_tokens(analysis);
         status = compare_engines(analysis) ? LLCUDA_OK : error_no_memory(error, "tests", 1);

@@ -51,6 +51,8 @@ struct cell {
     double batch_efficiency; /* throughput / (level × throughput at the lowest level); NaN */
     double scaling;          /* throughput / throughput at the lowest level; NaN */
     double cost_per_million; /* output tokens; NaN without a price */
+    double speedup;          /* throughput / that of the same engine with one rank; NaN */
+    double rank_efficiency;  /* speedup / ranks; NaN */
     uint64_t requests, failed;
     char first_failure[160];
 };

@@ -9,7 +9,7 @@
 static const char *const keys[] = {
     "name",           "engine",   "command",  "url",           "model_path", "device", "threads",
     "context",        "parallel", "options",  "environment",   "api_model",  "prompt", "baseline",
-    "price_per_hour", "install",  "maturity", "start_seconds", NULL};
+    "price_per_hour", "install",  "maturity", "start_seconds", "ranks",      NULL};
 
 /* Puts `value` for `place` wherever it stands in `word`. */
 static void replace(struct buffer *word, const char *place, const char *value)
@@ -224,6 +224,7 @@ static llcuda_status read_numbers(struct config_reader *reader, const struct yam
         int64_t minimum, maximum;
         uint32_t *out;
     } counts[] = {{"threads", 0, 4096, &engine->threads},
+                  {"ranks", 1, CONFIG_RANKS_MAX, &engine->ranks},
                   {"context", 16, 1 << 24, &engine->context},
                   {"parallel", 1, 65536, &engine->parallel},
                   {"start_seconds", 1, 86400, &engine->start_seconds}};
@@ -272,12 +273,17 @@ static llcuda_status read_engine(struct config_reader *reader, const struct yaml
                                      .parallel = row->parallel,
                                      .context = 2048,
                                      .start_seconds = 300,
+                                     .ranks = 1,
                                      .model = model_for(reader->config, row->format)};
     if (!plain) {
         status = read_texts(reader, node, engine);
     }
     if (!status && !plain) {
         status = read_numbers(reader, node, engine);
+    }
+    if (!status && engine->ranks > 1 && engine->kind == ENGINE_HTTP) {
+        status = yaml_fail(reader->tree, yaml_member(node, "ranks"), reader->error,
+                           "'ranks' are for engines behind adapters, not for servers");
     }
     if (!status) {
         status = read_options(reader, yaml_member(node, "options"), &engine->options);

@@ -97,6 +97,15 @@ static bool read_stat(pid_t pid, pid_t *group, double *seconds)
     return true;
 }
 
+static bool is_watched(const struct monitor *monitor, pid_t group)
+{
+    bool found = group == monitor->options.group;
+    for (uint32_t i = 0; i < monitor->options.more_group_count; i++) {
+        found = found || group == monitor->options.more_groups[i];
+    }
+    return found;
+}
+
 static void find_members(struct monitor *monitor)
 {
     DIR *folder = opendir("/proc");
@@ -108,7 +117,7 @@ static void find_members(struct monitor *monitor)
         if (!isdigit((unsigned char)entry->d_name[0]) || sscanf(entry->d_name, "%d", &pid) != 1) {
             continue;
         }
-        if (read_stat(pid, &group, &seconds) && group == monitor->options.group &&
+        if (read_stat(pid, &group, &seconds) && is_watched(monitor, group) &&
             monitor->member_count < MEMBERS_MAX) {
             monitor->members[monitor->member_count++] = pid;
         }
@@ -366,7 +375,13 @@ void monitor_mark(struct monitor *monitor)
 void monitor_get_totals(struct monitor *monitor, struct monitor_totals *totals)
 {
     pthread_mutex_lock(&monitor->lock);
-    const struct sums *sums = &monitor->sums;
+    struct sums *sums = &monitor->sums;
+    if (sums->count == 0) {
+        /* Shorter than the monitor's period: what there is now is all that can be said. */
+        sums->memory = sums->memory_peak = group_memory(monitor);
+        sums->count = 1;
+        sums->processor = NAN;
+    }
     double count = sums->count ? (double)sums->count : NAN;
     double gpu_count = sums->gpu_count ? (double)sums->gpu_count : NAN;
     *totals = (struct monitor_totals){

@@ -138,6 +138,9 @@ int command_bench(struct options *options)
     if (options->argument_count) {
         return console_usage(options->command, "'%s' is not expected here", options->arguments[0]);
     }
+    if (bench_direct_wanted(options)) {
+        return bench_direct(options);
+    }
     int result = read_options(options, &local);
     if (result) {
         return result;
@@ -148,6 +151,8 @@ int command_bench(struct options *options)
     if (strcmp(mode, "kernels") == 0) {
         return run_kernels(options, &local);
     }
-    return console_usage(options->command, "--mode is latency, throughput or kernels, not '%s'",
+    return console_usage(options->command,
+                         "--mode is latency, throughput, concurrent, memory, kernels, sweep or "
+                         "scaling, not '%s'",
                          mode);
 }
