@@ -49,6 +49,7 @@ void analysis_close(struct analysis *analysis)
     free(analysis->monitor_count);
     free(analysis->folder);
     free(analysis->host_json);
+    free(analysis->roofline);
     config_destroy(analysis->config);
     free(analysis);
 }
@@ -426,6 +427,25 @@ static llcuda_status read_folder(struct analysis *analysis, struct llcuda_error 
     return status;
 }
 
+/* kernels.json, when there is one. */
+static llcuda_status read_kernels(struct analysis *analysis, struct llcuda_error *error)
+{
+    struct buffer text = {0};
+    char *path = file_path_join(analysis->folder, "kernels.json");
+    llcuda_status status = path ? LLCUDA_OK : error_no_memory(error, "a path", 1);
+    if (!status && file_exists(path)) {
+        analysis->roofline = malloc(sizeof *analysis->roofline);
+        status = analysis->roofline ? file_read_all(path, 1u << 22, &text, error)
+                                    : error_no_memory(error, "a roofline", 1);
+        if (!status) {
+            status = roofline_read(buffer_view(&text), analysis->roofline, error);
+        }
+    }
+    buffer_deinit(&text);
+    free(path);
+    return status;
+}
+
 llcuda_status analysis_open(const char *folder, struct analysis **out, struct llcuda_error *error)
 {
     struct analysis *analysis = calloc(1, sizeof *analysis);
@@ -437,6 +457,9 @@ llcuda_status analysis_open(const char *folder, struct analysis **out, struct ll
     status = read_folder(analysis, error);
     if (!status) {
         status = read_sessions(analysis, error);
+    }
+    if (!status) {
+        status = read_kernels(analysis, error);
     }
     if (!status) {
         compute_cells(analysis);

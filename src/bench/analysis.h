@@ -6,6 +6,7 @@
 
 #include "bench/config.h"
 #include "bench/metrics.h"
+#include "bench/roofline.h"
 #include "bench/significance.h"
 
 struct metric_row {
@@ -116,6 +117,7 @@ struct analysis {
     uint32_t reference;            /* engine whose greedy tokens the others are compared with */
     struct monitor_point *monitor; /* of the first run of each engine */
     uint32_t *monitor_count;       /* [engine_count] */
+    struct roofline *roofline;     /* of kernels.json, when it lies in the folder; or NULL */
 };
 
 #define MONITOR_POINTS_MAX 1024u

@@ -211,6 +211,11 @@ static void write_workloads(const struct analysis *analysis, struct buffer *out)
             write_chart(analysis, &charts[i], out);
         }
     }
+    if (analysis->roofline) {
+        buffer_append_text(out, "<h2 id=\"kernels\">Kernels</h2>\n");
+        write_chart(analysis, &charts[count - 1], out);
+        roofline_html(analysis->roofline, out);
+    }
 }
 
 static void write_money(const struct analysis *analysis, struct buffer *out)

@@ -2,6 +2,7 @@
 `llcuda bench` that need no configuration, and the parts of the report about money."""
 import json
 import pathlib
+import re
 import tempfile
 import unittest
 
@@ -90,6 +91,40 @@ class Flags(unittest.TestCase):
         for word in ("--request-rate", "open loop", "closed loop", "ttft:500,tpot:50",
                      "sharegpt:FILE", "--mode sweep"):
             self.assertIn(word, text)
+
+
+class Kernels(unittest.TestCase):
+    """The profile beside a run: its points are those of kernels.json, and the report has them."""
+
+    def test_roofline(self):
+        folder = Folder(json.dumps({
+            "benchmark": {"name": "kernels", "repeats": 1}, "engines": [fake("one")],
+            "workloads": [{"name": "w", "batch_sizes": [1], "output_tokens": 2, "iterations": 1}]}))
+        self.assertNotIn('id="kernels"', (folder.path / "report.html").read_text())
+        bench("--mode", "kernels", "--pp", "32", "--tg", "8", "--repeats", "1", "--threads", "1",
+              "--output", folder.path)
+        profile = json.loads((folder.path / "kernels.json").read_text())
+        page = (folder.path / "report.html").read_text()
+        self.assertIn('id="kernels"', page)
+        self.assertTrue((folder.path / "plots/roofline.svg").exists())
+        rates = {f"{row['arithmetic_operations'] / row['ns'] * 1e9:.6g}"
+                 for part in profile["profiles"] for row in part["operations"]
+                 if row.get("bytes") and row.get("arithmetic_operations")}
+        shown = {f"{float(value):.6g}" for value in
+                 re.findall(r'data-metric="roofline_op_s"[^>]*data-value="([^"]+)"', page)}
+        self.assertGreater(len(rates), 4)
+        self.assertEqual(shown, rates)
+        self.assertEqual([part["test"] for part in profile["profiles"]], ["pp", "tg"])
+        folder.remove()
+
+    def test_damaged_profile(self):
+        folder = Folder(json.dumps({
+            "benchmark": {"name": "kernels", "repeats": 1}, "engines": [fake("one")],
+            "workloads": [{"name": "w", "batch_sizes": [1], "output_tokens": 2, "iterations": 1}]}))
+        for text in ("{", "{}", '{"profiles": 7, "flop_per_second": "a"}'):
+            (folder.path / "kernels.json").write_text(text)
+            self.assertIn("kernels.json", bench("report", folder.path, status=1).stderr)
+        folder.remove()
 
 
 class Loads(unittest.TestCase):
