@@ -111,6 +111,21 @@ static llcuda_status read_command(struct config_reader *reader, const struct yam
     return status;
 }
 
+/* A text as JSON: a number or a truth value where it stands without quotes. */
+static void write_plain(const struct yaml_tree *tree, const struct yaml_node *node,
+                        struct json_writer *writer)
+{
+    double number = 0;
+    if (!yaml_number(tree, node, -1e300, 1e300, &number, NULL)) {
+        json_write_number(writer, number);
+    } else if (!node->quoted &&
+               (strcmp(node->text, "true") == 0 || strcmp(node->text, "false") == 0)) {
+        json_write_bool(writer, node->text[0] == 't');
+    } else {
+        json_write_string(writer, node->text);
+    }
+}
+
 /* A mapping of plain values, as one JSON object. */
 static llcuda_status read_options(struct config_reader *reader, const struct yaml_node *map,
                                   const char **out)
@@ -127,26 +142,22 @@ static llcuda_status read_options(struct config_reader *reader, const struct yam
     json_writer_init(&writer, &text, 0);
     json_begin_object(&writer);
     for (const struct yaml_node *item = map->first; item && !status; item = item->next) {
-        double number = 0;
         json_key(&writer, item->key);
         if (item->kind == YAML_LIST) {
             json_begin_array(&writer);
             for (const struct yaml_node *word = item->first; word && !status; word = word->next) {
-                const char *plain = "";
+                const char *plain;
                 status = yaml_text(reader->tree, word, &plain, reader->error);
-                json_write_string(&writer, plain);
+                if (!status) {
+                    write_plain(reader->tree, word, &writer);
+                }
             }
             json_end_array(&writer);
         } else if (item->kind != YAML_TEXT) {
             status = yaml_fail(reader->tree, item, reader->error, "'%s' is nested too deeply",
                                item->key);
-        } else if (!yaml_number(reader->tree, item, -1e300, 1e300, &number, NULL)) {
-            json_write_number(&writer, number);
-        } else if (!item->quoted &&
-                   (strcmp(item->text, "true") == 0 || strcmp(item->text, "false") == 0)) {
-            json_write_bool(&writer, item->text[0] == 't');
         } else {
-            json_write_string(&writer, item->text);
+            write_plain(reader->tree, item, &writer);
         }
     }
     json_end_object(&writer);

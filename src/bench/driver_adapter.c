@@ -16,7 +16,7 @@
 #define IDS_MAX        4096u
 /* An adapter that says when it knew a token may keep lines back for so long: without it, every
  * token would wake this process, and waking up is most of what the harness costs. */
-#define HOLD_US 5000u
+#define HOLD_US 20000u
 
 struct adapter_run {
     uint64_t id;

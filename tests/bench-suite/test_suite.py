@@ -1,5 +1,6 @@
 """`llcuda bench --config` from outside: reports that are complete and true to their raw data, and
 engines, files and folders that are not as they should be."""
+import html
 import html.parser
 import json
 import math
@@ -480,6 +481,16 @@ class Configurations(unittest.TestCase):
         self.wrong_json(good.replace('"x"}', '"x", "name": "y"}'), 1, "twice|same key|name")
         self.wrong_json(good[:-4], r"[45]", "expected|ends")
         self.wrong_json("[" * 60 + "]" * 60, 1, "deep|nest")
+
+    def test_options_keep_their_types(self):
+        text = json.loads(configuration([fake("one", options={
+            "lists": [1, 2.5, "3", True, "x"], "plain": 4, "quoted": "5", "flag": False})]))
+        folder = Folder(json.dumps(text))
+        engines = (folder.path / "report.html").read_text()
+        found = re.findall(r"Options: <code>(.*?)</code>", engines)
+        self.assertEqual(json.loads(html.unescape(found[0])), {
+            "lists": [1, 2.5, "3", True, "x"], "plain": 4, "quoted": "5", "flag": False})
+        folder.remove()
 
     def test_ready_configurations_can_be_read(self):
         for path in sorted((SOURCE / "benchmarks").glob("*.yaml")):
