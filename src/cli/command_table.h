@@ -75,7 +75,8 @@
       "sweep raises the request rate up to and beyond what the engine can do, memory takes "       \
       "batches of --batch prompts of --pp tokens, scaling compares --ranks processes that share "  \
       "one load with one. kernels with --output keeps kernels.json and a roofline, also in the "   \
-      "folder of a run, whose report then has both. --config does all this for many engines at once.",                       \
+      "folder of a run, whose report then has both. --config does all this for many engines at "   \
+      "once.",                                                                                     \
       "llcuda bench -m model.gguf\n"                                                               \
       "llcuda bench -m model.gguf --pp 128,512 --tg 128 --depth 0,4096 --json\n"                   \
       "llcuda bench -m model.gguf --mode kernels\n"                                                \
