@@ -34,6 +34,7 @@ static const char *const spills_allowed[] = {
     "attention_decode_fused sm_80",
     "attention_decode_fused sm_86",
     "attention_decode_fused sm_89",
+    "attention_decode_fused sm_90a",
     "attention_decode_fused sm_100",
     NULL,
 };
