@@ -26,17 +26,12 @@ static const char *const amd_one[] = {"gfx90a", NULL};
 static const char *const spills_allowed[] = {
     /* Heads of 128: a few words that a round of the loop reads once. The limit that makes them
      * spill lets two blocks share a multiprocessor, which is worth more. */
-    "attention_prefill sm_75",
-    "attention_prefill sm_90a",
-    "attention_prefill sm_100",
-    "attention_decode sm_90a",
-    "attention_decode sm_100",
-    "attention_decode_fused sm_75",
-    "attention_decode_fused sm_80",
-    "attention_decode_fused sm_86",
-    "attention_decode_fused sm_89",
-    "attention_decode_fused sm_100",
-    NULL,
+    "attention_prefill sm_75",       "attention_prefill sm_90a",
+    "attention_prefill sm_100",      "attention_decode sm_90a",
+    "attention_decode sm_100",       "attention_decode_fused sm_75",
+    "attention_decode_fused sm_80",  "attention_decode_fused sm_86",
+    "attention_decode_fused sm_89",  "attention_decode_fused sm_90a",
+    "attention_decode_fused sm_100", NULL,
 };
 
 /* A vendor's compiler, and how it tells what kernels use. */
