@@ -215,6 +215,7 @@ void gpu_model_unload(struct device_model *base)
     driver->host_free(driver, model->logits);
     driver->host_free(driver, model->chosen);
     driver->host_free(driver, model->hidden);
+    driver->host_free(driver, model->logprobs);
     gpu_memory_release(model);
     driver->event_destroy(driver, model->done);
     driver->stream_destroy(driver, model->stream);

@@ -310,6 +310,10 @@ static const struct stat_row {
     U64(prefix_hit_tokens, "llcuda_prefix_cache_hits_total", "counter", "Of these, found."),
     U64(preemptions, "llcuda_preemptions_total", "counter", "Sequences sent back to wait."),
     U64(evictions, "llcuda_kv_cache_evictions_total", "counter", "Cached blocks given up."),
+    U64(tokens_drawn_device, "llcuda_tokens_drawn_device_total", "counter",
+        "Tokens that the device drew."),
+    U64(tokens_drawn_host, "llcuda_tokens_drawn_host_total", "counter",
+        "Tokens that the host drew, from logits that were copied to it."),
     NS(step_ns, "llcuda_step_seconds_total", "counter", "Time in device steps."),
     NS(host_ns, "llcuda_host_seconds_total", "counter", "Time of the engine thread around them."),
 #undef U32

@@ -245,7 +245,7 @@ static void the_table_is_in_order(void **state)
     struct cpu_features none = {0};
     struct cpu_features features;
     cpu_features_detect(&features);
-    for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+    for (int dtype = 0; dtype < DTYPE_F8_E4M3; dtype++) { /* 8-bit floats are converted before */
         const struct linear_kernel *scalar = linear_kernel_choose((enum dtype)dtype, 256, &none);
         assert_non_null(scalar);
         assert_non_null(strstr(scalar->name, "_scalar"));
