@@ -195,7 +195,7 @@ static void large_answers_are_whole(void **state)
         request[head + i] = (char)('a' + (i ^ i >> 8 ^ i >> 16) % 26);
     }
     int descriptor = connect_to(server);
-    int small = 4096;
+    int small = 1 << 16;
     setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     for (size_t sent = 0; sent < (size_t)(head + BODY_BYTES);) {
         ssize_t count = send(descriptor, request + sent, (size_t)(head + BODY_BYTES) - sent, 0);
