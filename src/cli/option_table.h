@@ -203,6 +203,8 @@
       "off: the kernels of a step are launched one by one, the reference of step graphs")          \
     X(KERNEL_CACHE, "kernel-cache", 0, TEXT, "FOLDER", 0, 0, NULL, "Machine", FOR_COMPUTING,       \
       "keeps compiled GPU kernels (default: llcuda/kernels in XDG_CACHE_HOME or ~/.cache)")        \
+    X(KERNEL_PACK, "kernel-pack", 0, TEXT, "FILE", 0, 0, NULL, "Machine", FOR_COMPUTING,           \
+      "compiled GPU kernels made by llcuda kernels, for machines without the compiler")            \
     X(DETERMINISTIC, "deterministic", 0, FLAG, NULL, 0, 0, NULL, "Machine", FOR_COMPUTING,         \
       "a row's result never depends on the rows beside it, also on a GPU")                         \
     X(CPU_LEVEL, "cpu-level", 0, TEXT, "LEVEL", 0, 0, NULL, "Machine", FOR_COMPUTING,              \

@@ -224,6 +224,13 @@ llcuda_status recipe_dtype(const struct recipe *recipe, const struct recipe_mode
     uint32_t layer;
     enum role role = role_of(name, &layer);
     enum recipe_id id = (enum recipe_id)(recipe - recipes);
+    if (tensor->dtype == DTYPE_F8_E4M3) {
+        return error_set(
+            error, LLCUDA_UNSUPPORTED,
+            "tensor '%.*s' is of 8-bit floats, whose scales are not read here: convert "
+            "the model that it was made from",
+            TEXT_ARGUMENTS(name));
+    }
     if (tensor->rank != 2) {
         *dtype = DTYPE_F32;
         return LLCUDA_OK;

@@ -49,12 +49,19 @@ static llcuda_status check_options(const struct plan *plan,
 
 /* --- choosing ------------------------------------------------------------------------------- */
 
+/* 8-bit floats become bfloat16, which holds their values but for the rounding of the scale. */
+static enum dtype held_type(enum dtype dtype)
+{
+    return dtype == DTYPE_F8_E4M3 || dtype == DTYPE_F8_BLOCK ? DTYPE_BF16 : dtype;
+}
+
 static llcuda_status choose_kernel(struct cpu_model *model, uint32_t index,
                                    struct llcuda_error *error)
 {
     const struct plan_weight *source = &model->base.plan->weights[index];
     struct cpu_weight *weight = &model->weights[index];
-    weight->kernel = linear_kernel_choose(source->dtype, source->columns, &model->device->features);
+    enum dtype dtype = held_type(source->dtype);
+    weight->kernel = linear_kernel_choose(dtype, source->columns, &model->device->features);
     if (!weight->kernel) {
         return error_set(error, LLCUDA_UNSUPPORTED,
                          "weight '%.*s' of type %s with %llu columns: no kernel for it",
@@ -65,8 +72,10 @@ static llcuda_status choose_kernel(struct cpu_model *model, uint32_t index,
     uint64_t packed = weight->kernel->packed_bytes(source->rows, source->columns);
     weight->rows = source->rows;
     weight->columns = source->columns;
-    weight->group_bytes = packed ? packed / ((source->rows + group - 1) / group)
-                                 : source->bytes / source->rows * group;
+    uint64_t row_bytes = source->bytes / source->rows;
+    dtype_row_bytes(dtype, source->columns, &row_bytes);
+    weight->group_bytes =
+        packed ? packed / ((source->rows + group - 1) / group) : row_bytes * group;
     return LLCUDA_OK;
 }
 
@@ -110,7 +119,7 @@ static void convert_vectors(struct cpu_model *model)
             const struct plan_weight *source = &plan->weights[used[j].weight];
             struct cpu_weight *weight = &model->weights[used[j].weight];
             if (!used[j].is_matrix && !weight->vector) {
-                dequantize_row(source->dtype, source->data, next, source->columns);
+                plan_weight_row(source, 0, next);
                 weight->vector = next;
                 next += (source->columns + 15) / 16 * 16;
             }
@@ -176,9 +185,9 @@ static llcuda_status report(struct load *load, uint64_t bytes)
     return LLCUDA_OK;
 }
 
-/* Gives back the mapped pages that a piece came from, and reports it. */
+/* Gives back the pages that a piece came from when they are mapped, and reports it. */
 static llcuda_status drop_piece(struct load *load, const struct pack *pack, uint64_t shares,
-                                uint64_t row_bytes)
+                                uint64_t row_bytes, bool is_mapped)
 {
     uint64_t rows = 0;
     for (uint64_t share = 0; share < shares; share++) {
@@ -186,7 +195,7 @@ static llcuda_status drop_piece(struct load *load, const struct pack *pack, uint
         uint64_t end;
         piece_rows(pack, share, 0, &begin, &end);
         rows += end - begin;
-        if (load->model->base.plan->weights_mapped && begin < end) {
+        if (is_mapped && begin < end) {
             file_pages_drop((const unsigned char *)pack->source->data + begin * row_bytes,
                             (end - begin) * row_bytes);
         }
@@ -194,21 +203,51 @@ static llcuda_status drop_piece(struct load *load, const struct pack *pack, uint
     return report(load, rows * row_bytes);
 }
 
-static llcuda_status pack_weight(struct load *load, uint32_t index)
+/* Rows of a weight that no kernel takes as it is, in the type that it is held in. */
+struct conversion {
+    const struct plan_weight *source;
+    float *rows; /* one a worker */
+    uint16_t *out;
+};
+
+static void convert_row(void *context, uint32_t worker, uint64_t row)
+{
+    const struct conversion *conversion = context;
+    uint64_t columns = conversion->source->columns;
+    float *values = conversion->rows + worker * columns;
+    plan_weight_row(conversion->source, row, values);
+    for (uint64_t i = 0; i < columns; i++) {
+        conversion->out[row * columns + i] = float_to_bf16(values[i]);
+    }
+}
+
+/* `weight` becomes bfloat16 in `memory`, which the caller unmaps, also after a failure. */
+static llcuda_status convert_weight(struct load *load, struct plan_weight *weight,
+                                    struct region *memory)
+{
+    struct pool *pool = load->model->device->pool;
+    uint64_t bytes = weight->rows * weight->columns * sizeof(uint16_t);
+    struct conversion conversion = {.source = weight};
+    conversion.rows = calloc(pool_thread_count(pool), weight->columns * sizeof(float));
+    if (!conversion.rows || !region_map(memory, bytes)) {
+        free(conversion.rows);
+        return error_no_memory(load->error, "a converted weight", bytes);
+    }
+    conversion.out = memory->data;
+    pool_run(pool, weight->rows, convert_row, &conversion);
+    free(conversion.rows);
+    weight->dtype = DTYPE_BF16;
+    weight->data = memory->data;
+    weight->bytes = bytes;
+    weight->scales = (struct plan_scales){0};
+    return LLCUDA_OK;
+}
+
+static llcuda_status pack_rows(struct load *load, const struct plan_weight *source,
+                               struct cpu_weight *weight, bool is_mapped)
 {
     struct cpu_model *model = load->model;
-    const struct plan_weight *source = &model->base.plan->weights[index];
-    struct cpu_weight *weight = &model->weights[index];
     const struct linear_kernel *kernel = weight->kernel;
-    uint64_t packed_bytes = kernel->packed_bytes(source->rows, source->columns);
-    if (packed_bytes == 0) {
-        weight->data = source->data;
-        return report(load, source->bytes);
-    }
-    if (!region_map(&weight->packed, packed_bytes)) {
-        return error_no_memory(load->error, "a packed weight", packed_bytes);
-    }
-    weight->data = weight->packed.data;
     uint64_t row_bytes = source->bytes / source->rows;
     uint64_t group = kernel->row_group;
     uint64_t shares = pool_thread_count(model->device->pool);
@@ -225,8 +264,34 @@ static llcuda_status pack_weight(struct load *load, uint32_t index)
         pack.end = pack.begin + (rest < most ? rest : most);
         pack.item_count = (pack.end - pack.begin + pack.item_rows - 1) / pack.item_rows;
         pool_run(model->device->pool, shares * pack.item_count, pack_item, &pack);
-        status = drop_piece(load, &pack, shares, row_bytes);
+        status = drop_piece(load, &pack, shares, row_bytes, is_mapped);
     }
+    return status;
+}
+
+static llcuda_status pack_weight(struct load *load, uint32_t index)
+{
+    struct cpu_model *model = load->model;
+    struct plan_weight source = model->base.plan->weights[index];
+    struct cpu_weight *weight = &model->weights[index];
+    const struct linear_kernel *kernel = weight->kernel;
+    uint64_t packed_bytes = kernel->packed_bytes(source.rows, source.columns);
+    struct region converted = {0};
+    bool converts = held_type(source.dtype) != source.dtype;
+    llcuda_status status = converts ? convert_weight(load, &source, &converted) : LLCUDA_OK;
+    if (status == LLCUDA_OK && packed_bytes == 0) {
+        weight->packed = converted; /* empty when the file's rows are used as they are */
+        weight->data = source.data;
+        return report(load, source.bytes);
+    }
+    if (status == LLCUDA_OK && !region_map(&weight->packed, packed_bytes)) {
+        status = error_no_memory(load->error, "a packed weight", packed_bytes);
+    }
+    if (status == LLCUDA_OK) {
+        weight->data = weight->packed.data;
+        status = pack_rows(load, &source, weight, model->base.plan->weights_mapped && !converts);
+    }
+    region_unmap(&converted);
     return status;
 }
 

@@ -62,11 +62,8 @@ static void embed_row(void *context, uint32_t worker, uint64_t item)
     uint64_t row = stage->row_begin + item;
     struct cpu_model *model = stage->model;
     const struct plan_weight *weight = &model->base.plan->weights[stage->op->embed.weight];
-    uint64_t row_bytes = weight->bytes / weight->rows;
     float *out = cpu_row(model->buffers[PLAN_BUFFER_RESIDUAL], row);
-    dequantize_row(weight->dtype,
-                   (const unsigned char *)weight->data + model->batch->tokens[row] * row_bytes, out,
-                   weight->columns);
+    plan_weight_row(weight, model->batch->tokens[row], out);
     if (stage->op->embed.scale != 1.0f) {
         for (uint64_t i = 0; i < weight->columns; i++) {
             out[i] *= stage->op->embed.scale;

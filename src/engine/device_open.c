@@ -67,6 +67,7 @@ static llcuda_status open_gpu(const struct device_open_options *options,
     const struct gpu_device_options gpu = {
         .log = options->log,
         .cache = options->kernel_cache,
+        .pack = options->kernel_pack,
         .memory_limit_bytes = options->device_memory_limit,
         .no_graphs = options->no_graphs,
         .deterministic = options->deterministic,

@@ -207,7 +207,8 @@ llcuda_status gguf_writer_add_tensor(struct gguf_writer *writer, struct text_vie
         memcpy(&last, writer->extents.data + writer->extents.length - sizeof last, sizeof last);
     }
     uint64_t end;
-    if (!tensor_bytes(dtype, rank, shape, &extent.bytes) ||
+    if (dtype_info(dtype)->gguf_id == DTYPE_NO_GGUF ||
+        !tensor_bytes(dtype, rank, shape, &extent.bytes) ||
         !checked_add_u64(last.begin, last.bytes, &end) ||
         !checked_align_up_u64(end, writer->alignment, &extent.begin)) {
         return error_set(error, LLCUDA_INVALID_ARGUMENT, "tensor '%.*s' has no valid shape for %s",

@@ -23,7 +23,7 @@ static const struct safetensors_type types[] = {
     {"BF16", 16, true, DTYPE_BF16},     {.name = "BOOL", .bits = 8},
     {.name = "U8", .bits = 8},          {.name = "I8", .bits = 8},
     {.name = "F4", .bits = 4},          {.name = "F6_E2M3", .bits = 6},
-    {.name = "F6_E3M2", .bits = 6},     {.name = "F8_E4M3", .bits = 8},
+    {.name = "F6_E3M2", .bits = 6},     {"F8_E4M3", 8, true, DTYPE_F8_E4M3},
     {.name = "F8_E5M2", .bits = 8},     {.name = "F8_E8M0", .bits = 8},
     {.name = "F8_E4M3FNUZ", .bits = 8}, {.name = "F8_E5M2FNUZ", .bits = 8},
     {.name = "I16", .bits = 16},        {.name = "U16", .bits = 16},

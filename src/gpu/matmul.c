@@ -11,6 +11,7 @@
 /* What the vendor's fast kernels want addresses and rows to be multiples of, in bytes. */
 #define MATMUL_ALIGNMENT 16u
 #define UNPACK_THREADS   256u   /* as in dequantize.cu */
+#define PACKED_COLUMNS   512u   /* of a block of dequantize.cu */
 #define UNPACK_ROWS_MAX  32768u /* of one launch */
 
 static bool is_aligned(uint64_t bytes)
@@ -60,6 +61,7 @@ bool gpu_matmul_serves(const struct gpu_model *model, const struct gpu_linear *l
     const struct plan_weight *source = &model->base.plan->weights[linear->weights[0]];
     return model->driver->matmul_create && !options->deterministic &&
            options->linear == GPU_LINEAR_FAST && linear->rows >= MATMUL_ROWS_MIN &&
+           (is_plain(model, linear->weights[0]) || !gpu_wide_serves(model, linear)) &&
            model->activation != DTYPE_F32 && rows_together(model, linear) != 0 &&
            is_aligned(source->columns * 2) && is_aligned(linear->output_stride * 4ull) &&
            is_aligned(linear->output) && is_aligned(linear->input) &&
@@ -130,6 +132,12 @@ static llcuda_status unpack(struct gpu_model *model, uint32_t index, uint64_t be
         .row_bytes = weight->row_bytes,
         .columns = columns,
     };
+    if (weight->is_packed) { /* also what pads the last tile, for which there is room */
+        const uint32_t tiles[3] = {(columns + PACKED_COLUMNS - 1) / PACKED_COLUMNS,
+                                   (uint32_t)((count + 15) / 16), 1};
+        return gpu_launch(model, GPU_KERNEL_PACKED_DEQUANTIZE + weight->dtype, tiles, &arguments,
+                          sizeof arguments, error);
+    }
     const uint32_t grid[3] = {(columns + 8 * UNPACK_THREADS - 1) / (8 * UNPACK_THREADS),
                               (uint32_t)count, 1};
     return gpu_launch(model, GPU_KERNEL_DEQUANTIZE + weight->dtype, grid, &arguments,

@@ -71,6 +71,15 @@ struct dequantize_arguments {
     uint32_t reserved;
 };
 
+/* output = the rows of weight in the order of packed_formats.cuh */
+struct repack_arguments {
+    KERNEL_POINTER(const uint8_t) weight; /* [rows] of row_bytes, as published */
+    KERNEL_POINTER(void) output;          /* tiles of sixteen rows */
+    uint64_t row_bytes;
+    uint32_t rows;
+    uint32_t reserved;
+};
+
 #define ACTIVATION_SILU      0u
 #define ACTIVATION_GELU_TANH 1u
 #define ACTIVATION_GELU_ERF  2u
@@ -88,6 +97,19 @@ struct linear_decode_arguments {
     uint32_t output_stride;                  /* elements from one row to the next */
     float norm_epsilon;
     float norm_weight_offset;
+};
+
+/* A linear layer of many rows, weights row after row. */
+struct linear_wide_arguments {
+    KERNEL_POINTER(const uint32_t) count;
+    KERNEL_POINTER(const void) weights[DECODE_PARTS_MAX]; /* [rows, columns]; of a pair gate, up */
+    KERNEL_POINTER(const void) input;                     /* activations [n, columns] */
+    KERNEL_POINTER(void) output;                          /* floats, or activations of pairs */
+    uint64_t row_bytes;                                   /* of quantised weights */
+    uint32_t rows[DECODE_PARTS_MAX]; /* of the parts, side by side in the output */
+    uint32_t columns;
+    uint32_t output_stride; /* elements from one row to the next */
+    uint32_t kind;          /* LINEAR_*; of a pair ACTIVATION_* */
 };
 
 /* hidden[t, i] = activation(gate[t, i]) · up[t, i], or activation(up[t, i]) */

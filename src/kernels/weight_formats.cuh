@@ -1,6 +1,6 @@
 /* Reads weights as GGUF publishes them, eight columns at a time: tensor/quant_blocks.h and
- * quant_read.c in the words of kernels. Rows lie at even addresses, since every block has an even
- * number of bytes; columns come in whole blocks, of the plain types in any number.
+ * quant_read.c in the words of kernels. Rows lie at even addresses, since every block but that of
+ * mxfp4 has an even number of bytes; columns come in whole blocks, of the plain types in any number.
  *
  * load8(row, k, columns, w): w[i] = weight of column k + i, zero from `columns` on; k is a multiple
  * of 8. */
@@ -110,6 +110,47 @@ struct format_q8_0 {
     }
 };
 
+/* 2^(e − 128), the scale of doubled values. */
+__device__ __forceinline__ float mxfp4_scale(uint32_t e)
+{
+    return float_of_bf16((uint16_t)(e < 2 ? 0x20u << e : (e - 1) << 7));
+}
+
+/* Blocks have an odd number of bytes and lie anywhere. */
+struct format_mxfp4 {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t,
+                                                 float *w)
+    {
+        const uint8_t *block = row + k / 32 * 17;
+        const float scale = mxfp4_scale(block[0]);
+        for (uint32_t i = 0; i < 8; i++) {
+            const int code = nibble_of(block + 1, k % 32 + i);
+            const int size = code & 7;
+            const int doubled = size < 2 ? size : (2 + (size & 1)) << (size >> 1) >> 1;
+            w[i] = scale * (float)(code & 8 ? -doubled : doubled);
+        }
+    }
+};
+
+/* As the bits of a half, e4m3 is 2^-8 of its value. NaN, which no weight is, counts as 480. */
+__device__ __forceinline__ float float_of_e4m3(uint32_t bits)
+{
+    return float_of_f16((uint16_t)((bits & 0x80) << 8 | (bits & 0x7F) << 7)) * 256.0f;
+}
+
+/* A float32 scale and 128 values of e4m3; rows lie at multiples of four bytes. */
+struct format_f8_block {
+    static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t,
+                                                 float *w)
+    {
+        const uint8_t *block = row + k / 128 * 132;
+        const float scale = *(const float *)block;
+        for (uint32_t i = 0; i < 8; i++) {
+            w[i] = scale * float_of_e4m3(block[4 + k % 128 + i]);
+        }
+    }
+};
+
 /* Two-bit field of value `at` of a super-block. */
 __device__ __forceinline__ int pair_of(const uint8_t *pairs, uint32_t at)
 {
@@ -149,20 +190,27 @@ struct format_q3_k {
     }
 };
 
-/* The 6-bit scale and minimum of sub-block `sub` of q4_k and q5_k, times d and dmin. */
+/* The 6-bit scale and minimum of sub-block `sub` of q4_k and q5_k. */
+__device__ __forceinline__ void scale_min_k4_codes(const uint8_t *block, uint32_t sub,
+                                                   uint32_t *scale, uint32_t *minimum)
+{
+    const uint8_t *scales = block + 4;
+    if (sub < 4) {
+        *scale = scales[sub] & 63u;
+        *minimum = scales[sub + 4] & 63u;
+    } else {
+        const uint32_t both = scales[sub + 4];
+        *scale = (both & 0xf) | (uint32_t)scales[sub - 4] >> 6 << 4;
+        *minimum = both >> 4 | (uint32_t)scales[sub] >> 6 << 4;
+    }
+}
+
+/* The same times d and dmin. */
 __device__ __forceinline__ void scale_min_k4(const uint8_t *block, uint32_t sub, float *scale,
                                              float *minimum)
 {
-    const uint8_t *scales = block + 4;
     uint32_t s, m;
-    if (sub < 4) {
-        s = scales[sub] & 63u;
-        m = scales[sub + 4] & 63u;
-    } else {
-        const uint32_t both = scales[sub + 4];
-        s = (both & 0xf) | (uint32_t)scales[sub - 4] >> 6 << 4;
-        m = both >> 4 | (uint32_t)scales[sub] >> 6 << 4;
-    }
+    scale_min_k4_codes(block, sub, &s, &m);
     *scale = half_at(block) * (float)s;
     *minimum = half_at(block + 2) * (float)m;
 }
@@ -211,5 +259,15 @@ struct format_q6_k {
             const int low = nibbles[i] >> (at / 64 % 2 * 4) & 0xf;
             w[i] = scale * (float)((pair_of(block + 128, at + i) << 4 | low) - 32);
         }
+    }
+};
+
+/* Eight weights of a row of a matrix whose rows lie one after another. */
+template <class FORMAT> struct row_reader {
+    static __device__ __forceinline__ void load8(const uint8_t *matrix, uint64_t row_bytes,
+                                                 uint32_t row, uint32_t k, uint32_t columns,
+                                                 float *w)
+    {
+        FORMAT::load8(matrix + row * row_bytes, k, columns, w);
     }
 };

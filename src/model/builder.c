@@ -245,11 +245,48 @@ const struct tensor *model_demand(struct model_builder *builder, uint32_t layer,
     return tensor;
 }
 
+/* The factors of a weight of 8-bit floats: "NAME_scale_inv" by blocks, "NAME_scale" otherwise; both
+ * are multiplied with, whatever their name. */
+static void bind_scales(struct model_builder *builder, const struct tensor *tensor, uint32_t index)
+{
+    static const char *const endings[] = {"_scale_inv", "_scale"};
+    uint64_t block[2] = {0, 0};
+    const struct json_value *sizes =
+        model_config_value(builder, "quantization_config.weight_block_size");
+    uint32_t count = 0;
+    if (json_is(sizes, JSON_ARRAY) && sizes->count == 2) {
+        JSON_EACH(size, sizes)
+        {
+            int64_t value = 0;
+            json_integer(size, 0, INT32_MAX, &value);
+            block[count++] = (uint64_t)value;
+        }
+    }
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        char name[NAME_BYTES];
+        snprintf(name, sizeof name, "%.*s%s", TEXT_ARGUMENTS(tensor->name), endings[i]);
+        const struct tensor *scales = model_source_find(builder->source, text_view_of(name));
+        if (scales) {
+            *bound_slot(builder, scales) = scales;
+            llcuda_status status =
+                plan_set_scales(builder->plan, index, scales, block, builder->error);
+            builder->status = builder->status == LLCUDA_OK ? status : builder->status;
+            return;
+        }
+    }
+    model_fail(builder, LLCUDA_BAD_FORMAT, "tensor '%.*s' of 8-bit floats has no scales",
+               TEXT_ARGUMENTS(tensor->name));
+}
+
 uint32_t model_bind(struct model_builder *builder, uint32_t layer, const char *gguf_name,
                     const char *hf_name, uint64_t rows, uint64_t columns)
 {
     const struct tensor *tensor = model_demand(builder, layer, gguf_name, hf_name, rows, columns);
-    return tensor ? plan_add_weight(builder->plan, tensor, 0, rows) : PLAN_NONE;
+    uint32_t index = tensor ? plan_add_weight(builder->plan, tensor, 0, rows) : PLAN_NONE;
+    if (index != PLAN_NONE && tensor->dtype == DTYPE_F8_E4M3) {
+        bind_scales(builder, tensor, index);
+    }
+    return index;
 }
 
 uint32_t model_bind_vector(struct model_builder *builder, enum model_presence presence,
@@ -294,6 +331,11 @@ static bool may_be_unused(const struct model_builder *builder, struct text_view 
 {
     if (!model_is_gguf(builder) && builder->hf_config_prefix[0] != '\0' &&
         !begins_with(name, builder->hf_tensor_prefix)) {
+        return true;
+    }
+    /* Activations and caches stay in 16 bits, which need no scale. */
+    if (ends_with(name, ".input_scale") || ends_with(name, ".k_scale") ||
+        ends_with(name, ".v_scale")) {
         return true;
     }
     return ends_with(name, "rotary_emb.inv_freq") || ends_with(name, "attn_rot_embd.weight") ||

@@ -128,11 +128,14 @@ static void refuse_unknown_features(struct model_builder *builder)
                    "this is a mixture of experts; only dense models are supported");
     }
     const struct json_value *quantised = model_config_value(builder, "quantization_config");
-    if (quantised) {
-        struct text_view method = json_text(json_member(quantised, "quant_method"));
+    struct text_view method = json_text(json_member(quantised, "quant_method"));
+    struct text_view form = json_text(json_member(quantised, "format"));
+    bool is_f8 = text_view_is(method, "fp8") || (text_view_is(method, "compressed-tensors") &&
+                                                 text_view_is(form, "float-quantized"));
+    if (quantised && !is_f8) {
         model_fail(builder, LLCUDA_UNSUPPORTED,
-                   "the weights are quantised with '%.*s'; supported are plain float weights in "
-                   "SafeTensors and quantised weights in GGUF",
+                   "the weights are quantised with '%.*s'; supported are float weights of 32, 16 "
+                   "and 8 bits in SafeTensors and quantised weights in GGUF",
                    TEXT_ARGUMENTS(method));
     }
 }

@@ -3,6 +3,7 @@
  * plan_finish. One owner, one thread while building; a finished plan is read-only and may be read
  * from any thread. Knows no model and no file. */
 #include "plan/plan.h"
+#include "tensor/quant.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -98,6 +99,73 @@ uint32_t plan_add_weight(struct plan *plan, const struct tensor *tensor, uint64_
     plan->weights = weights;
     weights[plan->weight_count] = weight;
     return plan->weight_count++;
+}
+
+llcuda_status plan_set_scales(struct plan *plan, uint32_t index, const struct tensor *scales,
+                              const uint64_t block[2], struct llcuda_error *error)
+{
+    struct plan_weight *weight = &plan->weights[index];
+    uint64_t count = tensor_elements(scales);
+    uint64_t blocks[2] = {0, 0};
+    if (block[0] != 0 && block[1] != 0) {
+        blocks[0] = (weight->rows - 1) / block[0] + 1;
+        blocks[1] = (weight->columns - 1) / block[1] + 1;
+    }
+    bool is_float =
+        dtype_info(scales->dtype)->block_elements == 1 && scales->dtype != DTYPE_F8_E4M3;
+    struct plan_scales found = {.data = scales->data, .dtype = scales->dtype, .columns = 1};
+    if (is_float && count == 1) {
+        found.rows_each = weight->rows;
+        found.columns_each = weight->columns;
+    } else if (is_float && count == weight->rows && scales->shape[0] == weight->rows) {
+        found.rows_each = 1;
+        found.columns_each = weight->columns;
+    } else if (is_float && scales->rank == 2 && blocks[0] != 0 && scales->shape[0] == blocks[0] &&
+               scales->shape[1] == blocks[1]) {
+        found.rows_each = block[0];
+        found.columns_each = block[1];
+        found.columns = blocks[1];
+    } else {
+        return error_set(error, LLCUDA_BAD_FORMAT,
+                         "the scales '%.*s' of type %s do not fit the weight '%.*s' [%llu, %llu]",
+                         TEXT_ARGUMENTS(scales->name), dtype_info(scales->dtype)->name,
+                         TEXT_ARGUMENTS(weight->name), (unsigned long long)weight->rows,
+                         (unsigned long long)weight->columns);
+    }
+    weight->scales = found;
+    return LLCUDA_OK;
+}
+
+float plan_weight_scale(const struct plan_weight *weight, uint64_t row, uint64_t column)
+{
+    const struct plan_scales *scales = &weight->scales;
+    float scale = 1;
+    if (scales->data) {
+        uint64_t at = row / scales->rows_each * scales->columns + column / scales->columns_each;
+        dequantize_row(scales->dtype,
+                       (const unsigned char *)scales->data +
+                           at * dtype_info(scales->dtype)->block_bytes,
+                       &scale, 1);
+    }
+    return scale;
+}
+
+void plan_weight_row(const struct plan_weight *weight, uint64_t row, float *out)
+{
+    uint64_t row_bytes = weight->bytes / weight->rows;
+    dequantize_row(weight->dtype, (const unsigned char *)weight->data + row * row_bytes, out,
+                   weight->columns);
+    if (!weight->scales.data) {
+        return;
+    }
+    for (uint64_t begin = 0; begin < weight->columns; begin += weight->scales.columns_each) {
+        float scale = plan_weight_scale(weight, row, begin);
+        uint64_t rest = weight->columns - begin;
+        uint64_t count = rest < weight->scales.columns_each ? rest : weight->scales.columns_each;
+        for (uint64_t i = 0; i < count; i++) {
+            out[begin + i] *= scale;
+        }
+    }
 }
 
 uint32_t plan_add_rotary_table(struct plan *plan, const float *frequencies, uint32_t size,

@@ -115,6 +115,15 @@ struct plan_op {
     };
 };
 
+/* What the values of a weight of f8_e4m3 are multiplied by: one factor for every `rows_each` rows
+ * and `columns_each` columns. */
+struct plan_scales {
+    const void *data; /* factors row after row, alignment 1, borrowed; NULL: 1 */
+    enum dtype dtype; /* F32, F16 or BF16 */
+    uint64_t rows_each, columns_each;
+    uint64_t columns; /* factors in a row */
+};
+
 /* A weight: a whole tensor or some rows of one (fused projections are bound as row ranges). */
 struct plan_weight {
     struct text_view name; /* for people */
@@ -123,6 +132,7 @@ struct plan_weight {
     uint64_t columns; /* whole blocks of dtype */
     const void *data; /* borrowed, row after row, alignment 1; NULL in a plan without weights */
     uint64_t bytes;
+    struct plan_scales scales; /* of f8_e4m3 */
 };
 
 /* Angles of rotary pair i at position p are p · frequencies[i]; sine and cosine are multiplied by
@@ -170,6 +180,15 @@ void plan_destroy(struct plan *plan);
  * row of `rows` columns. Data that two stages share must be added once and its index used twice. */
 uint32_t plan_add_weight(struct plan *plan, const struct tensor *tensor, uint64_t row_begin,
                          uint64_t rows);
+/* Gives weight `index`, of f8_e4m3, its factors: a tensor with one value, [rows, 1] or [rows / a,
+ * columns / b] values, both divisions rounded up; `block` is {a, b}, of the last kind. The tensor's
+ * data are borrowed. BAD_FORMAT for any other shape or type. */
+llcuda_status plan_set_scales(struct plan *plan, uint32_t index, const struct tensor *scales,
+                              const uint64_t block[2], struct llcuda_error *error);
+/* The values of row `row` as floats [columns], scales applied. The weight has data. */
+void plan_weight_row(const struct plan_weight *weight, uint64_t row, float *out);
+/* The factor of a value of a weight of f8_e4m3. */
+float plan_weight_scale(const struct plan_weight *weight, uint64_t row, uint64_t column);
 /* Adds a table; `frequencies` are copied. Returns its index or PLAN_NONE. */
 uint32_t plan_add_rotary_table(struct plan *plan, const float *frequencies, uint32_t size,
                                float magnitude);

@@ -36,7 +36,7 @@ const struct dtype_info *dtype_info(enum dtype dtype)
 bool dtype_from_gguf(uint32_t gguf_id, enum dtype *dtype)
 {
     for (int i = 0; i < DTYPE_COUNT; i++) {
-        if (dtype_rows[i].gguf_id == gguf_id) {
+        if (dtype_rows[i].gguf_id == gguf_id && gguf_id != DTYPE_NO_GGUF) {
             *dtype = (enum dtype)i;
             return true;
         }
@@ -92,6 +92,32 @@ float float_from_f16(uint16_t bits)
 float float_from_bf16(uint16_t bits)
 {
     return float_from_bits((uint32_t)bits << 16);
+}
+
+/* Moved into the exponent and mantissa of a half, the value is 2^-8 of what it is here. */
+float float_from_e4m3(uint8_t bits)
+{
+    if ((bits & 0x7fu) == 0x7fu) {
+        return float_from_bits((uint32_t)(bits & 0x80u) << 24 | 0x7fc00000u);
+    }
+    return float_from_f16((uint16_t)((bits & 0x80u) << 8 | (bits & 0x7fu) << 7)) * 256.0f;
+}
+
+uint8_t float_to_e4m3(float value)
+{
+    uint32_t bits = bits_from_float(value);
+    uint8_t sign = (uint8_t)(bits >> 24 & 0x80u);
+    uint32_t magnitude = bits & 0x7fffffffu;
+    if (magnitude > 0x7f800000u) {
+        return sign | 0x7fu;
+    }
+    if (magnitude >= 0x43e80000u) { /* 464 lies half-way between 448 and what would be 480 */
+        return sign | 0x7eu;
+    }
+    if (magnitude < 0x3c800000u) { /* below 2^-6: count in units of 2^-9 by the adder's rounding */
+        return sign | (uint8_t)(bits_from_float(float_from_bits(magnitude) + 0x1p14f) & 0xfu);
+    }
+    return sign | (uint8_t)((magnitude - 0x3c000000u + 0x7ffffu + (magnitude >> 20 & 1u)) >> 20);
 }
 
 uint16_t float_to_f16(float value)

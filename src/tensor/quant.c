@@ -2,12 +2,22 @@
  * plain types itself. Stateless: any thread. */
 #include "tensor/quant.h"
 
+#include "tensor/quant_blocks.h"
 #include "tensor/quant_read.h"
 
 /* Rows of a file have alignment 1, hence memcpy. */
 static float load_plain(enum dtype dtype, const unsigned char *row, uint64_t column)
 {
     uint16_t half;
+    if (dtype == DTYPE_F8_E4M3) {
+        return float_from_e4m3(row[column]);
+    }
+    if (dtype == DTYPE_F8_BLOCK) {
+        const unsigned char *block = row + column / 128 * sizeof(struct block_f8);
+        float scale;
+        memcpy(&scale, block, sizeof scale);
+        return scale * float_from_e4m3(block[sizeof scale + column % 128]);
+    }
     if (dtype == DTYPE_F32) {
         float value;
         memcpy(&value, row + 4 * column, sizeof value);

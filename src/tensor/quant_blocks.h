@@ -88,6 +88,12 @@ struct QUANT_PACKED block_iq4_xs {
     uint8_t nibbles[128];   /* sub-blocks of 32, each as in q4_0 */
 };
 
+/* Ours, in no file: values of e4m3 with a float32 scale. */
+struct QUANT_PACKED block_f8 {
+    uint8_t scale[4];
+    uint8_t values[128];
+};
+
 struct QUANT_PACKED block_mxfp4 {
     uint8_t e; /* scale 2^(e − 127) */
     uint8_t nibbles[16];
@@ -163,6 +169,7 @@ _Static_assert(sizeof(struct block_q5_k) == 176, "q5_k as published");
 _Static_assert(sizeof(struct block_q6_k) == 210, "q6_k as published");
 _Static_assert(sizeof(struct block_iq4_nl) == 18, "iq4_nl as published");
 _Static_assert(sizeof(struct block_iq4_xs) == 136, "iq4_xs as published");
+_Static_assert(sizeof(struct block_f8) == 132, "a scale and 128 values");
 _Static_assert(sizeof(struct block_mxfp4) == 17, "mxfp4 as published");
 _Static_assert(sizeof(struct block_tq1_0) == 54, "tq1_0 as published");
 _Static_assert(sizeof(struct block_tq2_0) == 66, "tq2_0 as published");

@@ -405,14 +405,31 @@ static void write_tq2_0(const float *x, const float *weights, void *out)
     pack_pairs(codes, 1, 0, block->pairs);
 }
 
+/* The largest value becomes the largest of the type. */
+static void write_f8_block(const float *x, const float *weights, void *out)
+{
+    (void)weights;
+    struct block_f8 *block = out;
+    float largest = 0;
+    for (unsigned i = 0; i < 128; i++) {
+        largest = fmaxf(largest, fabsf(x[i]));
+    }
+    float scale = largest / 448.0f;
+    memcpy(block->scale, &scale, sizeof scale);
+    for (unsigned i = 0; i < 128; i++) {
+        block->values[i] = scale > 0 ? float_to_e4m3(x[i] / scale) : 0;
+    }
+}
+
 typedef void write_function(const float *x, const float *weights, void *block);
 
 static write_function *const writers[DTYPE_COUNT] = {
-    [DTYPE_Q4_0] = write_q4_0,   [DTYPE_Q4_1] = write_q4_1,     [DTYPE_Q5_0] = write_q5_0,
-    [DTYPE_Q5_1] = write_q5_1,   [DTYPE_Q8_0] = write_q8_0,     [DTYPE_Q2_K] = write_q2_k,
-    [DTYPE_Q3_K] = write_q3_k,   [DTYPE_Q4_K] = write_q4_k,     [DTYPE_Q5_K] = write_q5_k,
-    [DTYPE_Q6_K] = write_q6_k,   [DTYPE_IQ4_NL] = write_iq4_nl, [DTYPE_IQ4_XS] = write_iq4_xs,
-    [DTYPE_MXFP4] = write_mxfp4, [DTYPE_TQ1_0] = write_tq1_0,   [DTYPE_TQ2_0] = write_tq2_0,
+    [DTYPE_Q4_0] = write_q4_0,         [DTYPE_Q4_1] = write_q4_1,     [DTYPE_Q5_0] = write_q5_0,
+    [DTYPE_Q5_1] = write_q5_1,         [DTYPE_Q8_0] = write_q8_0,     [DTYPE_Q2_K] = write_q2_k,
+    [DTYPE_Q3_K] = write_q3_k,         [DTYPE_Q4_K] = write_q4_k,     [DTYPE_Q5_K] = write_q5_k,
+    [DTYPE_Q6_K] = write_q6_k,         [DTYPE_IQ4_NL] = write_iq4_nl, [DTYPE_IQ4_XS] = write_iq4_xs,
+    [DTYPE_MXFP4] = write_mxfp4,       [DTYPE_TQ1_0] = write_tq1_0,   [DTYPE_TQ2_0] = write_tq2_0,
+    [DTYPE_F8_BLOCK] = write_f8_block,
 };
 
 static bool write_plain(enum dtype dtype, const float *row, void *out, uint64_t elements)

@@ -3,7 +3,8 @@
  * kernel that does not compile, or that spills and is not listed below, fails the check; so do
  * other architectures than the compiler knows, unless all were asked for.
  *
- * check_kernels [--one] [--library-path FOLDERS] [--verbose]; exit 77 without any compiler. */
+ * check_kernels [--one] [--module NAME] [--library-path FOLDERS] [--verbose]; exit 77 without any
+ * compiler. */
 #include "check_modules.h"
 #include "gpu/arch.h"
 #include "gpu/driver.h"
@@ -49,6 +50,7 @@ struct vendor {
 struct totals {
     uint32_t kernels, failures, registers_max;
     bool verbose;
+    const char *module; /* the only one, or NULL */
 };
 
 /* Without the lines that include: as the JIT joins texts. */
@@ -250,6 +252,9 @@ static void check_vendor(struct gpu_driver *driver, const struct vendor *vendor,
     for (const char *const *arch = vendor->archs; *arch; arch++) {
         struct totals one = {.verbose = totals->verbose};
         for (uint32_t i = 0; i < check_module_count; i++) {
+            if (totals->module && strcmp(totals->module, check_modules[i].name) != 0) {
+                continue;
+            }
             for (uint32_t variant = 0; variant < check_modules[i].variant_count; variant++) {
                 check_module(driver, &check_modules[i], variant, *arch, vendor, &one);
             }
@@ -274,10 +279,13 @@ int main(int argument_count, char **arguments)
             one = true;
         } else if (strcmp(arguments[i], "--verbose") == 0) {
             totals.verbose = true;
+        } else if (strcmp(arguments[i], "--module") == 0 && i + 1 < argument_count) {
+            totals.module = arguments[++i];
         } else if (strcmp(arguments[i], "--library-path") == 0 && i + 1 < argument_count) {
             options.library_path = arguments[++i];
         } else {
-            fprintf(stderr, "usage: check_kernels [--one] [--verbose] [--library-path FOLDERS]\n");
+            fprintf(stderr, "usage: check_kernels [--one] [--verbose] [--module NAME] "
+                            "[--library-path FOLDERS]\n");
             return 2;
         }
     }

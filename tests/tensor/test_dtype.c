@@ -17,6 +17,10 @@ static void table_is_consistent(void **state)
     for (int i = 0; i < DTYPE_COUNT; i++) {
         const struct dtype_info *info = dtype_info((enum dtype)i);
         enum dtype found;
+        if (info->gguf_id == DTYPE_NO_GGUF) {
+            assert_true(i == DTYPE_F8_E4M3 || i == DTYPE_F8_BLOCK);
+            continue;
+        }
         assert_true(dtype_from_gguf(info->gguf_id, &found));
         assert_int_equal(found, i);
         assert_string_equal(dtype_gguf_name(info->gguf_id), info->name);
@@ -28,6 +32,35 @@ static void table_is_consistent(void **state)
     assert_string_equal(dtype_gguf_name(39), "mxfp4");
     assert_null(dtype_gguf_name(1000));
     assert_null(dtype_gguf_name(UINT32_MAX));
+}
+
+/* Every value by its definition; every rounding at and beside the midpoint of two neighbours. */
+static void e4m3_reads_and_writes_every_value(void **state)
+{
+    (void)state;
+    for (uint32_t bits = 0; bits < 256; bits++) {
+        int exponent = (int)(bits >> 3 & 15);
+        int mantissa = (int)(bits & 7);
+        float value = float_from_e4m3((uint8_t)bits);
+        if ((bits & 127) == 127) {
+            assert_true(isnan(value));
+            assert_int_equal(float_to_e4m3(value) & 127, 127);
+            continue;
+        }
+        double expected = exponent ? ldexp(8 + mantissa, exponent - 10) : ldexp(mantissa, -9);
+        assert_true((double)value == (bits & 128 ? -expected : expected));
+        assert_int_equal(float_to_e4m3(value), bits);
+        if (bits & 128 || (bits & 127) == 126) {
+            continue;
+        }
+        float next = float_from_e4m3((uint8_t)(bits + 1));
+        float middle = (value + next) / 2;
+        assert_int_equal(float_to_e4m3(middle), bits % 2 ? bits + 1 : bits);
+        assert_int_equal(float_to_e4m3(nextafterf(middle, 1000)), bits + 1);
+        assert_int_equal(float_to_e4m3(nextafterf(middle, -1000)), bits);
+    }
+    assert_int_equal(float_to_e4m3(1e9f), 126);
+    assert_int_equal(float_to_e4m3(-INFINITY), 254);
 }
 
 static void row_bytes_are_checked(void **state)
@@ -112,7 +145,7 @@ static void bf16_reads_and_rounds(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(table_is_consistent),   cmocka_unit_test(row_bytes_are_checked),
     cmocka_unit_test(f16_reads_every_value), cmocka_unit_test(f16_rounds_to_nearest_even),
-    cmocka_unit_test(bf16_reads_and_rounds),
+    cmocka_unit_test(bf16_reads_and_rounds), cmocka_unit_test(e4m3_reads_and_writes_every_value),
 };
 
 TEST_MAIN(tests)

@@ -22,7 +22,7 @@ static bool is_writable(int dtype)
             return false;
         }
     }
-    return true;
+    return dtype != DTYPE_F8_E4M3; /* without its scales it is no type to convert to */
 }
 
 /* Ternary codes fit nothing but ternary weights. */
@@ -127,12 +127,13 @@ static void test_error_bounds(void **state)
 {
     (void)state;
     static const double bounds[DTYPE_COUNT] = {
-        [DTYPE_F32] = 0,       [DTYPE_F16] = 3e-4,     [DTYPE_BF16] = 2e-3,
-        [DTYPE_Q4_0] = 0.083,  [DTYPE_Q4_1] = 0.071,   [DTYPE_Q5_0] = 0.041,
-        [DTYPE_Q5_1] = 0.0345, [DTYPE_Q8_0] = 0.0055,  [DTYPE_Q2_K] = 0.267,
-        [DTYPE_Q3_K] = 0.148,  [DTYPE_Q4_K] = 0.072,   [DTYPE_Q5_K] = 0.036,
-        [DTYPE_Q6_K] = 0.0173, [DTYPE_IQ4_NL] = 0.076, [DTYPE_IQ4_XS] = 0.077,
-        [DTYPE_MXFP4] = 0.118, [DTYPE_TQ1_0] = 0.45,   [DTYPE_TQ2_0] = 0.45};
+        [DTYPE_F32] = 0,         [DTYPE_F16] = 3e-4,     [DTYPE_BF16] = 2e-3,
+        [DTYPE_Q4_0] = 0.083,    [DTYPE_Q4_1] = 0.071,   [DTYPE_Q5_0] = 0.041,
+        [DTYPE_Q5_1] = 0.0345,   [DTYPE_Q8_0] = 0.0055,  [DTYPE_Q2_K] = 0.267,
+        [DTYPE_Q3_K] = 0.148,    [DTYPE_Q4_K] = 0.072,   [DTYPE_Q5_K] = 0.036,
+        [DTYPE_Q6_K] = 0.0173,   [DTYPE_IQ4_NL] = 0.076, [DTYPE_IQ4_XS] = 0.077,
+        [DTYPE_MXFP4] = 0.118,   [DTYPE_TQ1_0] = 0.45,   [DTYPE_TQ2_0] = 0.45,
+        [DTYPE_F8_BLOCK] = 0.028};
     float *x = malloc(ELEMENTS * sizeof(float));
     float *y = malloc(ELEMENTS * sizeof(float));
     for (int i = 0; i < ELEMENTS; i++) {

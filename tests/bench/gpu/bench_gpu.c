@@ -2,8 +2,8 @@
  * interface:
  *
  *     bench_gpu MODEL.gguf [--device cuda|hip|emu] [--index N] [--cache FOLDER] [--plain]
- *         [--logits] [--no-graphs] [--no-overlap] [--deterministic] [--check] [--batches 1,8,32]
- *         [--prompt 2048] [--steps 64] [--library-path FOLDERS]
+ *         [--own] [--logits] [--no-graphs] [--no-overlap] [--deterministic] [--check]
+ *         [--batches 1,8,32] [--prompt 2048] [--steps 64] [--library-path FOLDERS]
  *
  * --check compares logits with the CPU device, in chunks and token by token. Every line is printed
  * as soon as it is known; the table of all results comes last. A decode step ends when the host has
@@ -323,6 +323,8 @@ static bool read_options(struct bench *bench, int count, char **words)
             *flag = true;
         } else if (strcmp(word, "--plain") == 0) {
             bench->options.linear = GPU_LINEAR_PLAIN;
+        } else if (strcmp(word, "--own") == 0) {
+            bench->options.linear = GPU_LINEAR_OWN;
         } else if (word[0] != '-') {
             bench->path = word;
         } else {
@@ -395,7 +397,7 @@ int main(int count, char **words)
     read_batches(&bench, "1,8,32,64,256");
     if (!read_options(&bench, count, words)) {
         printf("usage: bench_gpu MODEL.gguf [--device cuda|hip|emu] [--index N] [--cache FOLDER] "
-               "[--plain]\n    [--no-graphs] [--no-overlap] [--deterministic] [--check] "
+               "[--plain] [--own]\n    [--no-graphs] [--no-overlap] [--deterministic] [--check] "
                "[--batches 1,8,32] [--prompt N] [--steps N]\n");
         return 2;
     }
@@ -409,7 +411,9 @@ int main(int count, char **words)
     fine = fine && prefill(&bench, bench.prompt, "prefill");
     fine = fine && (bench.prompt < 512 || prefill(&bench, 512, "first token"));
     printf("\n%s%s%s%s%s\n", bench.path,
-           bench.options.linear == GPU_LINEAR_PLAIN ? ", plain kernels" : "",
+           bench.options.linear == GPU_LINEAR_PLAIN ? ", plain kernels"
+           : bench.options.linear == GPU_LINEAR_OWN ? ", own kernels"
+                                                    : "",
            bench.options.no_graphs ? ", no graphs" : "",
            bench.options.no_overlap ? ", no overlap" : "",
            bench.options.deterministic ? ", deterministic" : "");

@@ -1,0 +1,284 @@
+/* Owns the choice among the tiles of linear_wide.cu and linear_blocks.cu. Invariant: the bits of a
+ * result depend on no choice made here, only the time does. One thread. Knows no stages. */
+#include <stdio.h>
+
+#include "gpu/model.h"
+#include "gpu/prelude.h"
+
+/* Tensor cores of bfloat16 and background copies. */
+#define CAPABILITY_MIN 80u
+#define STAGES_MAX     4u
+#define STAGES_MIN     2u
+/* Fewer rows are served better by kernels that stream the weights. */
+#define PLAIN_ROWS_MIN 33u
+#define BLOCK_ROWS_MIN 17u
+/* From here on unpacking all weights, 4.6 bytes a weight of the memory's time, costs less than what
+ * the vendor's product gains: 2 · n FLOP a weight at about 600 instead of 350 TFLOP/s on an H200.
+ * By calculation, not measured. */
+#define BLOCK_ROWS_MAX 512u
+
+const char *const gpu_wide_files[] = {"arguments_linear.h", "device.cuh",
+                                      "weight_formats.cuh", "linear_wide.cu",
+                                      "linear_blocks.cu",   NULL};
+
+const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_TILE_COUNT] = {
+    {2, 4, 4, 4}, /* 128 rows of the weight, 128 of x */
+    {2, 2, 2, 4}, /* 64, 64 */
+    {2, 2, 2, 2}, /* 64, 32 */
+};
+
+static uint32_t tile_rows(const struct gpu_wide_tile *tile)
+{
+    return 16 * tile->row_tiles * tile->warps_rows;
+}
+
+static uint32_t tile_tokens(const struct gpu_wide_tile *tile)
+{
+    return 8 * tile->token_tiles * tile->warps_tokens;
+}
+
+/* Bytes of 256 columns; 0 when weights of this type are not quantised. */
+static uint32_t quantised_bytes(enum dtype dtype)
+{
+    const struct dtype_info *info = dtype_info(dtype);
+    return info->block_elements > 1 ? 256 / info->block_elements * info->block_bytes : 0;
+}
+
+/* Dynamic shared memory: what does not grow with the stages, and that of a stage. */
+static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype, uint32_t stages)
+{
+    uint32_t bytes = quantised_bytes(dtype);
+    if (bytes == 0) {
+        return stages * (tile_rows(tile) + tile_tokens(tile)) * 128;
+    }
+    uint32_t units = (bytes + 15 + 14) / 16 / 2 * 2 + 1; /* BLOCK_UNITS */
+    return 2 * tile_rows(tile) * 16 * units + 256 * tile_rows(tile) +
+           stages * tile_tokens(tile) * 128;
+}
+
+/* As many as fit; 0 when too few do. Tiles of weights that are not quantised share the number. */
+static uint32_t stages(const struct gpu_device_info *device, const struct gpu_wide_tile *tile,
+                       enum dtype dtype)
+{
+    tile = quantised_bytes(dtype) ? tile : &gpu_wide_tiles[0];
+    for (uint32_t count = STAGES_MAX; count >= STAGES_MIN; count--) {
+        if (shared_bytes(tile, dtype, count) <= device->shared_bytes_block_max) {
+            return count;
+        }
+    }
+    return 0;
+}
+
+void gpu_wide_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40])
+{
+    snprintf(name, 40, "linear_wide_%s_%d_%u", dtype_info(dtype)->name, is_pair, tile);
+}
+
+static bool device_can(const struct gpu_device_info *device)
+{
+    return device->vendor == GPU_EMU ||
+           (device->vendor == GPU_CUDA && device->capability >= CAPABILITY_MIN);
+}
+
+/* Appends the kernels of one type. */
+static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dtype,
+                             struct buffer *prelude)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < 2 * GPU_WIDE_TILE_COUNT; i++) {
+        bool is_pair = i >= GPU_WIDE_TILE_COUNT;
+        const struct gpu_wide_tile *tile = &gpu_wide_tiles[i % GPU_WIDE_TILE_COUNT];
+        uint32_t depth = stages(device, tile, dtype);
+        char name[40];
+        if (depth == 0) {
+            continue;
+        }
+        gpu_wide_name(dtype, is_pair, i % GPU_WIDE_TILE_COUNT, name);
+        buffer_printf(prelude, " X(%s,", name);
+        if (quantised_bytes(dtype)) {
+            buffer_printf(prelude, " %s, %u, %u,", dtype_info(dtype)->name, quantised_bytes(dtype),
+                          depth);
+        }
+        buffer_printf(prelude, " %u, %u, %u, %u, %s, 1)", tile->warps_rows, tile->warps_tokens,
+                      tile->row_tiles, tile->token_tiles, is_pair ? "true" : "false");
+        count++;
+    }
+    return count;
+}
+
+bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
+                      const bool wanted[DTYPE_COUNT], struct buffer *prelude)
+{
+    uint32_t count = 0;
+    uint32_t depth = stages(device, &gpu_wide_tiles[0], act);
+    if (!device_can(device) || act == DTYPE_F32) {
+        return false;
+    }
+    prelude_integer(prelude, "WIDE_STAGES", depth ? depth : STAGES_MIN);
+    buffer_append_text(prelude, "#define LINEAR_WIDE_KERNELS(X)");
+    if (wanted[act]) {
+        count += list_kernels(device, act, prelude);
+    }
+    buffer_append_text(prelude, "\n#define LINEAR_BLOCK_KERNELS(X)");
+    for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+        if (wanted[dtype] && quantised_bytes((enum dtype)dtype)) {
+            count += list_kernels(device, (enum dtype)dtype, prelude);
+        }
+    }
+    buffer_append_byte(prelude, '\n');
+    return count != 0;
+}
+
+bool gpu_wide_choose(const struct gpu_model *model, struct buffer *prelude)
+{
+    bool wanted[DTYPE_COUNT] = {false};
+    for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
+        if (model->weights[i].is_matrix &&
+            (gpu_weight_streams(model, i) || gpu_weight_has_blocks(model, i))) {
+            wanted[model->weights[i].dtype] = true;
+        }
+    }
+    return gpu_wide_prelude(&model->device->info, model->activation, wanted, prelude);
+}
+
+static llcuda_status load_type(struct gpu_model *model, struct gpu_module *module, enum dtype dtype,
+                               struct llcuda_error *error)
+{
+    struct gpu_driver *driver = model->driver;
+    const struct gpu_device_info *device = &model->device->info;
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < 2 * GPU_WIDE_TILE_COUNT && status == LLCUDA_OK; i++) {
+        bool is_pair = i >= GPU_WIDE_TILE_COUNT;
+        const struct gpu_wide_tile *tile = &gpu_wide_tiles[i % GPU_WIDE_TILE_COUNT];
+        struct gpu_function **function =
+            &model->program.wide[dtype][is_pair][i % GPU_WIDE_TILE_COUNT];
+        uint32_t depth = stages(device, tile, dtype);
+        char name[40];
+        if (depth == 0) {
+            continue;
+        }
+        gpu_wide_name(dtype, is_pair, i % GPU_WIDE_TILE_COUNT, name);
+        status = driver->function_get(driver, module, name, function, error);
+        if (status == LLCUDA_OK) {
+            status = driver->function_shared_limit(driver, *function,
+                                                   shared_bytes(tile, dtype, depth), error);
+        }
+    }
+    return status;
+}
+
+llcuda_status gpu_wide_load(struct gpu_model *model, struct gpu_module *module,
+                            struct llcuda_error *error)
+{
+    bool loaded[DTYPE_COUNT] = {false};
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < model->base.plan->weight_count && status == LLCUDA_OK; i++) {
+        enum dtype dtype = model->weights[i].dtype;
+        if (model->weights[i].is_matrix && !loaded[dtype] &&
+            (gpu_weight_streams(model, i) || gpu_weight_has_blocks(model, i))) {
+            loaded[dtype] = true;
+            status = load_type(model, module, dtype, error);
+        }
+    }
+    return status;
+}
+
+bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *linear)
+{
+    const struct gpu_device_options *options = &model->device->options;
+    enum dtype dtype = model->weights[linear->weights[0]].dtype;
+    bool quantised = quantised_bytes(dtype) != 0;
+    bool has_vendor = model->driver->matmul_create && !options->deterministic &&
+                      options->linear == GPU_LINEAR_FAST;
+    uint32_t rows_min = !quantised ? PLAIN_ROWS_MIN : options->deterministic ? 1 : BLOCK_ROWS_MIN;
+    if (model->weights[linear->weights[0]].is_packed || linear->rows < rows_min ||
+        (quantised && has_vendor && linear->rows > BLOCK_ROWS_MAX) ||
+        !model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT - 1]) {
+        return false;
+    }
+    for (uint32_t i = 0; i < linear->part_count; i++) {
+        uint32_t weight = linear->weights[i];
+        if (model->weights[weight].dtype != dtype || model->weights[weight].is_packed ||
+            model->base.plan->weights[weight].columns % 32 != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Tiles of the weight's rows, each of one part; gate and up share theirs. */
+static uint32_t count_tiles(const struct gpu_wide_tile *tile, bool is_pair, const uint32_t *rows,
+                            uint32_t part_count)
+{
+    uint32_t each = tile_rows(tile);
+    uint32_t tiles = 0;
+    if (is_pair) {
+        return (rows[0] + each / 2 - 1) / (each / 2);
+    }
+    for (uint32_t i = 0; i < part_count; i++) {
+        tiles += (rows[i] + each - 1) / each;
+    }
+    return tiles;
+}
+
+bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uint32_t index,
+                     bool is_pair, const uint32_t *rows, uint32_t part_count, uint32_t n,
+                     struct gpu_launch *launch)
+{
+    const struct gpu_wide_tile *tile = &gpu_wide_tiles[index];
+    uint32_t tokens = tile_tokens(tile);
+    uint32_t depth = stages(device, tile, dtype);
+    *launch = (struct gpu_launch){
+        .grid = {(n + tokens - 1) / tokens, count_tiles(tile, is_pair, rows, part_count), 1},
+        .block = {32 * tile->warps_rows * tile->warps_tokens, 1, 1},
+        .shared_bytes = shared_bytes(tile, dtype, depth),
+    };
+    return depth != 0;
+}
+
+/* Larger tiles read less a product, but must be many enough for all multiprocessors. */
+static uint32_t choose_tile(const struct gpu_model *model, const struct gpu_linear *linear,
+                            enum dtype dtype, const uint32_t *rows)
+{
+    uint32_t tile = 0;
+    for (; tile + 1 < GPU_WIDE_TILE_COUNT; tile++) {
+        uint32_t tokens = tile_tokens(&gpu_wide_tiles[tile]);
+        uint64_t blocks =
+            (uint64_t)((linear->rows + tokens - 1) / tokens) *
+            count_tiles(&gpu_wide_tiles[tile], linear->is_pair, rows, linear->part_count);
+        bool wasteful = linear->rows <= tokens / 2;
+        if (!wasteful && model->program.wide[dtype][linear->is_pair][tile] &&
+            4 * blocks >= 3ull * model->device->info.multiprocessor_count) {
+            break;
+        }
+    }
+    return tile;
+}
+
+llcuda_status gpu_wide_run(struct gpu_model *model, const struct gpu_linear *linear,
+                           struct llcuda_error *error)
+{
+    const struct plan_weight *weights = model->base.plan->weights;
+    const struct gpu_weight *first = &model->weights[linear->weights[0]];
+    struct linear_wide_arguments arguments = {
+        .count = linear->count,
+        .input = linear->input,
+        .output = linear->output,
+        .row_bytes = first->row_bytes,
+        .columns = (uint32_t)weights[linear->weights[0]].columns,
+        .output_stride = linear->output_stride,
+        .kind = linear->is_pair ? linear->activation : linear->mode,
+    };
+    for (uint32_t i = 0; i < linear->part_count; i++) {
+        arguments.weights[i] = model->weights[linear->weights[i]].address;
+        arguments.rows[i] = (uint32_t)weights[linear->weights[i]].rows;
+    }
+    uint32_t tile = choose_tile(model, linear, first->dtype, arguments.rows);
+    struct gpu_launch launch;
+    gpu_wide_launch(&model->device->info, first->dtype, tile, linear->is_pair, arguments.rows,
+                    linear->part_count, linear->rows, &launch);
+    launch.overlap = !model->device->options.no_overlap;
+    return model->driver->launch(model->driver, model->stream,
+                                 model->program.wide[first->dtype][linear->is_pair][tile], &launch,
+                                 &arguments, sizeof arguments, error);
+}

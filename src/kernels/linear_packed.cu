@@ -1,0 +1,262 @@
+/* Linear layers of few rows with quantised weights: codes stream through tensor cores at the speed
+ * of memory, in the order of packed_formats.cuh.
+ *
+ * Shapes: y[n, rows] = x[n, COLUMNS] · Wᵀ, 8 TOKEN_TILES rows of x at a time; x are halves. As in
+ * linear_decode.cu a block makes tiles of sixteen rows of W; its warps share the units of 128
+ * columns and their sums are added in order: one order for every number of rows and TOKEN_TILES.
+ * Codes enter the instructions as they are, scales multiply the sums of a block of columns: weights
+ * are never rounded.
+ *
+ * Loads run DEPTH units ahead and begin before the predecessor on the stream has ended. STAGES: the
+ * activations lie in shared memory; with a norm before the product they are made there.
+ *
+ * Grid: x = one block a multiprocessor, or one a tile when there are fewer; y = groups of 8
+ * TOKEN_TILES rows of the bucket. Dynamic shared memory: KEPT · SETS · TOKEN_TILES · 8 KB, 64
+ * bytes a group of columns and TOKEN_TILE, and the activations that are staged. Bound: the bytes of W from memory; about 130 instructions a warp and unit
+ * of q4_k (1,184 bytes) are half of what a multiprocessor can issue in that time. */
+#define PACK_PAD 32 /* bytes after a row of activations in shared memory: other banks */
+
+template <class FORMAT, int COLUMNS, int SETS, int TOKEN_TILES, int FROM, int TO, int ACTIVATION,
+          bool STAGES>
+__device__ __forceinline__ void linear_packed(const struct linear_decode_arguments &a)
+{
+    constexpr int WARPS = DECODE_WARPS_LINEAR;
+    constexpr int UNITS = COLUMNS / PACK_COLUMNS;
+    constexpr int OWN = (UNITS + WARPS - 1) / WARPS; /* units of a warp */
+    constexpr bool EXACT = OWN * WARPS == UNITS;
+    constexpr int GROUPS = PACK_STEPS / FORMAT::STEPS; /* of columns with one scale, in a unit */
+    constexpr int DEPTH = 4 / SETS / (TOKEN_TILES == 4 ? 2 : 1);
+    constexpr bool RESIDENT = !STAGES && OWN * TOKEN_TILES == 1;
+    /* Tiles between two barriers, and the sums of so many are kept: twice, where there is room. */
+    constexpr int GROUP = SETS * TOKEN_TILES >= 4 ? 1 : 4 / (SETS * TOKEN_TILES);
+    constexpr int KEPT = SETS * TOKEN_TILES >= 8 ? 1 : 2 * GROUP;
+    constexpr int TOKENS = 8 * TOKEN_TILES;
+    constexpr int ROW = COLUMNS * 2 + PACK_PAD; /* of activations in shared memory, bytes */
+    typedef float sums[SETS][WARPS][16 * TOKENS];
+    SHARED_DYNAMIC(sums, partial); /* KEPT of them, then starts, then activations */
+    /* What sums of a group of columns start from, for lane % 4; then the activations. */
+    typedef float group_starts[GROUPS][TOKEN_TILES][4][4];
+    group_starts *starts = (group_starts *)(partial + KEPT);
+    uint8_t *made = (uint8_t *)(starts + UNITS);
+    __shared__ float squares[TOKENS][WARPS];
+    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const uint32_t g = lane / 4, t = lane % 4;
+    const uint32_t first = blockIdx.y * TOKENS;
+    const uint32_t count = *a.count; /* written before anything that overlaps */
+    const uint32_t n = count <= first ? 0 : count - first < TOKENS ? count - first : TOKENS;
+    const struct tile_range range = tiles_of<SETS>(a);
+    const uint32_t own_tiles =
+        blockIdx.x < range.count ? (range.count - blockIdx.x + gridDim.x - 1) / gridDim.x : 0;
+    const uint32_t steps = n ? own_tiles * OWN : 0;
+
+    typename FORMAT::unit units[DEPTH][SETS];
+    auto is_valid = [&](uint32_t unit) { return EXACT || unit < UNITS; };
+    /* The parts' tiles lie one after another. Loads go through them in order. */
+    constexpr uint32_t TILE_BYTES = UNITS / FORMAT::UNITS * FORMAT::RECORD;
+    const uint8_t *next[SETS];
+#pragma unroll
+    for (int m = 0; m < SETS; m++) {
+        next[m] = (const uint8_t *)part_weights(a, m) + (uint64_t)blockIdx.x * TILE_BYTES +
+                  warp / FORMAT::UNITS * FORMAT::RECORD;
+    }
+    const uint64_t tile_step = (uint64_t)gridDim.x * TILE_BYTES -
+                               (OWN - 1) * (WARPS / FORMAT::UNITS * FORMAT::RECORD);
+    auto load_units = [&](typename FORMAT::unit (&to)[SETS], uint32_t step) {
+#pragma unroll
+        for (int m = 0; m < SETS; m++) {
+            if (is_valid(step % OWN * WARPS + warp)) {
+                FORMAT::load(to[m], next[m], warp % FORMAT::UNITS, lane);
+            }
+            next[m] += step % OWN == OWN - 1 ? tile_step : WARPS / FORMAT::UNITS * FORMAT::RECORD;
+        }
+    };
+    release_successor();
+#pragma unroll
+    for (uint32_t i = 0; i < DEPTH; i++) {
+        if (i < steps) {
+            load_units(units[i], i);
+        }
+    }
+    wait_for_predecessor();
+
+    if (FROM == DECODE_FROM_NORM) {
+        /* Slice w of a row is what warp w would take of it: w · 32 + lane, and every 512th from
+         * there. The same sums for any number of rows: of one, each warp takes its slice; of more,
+         * two warps take eight slices each of a row. */
+        constexpr int EACH = (COLUMNS + DECODE_THREADS - 1) / DECODE_THREADS;
+        const uint32_t slices = n == 1 ? 1 : 8;
+        const uint32_t own_token = n == 1 ? 0 : warp / 2;
+        const uint32_t slice = n == 1 ? warp : warp % 2 * 8;
+        const float *row = (const float *)a.input + (uint64_t)(first + own_token) * COLUMNS;
+        for (uint32_t w = slice; w < slice + slices && own_token < n; w++) {
+            float sum = 0;
+#pragma unroll
+            for (int i = 0; i < EACH; i++) {
+                const uint32_t k = i * DECODE_THREADS + w * 32 + lane;
+                const float x = k < COLUMNS ? row[k] : 0.0f;
+                sum = fmaf(x, x, sum);
+            }
+            sum = warp_sum(sum);
+            if (lane == 0) {
+                squares[own_token][w] = sum;
+            }
+        }
+        __syncthreads();
+        for (uint32_t token = 0; token < n; token++) {
+            const float *x = (const float *)a.input + (uint64_t)(first + token) * COLUMNS;
+            float sum = 0;
+            for (int w = 0; w < WARPS; w++) {
+                sum += squares[token][w];
+            }
+            const float scale = norm_scale(sum, COLUMNS, a.norm_epsilon);
+            uint16_t *to = (uint16_t *)(made + token * ROW);
+#pragma unroll
+            for (int i = 0; i < EACH; i++) {
+                const uint32_t k = i * DECODE_THREADS + threadIdx.x;
+                if (k < COLUMNS) {
+                    to[k] = act_of_float(
+                        norm_scaled(x[k], scale, a.norm_weight_offset, a.norm_weight[k]));
+                }
+            }
+        }
+        __syncthreads();
+    } else if (STAGES) {
+        constexpr uint32_t PIECES = COLUMNS / 8; /* of 16 bytes, in a row */
+        const uint8_t *from = (const uint8_t *)a.input + (uint64_t)first * COLUMNS * 2;
+        for (uint32_t i = threadIdx.x; i < n * PIECES; i += DECODE_THREADS) {
+            store16(made + i / PIECES * ROW + i % PIECES * 16, load16(from + (uint64_t)i * 16));
+        }
+        __syncthreads();
+    }
+
+    /* The activations of mma m of a unit as a lane hands them over; zero where there is no token. */
+    auto load_step = [&](uint32_t unit, int m, uint32_t (&x)[TOKEN_TILES][2]) {
+#pragma unroll
+        for (int tile = 0; tile < TOKEN_TILES; tile++) {
+            const uint32_t token = tile * 8 + g;
+            const uint8_t *from =
+                STAGES
+                    ? made + token * ROW
+                    : (const uint8_t *)a.input + (uint64_t)(first + token) * COLUMNS * 2;
+            struct word2 pair = {0, 0};
+            if (token < n) {
+                pair = load_pair(from + unit * (PACK_COLUMNS * 2) + m * 32 + t * 8);
+            }
+            x[tile][0] = pair.x;
+            x[tile][1] = pair.y;
+        }
+    };
+    uint32_t resident[RESIDENT ? PACK_STEPS : 1][TOKEN_TILES][2];
+    if constexpr (RESIDENT) {
+        if (is_valid(warp)) {
+#pragma unroll
+            for (int m = 0; m < PACK_STEPS; m++) {
+                load_step(warp, m, resident[m]);
+            }
+        }
+    }
+    /* The tiles from the last barrier to tile number `last` of the block. A warp that is ahead writes
+     * the other half of what is kept, and cannot come back before all have read and met again. */
+    auto finish_tiles = [&](uint32_t last) {
+        const uint32_t before = last / GROUP * GROUP;
+        __syncthreads();
+        for (uint32_t i = threadIdx.x; i < (last + 1 - before) * 16 * n; i += DECODE_THREADS) {
+            const uint32_t index = before + i / (16 * n), j = i % (16 * n);
+            finish_row<SETS, TOKENS, TO, ACTIVATION>(a, range, partial[index % KEPT],
+                                                     blockIdx.x + index * gridDim.x, first,
+                                                     j / 16, j % 16);
+        }
+        if (KEPT == 1) {
+            __syncthreads();
+        }
+    };
+    /* Each warp for its own units: minus the sums of activations, times the offsets of codes. */
+    for (uint32_t unit = warp; unit < UNITS && n; unit += WARPS) {
+        const uint32_t minus_one[4] = {0xbc00bc00u, 0xbc00bc00u, 0xbc00bc00u, 0xbc00bc00u};
+#pragma unroll
+        for (int group = 0; group < GROUPS; group++) {
+            float c[TOKEN_TILES][4] = {};
+#pragma unroll
+            for (int j = 0; j < FORMAT::STEPS; j++) {
+                uint32_t x[TOKEN_TILES][2];
+                load_step(unit, group * FORMAT::STEPS + j, x);
+                take_codes<TOKEN_TILES>(c, minus_one, x);
+            }
+#pragma unroll
+            for (int tile = 0; tile < TOKEN_TILES; tile++) {
+                if (g == 0) {
+                    float *to = starts[unit][group][tile][t];
+                    to[0] = FORMAT::UPPER * c[tile][0];
+                    to[1] = FORMAT::UPPER * c[tile][1];
+                    to[2] = FORMAT::LOWER * c[tile][0];
+                    to[3] = FORMAT::LOWER * c[tile][1];
+                }
+            }
+        }
+    }
+    __syncwarp(); /* a warp reads what its own lanes left */
+    float d[SETS][TOKEN_TILES][4] = {};
+    auto compute = [&](typename FORMAT::unit (&from)[SETS], uint32_t step) {
+        const uint32_t unit = step % OWN * WARPS + warp;
+        auto load_x = [&](int m, uint32_t (&x)[TOKEN_TILES][2]) {
+            if constexpr (RESIDENT) {
+#pragma unroll
+                for (int tile = 0; tile < TOKEN_TILES; tile++) {
+                    x[tile][0] = resident[m][tile][0];
+                    x[tile][1] = resident[m][tile][1];
+                }
+            } else {
+                load_step(unit, m, x);
+            }
+        };
+        auto load_start = [&](int group, float (&c)[TOKEN_TILES][4]) {
+#pragma unroll
+            for (int tile = 0; tile < TOKEN_TILES; tile++) {
+                const struct word4 start = load16(starts[unit][group][tile][t]);
+                c[tile][0] = float_of_bits(start.x);
+                c[tile][1] = float_of_bits(start.y);
+                c[tile][2] = float_of_bits(start.z);
+                c[tile][3] = float_of_bits(start.w);
+            }
+        };
+        if (is_valid(unit)) { /* the same for a warp */
+#pragma unroll
+            for (int m = 0; m < SETS; m++) {
+                FORMAT::template multiply<TOKEN_TILES>(from[m], load_x, load_start, d[m]);
+            }
+        }
+        if (step % OWN == OWN - 1) { /* the same for all threads */
+            const uint32_t index = step / OWN;
+#pragma unroll
+            for (int m = 0; m < SETS; m++) {
+                leave_sums<TOKEN_TILES>(partial[index % KEPT][m][warp], d[m]);
+            }
+            if (index % GROUP == GROUP - 1 || index == own_tiles - 1) {
+                finish_tiles(index);
+            }
+        }
+    };
+    for (uint32_t step = 0; step < steps; step += DEPTH) {
+#pragma unroll
+        for (uint32_t i = 0; i < DEPTH; i++) {
+            if (step + i < steps) {
+                compute(units[i], step + i);
+                if (step + i + DEPTH < steps) {
+                    load_units(units[i], step + i + DEPTH);
+                }
+            }
+        }
+    }
+}
+
+/* The prelude lists what the model needs: LINEAR_PACKED_KERNELS(X) is X(name, format, columns, sets,
+ * token tiles, from, to, activation, stages) … */
+#define LINEAR_PACKED_KERNEL(name, format, columns, sets, tiles, from, to, activation, stages) \
+    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                \
+        name(const struct linear_decode_arguments arguments)                                   \
+    {                                                                                          \
+        linear_packed<packed_##format, columns, sets, tiles, from, to, activation, stages>(    \
+            arguments);                                                                        \
+    }
+
+LINEAR_PACKED_KERNELS(LINEAR_PACKED_KERNEL)
