@@ -243,8 +243,9 @@ static llcuda_status drop_piece(struct load *load, const struct pack *pack, uint
     return report(load, rows * row_bytes);
 }
 
+/* `file_row_bytes`: of a row in the file, which progress is counted in. */
 static llcuda_status pack_rows(struct load *load, const struct plan_weight *source,
-                               struct cpu_weight *weight, bool is_mapped)
+                               struct cpu_weight *weight, uint64_t file_row_bytes, bool is_mapped)
 {
     struct cpu_model *model = load->model;
     const struct linear_kernel *kernel = weight->kernel;
@@ -264,7 +265,7 @@ static llcuda_status pack_rows(struct load *load, const struct plan_weight *sour
         pack.end = pack.begin + (rest < most ? rest : most);
         pack.item_count = (pack.end - pack.begin + pack.item_rows - 1) / pack.item_rows;
         pool_run(model->device->pool, shares * pack.item_count, pack_item, &pack);
-        status = drop_piece(load, &pack, shares, row_bytes, is_mapped);
+        status = drop_piece(load, &pack, shares, file_row_bytes, is_mapped);
     }
     return status;
 }
@@ -276,20 +277,22 @@ static llcuda_status pack_weight(struct load *load, uint32_t index)
     struct cpu_weight *weight = &model->weights[index];
     const struct linear_kernel *kernel = weight->kernel;
     uint64_t packed_bytes = kernel->packed_bytes(source.rows, source.columns);
+    const uint64_t file_bytes = source.bytes;
     struct region converted = {0};
     bool converts = held_type(source.dtype) != source.dtype;
     llcuda_status status = converts ? convert_weight(load, &source, &converted) : LLCUDA_OK;
     if (status == LLCUDA_OK && packed_bytes == 0) {
         weight->packed = converted; /* empty when the file's rows are used as they are */
         weight->data = source.data;
-        return report(load, source.bytes);
+        return report(load, file_bytes);
     }
     if (status == LLCUDA_OK && !region_map(&weight->packed, packed_bytes)) {
         status = error_no_memory(load->error, "a packed weight", packed_bytes);
     }
     if (status == LLCUDA_OK) {
         weight->data = weight->packed.data;
-        status = pack_rows(load, &source, weight, model->base.plan->weights_mapped && !converts);
+        status = pack_rows(load, &source, weight, file_bytes / source.rows,
+                           model->base.plan->weights_mapped && !converts);
     }
     region_unmap(&converted);
     return status;

@@ -59,7 +59,8 @@ static void every_type_gives_the_logits_of_its_weights(void **state)
 {
     (void)state;
     uint32_t tokens[LENGTH];
-    for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+    /* 8-bit floats come with scales of their own and are converted before. */
+    for (int dtype = 0; dtype < DTYPE_F8_E4M3; dtype++) {
         struct toy_options options = toy_defaults();
         options.embedding = 256;
         options.heads = 4;
