@@ -205,8 +205,9 @@ static llcuda_status convert_weight(struct load *load, struct plan_weight *weigh
     return LLCUDA_OK;
 }
 
+/* `file_row_bytes`: of a row in the file, which progress is counted in. */
 static llcuda_status pack_rows(struct load *load, const struct plan_weight *source,
-                               struct cpu_weight *weight, bool is_mapped)
+                               struct cpu_weight *weight, uint64_t file_row_bytes, bool is_mapped)
 {
     struct cpu_model *model = load->model;
     const struct linear_kernel *kernel = weight->kernel;
@@ -227,7 +228,7 @@ static llcuda_status pack_rows(struct load *load, const struct plan_weight *sour
             file_pages_drop((const unsigned char *)source->data + row * row_bytes,
                             rows * row_bytes);
         }
-        status = report(load, rows * row_bytes);
+        status = report(load, rows * file_row_bytes);
     }
     return status;
 }
@@ -239,20 +240,22 @@ static llcuda_status pack_weight(struct load *load, uint32_t index)
     struct cpu_weight *weight = &model->weights[index];
     const struct linear_kernel *kernel = weight->kernel;
     uint64_t packed_bytes = kernel->packed_bytes(source.rows, source.columns);
+    const uint64_t file_bytes = source.bytes;
     struct region converted = {0};
     bool converts = held_type(source.dtype) != source.dtype;
     llcuda_status status = converts ? convert_weight(load, &source, &converted) : LLCUDA_OK;
     if (status == LLCUDA_OK && packed_bytes == 0) {
         weight->packed = converted; /* empty when the file's rows are used as they are */
         weight->data = source.data;
-        return report(load, source.bytes);
+        return report(load, file_bytes);
     }
     if (status == LLCUDA_OK && !region_map(&weight->packed, packed_bytes)) {
         status = error_no_memory(load->error, "a packed weight", packed_bytes);
     }
     if (status == LLCUDA_OK) {
         weight->data = weight->packed.data;
-        status = pack_rows(load, &source, weight, model->base.plan->weights_mapped && !converts);
+        status = pack_rows(load, &source, weight, file_bytes / source.rows,
+                           model->base.plan->weights_mapped && !converts);
     }
     region_unmap(&converted);
     return status;
