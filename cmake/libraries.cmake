@@ -20,6 +20,8 @@ llcuda_optional(PCRE2 libpcre2-8)
 llcuda_optional(UTF8PROC libutf8proc)
 llcuda_optional(EDIT libedit)
 llcuda_optional(YAML yaml-0.1)
+# Cores, kinds of cores and nodes of memory, for the CPU device.
+llcuda_optional(HWLOC hwloc)
 # The server: libevent with its threads and its TLS, and OpenSSL.
 llcuda_optional(EVENT libevent)
 llcuda_optional(EVENT_THREADS libevent_pthreads)

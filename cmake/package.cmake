@@ -7,7 +7,7 @@ include(CMakePackageConfigHelpers)
 set(library_rooms base tensor format text plan model device cpu gpu engine)
 
 set(library_dependencies Threads::Threads m ${CMAKE_DL_LIBS})
-foreach(module PCRE2 UTF8PROC)
+foreach(module HWLOC PCRE2 UTF8PROC)
     if(LLCUDA_HAVE_${module})
         list(APPEND library_dependencies PkgConfig::${module})
     endif()

@@ -4,10 +4,11 @@
 An adapter finds this file beside its own folder:
 
     sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-    from protocol import PROTOCOL_VERSION, check_version, say, serve"""
+    from protocol import PROTOCOL_VERSION, check_version, serve, tell_done, tell_token"""
 import json
 import os
 import sys
+import time
 
 PROTOCOL_VERSION = 1
 # Whatever libraries print must not get between the lines of the protocol.
@@ -15,9 +16,31 @@ LINES = os.fdopen(os.dup(1), "w", encoding="utf-8")
 os.dup2(2, 1)
 
 
+class Hold:
+    """How long tokens may wait for company before they are written; the harness says in `run`."""
+    seconds = 0.0
+    written = 0.0
+
+
 def say(message):
     LINES.write(json.dumps(message, separators=(",", ":")) + "\n")
     LINES.flush()
+    Hold.written = time.monotonic()
+
+
+def tell_token(run, index, token):
+    """A token, with the time at which it was known, so that its line may wait a little."""
+    at_ns = time.monotonic_ns()
+    LINES.write(f'{{"event":"token","id":{run},"index":{index},"token":{token},"at_ns":{at_ns}}}\n')
+    if at_ns / 1e9 - Hold.written >= Hold.seconds:
+        LINES.flush()
+        Hold.written = at_ns / 1e9
+
+
+def tell_done(run, index, finish, prompt_tokens, completion_tokens):
+    """The last event of a request, at once, with whatever waited."""
+    say({"event": "done", "id": run, "index": index, "finish": finish,
+         "prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens})
 
 
 def check_version(request):
@@ -33,6 +56,7 @@ def serve(engine):
         try:
             if op not in ("hello", "load", "run", "metrics", "stop"):
                 raise ValueError(f"there is no operation '{op}'")
+            Hold.seconds = request.get("hold_us", 0) / 1e6
             say({"ok": True, "op": op, **getattr(engine, op)(request)})
         except Exception as error:  # every failure is an answer
             say({"ok": False, "op": op, "id": request.get("id"),

@@ -20,7 +20,7 @@ def fill(word, values):
 
 
 def run(settings, request):
-    command = (settings.get("options") or {}).get("command")
+    command = [str(word) for word in (settings.get("options") or {}).get("command") or []]
     if not command:
         raise ValueError("the option `command` is missing: an argument list")
     for index, item in enumerate(request["requests"]):

@@ -10,7 +10,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-from protocol import PROTOCOL_VERSION, check_version, say, serve  # noqa: E402
+from protocol import PROTOCOL_VERSION, check_version, serve, tell_done, tell_token  # noqa: E402
 
 
 class Engine:
@@ -139,10 +139,9 @@ class Engine:
 
             def tell(sequence, token, finish, count, begin=begin):
                 index = begin + sequence
-                say({"event": "token", "id": run, "index": index, "token": token})
+                tell_token(run, index, token)
                 if finish:
-                    say({"event": "done", "id": run, "index": index, "finish": finish,
-                         "prompt_tokens": len(prompts[index]), "completion_tokens": count})
+                    tell_done(run, index, finish, len(prompts[index]), count)
             self.generate(prompts[part], limits[part], request.get("ignore_eos", True), tell)
         return {"id": run}
 

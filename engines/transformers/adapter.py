@@ -4,15 +4,17 @@
 Two modes, by the option "mode":
   eager     what most deployments start from: AutoModelForCausalLM, a dynamic cache, one forward
             pass a token from Python. The unoptimised baseline.
-  compiled  a static cache and torch.compile of the decoding step: what PyTorch itself recommends
-            for speed. Its first pass compiles and takes long; it is warmed up while loading.
+  compiled  a static cache and torch.compile of the decoding step, on a GPU as CUDA graphs
+            ("reduce-overhead"): what PyTorch itself recommends for speed. Its first pass at each
+            number of rows compiles and takes long; the numbers in the option "warm_batches"
+            (default [1]) are warmed up while loading.
 Requests of a run go through the model together, padded on the left."""
 import pathlib
 import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
-from protocol import PROTOCOL_VERSION, check_version, say, serve  # noqa: E402
+from protocol import PROTOCOL_VERSION, check_version, serve, tell_done, tell_token  # noqa: E402
 
 
 class Engine:
@@ -21,6 +23,7 @@ class Engine:
     def __init__(self):
         self.torch = self.model = None
         self.mode, self.eos, self.context = "eager", set(), 2048
+        self.graphs, self.caches = False, {}
 
     def hello(self, request):
         check_version(request)
@@ -55,8 +58,11 @@ class Engine:
         self.eos = set(eos if isinstance(eos, list) else [eos])
         if self.mode == "compiled":
             # The step is compiled for a static cache; prompts keep the plain path.
-            self.step = torch.compile(self.model.forward, mode="default", dynamic=False)
-            self.generate([[1, 2, 3, 4]], [8], True, lambda *_: None)
+            self.graphs = self.model.device.type == "cuda"
+            self.step = torch.compile(self.model.forward, dynamic=False,
+                                      mode="reduce-overhead" if self.graphs else "default")
+            for rows in options.get("warm_batches", [1]):
+                self.generate([[1, 2, 3, 4]] * rows, [8] * rows, True, lambda *_: None)
         parameters = sum(weight.numel() for weight in self.model.parameters())
         return {"load_ms": (time.monotonic() - begin) * 1e3,
                 "details": {"mode": self.mode, "dtype": str(dtype), "device": str(device),
@@ -64,15 +70,32 @@ class Engine:
                             "attention": self.model.config._attn_implementation}}
 
     def cache(self, rows):
+        """An empty cache. A static one is kept for each number of rows: its addresses are in the
+        captured graphs."""
         from transformers import DynamicCache, StaticCache
-        if self.mode == "compiled":
-            return StaticCache(config=self.model.config, max_cache_len=self.context)
-        return DynamicCache(config=self.model.config)
+        if self.mode == "eager":
+            return DynamicCache(config=self.model.config)
+        if rows not in self.caches:
+            self.caches[rows] = StaticCache(config=self.model.config, max_cache_len=self.context)
+        self.caches[rows].reset()
+        return self.caches[rows]
+
+    def forward(self, first, **inputs):
+        """The most likely next token of each row."""
+        if self.mode == "eager" or first:
+            return self.model(**inputs).logits[:, -1].argmax(-1)
+        if self.graphs:
+            # The outputs of the graph's last run are given up; what is kept of them was copied.
+            self.torch.compiler.cudagraph_mark_step_begin()
+        return self.step(**inputs).logits[:, -1].argmax(-1).clone()
 
     def generate(self, prompts, limits, ignore_eos, tell):
         """Greedy decoding of a batch; tell(index, token, last) for each token."""
         torch, device = self.torch, self.model.device
         longest = max(map(len, prompts))
+        if self.mode == "compiled" and longest + max(limits) > self.context:
+            raise ValueError(f"{longest} tokens and {max(limits)} more do not fit into the static "
+                             f"cache of {self.context}")
         padded = [[0] * (longest - len(ids)) + ids for ids in prompts]
         mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts],
                             device=device)
@@ -80,12 +103,16 @@ class Engine:
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         cache = self.cache(len(prompts))
         even = bool(mask.all())
+        if self.mode == "compiled":
+            # As wide as the cache from the start: a mask that grows would be compiled at every step.
+            # What is not written yet is hidden by the positions.
+            mask = torch.cat([mask, mask.new_ones(len(prompts), self.context - longest)], -1)
         counts, going = [0] * len(prompts), [True] * len(prompts)
-        forward = self.model
+        first = True
         while any(going):
-            output = forward(input_ids=ids, attention_mask=None if even else mask,
-                             position_ids=positions, past_key_values=cache, use_cache=True)
-            tokens = output.logits[:, -1].argmax(-1)
+            tokens = self.forward(first, input_ids=ids, attention_mask=None if even else mask,
+                                  position_ids=positions, past_key_values=cache, use_cache=True)
+            first = False
             for index, token in enumerate(tokens.tolist()):
                 if going[index]:
                     counts[index] += 1
@@ -95,9 +122,8 @@ class Engine:
                          ("stop" if ended else "length"), counts[index])
             ids = tokens[:, None]
             positions = positions[:, -1:] + 1
-            if not even:
+            if not even and self.mode == "eager":
                 mask = torch.cat([mask, mask.new_ones(len(prompts), 1)], -1)
-            forward = self.step if self.mode == "compiled" else self.model
 
     def run(self, request):
         if self.model is None:
@@ -109,10 +135,9 @@ class Engine:
             raise ValueError("a request has an empty prompt")
 
         def tell(index, token, finish, count):
-            say({"event": "token", "id": run, "index": index, "token": token})
+            tell_token(run, index, token)
             if finish:
-                say({"event": "done", "id": run, "index": index, "finish": finish,
-                     "prompt_tokens": len(prompts[index]), "completion_tokens": count})
+                tell_done(run, index, finish, len(prompts[index]), count)
         self.generate(prompts, limits, request.get("ignore_eos", True), tell)
         return {"id": run}
 

@@ -52,7 +52,7 @@ extern "C" {
 #endif
 
 /* Increases when functions or fields are added; what exists keeps its meaning. */
-#define LLCUDA_API_VERSION 2
+#define LLCUDA_API_VERSION 3
 
 /* A timeout that never ends. */
 #define LLCUDA_FOREVER (-1)
@@ -146,8 +146,15 @@ typedef struct llcuda_engine_options {
     const char *gpu_library_path;
     const char *gpu_kernel_cache;
     uint64_t gpu_memory_limit_bytes;
-    bool gpu_no_graphs; /* kernels are launched one by one: the reference of step graphs */
-    bool deterministic; /* a row's result never depends on the rows beside it */
+    bool gpu_no_graphs;          /* kernels are launched one by one: the reference of step graphs */
+    bool deterministic;          /* a row's result never depends on the rows beside it */
+    const char *gpu_kernel_pack; /* a file of compiled kernels, looked into first; NULL for none */
+    /* Called from the engine thread after calls of on_ready, once for all that came of one step,
+     * or of some while steps are shorter than half a millisecond: a program with many readers wakes
+     * each of its threads here, instead of for each event. The next step begins when it has
+     * returned, and it must not call into the library. May be NULL. */
+    void (*on_round)(void *user);
+    void *on_round_user;
 } llcuda_engine_options;
 
 /* Fills in the defaults. `size` is sizeof(llcuda_engine_options) as the caller sees it. */
@@ -246,6 +253,10 @@ typedef struct llcuda_stats {
     uint64_t step_rows_max;        /* the fullest step so far */
     uint64_t weight_bytes_read;    /* by the device, all steps together */
     uint64_t memory_bytes;         /* gauge: held by the device now; 0 while asleep */
+    uint64_t tokens_drawn_device;  /* tokens that the device drew … */
+    uint64_t tokens_drawn_host;    /* … and the host, from logits that were copied */
+    uint64_t steps_failed;         /* their requests ended with an error */
+    bool device_failed;            /* the last step failed because the device did */
 } llcuda_stats;
 
 /* Fills in `stats`; set stats->size = sizeof *stats first. Gauges are consistent with each other

@@ -81,10 +81,21 @@ bool buffer_append_byte(struct buffer *buffer, char byte)
 
 bool buffer_printf(struct buffer *buffer, const char *format, ...)
 {
+    /* Mostly there is room, and once is enough. */
     va_list arguments;
+    size_t room = buffer->data ? buffer->capacity - buffer->length : 0;
     va_start(arguments, format);
-    int length = vsnprintf(NULL, 0, format, arguments);
+    int length = vsnprintf(room ? buffer->data + buffer->length : NULL, room, format, arguments);
     va_end(arguments);
+    bool limited =
+        buffer->limit_bytes && length >= 0 && buffer->length + (size_t)length > buffer->limit_bytes;
+    if (length >= 0 && (size_t)length < room && !limited) {
+        buffer->length += (size_t)length;
+        return true;
+    }
+    if (room) {
+        buffer->data[buffer->length] = 0;
+    }
     if (length < 0 || !buffer_reserve(buffer, (size_t)length)) {
         buffer->failed = true;
         return false;

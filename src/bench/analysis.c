@@ -49,6 +49,7 @@ void analysis_close(struct analysis *analysis)
     free(analysis->monitor_count);
     free(analysis->folder);
     free(analysis->host_json);
+    free(analysis->roofline);
     config_destroy(analysis->config);
     free(analysis);
 }
@@ -212,6 +213,39 @@ static void compute_scaling(struct analysis *analysis)
             double base = analysis_cell(analysis, e, lowest)->figures[METRIC_TOKENS_S].mean;
             cell->scaling = cell->figures[METRIC_TOKENS_S].mean / base;
             cell->batch_efficiency = cell->scaling * analysis->points[lowest].level / point->level;
+        }
+    }
+}
+
+/* The engine that differs from engine e in having one rank only; UINT32_MAX when there is none. */
+static uint32_t single_rank(const struct analysis *analysis, uint32_t e)
+{
+    const struct config *config = analysis->config;
+    for (uint32_t o = 0; o < config->engine_count; o++) {
+        const struct config_engine *one = &config->engines[o];
+        if (one->ranks == 1 && strcmp(one->type, config->engines[e].type) == 0 &&
+            strcmp(one->device, config->engines[e].device) == 0 &&
+            strcmp(one->model, config->engines[e].model) == 0 &&
+            one->threads == config->engines[e].threads) {
+            return o;
+        }
+    }
+    return UINT32_MAX;
+}
+
+static void compute_ranks(struct analysis *analysis)
+{
+    for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
+        uint32_t ranks = analysis->config->engines[e].ranks;
+        uint32_t one = ranks > 1 ? single_rank(analysis, e) : UINT32_MAX;
+        for (uint32_t p = 0; p < analysis->point_count; p++) {
+            struct cell *cell = analysis_cell(analysis, e, p);
+            cell->speedup = cell->rank_efficiency = NAN;
+            if (one != UINT32_MAX) {
+                cell->speedup = cell->figures[METRIC_TOKENS_S].mean /
+                                analysis_cell(analysis, one, p)->figures[METRIC_TOKENS_S].mean;
+                cell->rank_efficiency = cell->speedup / ranks;
+            }
         }
     }
 }
@@ -393,6 +427,25 @@ static llcuda_status read_folder(struct analysis *analysis, struct llcuda_error 
     return status;
 }
 
+/* kernels.json, when there is one. */
+static llcuda_status read_kernels(struct analysis *analysis, struct llcuda_error *error)
+{
+    struct buffer text = {0};
+    char *path = file_path_join(analysis->folder, "kernels.json");
+    llcuda_status status = path ? LLCUDA_OK : error_no_memory(error, "a path", 1);
+    if (!status && file_exists(path)) {
+        analysis->roofline = malloc(sizeof *analysis->roofline);
+        status = analysis->roofline ? file_read_all(path, 1u << 22, &text, error)
+                                    : error_no_memory(error, "a roofline", 1);
+        if (!status) {
+            status = roofline_read(buffer_view(&text), analysis->roofline, error);
+        }
+    }
+    buffer_deinit(&text);
+    free(path);
+    return status;
+}
+
 llcuda_status analysis_open(const char *folder, struct analysis **out, struct llcuda_error *error)
 {
     struct analysis *analysis = calloc(1, sizeof *analysis);
@@ -406,8 +459,12 @@ llcuda_status analysis_open(const char *folder, struct analysis **out, struct ll
         status = read_sessions(analysis, error);
     }
     if (!status) {
+        status = read_kernels(analysis, error);
+    }
+    if (!status) {
         compute_cells(analysis);
         compute_scaling(analysis);
+        compute_ranks(analysis);
         rank_engines(analysis);
         compare_tokens(analysis);
         status = compare_engines(analysis) ? LLCUDA_OK : error_no_memory(error, "tests", 1);

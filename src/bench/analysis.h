@@ -6,6 +6,7 @@
 
 #include "bench/config.h"
 #include "bench/metrics.h"
+#include "bench/roofline.h"
 #include "bench/significance.h"
 
 struct metric_row {
@@ -51,6 +52,8 @@ struct cell {
     double batch_efficiency; /* throughput / (level × throughput at the lowest level); NaN */
     double scaling;          /* throughput / throughput at the lowest level; NaN */
     double cost_per_million; /* output tokens; NaN without a price */
+    double speedup;          /* throughput / that of the same engine with one rank; NaN */
+    double rank_efficiency;  /* speedup / ranks; NaN */
     uint64_t requests, failed;
     char first_failure[160];
 };
@@ -114,6 +117,7 @@ struct analysis {
     uint32_t reference;            /* engine whose greedy tokens the others are compared with */
     struct monitor_point *monitor; /* of the first run of each engine */
     uint32_t *monitor_count;       /* [engine_count] */
+    struct roofline *roofline;     /* of kernels.json, when it lies in the folder; or NULL */
 };
 
 #define MONITOR_POINTS_MAX 1024u

@@ -375,6 +375,10 @@ void chart_draw(const struct analysis *analysis, const struct chart *chart, stru
 {
     static void (*const draws[])(const struct analysis *, const struct chart *, struct canvas *) = {
         draw_bars, draw_quantiles, draw_scaling, draw_memory, draw_cost};
+    if (chart->kind == CHART_ROOFLINE) {
+        roofline_draw(analysis->roofline, canvas, chart->height);
+        return;
+    }
     draws[chart->kind](analysis, chart, canvas);
     draw_legend(analysis, canvas, TOP + PLOT + 36);
 }
@@ -443,6 +447,13 @@ uint32_t chart_list(const struct analysis *analysis, struct chart charts[CHART_M
     if (config->workload_count) {
         add_chart(analysis, charts, &count, CHART_MEMORY, 0, METRIC_MEMORY_PEAK, "memory",
                   "Resident memory during the first run");
+    }
+    if (analysis->roofline && count < CHART_MAX) {
+        charts[count++] = (struct chart){.kind = CHART_ROOFLINE,
+                                         .workload = UINT32_MAX,
+                                         .name = "roofline",
+                                         .title = "Roofline",
+                                         .height = ROOFLINE_HEIGHT};
     }
     return count;
 }

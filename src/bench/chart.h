@@ -5,10 +5,18 @@
 #include "bench/analysis.h"
 #include "bench/canvas.h"
 
-#define CHART_WIDTH 760.0
-#define CHART_MAX   256u
+#define CHART_WIDTH     760.0
+#define CHART_MAX       256u
+#define ROOFLINE_HEIGHT 380.0
 
-enum chart_kind { CHART_BARS, CHART_QUANTILES, CHART_SCALING, CHART_MEMORY, CHART_COST };
+enum chart_kind {
+    CHART_BARS,
+    CHART_QUANTILES,
+    CHART_SCALING,
+    CHART_MEMORY,
+    CHART_COST,
+    CHART_ROOFLINE
+};
 
 struct chart {
     enum chart_kind kind;

@@ -10,6 +10,7 @@
 #define CONFIG_ENGINE_MAX   32u
 #define CONFIG_WORKLOAD_MAX 64u
 #define CONFIG_COMMAND_MAX  64u
+#define CONFIG_RANKS_MAX    16u
 
 /* How an engine is spoken to. */
 enum engine_kind {
@@ -37,6 +38,7 @@ struct config_engine {
     uint32_t context;       /* positions */
     uint32_t parallel;      /* sequences at a time that the engine is asked to take */
     uint32_t start_seconds; /* it must be loaded within */
+    uint32_t ranks;         /* processes that share the load, one a device from `device` on */
     bool prompt_text;       /* HTTP: send text instead of ids */
     bool baseline;          /* others are compared with this one */
     double price_per_hour;  /* of the machine; 0: as in `prices` */

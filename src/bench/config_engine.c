@@ -9,7 +9,7 @@
 static const char *const keys[] = {
     "name",           "engine",   "command",  "url",           "model_path", "device", "threads",
     "context",        "parallel", "options",  "environment",   "api_model",  "prompt", "baseline",
-    "price_per_hour", "install",  "maturity", "start_seconds", NULL};
+    "price_per_hour", "install",  "maturity", "start_seconds", "ranks",      NULL};
 
 /* Puts `value` for `place` wherever it stands in `word`. */
 static void replace(struct buffer *word, const char *place, const char *value)
@@ -111,6 +111,21 @@ static llcuda_status read_command(struct config_reader *reader, const struct yam
     return status;
 }
 
+/* A text as JSON: a number or a truth value where it stands without quotes. */
+static void write_plain(const struct yaml_tree *tree, const struct yaml_node *node,
+                        struct json_writer *writer)
+{
+    double number = 0;
+    if (!yaml_number(tree, node, -1e300, 1e300, &number, NULL)) {
+        json_write_number(writer, number);
+    } else if (!node->quoted &&
+               (strcmp(node->text, "true") == 0 || strcmp(node->text, "false") == 0)) {
+        json_write_bool(writer, node->text[0] == 't');
+    } else {
+        json_write_string(writer, node->text);
+    }
+}
+
 /* A mapping of plain values, as one JSON object. */
 static llcuda_status read_options(struct config_reader *reader, const struct yaml_node *map,
                                   const char **out)
@@ -127,26 +142,22 @@ static llcuda_status read_options(struct config_reader *reader, const struct yam
     json_writer_init(&writer, &text, 0);
     json_begin_object(&writer);
     for (const struct yaml_node *item = map->first; item && !status; item = item->next) {
-        double number = 0;
         json_key(&writer, item->key);
         if (item->kind == YAML_LIST) {
             json_begin_array(&writer);
             for (const struct yaml_node *word = item->first; word && !status; word = word->next) {
-                const char *plain = "";
+                const char *plain;
                 status = yaml_text(reader->tree, word, &plain, reader->error);
-                json_write_string(&writer, plain);
+                if (!status) {
+                    write_plain(reader->tree, word, &writer);
+                }
             }
             json_end_array(&writer);
         } else if (item->kind != YAML_TEXT) {
             status = yaml_fail(reader->tree, item, reader->error, "'%s' is nested too deeply",
                                item->key);
-        } else if (!yaml_number(reader->tree, item, -1e300, 1e300, &number, NULL)) {
-            json_write_number(&writer, number);
-        } else if (!item->quoted &&
-                   (strcmp(item->text, "true") == 0 || strcmp(item->text, "false") == 0)) {
-            json_write_bool(&writer, item->text[0] == 't');
         } else {
-            json_write_string(&writer, item->text);
+            write_plain(reader->tree, item, &writer);
         }
     }
     json_end_object(&writer);
@@ -224,6 +235,7 @@ static llcuda_status read_numbers(struct config_reader *reader, const struct yam
         int64_t minimum, maximum;
         uint32_t *out;
     } counts[] = {{"threads", 0, 4096, &engine->threads},
+                  {"ranks", 1, CONFIG_RANKS_MAX, &engine->ranks},
                   {"context", 16, 1 << 24, &engine->context},
                   {"parallel", 1, 65536, &engine->parallel},
                   {"start_seconds", 1, 86400, &engine->start_seconds}};
@@ -272,12 +284,17 @@ static llcuda_status read_engine(struct config_reader *reader, const struct yaml
                                      .parallel = row->parallel,
                                      .context = 2048,
                                      .start_seconds = 300,
+                                     .ranks = 1,
                                      .model = model_for(reader->config, row->format)};
     if (!plain) {
         status = read_texts(reader, node, engine);
     }
     if (!status && !plain) {
         status = read_numbers(reader, node, engine);
+    }
+    if (!status && engine->ranks > 1 && engine->kind == ENGINE_HTTP) {
+        status = yaml_fail(reader->tree, yaml_member(node, "ranks"), reader->error,
+                           "'ranks' are for engines behind adapters, not for servers");
     }
     if (!status) {
         status = read_options(reader, yaml_member(node, "options"), &engine->options);

@@ -14,12 +14,16 @@
 #define LINE_BYTES_MAX (16u << 20)
 #define READ_BYTES     65536u
 #define IDS_MAX        4096u
+/* An adapter that says when it knew a token may keep lines back for so long: without it, every
+ * token would wake this process, and waking up is most of what the harness costs. */
+#define HOLD_US 20000u
 
 struct adapter_run {
     uint64_t id;
     uint32_t first; /* index of its first request; the others follow */
     uint32_t count;
     uint32_t pending; /* not done yet */
+    uint64_t last_ns; /* of its latest event; before any, when it was submitted */
     uint8_t done[];   /* [count] */
 };
 
@@ -148,6 +152,7 @@ static struct adapter_run *run_add(struct adapter *adapter, uint32_t first, uint
     run->id = adapter->next_run++;
     run->first = first;
     run->count = run->pending = count;
+    run->last_ns = clock_now_ns();
     adapter->runs[adapter->run_count++] = run;
     return run;
 }
@@ -183,8 +188,10 @@ static llcuda_status submit(struct driver *driver, const struct load_request *re
     if (!run) {
         return error_no_memory(error, "a run", sizeof *run);
     }
-    buffer_printf(out, "{\"op\":\"run\",\"id\":%llu,\"ignore_eos\":%s,\"requests\":[",
-                  (unsigned long long)run->id, adapter->ignore_eos ? "true" : "false");
+    buffer_printf(out,
+                  "{\"op\":\"run\",\"id\":%llu,\"ignore_eos\":%s,\"hold_us\":%u,"
+                  "\"requests\":[",
+                  (unsigned long long)run->id, adapter->ignore_eos ? "true" : "false", HOLD_US);
     for (uint32_t i = 0; i < count; i++) {
         buffer_printf(out, "%s{\"max_tokens\":%u,\"prompt_ids\":[", i ? "," : "",
                       requests[i].max_tokens);
@@ -240,6 +247,19 @@ static void read_ids(const struct json_value *value, uint32_t *ids, struct load_
     event->tokens = event->id_count;
 }
 
+/* When an event happened: as the engine says, in the bounds of what can be true, else now. A run's
+ * events follow one another, its submission comes before them, and none lies in the future. */
+static uint64_t event_time(struct adapter_run *run, const struct json_value *root, uint64_t now)
+{
+    int64_t said;
+    if (!json_integer(json_member(root, "at_ns"), 0, INT64_MAX, &said)) {
+        said = (int64_t)now;
+    }
+    uint64_t at = (uint64_t)said < run->last_ns ? run->last_ns : (uint64_t)said;
+    run->last_ns = at > now ? now : at;
+    return run->last_ns;
+}
+
 static bool take_token_event(struct adapter *adapter, const struct json_value *root,
                              struct text_view kind, uint64_t now, const struct load_sink *sink)
 {
@@ -253,7 +273,7 @@ static bool take_token_event(struct adapter *adapter, const struct json_value *r
         return false;
     }
     struct load_event event = {.index = run->first + (uint32_t)index,
-                               .now_ns = now,
+                               .now_ns = event_time(run, root, now),
                                .text = json_text(json_member(root, "text"))};
     if (text_view_is(kind, "token")) {
         read_ids(root, ids, &event);

@@ -4,8 +4,10 @@
  * Knows nothing of processes, files or HTTP. */
 #include "bench/load.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 
 #include "base/random.h"
 
@@ -80,7 +82,7 @@ static void take_event(void *user, const struct load_event *event)
     float now_us = (float)(from_due / 1e3);
     if (event->tokens) {
         if (sample->first_us > 0) {
-            add_gap(load, now_us - sample->last_us);
+            add_gap(load, fmaxf(now_us - sample->last_us, 0));
         } else {
             sample->first_us = now_us;
         }
@@ -219,6 +221,9 @@ llcuda_status load_run(struct driver *driver, const struct load_plan *plan,
         return error_no_memory(error, "gaps", LOAD_GAPS_MAX * sizeof *result->gaps_us);
     }
     result->memory_bytes = LOAD_GAPS_MAX * sizeof *result->gaps_us;
+    /* The kernel may wake a sleeper 50 us late to save wake-ups, unless it is asked not to. */
+    int slack_ns = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
+    prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
     load.begin_ns = driver->ops->now_ns(driver);
     uint64_t look_at = 0;
     while (!status) {
@@ -239,6 +244,7 @@ llcuda_status load_run(struct driver *driver, const struct load_plan *plan,
             status = driver->ops->wait(driver, load.begin_ns + until, &sink, error);
         }
     }
+    prctl(PR_SET_TIMERSLACK, slack_ns > 0 ? slack_ns : 0, 0, 0, 0);
     return status;
 }
 

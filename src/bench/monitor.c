@@ -6,6 +6,7 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -52,18 +53,26 @@ struct monitor {
     uint64_t machine_at_ns;           /* when to look again */
 };
 
+/* The text of a small file, without the buffers and questions of stdio: these reads are the
+ * monitor's whole cost. False when it cannot be read. */
+static bool read_text(const char *path, char *text, size_t bytes)
+{
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = descriptor >= 0 ? read(descriptor, text, bytes - 1) : -1;
+    if (descriptor >= 0) {
+        close(descriptor);
+    }
+    text[got > 0 ? got : 0] = 0;
+    return got > 0;
+}
+
 /* The first number of a small file, or NaN. */
 static double read_number(const char *path)
 {
-    FILE *file = fopen(path, "re");
-    double value = NAN;
-    if (file) {
-        if (fscanf(file, "%lf", &value) != 1) {
-            value = NAN;
-        }
-        fclose(file);
-    }
-    return value;
+    char text[64];
+    char *end = text;
+    double value = read_text(path, text, sizeof text) ? strtod(text, &end) : NAN;
+    return end > text ? value : NAN;
 }
 
 /* Group and processor seconds of a process; false when it is gone. */
@@ -76,12 +85,7 @@ static bool read_stat(pid_t pid, pid_t *group, double *seconds)
     unsigned long long user;
     unsigned long long system;
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    FILE *file = fopen(path, "re");
-    if (!file) {
-        return false;
-    }
-    bool got = fgets(line, sizeof line, file) != NULL;
-    fclose(file);
+    bool got = read_text(path, line, sizeof line);
     /* The name in parentheses may hold anything, also parentheses. */
     const char *rest = got ? strrchr(line, ')') : NULL;
     if (!rest || sscanf(rest + 1, " %*c %lld %lld %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu",
@@ -91,6 +95,15 @@ static bool read_stat(pid_t pid, pid_t *group, double *seconds)
     *group = (pid_t)pgrp;
     *seconds = (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
     return true;
+}
+
+static bool is_watched(const struct monitor *monitor, pid_t group)
+{
+    bool found = group == monitor->options.group;
+    for (uint32_t i = 0; i < monitor->options.more_group_count; i++) {
+        found = found || group == monitor->options.more_groups[i];
+    }
+    return found;
 }
 
 static void find_members(struct monitor *monitor)
@@ -104,7 +117,7 @@ static void find_members(struct monitor *monitor)
         if (!isdigit((unsigned char)entry->d_name[0]) || sscanf(entry->d_name, "%d", &pid) != 1) {
             continue;
         }
-        if (read_stat(pid, &group, &seconds) && group == monitor->options.group &&
+        if (read_stat(pid, &group, &seconds) && is_watched(monitor, group) &&
             monitor->member_count < MEMBERS_MAX) {
             monitor->members[monitor->member_count++] = pid;
         }
@@ -119,13 +132,10 @@ static double group_memory(struct monitor *monitor)
     double pages = 0;
     for (uint32_t i = 0; i < monitor->member_count; i++) {
         char path[64];
-        double total;
-        double resident;
+        char text[128];
         snprintf(path, sizeof path, "/proc/%d/statm", (int)monitor->members[i]);
-        FILE *file = fopen(path, "re");
-        if (file) {
-            pages += fscanf(file, "%lf %lf", &total, &resident) == 2 ? resident : 0;
-            fclose(file);
+        if (read_text(path, text, sizeof text)) {
+            pages += strtod(text + strcspn(text, " "), NULL); /* total, then resident */
         }
     }
     return monitor->options.group ? pages * (double)sysconf(_SC_PAGESIZE) : NAN;
@@ -352,6 +362,7 @@ void monitor_mark(struct monitor *monitor)
     pthread_mutex_lock(&monitor->lock);
     if (monitor->options.group) {
         find_members(monitor);
+        monitor->members_at_ns = clock_now_ns() + MEMBERS_PERIOD_NS;
     }
     monitor->sums = (struct sums){.temperature = NAN};
     monitor->mark_ns = clock_now_ns();
@@ -364,7 +375,13 @@ void monitor_mark(struct monitor *monitor)
 void monitor_get_totals(struct monitor *monitor, struct monitor_totals *totals)
 {
     pthread_mutex_lock(&monitor->lock);
-    const struct sums *sums = &monitor->sums;
+    struct sums *sums = &monitor->sums;
+    if (sums->count == 0) {
+        /* Shorter than the monitor's period: what there is now is all that can be said. */
+        sums->memory = sums->memory_peak = group_memory(monitor);
+        sums->count = 1;
+        sums->processor = NAN;
+    }
     double count = sums->count ? (double)sums->count : NAN;
     double gpu_count = sums->gpu_count ? (double)sums->gpu_count : NAN;
     *totals = (struct monitor_totals){

@@ -20,7 +20,9 @@ struct monitor_sample {
 };
 
 struct monitor_options {
-    pid_t group; /* to watch; 0: only the machine */
+    pid_t group;           /* to watch; 0: only the machine */
+    pid_t more_groups[15]; /* watched with it */
+    uint32_t more_group_count;
     double rate_hz;
     double thermal_limit_c;    /* 0: none */
     double memory_limit_bytes; /* of the group; 0: none */

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "bench/chart.h"
+#include "bench/report_parts.h"
 #include "bench/runner.h"
 
 #define RAW_BYTES_MAX (16u << 20) /* more stays in its folder, and the report says so */
@@ -21,23 +22,6 @@ static const char style[] =
     "#a62c00}.small{color:#666;font-size:.87em}.bad{color:#a00}figure{margin:1em 0;overflow-x:auto}"
     "svg{max-width:100%;height:auto}details{margin:.5em 0}code{background:#f4f4f4;padding:0 .25em}"
     "@media print{details{display:block}}";
-
-static void text(struct buffer *out, const char *value)
-{
-    canvas_escape(out, value);
-}
-
-static void number(struct buffer *out, double value, const char *format)
-{
-    if (isnan(value)) {
-        buffer_append_text(out, "<td class=\"n\">–</td>");
-        return;
-    }
-    char shown[64];
-    snprintf(shown, sizeof shown, format[0] == 'p' ? "%.1f %%" : "%.4g",
-             format[0] == 'p' ? value * 100 : value);
-    buffer_printf(out, "<td class=\"n\">%s</td>", shown);
-}
 
 static void figure_cell(struct buffer *out, const struct figure *figure)
 {
@@ -67,22 +51,23 @@ static void write_ranking(const struct analysis *analysis, struct buffer *out)
                 continue;
             }
             buffer_printf(out, "<tr><td>%u. %s</td><td>", rank, rank <= 3 ? medals[rank - 1] : "");
-            text(out, config->engines[e].name);
+            html_text(out, config->engines[e].name);
             buffer_append_text(out, e == analysis->baseline ? " (baseline)</td>" : "</td>");
-            number(out, engine->rank_score, "g");
-            number(out, engine->start_ms, "g");
+            html_number(out, engine->rank_score, "g");
+            html_number(out, engine->start_ms, "g");
             buffer_printf(out, "<td class=\"n\">%u / %u</td><td class=\"small\">",
                           engine->tokens_agreeing, engine->tokens_checked);
-            text(out, config->engines[e].maturity);
+            html_text(out, config->engines[e].maturity);
             buffer_append_text(out, "</td></tr>\n");
         }
     }
     for (uint32_t e = 0; e < config->engine_count; e++) {
         if (analysis->engines[e].rank == 0) {
             buffer_append_text(out, "<tr><td></td><td>");
-            text(out, config->engines[e].name);
+            html_text(out, config->engines[e].name);
             buffer_append_text(out, "</td><td colspan=\"4\" class=\"bad\">");
-            text(out, analysis->engines[e].reason[0] ? analysis->engines[e].reason : "not run");
+            html_text(out,
+                      analysis->engines[e].reason[0] ? analysis->engines[e].reason : "not run");
             buffer_append_text(out, "</td></tr>\n");
         }
     }
@@ -90,8 +75,9 @@ static void write_ranking(const struct analysis *analysis, struct buffer *out)
                        "</table><p class=\"small\">The score is the geometric mean, over all "
                        "points that both have, of throughput against the baseline. Reference of "
                        "the greedy tokens: ");
-    text(out, analysis->reference < config->engine_count ? config->engines[analysis->reference].name
-                                                         : "none");
+    html_text(out, analysis->reference < config->engine_count
+                       ? config->engines[analysis->reference].name
+                       : "none");
     buffer_append_text(out, ".</p>\n");
 }
 
@@ -103,9 +89,9 @@ static void write_advice(const struct analysis *analysis, struct buffer *out)
     buffer_append_text(out, "<h2 id=\"recommendations\">Recommendations</h2><ol>\n");
     for (uint32_t i = 0; i < count; i++) {
         buffer_append_text(out, "<li>");
-        text(out, advice[i].text);
+        html_text(out, advice[i].text);
         buffer_append_text(out, "<br><span class=\"small\">Evidence: ");
-        text(out, advice[i].evidence);
+        html_text(out, advice[i].evidence);
         buffer_append_text(out, "</span></li>\n");
     }
     buffer_append_text(out, "</ol><h2 id=\"criteria\">Criteria</h2><table><tr><th>Asked</th><th>"
@@ -113,9 +99,9 @@ static void write_advice(const struct analysis *analysis, struct buffer *out)
     count = report_criteria(analysis, criteria);
     for (uint32_t i = 0; i < count; i++) {
         buffer_append_text(out, "<tr><td>");
-        text(out, criteria[i].text);
+        html_text(out, criteria[i].text);
         buffer_append_text(out, "</td><td>");
-        text(out, criteria[i].seen);
+        html_text(out, criteria[i].seen);
         buffer_printf(out, "</td><td class=\"%s\">%s</td></tr>\n",
                       criteria[i].met == 1 ? "better"
                       : criteria[i].met    ? "small"
@@ -135,7 +121,7 @@ static void write_point(const struct analysis *analysis, uint32_t p, struct buff
     enum { COLUMNS = sizeof columns / sizeof columns[0] };
     const struct config *config = analysis->config;
     buffer_append_text(out, "<h3>");
-    text(out, analysis->points[p].key);
+    html_text(out, analysis->points[p].key);
     buffer_append_text(out, "</h3><figure><table><tr><th>Engine</th>");
     for (size_t c = 0; c < COLUMNS; c++) {
         buffer_printf(out, "<th class=\"n\">%s, %s</th>", metric_rows[columns[c]].title,
@@ -149,14 +135,14 @@ static void write_point(const struct analysis *analysis, uint32_t p, struct buff
             continue;
         }
         buffer_append_text(out, "<tr><td>");
-        text(out, config->engines[e].name);
+        html_text(out, config->engines[e].name);
         buffer_append_text(out, "</td>");
         for (size_t c = 0; c < COLUMNS; c++) {
             figure_cell(out, &cell->figures[columns[c]]);
         }
         double variation = cell->figures[METRIC_TOKENS_S].variation;
-        number(out, variation, "p");
-        number(out, cell->batch_efficiency, "p");
+        html_number(out, variation, "p");
+        html_number(out, cell->batch_efficiency, "p");
         buffer_printf(out, "<td class=\"n\">%llu / %llu</td></tr>\n",
                       (unsigned long long)cell->failed, (unsigned long long)cell->requests);
     }
@@ -168,7 +154,7 @@ static void write_point(const struct analysis *analysis, uint32_t p, struct buff
                           comparison->verdict == VERDICT_BETTER  ? "better"
                           : comparison->verdict == VERDICT_WORSE ? "worse"
                                                                  : "");
-            text(out, comparison->words);
+            html_text(out, comparison->words);
             buffer_printf(out,
                           "; Mann-Whitney p %.3g, Welch p %.3g, shift %.3g [%.3g, %.3g] %s, "
                           "d %.2g, δ %.2g",
@@ -200,7 +186,7 @@ static void write_workloads(const struct analysis *analysis, struct buffer *out)
     for (uint32_t w = 0; w < config->workload_count; w++) {
         const struct config_workload *workload = &config->workloads[w];
         buffer_append_text(out, "<h2>");
-        text(out, workload->name);
+        html_text(out, workload->name);
         buffer_printf(out, "</h2><p class=\"small\">%s load, prompts %s, %u to %u output tokens",
                       load_kind_name(workload->kind), dataset_kind_name(workload->dataset),
                       workload->output_min, workload->output_max);
@@ -225,6 +211,11 @@ static void write_workloads(const struct analysis *analysis, struct buffer *out)
             write_chart(analysis, &charts[i], out);
         }
     }
+    if (analysis->roofline) {
+        buffer_append_text(out, "<h2 id=\"kernels\">Kernels</h2>\n");
+        write_chart(analysis, &charts[count - 1], out);
+        roofline_html(analysis->roofline, out);
+    }
 }
 
 static void write_money(const struct analysis *analysis, struct buffer *out)
@@ -237,23 +228,23 @@ static void write_money(const struct analysis *analysis, struct buffer *out)
     buffer_append_text(out, "<h2 id=\"cost\">Cost</h2><p class=\"small\">price an hour / (tokens a "
                             "second × 3,600) × 10⁶. Machine: ");
     buffer_printf(out, "%.4g ", prices->machine_per_hour);
-    text(out, prices->currency);
+    html_text(out, prices->currency);
     buffer_append_text(out, " an hour, unless an engine has a price of its own.</p><figure><table>"
                             "<tr><th>Point</th>");
     for (uint32_t e = 0; e < config->engine_count; e++) {
         buffer_append_text(out, "<th class=\"n\">");
-        text(out, config->engines[e].name);
+        html_text(out, config->engines[e].name);
         buffer_append_text(out, "</th>");
     }
     buffer_append_text(out, "</tr>\n");
     for (uint32_t p = 0; p < analysis->point_count; p++) {
         buffer_append_text(out, "<tr><td>");
-        text(out, config->workloads[analysis->points[p].workload].name);
+        html_text(out, config->workloads[analysis->points[p].workload].name);
         buffer_append_text(out, ", ");
-        text(out, analysis->points[p].key);
+        html_text(out, analysis->points[p].key);
         buffer_append_text(out, "</td>");
         for (uint32_t e = 0; e < config->engine_count; e++) {
-            number(out, analysis_cell(analysis, e, p)->cost_per_million, "g");
+            html_number(out, analysis_cell(analysis, e, p)->cost_per_million, "g");
         }
         buffer_append_text(out, "</tr>\n");
     }
@@ -268,25 +259,25 @@ static void write_engines(const struct analysis *analysis, struct buffer *out)
         const struct config_engine *engine = &config->engines[e];
         const struct engine_result *result = &analysis->engines[e];
         buffer_append_text(out, "<details><summary>");
-        text(out, engine->name);
+        html_text(out, engine->name);
         buffer_append_text(out, "</summary><ul><li>Kind: ");
-        text(out, engine->type);
+        html_text(out, engine->type);
         buffer_append_text(out, ", version ");
-        text(out, result->version[0] ? result->version : "not told");
+        html_text(out, result->version[0] ? result->version : "not told");
         buffer_append_text(out, "</li><li>Model: ");
-        text(out, engine->model);
+        html_text(out, engine->model);
         buffer_append_text(out, ", device ");
-        text(out, engine->device);
+        html_text(out, engine->device);
         buffer_printf(out, ", threads %u (0: its own choice)</li><li>Command: <code>",
                       engine->threads);
         for (uint32_t i = 0; i < engine->command_count; i++) {
-            text(out, engine->command[i]);
+            html_text(out, engine->command[i]);
             buffer_append_byte(out, ' ');
         }
         buffer_append_text(out, "</code></li><li>Options: <code>");
-        text(out, engine->options);
+        html_text(out, engine->options);
         buffer_append_text(out, "</code></li><li>Details: <code>");
-        text(out, result->details);
+        html_text(out, result->details);
         buffer_append_text(out, "</code></li>");
         if (!isnan(result->steps_host_share)) {
             buffer_printf(out, "<li>Host time over step time, by its own counters: %.2f %%</li>",
@@ -296,19 +287,16 @@ static void write_engines(const struct analysis *analysis, struct buffer *out)
                       result->sessions_failed);
         if (result->reason[0]) {
             buffer_append_text(out, "<li class=\"bad\">");
-            text(out, result->reason);
+            html_text(out, result->reason);
             buffer_append_text(out, "</li>");
         }
         if (result->first_difference[0]) {
             buffer_append_text(out, "<li class=\"bad\">Greedy tokens: ");
-            text(out, result->first_difference);
+            html_text(out, result->first_difference);
             buffer_append_text(out, "</li>");
         }
-        buffer_append_text(out, "<li>Moving to it: ");
-        text(out, engine->kind == ENGINE_HTTP ? "an OpenAI-compatible server; change the address"
-                                              : "a program of its own; see its documents");
-        buffer_append_text(out, ". To get it: ");
-        text(out, engine->install);
+        buffer_append_text(out, "<li>To get it: ");
+        html_text(out, engine->install);
         buffer_append_text(out, "</li></ul></details>\n");
     }
 }
@@ -336,20 +324,20 @@ static void write_method(const struct analysis *analysis, struct buffer *out)
     buffer_append_text(out, "<table><tr><th>Figure</th><th>Unit</th><th>Formula</th></tr>\n");
     for (int m = 0; m < METRIC_COUNT; m++) {
         buffer_append_text(out, "<tr><td>");
-        text(out, metric_rows[m].title);
+        html_text(out, metric_rows[m].title);
         buffer_append_text(out, "</td><td>");
-        text(out, metric_rows[m].unit);
+        html_text(out, metric_rows[m].unit);
         buffer_append_text(out, "</td><td>");
-        text(out, metric_rows[m].formula);
+        html_text(out, metric_rows[m].formula);
         buffer_append_text(out, "</td></tr>\n");
     }
     buffer_append_text(out, "</table><h3>Machine</h3><pre class=\"small\">");
-    text(out, ""); /* the record keeps its lines: escape each */
+    html_text(out, ""); /* the record keeps its lines: escape each */
     for (const char *line = analysis->host_json; *line;) {
         char piece[512];
         size_t length = strcspn(line, "\n");
         snprintf(piece, sizeof piece, "%.*s", (int)(length < 500 ? length : 500), line);
-        text(out, piece);
+        html_text(out, piece);
         buffer_append_byte(out, '\n');
         line += length + (line[length] == '\n');
     }
@@ -411,9 +399,9 @@ llcuda_status report_html(const struct analysis *analysis, struct buffer *out,
     buffer_append_text(out,
                        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta "
                        "name=\"viewport\" content=\"width=device-width\"><title>");
-    text(out, config->name);
+    html_text(out, config->name);
     buffer_printf(out, "</title><style>%s</style></head><body>\n<h1>", style);
-    text(out, config->name);
+    html_text(out, config->name);
     buffer_printf(out,
                   "</h1><p class=\"small\">%u engines, %u workloads, %u runs each. Seed %llu."
                   "</p>\n",
@@ -423,6 +411,7 @@ llcuda_status report_html(const struct analysis *analysis, struct buffer *out,
     write_advice(analysis, out);
     write_workloads(analysis, out);
     write_money(analysis, out);
+    report_html_business(analysis, out);
     write_engines(analysis, out);
     write_method(analysis, out);
     write_downloads(analysis, out);

@@ -107,7 +107,7 @@ static void pdf_text(struct canvas *canvas, double x, double y, const char *text
     cairo_set_font_size(cairo, size);
     cairo_text_extents(cairo, text, &extents);
     set_colour(cairo, colour);
-    cairo_move_to(cairo, x - extents.x_advance * anchor / 2, y);
+    cairo_move_to(cairo, x - extents.x_advance * (int)anchor / 2, y);
     cairo_show_text(cairo, text);
 }
 

@@ -58,6 +58,7 @@ static void write_engine(struct json_writer *writer, const struct analysis *anal
     key_text(writer, "model", engine->model);
     key_text(writer, "device", engine->device);
     key_number(writer, "threads", engine->threads);
+    key_number(writer, "ranks", engine->ranks);
     key_number(writer, "start_ms", result->start_ms);
     json_key(writer, "baseline");
     json_write_bool(writer, e == analysis->baseline);
@@ -122,6 +123,8 @@ static void write_cell(struct json_writer *writer, const struct analysis *analys
     key_text(writer, "first_failure", cell->first_failure);
     key_number(writer, "batch_efficiency", cell->batch_efficiency);
     key_number(writer, "scaling_factor", cell->scaling);
+    key_number(writer, "speedup", cell->speedup);
+    key_number(writer, "rank_efficiency", cell->rank_efficiency);
     key_number(writer, "cost_per_million_tokens", cell->cost_per_million);
     json_key(writer, "metrics");
     json_begin_object(writer);

@@ -45,15 +45,18 @@ static int longest_name(const struct analysis *analysis)
 
 void report_table(const struct analysis *analysis, struct buffer *out)
 {
-    static const enum metric columns[] = {METRIC_TTFT, METRIC_TPOT, METRIC_E2E, METRIC_TOKENS_S};
-    static const char *const titles[] = {"first token, ms", "token, ms", "whole, ms", "tokens/s"};
+    static const enum metric columns[] = {METRIC_TTFT, METRIC_TPOT, METRIC_E2E, METRIC_TOKENS_S,
+                                          METRIC_MEMORY_PEAK};
+    static const char *const titles[] = {"first token, ms", "token, ms", "whole, ms", "tokens/s",
+                                         "peak memory, MB"};
+    enum { COLUMNS = sizeof columns / sizeof columns[0] };
     const struct config *config = analysis->config;
     int width = longest_name(analysis);
     for (uint32_t p = 0; p < analysis->point_count; p++) {
         const struct config_point *point = &analysis->points[p];
         buffer_printf(out, "%s, %s\n  ", config->workloads[point->workload].name, point->key);
         cell_text(out, "engine", width);
-        for (size_t c = 0; c < 4; c++) {
+        for (size_t c = 0; c < COLUMNS; c++) {
             cell_text(out, titles[c], 20);
         }
         buffer_append_text(out, "\n");
@@ -69,10 +72,14 @@ void report_table(const struct analysis *analysis, struct buffer *out)
                                                        : "not run");
                 continue;
             }
-            for (size_t c = 0; c < 4; c++) {
+            for (size_t c = 0; c < COLUMNS; c++) {
                 cell_figure(out, &cell->figures[columns[c]]);
             }
             buffer_append_text(out, "\n");
+            if (isfinite(cell->speedup)) {
+                buffer_printf(out, "    %u ranks: %.2f × one, efficiency %.0f %%\n",
+                              config->engines[e].ranks, cell->speedup, cell->rank_efficiency * 100);
+            }
         }
     }
     buffer_printf(out, "± is half of the %.0f %% interval of the mean over runs.\n",

@@ -16,7 +16,7 @@
 #include "base/clock.h"
 #include "base/random.h"
 #include "bench/arrivals.h"
-#include "bench/driver_adapter.h"
+#include "bench/driver_group.h"
 #include "bench/driver_http.h"
 #include "bench/raw_write.h"
 
@@ -29,7 +29,8 @@ struct session {
     const struct session_options *options;
     const struct config *config;
     const struct config_engine *engine;
-    struct adapter adapter;
+    struct adapter adapters[CONFIG_RANKS_MAX]; /* one a rank */
+    struct driver_group group;
     struct http_driver http;
     struct process server;
     struct driver *driver;
@@ -92,9 +93,25 @@ static void load_progress(void *user, uint64_t done, uint64_t elapsed_ns)
 
 /* ---------------------------------------------------------------- starting and ending */
 
-static llcuda_status load_adapter(struct session *session, struct llcuda_error *error)
+/* The device of a rank: ranks after the first take the following ones. */
+static void rank_device(const struct config_engine *engine, uint32_t rank, char *out, size_t bytes)
+{
+    const char *colon = strchr(engine->device, ':');
+    int first = 0;
+    if (colon && rank && sscanf(colon + 1, "%d", &first) == 1) {
+        snprintf(out, bytes, "%.*s:%d", (int)(colon - engine->device), engine->device,
+                 first + (int)rank);
+    } else {
+        snprintf(out, bytes, "%s", engine->device);
+    }
+}
+
+static llcuda_status load_adapter(struct session *session, uint32_t rank,
+                                  struct llcuda_error *error)
 {
     const struct config_engine *engine = session->engine;
+    char device[64];
+    rank_device(engine, rank, device, sizeof device);
     struct buffer line = {0};
     struct buffer options = {0};
     struct json_writer writer;
@@ -105,7 +122,7 @@ static llcuda_status load_adapter(struct session *session, struct llcuda_error *
     json_write_string(&writer, "load");
     const struct {
         const char *key, *value;
-    } texts[] = {{"model", engine->model}, {"device", engine->device}};
+    } texts[] = {{"model", engine->model}, {"device", device}};
     const struct {
         const char *key;
         uint32_t value;
@@ -122,8 +139,11 @@ static llcuda_status load_adapter(struct session *session, struct llcuda_error *
     json_end_object(&writer);
     line.length--;
     buffer_printf(&line, ",\"options\":%s}", options.length ? buffer_text(&options) : "{}");
-    llcuda_status status = adapter_call(&session->adapter, buffer_text(&line), "load",
-                                        engine->start_seconds * 1000, &session->load, error);
+    struct buffer other = {0};
+    llcuda_status status =
+        adapter_call(&session->adapters[rank], buffer_text(&line), "load",
+                     engine->start_seconds * 1000, rank ? &other : &session->load, error);
+    buffer_deinit(&other);
     buffer_deinit(&line);
     buffer_deinit(&options);
     return status;
@@ -132,13 +152,20 @@ static llcuda_status load_adapter(struct session *session, struct llcuda_error *
 static llcuda_status start_adapter(struct session *session, struct llcuda_error *error)
 {
     const struct config_engine *engine = session->engine;
-    llcuda_status status = adapter_start(
-        &session->adapter, engine->command, session->options->environment, engine->environment,
-        session->options->log_path, engine->start_seconds * 1000, &session->hello, error);
-    if (!status) {
-        session->driver = &session->adapter.driver;
-        status = load_adapter(session, error);
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t rank = 0; !status && rank < engine->ranks; rank++) {
+        struct buffer other = {0};
+        status =
+            adapter_start(&session->adapters[rank], engine->command, session->options->environment,
+                          engine->environment, session->options->log_path,
+                          engine->start_seconds * 1000, rank ? &other : &session->hello, error);
+        buffer_deinit(&other);
+        if (!status) {
+            status = load_adapter(session, rank, error);
+        }
     }
+    driver_group_init(&session->group, session->adapters, engine->ranks);
+    session->driver = engine->ranks == 1 ? &session->adapters[0].driver : &session->group.driver;
     return status;
 }
 
@@ -258,12 +285,15 @@ static llcuda_status start_monitor(struct session *session, struct llcuda_error 
     }
     struct monitor_options options = {
         .group = session->engine->kind == ENGINE_HTTP ? session->server.pid
-                                                      : session->adapter.process.pid,
+                                                      : session->adapters[0].process.pid,
         .rate_hz = system->monitor_hz,
         .thermal_limit_c = system->thermal_limit_c,
         .memory_limit_bytes = system->memory_limit_gb * 1e9,
         .gpu_index = gpu,
     };
+    for (uint32_t rank = 1; rank < session->engine->ranks; rank++) {
+        options.more_groups[options.more_group_count++] = session->adapters[rank].process.pid;
+    }
     return monitor_start(&options, &session->monitor, error);
 }
 
@@ -271,7 +301,9 @@ static void end_engine(struct session *session)
 {
     monitor_stop(session->monitor);
     session->monitor = NULL;
-    adapter_end(&session->adapter, END_GRACE_MS);
+    for (uint32_t rank = 0; rank < CONFIG_RANKS_MAX; rank++) {
+        adapter_end(&session->adapters[rank], END_GRACE_MS);
+    }
     http_driver_close(&session->http);
     process_end(&session->server, END_GRACE_MS);
 }
@@ -291,7 +323,7 @@ static void make_request(void *user, uint64_t index, struct load_request *reques
     request->id_count = prompt.id_count;
     request->max_tokens = prompt.max_tokens;
     if (session->engine->kind == ENGINE_HTTP ? session->http.prompt_text || prompt.id_count == 0
-                                             : session->adapter.wants_text) {
+                                             : session->adapters[0].wants_text) {
         struct buffer *text = &session->texts[slot];
         buffer_clear(text);
         prompts_text(session->options->prompts, &prompt, session->seed, number,
@@ -450,6 +482,14 @@ static void write_tokens(struct session *session, uint32_t prompt)
     buffer_deinit(&text);
 }
 
+static void set_ignore_eos(struct session *session, bool ignore)
+{
+    session->http.ignore_eos = ignore;
+    for (uint32_t rank = 0; rank < CONFIG_RANKS_MAX; rank++) {
+        session->adapters[rank].ignore_eos = ignore;
+    }
+}
+
 /* What the engine says to a few prompts, one at a time, greedily. */
 static llcuda_status check_tokens(struct session *session, struct llcuda_error *error)
 {
@@ -478,9 +518,9 @@ static llcuda_status check_tokens(struct session *session, struct llcuda_error *
                              .stop = stop_reason,
                              .progress = load_progress};
     /* Greedy answers may end: what comes after an end is nobody's business to agree on. */
-    session->adapter.ignore_eos = session->http.ignore_eos = false;
+    set_ignore_eos(session, false);
     llcuda_status status = load_run(session->driver, &plan, &result, error);
-    session->adapter.ignore_eos = session->http.ignore_eos = true;
+    set_ignore_eos(session, true);
     for (uint32_t i = 0; i < count; i++) {
         if (!status && load_sample_at(&result, i)->state == LOAD_OK) {
             write_tokens(session, i);
@@ -507,6 +547,7 @@ static void write_head(struct session *session)
     raw_text(raw, "device", engine->device);
     raw_number(raw, "threads", engine->threads);
     raw_number(raw, "context", engine->context);
+    raw_number(raw, "ranks", engine->ranks);
     raw_number(raw, "start_ms", session->load_ms);
     json_key(&raw->writer, "command");
     json_begin_array(&raw->writer);
@@ -580,7 +621,8 @@ static void write_metrics(struct session *session)
 {
     struct buffer reply = {0};
     if (session->engine->kind == ENGINE_ADAPTER &&
-        !adapter_call(&session->adapter, "{\"op\":\"metrics\"}", "metrics", 10000, &reply, NULL)) {
+        !adapter_call(&session->adapters[0], "{\"op\":\"metrics\"}", "metrics", 10000, &reply,
+                      NULL)) {
         raw_begin(&session->raw, "metrics");
         raw_json(&session->raw, "answer", &reply);
         raw_end(&session->raw);

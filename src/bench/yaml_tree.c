@@ -1,6 +1,7 @@
-/* Owns the reading of YAML into a tree. The events come from libyaml; depth, nodes and what aliases
- * stand for are bounded here, since a small file can otherwise stand for a huge one. An anchor is
- * known only after its node ended, so that no node can contain itself. */
+/* Owns the reading of YAML into a tree. The events come from libyaml, or a file is JSON
+ * (yaml_json.c); depth, nodes and what aliases stand for are bounded here, since a small file can
+ * otherwise stand for a huge one. An anchor is known only after its node ended, so that no node can
+ * contain itself. */
 #include "bench/yaml_tree.h"
 
 #include <errno.h>
@@ -11,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/limits.h"
+#include "bench/yaml_json.h"
 #include "build_config.h"
 
 #define NODE_WEIGHT_MAX 100000u
@@ -336,50 +338,70 @@ static llcuda_status read_document(struct yaml_reader *reader)
     return read_node(reader, 0, &reader->tree->root);
 }
 
-llcuda_status yaml_tree_read(struct yaml_tree *tree, const char *path, const char *text,
-                             struct llcuda_error *error)
+static llcuda_status read_yaml(struct yaml_tree *tree, const struct buffer *contents,
+                               struct llcuda_error *error)
 {
-    struct buffer contents = {0};
     struct yaml_reader *reader = calloc(1, sizeof *reader);
-    llcuda_status status = LLCUDA_OK;
-    tree->path = path;
-    tree->root = NULL;
-    arena_init(&tree->arena, 64u << 20);
     if (!reader || !yaml_parser_initialize(&reader->parser)) {
         free(reader);
         return error_no_memory(error, "a YAML reader", sizeof *reader);
     }
     reader->tree = tree;
     reader->error = error;
+    yaml_parser_set_input_string(&reader->parser, (const unsigned char *)buffer_text(contents),
+                                 contents->length);
+    llcuda_status status = read_document(reader);
+    yaml_event_delete(&reader->event);
+    yaml_parser_delete(&reader->parser);
+    free(reader);
+    return status;
+}
+
+#else
+
+static llcuda_status read_yaml(struct yaml_tree *tree, const struct buffer *contents,
+                               struct llcuda_error *error)
+{
+    (void)contents;
+    return error_set(error, LLCUDA_UNSUPPORTED,
+                     "'%s' cannot be read: this build was made without libyaml; the same as JSON "
+                     "can, in a file whose name ends with .json",
+                     tree->path);
+}
+
+#endif
+
+/* Whether the text is to be read as JSON: the file's name says so, or there is no reader of YAML
+ * and it looks like it (a configuration that a run has kept). */
+static bool is_json(const char *path, const struct buffer *contents)
+{
+    size_t length = strlen(path);
+    const char *text = buffer_text(contents);
+    text += strspn(text, " \t\r\n");
+    return (length > 5 && strcmp(path + length - 5, ".json") == 0) ||
+           (!LLCUDA_HAVE_YAML && *text == '{');
+}
+
+llcuda_status yaml_tree_read(struct yaml_tree *tree, const char *path, const char *text,
+                             struct llcuda_error *error)
+{
+    struct buffer contents = {0};
+    llcuda_status status = LLCUDA_OK;
+    tree->path = path;
+    tree->root = NULL;
+    arena_init(&tree->arena, 64u << 20);
     if (text) {
         buffer_append_text(&contents, text);
     } else {
         status = file_read_all(path, LIMIT_CONFIG_BYTES, &contents, error);
     }
     if (!status) {
-        yaml_parser_set_input_string(&reader->parser, (const unsigned char *)buffer_text(&contents),
-                                     contents.length);
-        status = read_document(reader);
+        status = is_json(path, &contents) ? yaml_json_read(tree, buffer_view(&contents), error)
+                                          : read_yaml(tree, &contents, error);
     }
-    yaml_event_delete(&reader->event);
-    yaml_parser_delete(&reader->parser);
     buffer_deinit(&contents);
-    free(reader);
     if (status) {
         yaml_tree_deinit(tree);
     }
     return status;
 }
-
-#else
-
-llcuda_status yaml_tree_read(struct yaml_tree *tree, const char *path, const char *text,
-                             struct llcuda_error *error)
-{
-    (void)tree;
-    (void)text;
-    return error_set(error, LLCUDA_UNSUPPORTED,
-                     "'%s' cannot be read: this build was made without libyaml", path);
-}
-
-#endif

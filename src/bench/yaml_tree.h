@@ -27,7 +27,8 @@ struct yaml_tree {
 
 /* Reads a file, or `text` when that is not NULL. On failure the tree needs no deinit. Aliases are
  * followed; together with them a file may stand for at most 100,000 nodes, 32 deep. Errors: IO,
- * NOT_FOUND, BAD_FORMAT and LIMIT with "path:line:column: ", UNSUPPORTED without libyaml. */
+ * NOT_FOUND, BAD_FORMAT and LIMIT with "path:line:column: ", UNSUPPORTED without libyaml, unless it
+ * is JSON in a file of that name. */
 llcuda_status yaml_tree_read(struct yaml_tree *tree, const char *path, const char *text,
                              struct llcuda_error *error);
 void yaml_tree_deinit(struct yaml_tree *tree);

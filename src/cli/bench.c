@@ -1,8 +1,13 @@
 /* `llcuda bench`: how fast this machine is with a model. --mode decides what is measured; the
  * measuring itself is in bench/. */
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 
+#include "base/file.h"
 #include "bench/local.h"
+#include "bench/roofline.h"
 #include "cli/bench_suite.h"
 #include "cli/evaluator.h"
 #include "cpu/cpu.h"
@@ -96,6 +101,44 @@ static int run_requests(struct options *options, struct local_options *local, co
     return result;
 }
 
+/* kernels.json and roofline.svg into a folder; the folder of a run gets its report made again with
+ * them. */
+static int keep_kernels(struct options *options, const char *folder, const struct buffer *json)
+{
+    struct llcuda_error error = {0};
+    struct buffer svg = {0};
+    struct roofline *roofline = malloc(sizeof *roofline);
+    char *kernels = file_path_join(folder, "kernels.json");
+    char *picture = file_path_join(folder, "roofline.svg");
+    char *summary = file_path_join(folder, "summary.json");
+    bool named = roofline && kernels && picture && summary;
+    llcuda_status status = named ? LLCUDA_OK : error_no_memory(&error, "a roofline", 1);
+    if (!status && mkdir(folder, 0755) && errno != EEXIST) {
+        status = error_from_errno(&error, errno, "make the folder", folder);
+    }
+    if (!status) {
+        status = file_write_atomic(kernels, json->data, json->length, &error);
+    }
+    if (!status) {
+        status = roofline_read(buffer_view(json), roofline, &error);
+    }
+    if (!status) {
+        roofline_svg(roofline, &svg);
+        status = file_write_atomic(picture, svg.data, svg.length, &error);
+    }
+    bool run = !status && file_exists(summary);
+    buffer_deinit(&svg);
+    free(roofline);
+    free(kernels);
+    free(picture);
+    free(summary);
+    if (status) {
+        return console_fail(options, &error);
+    }
+    fprintf(stderr, "%s: kernels.json, roofline.svg\n", folder);
+    return run ? bench_make_report(options, folder) : EXIT_DONE;
+}
+
 /* Directly on the device, with a profile. */
 static int run_kernels(struct options *options, struct local_options *local)
 {
@@ -118,11 +161,15 @@ static int run_kernels(struct options *options, struct local_options *local)
         console_progress_begin(&progress, "measuring");
         local->proceed = keep_going;
         local->user = &progress;
-        status = local_kernels(evaluator.model, evaluator.blocks, &ceilings, local,
-                               option_flag(options, OPTION_JSON), &out, &error);
+        status =
+            local_kernels(evaluator.model, evaluator.blocks, &ceilings, local,
+                          option_flag(options, OPTION_JSON) || option_given(options, OPTION_OUTPUT),
+                          &out, &error);
         console_progress_end(&progress);
     }
-    int result = print(options, status, &error, &out);
+    const char *folder = option_text(options, OPTION_OUTPUT);
+    int result = !status && folder ? keep_kernels(options, folder, &out)
+                                   : print(options, status, &error, &out);
     evaluator_close(&evaluator);
     buffer_deinit(&out);
     return result;
@@ -132,11 +179,16 @@ int command_bench(struct options *options)
 {
     struct local_options local = {0};
     const char *mode = option_text(options, OPTION_BENCH_MODE);
-    if (bench_suite_wanted(options)) {
+    bool kernels = strcmp(mode, "kernels") == 0 && !option_given(options, OPTION_CONFIG) &&
+                   options->argument_count == 0;
+    if (!kernels && bench_suite_wanted(options)) {
         return bench_suite(options);
     }
     if (options->argument_count) {
         return console_usage(options->command, "'%s' is not expected here", options->arguments[0]);
+    }
+    if (bench_direct_wanted(options)) {
+        return bench_direct(options);
     }
     int result = read_options(options, &local);
     if (result) {
@@ -148,6 +200,8 @@ int command_bench(struct options *options)
     if (strcmp(mode, "kernels") == 0) {
         return run_kernels(options, &local);
     }
-    return console_usage(options->command, "--mode is latency, throughput or kernels, not '%s'",
+    return console_usage(options->command,
+                         "--mode is latency, throughput, concurrent, memory, kernels, sweep or "
+                         "scaling, not '%s'",
                          mode);
 }

@@ -8,11 +8,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "build_config.h"
 #include "cli/bench_suite.h"
 #include "cli/open.h"
 
 #define LINE_BYTES_MAX (64u << 20)
+#define HOLD_US_MAX    100000
 
 struct stream {
     llcuda_request *request;
@@ -25,6 +27,9 @@ struct adapter_side {
     llcuda_engine *engine;
     struct stream *streams;
     struct buffer in, out;
+    uint64_t hold_ns;    /* how long tokens may wait for company; the harness says */
+    uint64_t written_ns; /* when something was last written */
+    bool urgent;         /* something in `out` must not wait */
     int bell;
     bool stopped;
 };
@@ -173,9 +178,12 @@ static void run(struct adapter_side *side, const struct json_value *root)
     struct llcuda_error error = {0};
     const struct json_value *requests = json_member(root, "requests");
     int64_t id = 0;
+    int64_t hold_us = 0;
     uint32_t index = 0;
     llcuda_status status = LLCUDA_OK;
     json_integer(json_member(root, "id"), 0, INT64_MAX, &id);
+    json_integer(json_member(root, "hold_us"), 0, HOLD_US_MAX, &hold_us);
+    side->hold_ns = (uint64_t)hold_us * 1000;
     if (!side->engine) {
         status = error_set(&error, LLCUDA_INVALID_ARGUMENT, "run before load");
     }
@@ -206,8 +214,9 @@ static void run(struct adapter_side *side, const struct json_value *root)
 static void write_tokens(struct adapter_side *side, const struct stream *stream,
                          const llcuda_event *event)
 {
-    buffer_printf(&side->out, "{\"event\":\"token\",\"id\":%llu,\"index\":%u,\"tokens\":[",
-                  (unsigned long long)stream->run, stream->index);
+    buffer_printf(
+        &side->out, "{\"event\":\"token\",\"id\":%llu,\"index\":%u,\"at_ns\":%llu,\"tokens\":[",
+        (unsigned long long)stream->run, stream->index, (unsigned long long)clock_now_ns());
     for (uint32_t i = 0; i < event->token_count; i++) {
         buffer_printf(&side->out, "%s%u", i ? "," : "", event->tokens[i]);
     }
@@ -230,6 +239,7 @@ static void finish_stream(struct adapter_side *side, struct stream **link,
 {
     struct stream *stream = *link;
     uint64_t id = stream->run;
+    side->urgent = true;
     *link = stream->next;
     if (event->status == LLCUDA_OK) {
         buffer_printf(&side->out,
@@ -344,9 +354,21 @@ static bool read_lines(struct adapter_side *side)
     return true;
 }
 
+/* Milliseconds for which what is to be written may wait; 0 when it may not. */
+static int hold_left_ms(const struct adapter_side *side)
+{
+    uint64_t due = side->written_ns + side->hold_ns;
+    uint64_t now = clock_now_ns();
+    return side->urgent || side->out.length == 0 || now >= due ? 0
+                                                               : (int)((due - now) / 1000000) + 1;
+}
+
 static bool write_out(struct adapter_side *side)
 {
     size_t sent = 0;
+    if (side->out.length == 0) {
+        return true;
+    }
     while (sent < side->out.length) {
         ssize_t written = write(STDOUT_FILENO, side->out.data + sent, side->out.length - sent);
         if (written < 0 && errno != EINTR) {
@@ -355,6 +377,8 @@ static bool write_out(struct adapter_side *side)
         sent += written > 0 ? (size_t)written : 0;
     }
     buffer_clear(&side->out);
+    side->written_ns = clock_now_ns();
+    side->urgent = false;
     return true;
 }
 
@@ -365,7 +389,8 @@ int bench_engine(void)
     bool alive = side.bell >= 0;
     while (alive && !side.stopped && !console_interrupted()) {
         struct pollfd waits[2] = {{STDIN_FILENO, POLLIN, 0}, {side.bell, POLLIN, 0}};
-        poll(waits, 2, 1000);
+        int hold_ms = hold_left_ms(&side);
+        poll(waits, 2, hold_ms ? hold_ms : 1000);
         if (waits[1].revents) {
             uint64_t count;
             ssize_t got = read(side.bell, &count, sizeof count);
@@ -373,9 +398,12 @@ int bench_engine(void)
         }
         if (waits[0].revents) {
             alive = read_lines(&side);
+            side.urgent = true; /* answers do not wait */
         }
         drain(&side);
-        alive = write_out(&side) && alive;
+        if (hold_left_ms(&side) == 0) {
+            alive = write_out(&side) && alive;
+        }
     }
     while (side.streams) {
         struct stream *next = side.streams->next;

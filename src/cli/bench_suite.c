@@ -23,7 +23,8 @@ bool bench_suite_wanted(const struct options *options)
             return true;
         }
     }
-    return option_given(options, OPTION_CONFIG) || option_given(options, OPTION_OUTPUT);
+    return option_given(options, OPTION_CONFIG) ||
+           (option_given(options, OPTION_OUTPUT) && !bench_direct_wanted(options));
 }
 
 struct shown {
@@ -77,7 +78,7 @@ void bench_find_places(const struct options *options, struct config_places *plac
 }
 
 /* Figures, files and the table from what lies in a folder. */
-static int make_report(struct options *options, const char *folder)
+int bench_make_report(struct options *options, const char *folder)
 {
     struct llcuda_error error = {0};
     struct analysis *analysis = NULL;
@@ -170,7 +171,7 @@ static int run(struct options *options)
     }
     llcuda_status status = bench_run_config(config, folder, &error);
     config_destroy(config);
-    return status ? console_fail(options, &error) : make_report(options, folder);
+    return status ? console_fail(options, &error) : bench_make_report(options, folder);
 }
 
 int bench_suite(struct options *options)
@@ -179,7 +180,7 @@ int bench_suite(struct options *options)
         return bench_engine();
     }
     if (options->argument_count == 2 && strcmp(options->arguments[0], "report") == 0) {
-        return make_report(options, options->arguments[1]);
+        return bench_make_report(options, options->arguments[1]);
     }
     if (options->argument_count == 3 && strcmp(options->arguments[0], "compare") == 0) {
         return compare(options);

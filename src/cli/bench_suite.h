@@ -17,6 +17,14 @@ void bench_find_places(const struct options *options, struct config_places *plac
 llcuda_status bench_run_config(const struct config *config, const char *folder,
                                struct llcuda_error *error);
 
+/* Figures, files and the table from what lies in a folder; the exit status. */
+int bench_make_report(struct options *options, const char *folder);
+
+/* Whether the options describe a load of their own: --mode concurrent, memory, sweep or scaling, or
+ * a flag such as --request-rate. */
+bool bench_direct_wanted(const struct options *options);
+int bench_direct(struct options *options);
+
 /* The adapter, on standard input and output. */
 int bench_engine(void);
 

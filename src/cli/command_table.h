@@ -69,10 +69,21 @@
       "measure how fast this machine is with a model",                                             \
       "latency: prompts of --pp and generations of --tg tokens at each --depth, one request at a " \
       "time; throughput: --parallel requests together; kernels: what each operation takes, and "   \
-      "its share of what the machine allows. Each is run once to warm up, then --repeats times.",  \
+      "its share of what the machine allows. Each is run once to warm up, then --repeats times. "  \
+      "The other modes, and any flag of the group Load, measure the engine in a process of its "   \
+      "own and write a report into --output: concurrent keeps --concurrency requests in flight, "  \
+      "sweep raises the request rate up to and beyond what the engine can do, memory takes "       \
+      "batches of --batch prompts of --pp tokens, scaling compares --ranks processes that share "  \
+      "one load with one. kernels with --output keeps kernels.json and a roofline, also in the "   \
+      "folder of a run, whose report then has both. --config does all this for many engines at "   \
+      "once.",                                                                                     \
       "llcuda bench -m model.gguf\n"                                                               \
       "llcuda bench -m model.gguf --pp 128,512 --tg 128 --depth 0,4096 --json\n"                   \
-      "llcuda bench -m model.gguf --mode kernels")                                                 \
+      "llcuda bench -m model.gguf --mode kernels\n"                                                \
+      "llcuda bench -m model.gguf --mode latency --request-rate 2 --goodput ttft:100,tpot:50\n"    \
+      "llcuda bench -m model.gguf --mode concurrent --concurrency 1,8 --duration 30 -o results\n"  \
+      "llcuda bench -m model.gguf --mode sweep -o results\n"                                       \
+      "llcuda bench --config benchmarks/quick-test.yaml --output results")                         \
     X(EXPERIMENT, experiment, "run FILE.yaml | list | report",                                     \
       "measure combinations of settings and keep the results",                                     \
       "run measures one engine under every combination of factors, with perplexity and exact "     \

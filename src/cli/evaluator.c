@@ -21,6 +21,7 @@ llcuda_status evaluator_open_device(struct options *options, struct device **dev
     }
     wanted.library_path = gpu.gpu_library_path;
     wanted.kernel_cache = gpu.gpu_kernel_cache;
+    wanted.kernel_pack = gpu.gpu_kernel_pack;
     wanted.device_memory_limit = gpu.gpu_memory_limit_bytes;
     wanted.no_graphs = gpu.gpu_no_graphs;
     wanted.deterministic = gpu.deterministic;

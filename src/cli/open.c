@@ -116,6 +116,11 @@ int open_gpu_options(struct options *options, llcuda_engine_options *engine_opti
     engine_options->gpu_no_graphs = strcmp(graphs, "off") == 0;
     engine_options->gpu_library_path = option_text(options, OPTION_CUDA_PATH);
     engine_options->gpu_kernel_cache = kernel_cache(options);
+    engine_options->gpu_kernel_pack = option_text(options, OPTION_KERNEL_PACK);
+    if (engine_options->gpu_kernel_pack && !file_exists(engine_options->gpu_kernel_pack)) {
+        return console_usage(options->command, "--kernel-pack: there is no file '%s'",
+                             engine_options->gpu_kernel_pack);
+    }
     engine_options->gpu_memory_limit_bytes =
         (uint64_t)(option_number(options, OPTION_GPU_MEMORY_LIMIT, 0) * 0x1p30);
     engine_options->deterministic = option_flag(options, OPTION_DETERMINISTIC);

@@ -162,7 +162,7 @@
     X(OTLP_ENDPOINT, "otlp-endpoint", 0, TEXT, "URL", 0, 0, NULL, "Server", FOR_SERVE,             \
       "send spans to an OpenTelemetry collector: http://host:4318; /v1/traces is added")           \
     X(BENCH_MODE, "mode", 0, TEXT, "MODE", 0, 0, "latency", "Measuring", COMMAND_BIT(BENCH),       \
-      "latency, throughput or kernels")                                                            \
+      "latency, throughput, concurrent, memory, kernels, sweep or scaling")                        \
     X(BENCH_PROMPT, "pp", 0, TEXT, "N[,N…]", 0, 0, "512", "Measuring", COMMAND_BIT(BENCH),         \
       "prompt lengths to measure; 0: none")                                                        \
     X(BENCH_GENERATE, "tg", 0, TEXT, "N[,N…]", 0, 0, "128", "Measuring", COMMAND_BIT(BENCH),       \
@@ -173,6 +173,26 @@
       COMMAND_BIT(BENCH), "throughput: requests at once, each of the first --pp and --tg")         \
     X(BENCH_REPEATS, "repeats", 0, INTEGER, "N", 1, 1000, "5", "Measuring", COMMAND_BIT(BENCH),    \
       "how often each measurement is repeated")                                                    \
+    X(BENCH_CONCURRENCY, "concurrency", 0, TEXT, "N[,N…]", 0, 0, NULL, "Load", COMMAND_BIT(BENCH), \
+      "so many requests always in flight (closed loop)")                                           \
+    X(BENCH_RATE, "request-rate", 0, TEXT, "R[,R…]", 0, 0, NULL, "Load", COMMAND_BIT(BENCH),       \
+      "so many requests a second, however busy the engine is (open loop)")                         \
+    X(BENCH_ARRIVAL, "arrival", 0, TEXT, "KIND", 0, 0, "poisson", "Load", COMMAND_BIT(BENCH),      \
+      "how they arrive: poisson, constant, or gamma (in bursts)")                                  \
+    X(BENCH_BATCH, "batch", 0, TEXT, "N[,N…]", 0, 0, NULL, "Load", COMMAND_BIT(BENCH),             \
+      "so many requests at once, the next when all are done")                                      \
+    X(BENCH_ITERS, "iters", 0, INTEGER, "N", 1, 10000000, NULL, "Load", COMMAND_BIT(BENCH),        \
+      "with --batch: how many times (default: 5)")                                                 \
+    X(BENCH_WARMUP, "warmup", 0, INTEGER, "N", 0, 10000000, NULL, "Load", COMMAND_BIT(BENCH),      \
+      "requests or batches before, not counted (default: 1)")                                      \
+    X(BENCH_DURATION, "duration", 0, NUMBER, "SECONDS", 0.1, 86400, "10", "Load",                  \
+      COMMAND_BIT(BENCH), "how long each concurrency and rate is measured")                        \
+    X(BENCH_GOODPUT, "goodput", 0, TEXT, "NAME:MS[,…]", 0, 0, NULL, "Load", COMMAND_BIT(BENCH),    \
+      "bounds in ms that a request must keep to count: ttft, tpot, e2e; ttft:500,tpot:50")         \
+    X(BENCH_DATASET, "dataset", 0, TEXT, "NAME[:FILE]", 0, 0, NULL, "Load", COMMAND_BIT(BENCH),    \
+      "prompts: random, shared-prefix:TOKENS, sharegpt:FILE, file:FILE, trace:FILE")               \
+    X(BENCH_RANKS, "ranks", 0, TEXT, "N[,N…]", 0, 0, "1,2", "Load", COMMAND_BIT(BENCH),            \
+      "scaling: processes that share the load, a GPU each, or parts of the processors")            \
     X(ENGINES, "engines", 0, TEXT, "DIR", 0, 0, "engines", "Measuring",                            \
       COMMAND_BIT(BENCH) | COMMAND_BIT(EXPERIMENT), "the folder of the adapters of other engines") \
     X(PYTHON, "python", 0, TEXT, "PROGRAM", 0, 0, "python3", "Measuring",                          \
@@ -203,10 +223,14 @@
       "off: the kernels of a step are launched one by one, the reference of step graphs")          \
     X(KERNEL_CACHE, "kernel-cache", 0, TEXT, "FOLDER", 0, 0, NULL, "Machine", FOR_COMPUTING,       \
       "keeps compiled GPU kernels (default: llcuda/kernels in XDG_CACHE_HOME or ~/.cache)")        \
+    X(KERNEL_PACK, "kernel-pack", 0, TEXT, "FILE", 0, 0, NULL, "Machine", FOR_COMPUTING,           \
+      "compiled GPU kernels made by llcuda kernels, for machines without the compiler")            \
     X(DETERMINISTIC, "deterministic", 0, FLAG, NULL, 0, 0, NULL, "Machine", FOR_COMPUTING,         \
       "a row's result never depends on the rows beside it, also on a GPU")                         \
     X(CPU_LEVEL, "cpu-level", 0, TEXT, "LEVEL", 0, 0, NULL, "Machine", FOR_COMPUTING,              \
-      "use no instructions beyond scalar, avx2 or avx512 (default: the best there is)")            \
+      "use no instructions beyond scalar, avx2 or avx512 (default: the best there is); "           \
+      "avx512-bf16, amx, neon: also kernels that are off by default "                              \
+      "(docs/internals/cpu-device.md)")                                                            \
     X(CONFIG, "config", 0, TEXT, "FILE", 0, 0, NULL, "Machine", FOR_ALL,                           \
       "read options from a YAML file; flags and LLCUDA_… variables win over it; bench: what to " \
       "measure (docs/benchmarking.md)")                                                            \

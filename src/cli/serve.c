@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "cli/serve_devices.h"
 #include "cli/serve_models.h"
 
 /* Loading that takes longer is announced. */
@@ -229,9 +230,13 @@ int command_serve(struct options *options)
         result = serve_models_read(&models, options);
     }
     if (!result) {
+        struct serve_devices *devices = serve_devices_open(models.configs, models.count);
         server_options.models = models.configs;
         server_options.model_count = models.count;
+        server_options.read_devices = devices ? serve_devices_read : NULL;
+        server_options.read_devices_user = devices;
         result = serve(options, &server_options);
+        serve_devices_close(devices);
     }
     serve_models_deinit(&models);
     close_access_log(&server_options);

@@ -228,12 +228,14 @@ static void run_reference(const struct attention_call *call)
 
 /* --- whole tiles --------------------------------------------------------------------------- */
 
-/* Queries, scores of a partition, a partial and the merged state, in this order. */
+/* Queries, scores of a partition, a partial, the merged state, and two blocks as floats, in this
+ * order. */
 uint64_t attention_scratch_floats(uint32_t pairs, uint32_t head_size, uint64_t positions)
 {
-    uint64_t vector =
-        attention_query_floats(pairs, head_size) +
-        (uint64_t)pairs * (ATTENTION_PARTITION_TOKENS + 2ull * attention_partial_floats(head_size));
+    uint64_t vector = attention_query_floats(pairs, head_size) +
+                      (uint64_t)pairs * (ATTENTION_PARTITION_TOKENS +
+                                         2ull * attention_partial_floats(head_size)) +
+                      2ull * KV_BLOCK_TOKENS * head_size;
     return vector > positions ? vector : positions;
 }
 

@@ -109,6 +109,15 @@ static inline uint64_t attention_query_floats(uint32_t pairs, uint32_t head_size
     return (uint64_t)((pairs + 7) / 8 * 8) * ((head_size + 15) / 16 * 16);
 }
 
+/* Two blocks of keys or values as floats, in the scratch behind queries, scores, a partial and the
+ * merged state. */
+static inline float *attention_scratch_block(const struct attention_call *call, uint32_t pairs)
+{
+    return call->scratch + attention_query_floats(pairs, call->head_size) +
+           (uint64_t)pairs *
+               (ATTENTION_PARTITION_TOKENS + 2ull * attention_partial_floats(call->head_size));
+}
+
 /* Scratch of a worker: for `pairs` pairs, and at the scalar level for `positions` scores. */
 uint64_t attention_scratch_floats(uint32_t pairs, uint32_t head_size, uint64_t positions);
 

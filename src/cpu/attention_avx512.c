@@ -3,6 +3,7 @@
 #include "cpu/simd_avx512.h"
 
 #define SCORE_PAIRS   8u
+#define SCORE_BLOCKS  2u
 #define VALUE_PAIRS   4u
 #define VALUE_VECTORS 4u
 

@@ -3,6 +3,7 @@
 #include "cpu/simd_neon.h"
 
 #define SCORE_PAIRS   4u
+#define SCORE_BLOCKS  1u
 #define VALUE_PAIRS   4u
 #define VALUE_VECTORS 4u
 

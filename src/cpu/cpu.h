@@ -4,9 +4,20 @@
 
 #include "device/device.h"
 
-/* Instruction-set levels, each including those before it. Which extensions beside them are used
- * (VNNI, BF16) is decided by CPU flags below the chosen level. */
-enum cpu_level { CPU_SCALAR, CPU_AVX2, CPU_AVX512, CPU_NEON, CPU_LEVEL_COUNT };
+/* Instruction-set levels. The first three include those before them, and use what is beside them
+ * (VNNI) as CPU flags say. The others are used only when they are asked for by name: NEON and AMX
+ * because they have not been run on silicon, AVX512_BF16 because it is slower on the CPUs that it
+ * was measured on (docs/internals/cpu-device.md). AVX512_BF16 and AMX are AVX-512 with other matrix
+ * kernels, and like it where the CPU lacks them. */
+enum cpu_level {
+    CPU_SCALAR,
+    CPU_AVX2,
+    CPU_AVX512,
+    CPU_NEON,
+    CPU_AVX512_BF16,
+    CPU_AMX,
+    CPU_LEVEL_COUNT
+};
 
 struct cpu_options {
     uint32_t thread_count;    /* 0: one a physical core that this process may use */
@@ -21,6 +32,6 @@ llcuda_status cpu_device_open(const struct cpu_options *options, struct device *
 
 /* The best level of this machine. */
 enum cpu_level cpu_level_detect(void);
-const char *cpu_level_name(enum cpu_level level); /* "scalar", "avx2", "avx512", "neon" */
+const char *cpu_level_name(enum cpu_level level); /* "scalar", "avx2", … */
 
 #endif

@@ -76,10 +76,12 @@ llcuda_status cpu_device_open(const struct cpu_options *options, struct device *
         free(device);
         return status;
     }
-    log_message(device->log, LOG_DEBUG,
-                "cpu: %u threads of %u cores (%u CPUs allowed, quota %u), level %s", threads,
-                topology.core_count, topology.cpu_count, topology.quota,
-                cpu_level_name(device->level));
+    log_message(
+        device->log, LOG_DEBUG,
+        "cpu: %u threads of %u cores, %u of the fastest kind, on %u nodes (%u CPUs allowed, "
+        "quota %u), level %s",
+        threads, topology.core_count, topology.fast_core_count, topology.node_count,
+        topology.cpu_count, topology.quota, cpu_level_name(device->level));
     *out = &device->base;
     return LLCUDA_OK;
 }

@@ -24,13 +24,17 @@ void cpu_features_mask(struct cpu_features *features, enum cpu_level level, bool
         return;
     }
     features->neon = features->dotprod = features->i8mm = false;
-    bool keep_avx512 = level == CPU_AVX512 || level == CPU_LEVEL_COUNT;
+    bool keep_avx512 = level >= CPU_AVX512 && level != CPU_NEON;
     bool keep_avx2 = keep_avx512 || level == CPU_AVX2;
     if (!keep_avx512) {
         features->avx512 = false;
         features->avx512_vnni = false;
-        features->avx512_bf16 = false;
         features->avx512_fp16 = false;
+    }
+    if (level != CPU_AVX512_BF16) {
+        features->avx512_bf16 = false;
+    }
+    if (level != CPU_AMX || !cpu_features_request_amx()) {
         features->amx_int8 = false;
         features->amx_bf16 = false;
     }
@@ -55,10 +59,9 @@ enum cpu_level cpu_level_detect(void)
 const char *cpu_level_name(enum cpu_level level)
 {
     static const char *const names[CPU_LEVEL_COUNT] = {
-        [CPU_SCALAR] = "scalar",
-        [CPU_AVX2] = "avx2",
-        [CPU_AVX512] = "avx512",
-        [CPU_NEON] = "neon",
+        [CPU_SCALAR] = "scalar",           [CPU_AVX2] = "avx2",
+        [CPU_AVX512] = "avx512",           [CPU_NEON] = "neon",
+        [CPU_AVX512_BF16] = "avx512-bf16", [CPU_AMX] = "amx",
     };
     return (unsigned)level < CPU_LEVEL_COUNT ? names[level] : "unknown";
 }

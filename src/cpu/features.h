@@ -8,7 +8,12 @@
 /* Asks the CPU, and whether the system saves the registers. */
 void cpu_features_detect(struct cpu_features *features);
 
-/* Clears everything above `level`, and with no_extensions everything beside the levels. */
+/* Asks the system for the matrix registers, once a process and before threads use them; false when
+ * it refuses or the CPU has none. */
+bool cpu_features_request_amx(void);
+
+/* Clears everything above `level`, what was not asked for by name, and with no_extensions
+ * everything beside the levels. */
 void cpu_features_mask(struct cpu_features *features, enum cpu_level level, bool no_extensions);
 
 /* The level that the features allow. */

@@ -19,3 +19,8 @@ void cpu_features_detect(struct cpu_features *features)
         .i8mm = (second & CAPABILITY_2_I8MM) != 0,
     };
 }
+
+bool cpu_features_request_amx(void)
+{
+    return false;
+}

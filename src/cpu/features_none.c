@@ -5,3 +5,8 @@ void cpu_features_detect(struct cpu_features *features)
 {
     *features = (struct cpu_features){0};
 }
+
+bool cpu_features_request_amx(void)
+{
+    return false;
+}

@@ -1,5 +1,7 @@
 /* Owns CPUID on x86-64. A feature counts only when the system saves its registers (XCR0). */
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "cpu/features.h"
 
@@ -42,4 +44,20 @@ void cpu_features_detect(struct cpu_features *features)
     bool saved_tiles = (saved & 0x60000) == 0x60000;
     features->amx_bf16 = saved_tiles && bit(d7, 22);
     features->amx_int8 = saved_tiles && bit(d7, 25);
+}
+
+/* Of Linux: arch_prctl(ARCH_REQ_XCOMP_PERM, the number of the tiles' state component). */
+#define REQUEST_STATE_PERMISSION 0x1023
+#define STATE_TILE_DATA          18
+
+bool cpu_features_request_amx(void)
+{
+#if defined(SYS_arch_prctl)
+    struct cpu_features features;
+    cpu_features_detect(&features);
+    return (features.amx_int8 || features.amx_bf16) &&
+           syscall(SYS_arch_prctl, REQUEST_STATE_PERMISSION, STATE_TILE_DATA) == 0;
+#else
+    return false;
+#endif
 }

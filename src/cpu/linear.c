@@ -32,7 +32,7 @@ const struct linear_kernel *linear_kernel_choose(enum dtype dtype, uint64_t colu
     }
     for (uint32_t i = 0; i < KERNEL_COUNT; i++) {
         const struct linear_kernel *kernel = kernels[i];
-        bool suits = kernel->activation != ACTIVATION_Q8 || columns % 32 == 0;
+        bool suits = kernel->activation == ACTIVATION_F32 || columns % 32 == 0;
         if (kernel->dtype == dtype && suits && kernel->available(features)) {
             return kernel;
         }

@@ -1,6 +1,5 @@
 /* Matrix kernels of the plain types for AVX-512: the body is in linear_float_simd.h. A tile is
- * twelve tokens by two vectors
- * (24 of the 32 registers). Stateless. */
+ * twelve tokens by two vectors (24 of the 32 registers). Stateless. */
 #include "cpu/simd_avx512.h"
 
 #define TILE_TOKENS  12u
@@ -13,35 +12,4 @@ static bool available(const struct cpu_features *features)
     return features->avx512;
 }
 
-const struct linear_kernel linear_f32_f32_avx512_r32 = {
-    .name = "linear_f32_f32_avx512_r32",
-    .dtype = DTYPE_F32,
-    .activation = ACTIVATION_F32,
-    .row_group = LINEAR_FLOAT_ROWS,
-    .available = available,
-    .packed_bytes = linear_packed_bytes_4,
-    .pack = linear_pack_4,
-    .multiply = multiply_f32,
-};
-
-const struct linear_kernel linear_f16_f32_avx512_r32 = {
-    .name = "linear_f16_f32_avx512_r32",
-    .dtype = DTYPE_F16,
-    .activation = ACTIVATION_F32,
-    .row_group = LINEAR_FLOAT_ROWS,
-    .available = available,
-    .packed_bytes = linear_packed_bytes_2,
-    .pack = linear_pack_2,
-    .multiply = multiply_f16,
-};
-
-const struct linear_kernel linear_bf16_f32_avx512_r32 = {
-    .name = "linear_bf16_f32_avx512_r32",
-    .dtype = DTYPE_BF16,
-    .activation = ACTIVATION_F32,
-    .row_group = LINEAR_FLOAT_ROWS,
-    .available = available,
-    .packed_bytes = linear_packed_bytes_2,
-    .pack = linear_pack_2,
-    .multiply = multiply_bf16,
-};
+LINEAR_FLOAT_KERNELS(avx512, available)

@@ -68,3 +68,10 @@ void linear_pack_4(const void *source, uint64_t rows, uint64_t columns, uint64_t
 {
     pack(source, rows, columns, row_begin, row_end, packed, 4);
 }
+
+/* A pair of two-byte columns is an element of four bytes. */
+void linear_pack_pairs(const void *source, uint64_t rows, uint64_t columns, uint64_t row_begin,
+                       uint64_t row_end, void *packed)
+{
+    pack(source, rows, columns / 2, row_begin, row_end, packed, 4);
+}

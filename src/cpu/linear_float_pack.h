@@ -23,5 +23,10 @@ void linear_pack_2(const void *source, uint64_t rows, uint64_t columns, uint64_t
                    uint64_t row_end, void *packed);
 void linear_pack_4(const void *source, uint64_t rows, uint64_t columns, uint64_t row_begin,
                    uint64_t row_end, void *packed);
+/* Two-byte elements with pairs of columns side by side, [row / 32][column / 2][row % 32][column %
+ * 2], for instructions that multiply pairs. `columns` is even. As many bytes as
+ * linear_packed_bytes_2. */
+void linear_pack_pairs(const void *source, uint64_t rows, uint64_t columns, uint64_t row_begin,
+                       uint64_t row_end, void *packed);
 
 #endif

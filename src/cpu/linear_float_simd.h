@@ -343,4 +343,23 @@ static void multiply_bf16(const struct linear_call *call)
     multiply(DTYPE_BF16, call);
 }
 
+/* The table entry of one type: `size` is that of its elements. */
+#define LINEAR_FLOAT_KERNEL(lower, dtype_id, size, level, check)      \
+    const struct linear_kernel linear_##lower##_f32_##level##_r32 = { \
+        .name = "linear_" #lower "_f32_" #level "_r32",               \
+        .dtype = DTYPE_##dtype_id,                                    \
+        .activation = ACTIVATION_F32,                                 \
+        .row_group = LINEAR_FLOAT_ROWS,                               \
+        .available = check,                                           \
+        .packed_bytes = linear_packed_bytes_##size,                   \
+        .pack = linear_pack_##size,                                   \
+        .multiply = multiply_##lower,                                 \
+    };
+
+/* The plain types at one level; `check` says whether a CPU has it. */
+#define LINEAR_FLOAT_KERNELS(level, check)         \
+    LINEAR_FLOAT_KERNEL(f32, F32, 4, level, check) \
+    LINEAR_FLOAT_KERNEL(f16, F16, 2, level, check) \
+    LINEAR_FLOAT_KERNEL(bf16, BF16, 2, level, check)
+
 #endif

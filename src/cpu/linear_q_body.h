@@ -31,7 +31,15 @@
  *     vint lookup(const uint8_t table[16], vint indices)     byte by byte, indices below 16
  *     vfloat broadcast_f32(float), negate_f32(vfloat), load_f16(const void *), load_bf16(…)
  *     vfloat load_f32(const float *), void store_f32(float *, vfloat)
- *     vfloat load_some(const float *, unsigned), void store_some(float *, vfloat, unsigned) */
+ *     vfloat load_some(const float *, unsigned), void store_some(float *, vfloat, unsigned)
+ *
+ * A machine with matrix registers also defines MATRIX_TOKENS, tokens whose products with one group
+ * are one instruction, and
+ *     void matrix_begin(void), matrix_end(void)   around everything of one call
+ *     void matrix_products(bool halves, const vint codes[8], const int8_t *values,
+ *                          uint64_t stride, unsigned turn, int32_t out[][MATRIX_TOKENS][LANES])
+ * the integer sums of a step: of 32 columns, or of each 16 with `halves`; a token's values are
+ * `stride` bytes from the last one's, `turn` alternates between steps. */
 #include <string.h>
 
 #include "cpu/linear_q_layout.h"
@@ -54,6 +62,11 @@
 #define PREFETCH_FAR  6144 /* bytes, into the second-level cache */
 #define PREFETCH_NEAR 1536 /* and into the first */
 #define ONE_STEPS     512  /* of which one token's half sums are kept */
+#if defined(MATRIX_TOKENS)
+#define PREPARED_TOKENS MATRIX_TOKENS /* of the larger kind of tile */
+#else
+#define PREPARED_TOKENS TILE_TOKENS
+#endif
 
 /* Codes of one step and group in bytes, with what they are multiplied by. Codes that are too large
  * for the dot product are split in two nibbles: low 0 … 7, high 8 … 15. */
@@ -487,8 +500,8 @@ INLINE void multiply_one(enum dtype dtype, const struct linear_call *call)
 struct panel {
     struct step_weights weights[PANEL_GROUPS * PANEL_STEPS]; /* [group][step] */
     float sums[PANEL_TOKENS][PANEL_GROUPS * LANES];
-    struct prepared activations[TILE_TOKENS * PANEL_STEPS]; /* of one tile: [token][step] */
-    const unsigned char *activation;                        /* the first step of the first token */
+    struct prepared activations[PREPARED_TOKENS * PANEL_STEPS]; /* of one tile: [token][step] */
+    const unsigned char *activation; /* the first step of the first token */
     uint64_t stride;
     unsigned groups, steps, tokens;
     int offset;
@@ -534,8 +547,7 @@ INLINE void prefetch_activations(const unsigned char *blocks, unsigned tokens,
     }
 }
 
-/* Some tokens over all groups of the panel. */
-INLINE void multiply_tokens(enum dtype dtype, unsigned tokens, struct panel *panel, unsigned token)
+INLINE void prepare_tokens(enum dtype dtype, unsigned tokens, struct panel *panel, unsigned token)
 {
     for (unsigned t = 0; t < tokens; t++) {
         const unsigned char *blocks = panel->activation + (token + t) * panel->stride;
@@ -544,6 +556,68 @@ INLINE void multiply_tokens(enum dtype dtype, unsigned tokens, struct panel *pan
                       (const struct activation_q8_block *)(const void *)blocks, panel->steps,
                       panel->activations + t * PANEL_STEPS);
     }
+}
+
+#if defined(MATRIX_TOKENS)
+/* What `accumulate` does for one group, with integer sums from the matrix registers: they are
+ * exact, so that the bits are the same. */
+INLINE void accumulate_matrix(enum dtype dtype, unsigned turn, const struct step_weights *weights,
+                              const struct prepared *activations, vfloat sums[MATRIX_TOKENS])
+{
+    const struct q_layout layout = q_layout_of(dtype);
+    const unsigned parts = layout.scale_16 ? 2 : 1;
+    const unsigned minima = layout.has_minimum ? parts : 0;
+    _Alignas(64) int32_t integers[2][MATRIX_TOKENS][LANES];
+    matrix_products(layout.scale_16, weights->codes, activations->values,
+                    PANEL_STEPS * sizeof *activations, turn, integers);
+    UNROLL for (unsigned t = 0; t < MATRIX_TOKENS; t++)
+    {
+        const struct prepared *own = activations + t * PANEL_STEPS;
+        vfloat term = broadcast_f32(0);
+        UNROLL for (unsigned part = 0; part < parts; part++)
+        {
+            vint integer = load(integers[part][t]);
+            if (!layout.has_minimum) {
+                integer = add_i32(integer, broadcast_i32(own->start[part]));
+            }
+            term = part == 0 ? multiply_f32(to_float(integer), weights->scale[0])
+                             : fma_f32(to_float(integer), weights->scale[1], term);
+        }
+        UNROLL for (unsigned part = 0; part < minima; part++)
+        {
+            term = fma_f32(weights->minimum[part], broadcast_f32(own->total[part]), term);
+        }
+        sums[t] = fma_f32(term, broadcast_f32(own->scale), sums[t]);
+    }
+}
+
+/* MATRIX_TOKENS tokens over all groups of the panel. */
+INLINE void multiply_matrix(enum dtype dtype, struct panel *panel, unsigned token)
+{
+    prepare_tokens(dtype, MATRIX_TOKENS, panel, token);
+    for (unsigned group = 0; group < panel->groups; group++) {
+        vfloat sums[MATRIX_TOKENS];
+        UNROLL for (unsigned t = 0; t < MATRIX_TOKENS; t++)
+        {
+            sums[t] = panel->is_first ? broadcast_f32(0)
+                                      : load_f32(&panel->sums[token + t][group * LANES]);
+        }
+        for (unsigned step = 0; step < panel->steps; step++) {
+            accumulate_matrix(dtype, step % 2, panel->weights + group * PANEL_STEPS + step,
+                              panel->activations + step, sums);
+        }
+        UNROLL for (unsigned t = 0; t < MATRIX_TOKENS; t++)
+        {
+            store_f32(&panel->sums[token + t][group * LANES], sums[t]);
+        }
+    }
+}
+#endif
+
+/* Some tokens over all groups of the panel. */
+INLINE void multiply_tokens(enum dtype dtype, unsigned tokens, struct panel *panel, unsigned token)
+{
+    prepare_tokens(dtype, tokens, panel, token);
     unsigned group = 0;
     for (; group + TILE_GROUPS <= panel->groups; group += TILE_GROUPS) {
         multiply_tile(dtype, TILE_GROUPS, tokens, panel, group, token);
@@ -556,6 +630,11 @@ INLINE void multiply_tokens(enum dtype dtype, unsigned tokens, struct panel *pan
 INLINE void multiply_panel(enum dtype dtype, struct panel *panel)
 {
     unsigned token = 0;
+#if defined(MATRIX_TOKENS)
+    for (; token + MATRIX_TOKENS <= panel->tokens; token += MATRIX_TOKENS) {
+        multiply_matrix(dtype, panel, token);
+    }
+#endif
     for (; token + TILE_TOKENS <= panel->tokens; token += TILE_TOKENS) {
         multiply_tokens(dtype, TILE_TOKENS, panel, token);
     }
@@ -744,9 +823,15 @@ INLINE void multiply(enum dtype dtype, const struct linear_call *call)
 {
     if (call->token_count == 1) {
         multiply_one(dtype, call);
-    } else {
-        multiply_many(dtype, call);
+        return;
     }
+#if defined(MATRIX_TOKENS)
+    matrix_begin();
+    multiply_many(dtype, call);
+    matrix_end();
+#else
+    multiply_many(dtype, call);
+#endif
 }
 
 /* The table entry of one type: `type` as in DTYPE_type, `lower` as in names, `level` such as

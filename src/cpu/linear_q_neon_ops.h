@@ -125,12 +125,15 @@ static inline int32_t sum_half(const int8_t values[16])
     return vaddlvq_s8(vld1q_s8(values));
 }
 
-static inline void prefetch_near(const void *address)
+/* Always inlined: GCC takes a function that only prefetches for one without effect and drops its
+ * calls.
+ */
+static inline __attribute__((always_inline)) void prefetch_near(const void *address)
 {
     __builtin_prefetch(address, 0, 3);
 }
 
-static inline void prefetch_far(const void *address)
+static inline __attribute__((always_inline)) void prefetch_far(const void *address)
 {
     __builtin_prefetch(address, 0, 2);
 }

@@ -130,6 +130,10 @@ static void choose(struct measure *measure, const struct cpu_device *device)
     } else if (device->level == CPU_AVX512) {
         measure->kernels = &measure_avx512;
     }
+    if (device->features.amx_int8) {
+        measure->integer = measure_integer_amxint8;
+        return;
+    }
     if (device->features.avx512_vnni) {
         measure->integer = measure_integer_avx512vnni;
         return;

@@ -19,6 +19,7 @@ struct measure_kernels {
 extern const struct measure_kernels measure_scalar;
 extern const struct measure_kernels measure_avx2;
 extern const struct measure_kernels measure_avx512;
+uint64_t measure_integer_amxint8(uint64_t rounds, int32_t *sink);
 uint64_t measure_integer_avx512vnni(uint64_t rounds, int32_t *sink);
 
 #endif

@@ -129,23 +129,43 @@ static void convert_vectors(struct cpu_model *model)
 
 /* --- packing -------------------------------------------------------------------------------- */
 
+/* A weight is packed in shares, one a worker: the rows that this worker will multiply, so that on a
+ * machine with several nodes of memory pages lie with who reads them (the system places a page
+ * where it is first written). A piece is so many rows of every share. */
 struct pack {
     const struct linear_kernel *kernel;
     const struct plan_weight *source;
     void *packed;
-    uint64_t row_begin, row_end; /* of this piece */
-    uint64_t item_rows;
+    uint64_t share_rows;
+    uint64_t begin, end;            /* of the piece, in rows of a share */
+    uint64_t item_rows, item_count; /* of one share */
 };
+
+/* Rows [begin, end) of a share's part of the piece, from its `skip`-th on, as rows of the weight.
+ */
+static void piece_rows(const struct pack *pack, uint64_t share, uint64_t skip, uint64_t *begin,
+                       uint64_t *end)
+{
+    uint64_t first = share * pack->share_rows;
+    *begin = first + pack->begin + skip;
+    *end = first + pack->end;
+    *end = *end < pack->source->rows ? *end : pack->source->rows;
+    *begin = *begin < *end ? *begin : *end;
+}
 
 static void pack_item(void *context, uint32_t worker, uint64_t item)
 {
     (void)worker;
     const struct pack *pack = context;
-    uint64_t begin = pack->row_begin + item * pack->item_rows;
-    uint64_t end =
-        pack->row_end - begin > pack->item_rows ? begin + pack->item_rows : pack->row_end;
-    pack->kernel->pack(pack->source->data, pack->source->rows, pack->source->columns, begin, end,
-                       pack->packed);
+    uint64_t begin;
+    uint64_t end;
+    piece_rows(pack, item / pack->item_count, item % pack->item_count * pack->item_rows, &begin,
+               &end);
+    end = end - begin > pack->item_rows ? begin + pack->item_rows : end;
+    if (begin < end) {
+        pack->kernel->pack(pack->source->data, pack->source->rows, pack->source->columns, begin,
+                           end, pack->packed);
+    }
 }
 
 static uint64_t group_rows(uint64_t bytes, uint64_t row_bytes, uint64_t group)
@@ -205,6 +225,24 @@ static llcuda_status convert_weight(struct load *load, struct plan_weight *weigh
     return LLCUDA_OK;
 }
 
+/* Gives back the mapped pages that a piece came from, and reports it. */
+static llcuda_status drop_piece(struct load *load, const struct pack *pack, uint64_t shares,
+                                uint64_t row_bytes, bool is_mapped)
+{
+    uint64_t rows = 0;
+    for (uint64_t share = 0; share < shares; share++) {
+        uint64_t begin;
+        uint64_t end;
+        piece_rows(pack, share, 0, &begin, &end);
+        rows += end - begin;
+        if (is_mapped && begin < end) {
+            file_pages_drop((const unsigned char *)pack->source->data + begin * row_bytes,
+                            (end - begin) * row_bytes);
+        }
+    }
+    return report(load, rows * row_bytes);
+}
+
 /* `file_row_bytes`: of a row in the file, which progress is counted in. */
 static llcuda_status pack_rows(struct load *load, const struct plan_weight *source,
                                struct cpu_weight *weight, uint64_t file_row_bytes, bool is_mapped)
@@ -212,23 +250,22 @@ static llcuda_status pack_rows(struct load *load, const struct plan_weight *sour
     struct cpu_model *model = load->model;
     const struct linear_kernel *kernel = weight->kernel;
     uint64_t row_bytes = source->bytes / source->rows;
-    uint64_t piece_rows = group_rows(PIECE_BYTES, row_bytes, kernel->row_group);
+    uint64_t group = kernel->row_group;
+    uint64_t shares = pool_thread_count(model->device->pool);
+    struct pack pack = {.kernel = kernel,
+                        .source = source,
+                        .packed = weight->packed.data,
+                        .share_rows =
+                            (source->rows + shares * group - 1) / (shares * group) * group,
+                        .item_rows = group_rows(ITEM_BYTES, row_bytes, group)};
+    uint64_t most = group_rows(PIECE_BYTES / shares, row_bytes, group);
     llcuda_status status = LLCUDA_OK;
-    for (uint64_t row = 0; row < source->rows && status == LLCUDA_OK; row += piece_rows) {
-        uint64_t rows = source->rows - row < piece_rows ? source->rows - row : piece_rows;
-        struct pack pack = {.kernel = kernel,
-                            .source = source,
-                            .packed = weight->packed.data,
-                            .row_begin = row,
-                            .row_end = row + rows,
-                            .item_rows = group_rows(ITEM_BYTES, row_bytes, kernel->row_group)};
-        pool_run(model->device->pool, (rows + pack.item_rows - 1) / pack.item_rows, pack_item,
-                 &pack);
-        if (is_mapped) {
-            file_pages_drop((const unsigned char *)source->data + row * row_bytes,
-                            rows * row_bytes);
-        }
-        status = report(load, rows * file_row_bytes);
+    for (; pack.begin < pack.share_rows && status == LLCUDA_OK; pack.begin = pack.end) {
+        uint64_t rest = pack.share_rows - pack.begin;
+        pack.end = pack.begin + (rest < most ? rest : most);
+        pack.item_count = (pack.end - pack.begin + pack.item_rows - 1) / pack.item_rows;
+        pool_run(model->device->pool, shares * pack.item_count, pack_item, &pack);
+        status = drop_piece(load, &pack, shares, file_row_bytes, is_mapped);
     }
     return status;
 }

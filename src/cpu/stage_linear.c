@@ -7,8 +7,10 @@
  * kernels may walk it once per few tokens … */
 #define TILE_BYTES_MAX (256u << 10)
 /* … but few tokens stream weights once, and every new range makes memory wait … */
-#define TILE_BYTES_FEW  (1u << 20)
+#define TILE_BYTES_FEW  (512u << 10)
 #define TILE_TOKENS_FEW 4u
+/* … while who is late should hold as little as possible at the end: so many items a thread … */
+#define ITEMS_PER_THREAD 8u
 /* … and be worth handing out: about 10 µs of multiply-adds. */
 #define TILE_WORK_MIN (1u << 17)
 
@@ -102,13 +104,14 @@ static void run_item(void *context, uint32_t worker, uint64_t item)
     }
 }
 
-/* Rows of an item: a multiple of the group, about four items a thread, within the two limits. */
+/* Rows of an item: a multiple of the group, about ITEMS_PER_THREAD items a thread, within the two
+ * limits. */
 static uint64_t tile_rows(const struct linear_stage *stage, const struct cpu_weight *weight,
                           uint64_t group)
 {
     uint64_t threads = pool_thread_count(stage->model->device->pool);
     uint64_t row_bytes = weight->group_bytes / weight->kernel->row_group + 1;
-    uint64_t rows = weight->rows / (threads * 4);
+    uint64_t rows = weight->rows / (threads * ITEMS_PER_THREAD);
     uint64_t most =
         (stage->token_count <= TILE_TOKENS_FEW ? TILE_BYTES_FEW : TILE_BYTES_MAX) / row_bytes;
     uint64_t least = TILE_WORK_MIN / (weight->columns * stage->token_count) + 1;

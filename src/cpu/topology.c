@@ -1,7 +1,7 @@
-/* Owns the questions to Linux about CPUs: affinity mask, cores and their siblings, control group.
- * Everything may be missing (another system, a container without /sys): the answer is then one
- * thread a CPU. Stateless. */
-#include "cpu/topology.h"
+/* Owns the questions to Linux about CPUs (affinity mask, control group, and without hwloc cores and
+ * their siblings), and the order in which threads take them. Everything may be missing (another
+ * system, a container without /sys): the answer is then one thread a CPU. Stateless. */
+#include "cpu/topology_places.h"
 
 #include <inttypes.h>
 #include <sched.h>
@@ -95,32 +95,92 @@ static void read_mask(struct topology *topology)
     }
 }
 
-void topology_read(struct topology *topology)
+/* Whether `a` should be taken before `b`. */
+static bool comes_before(const struct topology_place *a, const struct topology_place *b)
 {
-    *topology = (struct topology){0};
-    read_mask(topology);
-    uint32_t siblings[LIMIT_THREADS];
-    uint32_t cores[LIMIT_THREADS]; /* first sibling of each core found so far */
-    uint32_t sibling_count = 0;
-    for (uint32_t i = 0; i < topology->cpu_count; i++) {
-        uint32_t core = first_sibling(topology->cpus[i]);
-        bool known = false;
-        for (uint32_t j = 0; j < topology->core_count && !known; j++) {
-            known = cores[j] == core;
+    if (a->kind != b->kind) {
+        return a->kind > b->kind;
+    }
+    return a->node != b->node ? a->node < b->node : a->cpu < b->cpu;
+}
+
+/* Places in order, by insertion: there are few, once. */
+static void sort_places(struct topology_place *places, uint32_t count)
+{
+    for (uint32_t i = 1; i < count; i++) {
+        struct topology_place place = places[i];
+        uint32_t at = i;
+        for (; at > 0 && comes_before(&place, &places[at - 1]); at--) {
+            places[at] = places[at - 1];
         }
-        if (known) {
-            siblings[sibling_count++] = topology->cpus[i];
-        } else {
-            cores[topology->core_count] = core;
-            topology->cpus[topology->core_count++] = topology->cpus[i];
+        places[at] = place;
+    }
+}
+
+static bool is_among(const uint32_t *values, uint32_t count, uint32_t value)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (values[i] == value) {
+            return true;
         }
     }
+    return false;
+}
+
+void topology_order(struct topology *topology, const struct topology_place *places, uint32_t count)
+{
+    struct topology_place sorted[LIMIT_THREADS];
+    uint32_t siblings[LIMIT_THREADS];
+    uint32_t cores[LIMIT_THREADS]; /* found so far; likewise nodes */
+    uint32_t nodes[LIMIT_THREADS];
+    uint32_t sibling_count = 0;
+    memcpy(sorted, places, count * sizeof *places);
+    sort_places(sorted, count);
+    topology->cpu_count = count;
+    topology->core_count = topology->fast_core_count = topology->node_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (!is_among(nodes, topology->node_count, sorted[i].node)) {
+            nodes[topology->node_count++] = sorted[i].node;
+        }
+        if (is_among(cores, topology->core_count, sorted[i].core)) {
+            siblings[sibling_count++] = sorted[i].cpu;
+            continue;
+        }
+        cores[topology->core_count] = sorted[i].core;
+        topology->cpus[topology->core_count++] = sorted[i].cpu;
+        topology->fast_core_count += sorted[i].kind == sorted[0].kind;
+    }
     memcpy(topology->cpus + topology->core_count, siblings, sibling_count * sizeof *siblings);
+}
+
+void topology_read(struct topology *topology)
+{
+    struct topology_place known[LIMIT_THREADS];
+    struct topology_place places[LIMIT_THREADS];
+    *topology = (struct topology){0};
+    read_mask(topology);
+    /* One CPU has no order, and asking takes milliseconds. */
+    uint32_t known_count = topology->cpu_count > 1 ? topology_hwloc_read(NULL, known) : 0;
+    for (uint32_t i = 0; i < topology->cpu_count; i++) {
+        uint32_t cpu = topology->cpus[i];
+        uint32_t at = 0;
+        while (at < known_count && known[at].cpu != cpu) {
+            at++;
+        }
+        if (at < known_count) {
+            places[i] = known[at];
+        } else {
+            /* Cores of hwloc have numbers below this. */
+            places[i] =
+                (struct topology_place){.cpu = cpu, .core = LIMIT_THREADS + first_sibling(cpu)};
+        }
+    }
+    topology_order(topology, places, topology->cpu_count);
     topology->quota = read_quota();
 }
 
 uint32_t topology_thread_count(const struct topology *topology)
 {
-    uint32_t count = topology->core_count;
+    uint32_t count = topology->fast_core_count;
     return topology->quota && topology->quota < count ? topology->quota : count;
 }

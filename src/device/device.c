@@ -59,6 +59,9 @@ static llcuda_status check_counts(const struct step_batch *batch, const struct d
         (batch->hidden_count && !batch->hidden_rows)) {
         return refuse(error, "an array is missing");
     }
+    if (batch->sampling && (batch->choose || !device_samples(model))) {
+        return refuse(error, "this device does not draw tokens in this way");
+    }
     llcuda_status status =
         check_ascending(batch->logits_rows, batch->logits_count, batch->row_count, "logits", error);
     return status == LLCUDA_OK ? check_ascending(batch->hidden_rows, batch->hidden_count,
@@ -118,11 +121,46 @@ static bool seen_before(const struct step_batch *batch, uint32_t row, uint64_t *
     return false;
 }
 
+/* Settings whose ranges the engine has checked are taken as they are; what memory depends on is
+ * not.
+ */
+static llcuda_status check_sampling(const struct step_batch *batch,
+                                    const struct device_model *model, struct llcuda_error *error)
+{
+    uint64_t edits = 0;
+    for (uint32_t i = 0; batch->sampling && i < batch->logits_count; i++) {
+        const struct step_sampling *sampling = &batch->sampling[i];
+        uint64_t count = 0;
+        for (int kind = 0; kind < STEP_EDIT_KIND_COUNT && !sampling->on_host; kind++) {
+            count += sampling->edit_counts[kind];
+        }
+        edits += count;
+        if (edits > STEP_EDITS_MAX || (count != 0 && !sampling->edits)) {
+            return refuse(error, "more edits of logits than the %u that a step may have",
+                          STEP_EDITS_MAX);
+        }
+        for (uint64_t j = 0; j < count; j++) {
+            if (sampling->edits[j].token >= model->plan->vocabulary_size) {
+                return refuse(error, "an edit of the logit of token %u; the vocabulary has %u",
+                              sampling->edits[j].token, model->plan->vocabulary_size);
+            }
+        }
+        if (!sampling->on_host && sampling->top_logprobs > DEVICE_LOGPROBS_MAX) {
+            return refuse(error, "%u alternatives, at most %u", sampling->top_logprobs,
+                          DEVICE_LOGPROBS_MAX);
+        }
+    }
+    return LLCUDA_OK;
+}
+
 llcuda_status step_batch_check(const struct step_batch *batch, const struct device_model *model,
                                struct llcuda_error *error)
 {
     uint64_t seen[SEEN_BITS / 64] = {0};
     llcuda_status status = check_counts(batch, model, error);
+    if (status == LLCUDA_OK) {
+        status = check_sampling(batch, model, error);
+    }
     for (uint32_t row = 0; row < batch->row_count && status == LLCUDA_OK; row++) {
         if (batch->tokens[row] >= model->plan->vocabulary_size) {
             return refuse(error, "row %u has token %u; the vocabulary has %u", row,

@@ -17,6 +17,56 @@
  */
 #define KV_BLOCK_TOKENS 16u
 
+/* A change of one logit before a token is drawn. Kinds are applied one after the other, each to
+ * what the ones before have left; a token has at most one edit of each kind. */
+enum step_edit_kind {
+    STEP_EDIT_PENALISE, /* positive: divided by the repetition penalty, otherwise multiplied with
+                           it; then minus `amount`; stays within ±1e38 */
+    STEP_EDIT_LOWER,    /* minus `amount`, in double precision */
+    STEP_EDIT_ADD,      /* plus `amount`, in single precision; minus infinity forbids the token */
+    STEP_EDIT_FORBID,
+    STEP_EDIT_KIND_COUNT
+};
+
+struct step_edit {
+    uint32_t token; /* < vocabulary_size */
+    uint32_t reserved;
+    double amount;
+};
+
+/* What a row's model thinks of its token, as the public API tells it. */
+#define DEVICE_LOGPROBS_MAX 20u
+struct device_logprob {
+    uint32_t token;
+    float logprob;
+    uint32_t rank; /* 0: the most likely token */
+    uint32_t top_count;
+    struct {
+        uint32_t token;
+        float logprob;
+    } top[DEVICE_LOGPROBS_MAX]; /* most likely first */
+};
+
+/* Edits of all rows of a step together. */
+#define STEP_EDITS_MAX 65536u
+
+/* How a row's token is drawn, as docs/internals/sampling.md has it; neutral values leave a stage
+ * out. Data, never shape. */
+struct step_sampling {
+    bool on_host; /* nobody draws: the row's logits are wanted, and nothing else here counts */
+    bool logprobs;
+    uint32_t top_logprobs; /* at most DEVICE_LOGPROBS_MAX */
+    double temperature;    /* 0: greedy */
+    double top_p, typical_p, min_p, repetition_penalty;
+    uint32_t top_k;
+    uint32_t position; /* the draw is random_uniform(seed, position, 0) */
+    uint64_t seed;
+    const struct step_edit *edits;              /* ordered by kind */
+    uint32_t edit_counts[STEP_EDIT_KIND_COUNT]; /* of each kind */
+    const uint32_t *mask; /* [V / 32, rounded up] bit t % 32 of word t / 32: token t is allowed; or
+                             NULL */
+};
+
 /* One step: rows of many sequences. Rows of one sequence are consecutive, positions ascending by 1.
  * All arrays are borrowed for the duration of the call. */
 struct step_batch {
@@ -34,6 +84,9 @@ struct step_batch {
     const uint32_t *hidden_rows; /* [h] row indices, ascending; see device_hidden */
     bool choose; /* only the largest logit of each wanted row matters: see device_chosen. A device
                     that cannot choose gives the logits all the same */
+    /* [m] how the device draws each wanted row's token: see device_chosen. NULL: it does not. Only
+     * for devices that sample; not together with `choose`. */
+    const struct step_sampling *sampling;
 };
 
 struct device_model_options {
@@ -103,6 +156,9 @@ struct device_interface {
     const float *(*hidden)(const struct device_model *model, uint64_t *stride);
     /* NULL where the device gives logits only. */
     const uint32_t *(*chosen)(const struct device_model *model);
+    /* Both NULL where the device does not sample. */
+    bool (*samples)(const struct device_model *model);
+    const struct device_logprob *(*logprobs)(const struct device_model *model);
     /* Both NULL where a step computes in the calling thread. */
     llcuda_status (*step_begin)(struct device_model *model, const struct step_batch *batch,
                                 struct llcuda_error *error);
@@ -225,13 +281,32 @@ static inline const float *device_hidden(const struct device_model *model, uint6
     return model->interface->hidden(model, stride);
 }
 
-/* Of the last step, when its batch said `choose` and the device can: [m] the token with the largest
- * logit of each wanted row, the first of equals, or DEVICE_NOT_FINITE; the logits then did not
- * leave the device. Otherwise NULL. Valid until the next step. */
+/* Of the last step, when its batch said `choose` and the device can, or had `sampling`: [m] the
+ * token of each wanted row – with `choose` the one with the largest logit, the first of equals –,
+ * or DEVICE_NOT_FINITE, or DEVICE_REFUSED when every token is forbidden. The logits then did not
+ * leave the device, except those of rows on_host, whose tokens are undefined. Otherwise NULL. Valid
+ * until the next step.
+ *
+ * A device that samples draws what the engine's sampler would draw, whatever the company of the
+ * row, but for draws that fall within 1e-6 of the mass beside a boundary between two tokens. */
 #define DEVICE_NOT_FINITE UINT32_MAX
+#define DEVICE_REFUSED    (UINT32_MAX - 1)
 static inline const uint32_t *device_chosen(const struct device_model *model)
 {
     return model->interface->chosen ? model->interface->chosen(model) : NULL;
+}
+
+/* Whether steps may have `sampling`. */
+static inline bool device_samples(const struct device_model *model)
+{
+    return model->interface->samples && model->interface->samples(model);
+}
+
+/* Of the last step with sampling: [m] defined where its rows wanted log-probabilities and got a
+ * token. Those of the model itself, before all edits. Valid until the next step. */
+static inline const struct device_logprob *device_logprobs(const struct device_model *model)
+{
+    return model->interface->logprobs(model);
 }
 
 /* Copies whole cache blocks of all layers, from[i] to to[i]: copy on write. */

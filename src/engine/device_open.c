@@ -16,9 +16,10 @@ static llcuda_status read_level(struct text_view text, enum cpu_level *level,
             return LLCUDA_OK;
         }
     }
-    return error_set(error, LLCUDA_INVALID_ARGUMENT,
-                     "device 'cpu:%.*s': the levels are scalar, avx2, avx512 and neon",
-                     TEXT_ARGUMENTS(text));
+    return error_set(
+        error, LLCUDA_INVALID_ARGUMENT,
+        "device 'cpu:%.*s': the levels are scalar, avx2, avx512, neon, avx512-bf16 and amx",
+        TEXT_ARGUMENTS(text));
 }
 
 static llcuda_status open_cpu(const struct device_open_options *options, enum cpu_level level_max,
@@ -66,6 +67,7 @@ static llcuda_status open_gpu(const struct device_open_options *options,
     const struct gpu_device_options gpu = {
         .log = options->log,
         .cache = options->kernel_cache,
+        .pack = options->kernel_pack,
         .memory_limit_bytes = options->device_memory_limit,
         .no_graphs = options->no_graphs,
         .deterministic = options->deterministic,

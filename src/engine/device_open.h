@@ -12,6 +12,7 @@ struct device_open_options {
     /* Of GPUs. */
     const char *library_path;     /* folders of the vendor's libraries, looked into first */
     const char *kernel_cache;     /* folder of compiled kernels; NULL: none is kept */
+    const char *kernel_pack;      /* file of compiled kernels, looked into first; or NULL */
     uint64_t device_memory_limit; /* bytes; 0: what is free */
     bool no_graphs;               /* kernels launched one by one */
     bool deterministic;           /* rows do not depend on their number */

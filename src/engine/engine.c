@@ -26,8 +26,12 @@ void llcuda_free(void *memory)
 static bool copy_options(struct llcuda_engine *engine)
 {
     llcuda_engine_options *options = &engine->options;
-    const char **texts[] = {&options->model, &options->device, &options->chat_template,
-                            &options->gpu_library_path, &options->gpu_kernel_cache};
+    const char **texts[] = {&options->model,
+                            &options->device,
+                            &options->chat_template,
+                            &options->gpu_library_path,
+                            &options->gpu_kernel_cache,
+                            &options->gpu_kernel_pack};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         if (*texts[i]) {
             *texts[i] = arena_copy_text(&engine->arena, text_view_of(*texts[i])).data;

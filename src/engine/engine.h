@@ -24,6 +24,7 @@ struct llcuda_engine {
 
     pthread_t thread;
     bool thread_started;
+    uint64_t round_ns;       /* of the last call of on_round; the thread's */
     pthread_mutex_t control; /* one of sleep, wake, close at a time */
     _Atomic uint32_t wanted; /* enum engine_state */
     _Atomic uint32_t actual;

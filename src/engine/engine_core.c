@@ -33,7 +33,9 @@ uint64_t core_bytes(const struct core_options *options)
                sampler_workspace_bytes(options->vocabulary_size, s->context_max) +
            text_bytes(options) + 2 * flight * s->running_max + block * s->block_count +
            slot * s->running_max + (uint64_t)s->sequence_max * (2 * sizeof(struct tenant) + 32) +
-           (uint64_t)s->rows_max * 4 * sizeof(uint32_t);
+           (uint64_t)s->rows_max * 4 * sizeof(uint32_t) +
+           s->running_max * sizeof(struct step_sampling) +
+           STEP_EDITS_MAX * sizeof(struct step_edit);
 }
 
 static llcuda_status init_workspaces(struct engine_core *core, struct llcuda_error *error)
@@ -63,8 +65,10 @@ static bool allocate_batch(struct engine_core *core)
     core->sequences = calloc(rows, sizeof *core->sequences);
     core->hidden_rows = calloc(rows, sizeof *core->hidden_rows);
     core->logits_rows = calloc(slots, sizeof *core->logits_rows);
+    core->samplings = calloc(slots, sizeof *core->samplings);
+    core->edits = calloc(STEP_EDITS_MAX, sizeof *core->edits);
     bool good = core->tokens && core->positions && core->sequences && core->hidden_rows &&
-                core->logits_rows;
+                core->logits_rows && core->samplings && core->edits;
     for (int i = 0; i < 2; i++) {
         struct flight *flight = &core->flights[i];
         flight->entries = calloc(slots, sizeof *flight->entries);
@@ -106,6 +110,8 @@ void core_deinit(struct engine_core *core)
         free(core->flights[i].logprobs);
         free(core->flights[i].entries);
     }
+    free(core->edits);
+    free(core->samplings);
     free(core->logits_rows);
     free(core->hidden_rows);
     free(core->sequences);
@@ -178,7 +184,7 @@ static void finish_request(struct engine_core *core, llcuda_request *request)
     unlink_request(core, request);
     atomic_fetch_sub(&core->options.mailbox->sequences_live, request->choice_count);
     atomic_store(&request->finished, true);
-    request_publish(request);
+    core->readers_called |= request_publish(request);
     request->live_next = core->dead;
     core->dead = request;
 }
@@ -226,7 +232,7 @@ void core_finish_choice(struct engine_core *core, struct choice *choice,
     if (--request->choices_left == 0) {
         finish_request(core, request);
     } else {
-        request_publish(request);
+        core->readers_called |= request_publish(request);
     }
 }
 

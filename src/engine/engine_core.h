@@ -47,6 +47,10 @@ enum core_counter {
     CORE_HOST_NS,
     CORE_STEP_ROWS_MAX,
     CORE_WEIGHT_BYTES_READ,
+    CORE_DEVICE_DRAWS,
+    CORE_HOST_DRAWS,
+    CORE_STEPS_FAILED,
+    CORE_DEVICE_FAILED, /* 1: the last step failed with LLCUDA_DEVICE */
     CORE_COUNTER_COUNT
 };
 
@@ -56,6 +60,7 @@ struct flight_entry {
     uint32_t begin, rows; /* positions */
     uint32_t at;          /* where the drawn token goes */
     bool logits;          /* the last row gives some */
+    bool on_host; /* … and its token is drawn by the host, though the device draws others */
     /* From landing to emission. */
     llcuda_status status;
     uint32_t token;
@@ -66,6 +71,7 @@ struct flight_entry {
 struct flight {
     struct flight_entry *entries;   /* [running_max] */
     llcuda_token_logprob *logprobs; /* [running_max] of entries whose request wants them */
+    bool samples;                   /* the device draws all but those on_host */
     uint32_t count, logits_count, hidden_count;
     uint64_t landed_ns;
 };
@@ -80,6 +86,8 @@ struct engine_core {
     /* One step's batch. */
     uint32_t *tokens, *positions, *sequences, *hidden_rows; /* [rows_max] */
     uint32_t *logits_rows;                                  /* [running_max] */
+    struct step_sampling *samplings;                        /* [running_max] */
+    struct step_edit *edits;                                /* [STEP_EDITS_MAX] of the samplings */
     llcuda_request *live;                                   /* every request that is not done */
     bool held;
     llcuda_request *dead;   /* done, to be let go of … */
@@ -87,6 +95,7 @@ struct engine_core {
     struct flight flights[2];
     uint32_t flight_index; /* the one that flies, or will fly next */
     bool flying;
+    bool readers_called; /* on_ready was, since the engine thread last looked */
     const float *logits; /* of the step that has landed */
     uint64_t device_ns;  /* inside the device's functions, in this call of core_step */
     uint64_t counters[CORE_COUNTER_COUNT];

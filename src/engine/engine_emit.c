@@ -121,6 +121,6 @@ void core_emit_token(struct engine_core *core, struct choice *choice, uint32_t a
     } else if (at + 1 == choice->sequence.token_max) {
         conclude(core, choice, LLCUDA_FINISH_LENGTH);
     } else {
-        request_publish(request);
+        core->readers_called |= request_publish(request);
     }
 }

@@ -155,6 +155,10 @@ void llcuda_engine_get_stats(const llcuda_engine *engine, llcuda_stats *stats)
         full.host_ns = c[CORE_HOST_NS];
         full.step_rows_max = c[CORE_STEP_ROWS_MAX];
         full.weight_bytes_read = c[CORE_WEIGHT_BYTES_READ];
+        full.tokens_drawn_device = c[CORE_DEVICE_DRAWS];
+        full.tokens_drawn_host = c[CORE_HOST_DRAWS];
+        full.steps_failed = c[CORE_STEPS_FAILED];
+        full.device_failed = c[CORE_DEVICE_FAILED] != 0;
         full.memory_bytes = atomic_load(&engine->memory_bytes);
     }
     size_t size = stats->size < sizeof full ? stats->size : sizeof full;

@@ -18,6 +18,7 @@
 
 #include "engine/embedding.h"
 #include "engine/engine_internal.h"
+#include "engine/sampler_step.h"
 
 /* ------------------------------------------------------------------ launching */
 
@@ -45,6 +46,40 @@ static bool only_largest_matters(const struct choice *choice)
     const struct llcuda_request *request = choice->request;
     return sampler_is_greedy(&request->sampler_params) &&
            (request->choice_count == 1 || request->choices_started || choice->index != 0);
+}
+
+/* A request whose other choices draw from the same logits. */
+static bool leads(const struct choice *choice)
+{
+    return choice->index == 0 && !choice->request->choices_started &&
+           choice->request->choice_count > 1;
+}
+
+/* How each row's token is drawn: by the device, unless siblings need the logits or the edits are
+ * too many for a step. */
+static void describe_draws(struct engine_core *core, struct flight *flight,
+                           struct step_batch *batch)
+{
+    uint32_t edits = 0;
+    uint32_t row = 0;
+    for (uint32_t i = 0; i < flight->count; i++) {
+        struct flight_entry *entry = &flight->entries[i];
+        struct choice *choice = entry->choice;
+        struct step_sampling *sampling = &core->samplings[row];
+        if (!entry->logits) {
+            continue;
+        }
+        entry->on_host = leads(choice) ||
+                         !sampler_describe(&choice->sampler, &core->workspaces[0], choice->tokens,
+                                           entry->at, choice->sequence.prompt_count,
+                                           core->edits + edits, STEP_EDITS_MAX - edits, sampling);
+        if (entry->on_host) {
+            *sampling = (struct step_sampling){.on_host = true};
+        }
+        edits += sampler_edit_count(sampling);
+        row++;
+    }
+    batch->sampling = core->samplings;
 }
 
 /* The plan without those who have ended since; what is launched is noted in `flight`. */
@@ -88,6 +123,10 @@ static void build_batch(struct engine_core *core, const struct step_plan *plan,
         batch->choose =
             !flight->entries[i].logits || only_largest_matters(flight->entries[i].choice);
     }
+    flight->samples = !batch->choose && batch->logits_count > 0 && device_samples(core->device);
+    if (flight->samples) {
+        describe_draws(core, flight, batch);
+    }
     flight->logits_count = batch->logits_count;
     flight->hidden_count = batch->hidden_count;
 }
@@ -96,6 +135,8 @@ static void build_batch(struct engine_core *core, const struct step_plan *plan,
 static void fail_flight(struct engine_core *core, const struct flight *flight,
                         const struct llcuda_error *error)
 {
+    core->counters[CORE_STEPS_FAILED]++;
+    core->counters[CORE_DEVICE_FAILED] = error->status == LLCUDA_DEVICE;
     for (uint32_t i = 0; i < flight->count; i++) {
         core_fail_request(core, flight->entries[i].choice->request, error->status, error->message);
     }
@@ -112,10 +153,8 @@ static void commit(struct engine_core *core, const struct flight *flight)
         struct sequence *sequence = &choice->sequence;
         scheduler_commit(&core->scheduler, sequence);
         if (flight->entries[i].logits) {
-            bool leads = choice->index == 0 && !choice->request->choices_started &&
-                         choice->request->choice_count > 1;
             sequence->known++;
-            sequence->frozen = leads || sequence->known == sequence->token_max;
+            sequence->frozen = leads(choice) || sequence->known == sequence->token_max;
         }
     }
 }
@@ -196,7 +235,7 @@ static void draw_item(void *context, uint32_t worker, uint64_t item)
         struct choice *choice = entry->choice;
         bool mine = turn == item;
         turn = turn + 1 == draws->item_count ? 0 : turn + 1;
-        if (mine && !choice->finished) {
+        if (mine && !choice->finished && (!draws->flight->samples || entry->on_host)) {
             struct llcuda_error error;
             entry->row = logits;
             entry->status = sampler_choose(&choice->sampler, &core->workspaces[item], logits,
@@ -207,24 +246,47 @@ static void draw_item(void *context, uint32_t worker, uint64_t item)
     }
 }
 
-/* The device has chosen. */
-static void take_chosen(struct flight *flight, const uint32_t *chosen)
+static_assert(sizeof(struct device_logprob) == sizeof(llcuda_token_logprob) &&
+                  offsetof(struct device_logprob, top) == offsetof(llcuda_token_logprob, top) &&
+                  offsetof(struct device_logprob, rank) == offsetof(llcuda_token_logprob, rank),
+              "the contract's log-probabilities are those of the API");
+
+/* The device has chosen, or drawn all tokens but those on_host, whose number is returned. */
+static uint32_t take_chosen(struct engine_core *core, struct flight *flight, const uint32_t *chosen)
 {
+    uint32_t row = 0;
+    uint32_t on_host = 0;
     for (uint32_t i = 0; i < flight->count; i++) {
         struct flight_entry *entry = &flight->entries[i];
-        if (entry->logits) {
-            entry->row = NULL;
-            entry->token = *chosen++;
-            entry->status = entry->token == DEVICE_NOT_FINITE ? LLCUDA_NOT_FINITE : LLCUDA_OK;
+        if (!entry->logits) {
+            continue;
         }
+        if (flight->samples && entry->on_host) {
+            on_host++;
+            row++;
+            continue;
+        }
+        entry->row = NULL;
+        entry->token = chosen[row];
+        entry->status = entry->token == DEVICE_NOT_FINITE ? LLCUDA_NOT_FINITE
+                        : entry->token == DEVICE_REFUSED  ? LLCUDA_REFUSED
+                                                          : LLCUDA_OK;
+        if (entry->choice->request->sampler_params.logprobs && entry->status == LLCUDA_OK) {
+            memcpy(&flight->logprobs[i], &device_logprobs(core->device)[row],
+                   sizeof flight->logprobs[i]);
+        }
+        row++;
     }
+    return on_host;
 }
 
 static void draw_all(struct engine_core *core, struct flight *flight)
 {
     const uint32_t *chosen = device_chosen(core->device);
-    if (chosen) {
-        take_chosen(flight, chosen);
+    uint32_t on_host = chosen ? take_chosen(core, flight, chosen) : flight->logits_count;
+    core->counters[CORE_HOST_DRAWS] += on_host;
+    core->counters[CORE_DEVICE_DRAWS] += flight->logits_count - on_host;
+    if (on_host == 0) {
         return;
     }
     struct draws draws = {core, flight, 1};
@@ -300,7 +362,9 @@ static void settle(struct engine_core *core, struct flight_entry *entry, uint64_
     llcuda_request *request = choice->request;
     if (entry->status != LLCUDA_OK && !entry->row) {
         core_fail_request(core, request, entry->status,
-                          "the model produced logits that are not finite");
+                          entry->status == LLCUDA_REFUSED
+                              ? "the logit biases forbid every token"
+                              : "the model produced logits that are not finite");
         return;
     }
     if (entry->status != LLCUDA_OK &&
@@ -347,6 +411,7 @@ static struct flight *land(struct engine_core *core)
         return flight;
     }
     flight->landed_ns = core_now_ns(core);
+    core->counters[CORE_DEVICE_FAILED] = 0;
     if (flight->hidden_count > 0) {
         pool_hidden(core, flight);
     }

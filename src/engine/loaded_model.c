@@ -190,6 +190,7 @@ static llcuda_status open_parts(struct loaded_model *model, const llcuda_engine_
                 .log = &model->log,
                 .library_path = options->gpu_library_path,
                 .kernel_cache = options->gpu_kernel_cache,
+                .kernel_pack = options->gpu_kernel_pack,
                 .device_memory_limit = options->gpu_memory_limit_bytes,
                 .no_graphs = options->gpu_no_graphs,
                 .deterministic = options->deterministic,

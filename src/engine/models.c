@@ -82,9 +82,12 @@ static llcuda_status copy_options(struct entry *entry, const llcuda_engine_optio
     if (status == LLCUDA_OK) {
         status = parameters_check_engine(&entry->options, error);
     }
-    const char **texts[] = {&entry->options.model, &entry->options.device,
-                            &entry->options.chat_template, &entry->options.gpu_library_path,
-                            &entry->options.gpu_kernel_cache};
+    const char **texts[] = {&entry->options.model,
+                            &entry->options.device,
+                            &entry->options.chat_template,
+                            &entry->options.gpu_library_path,
+                            &entry->options.gpu_kernel_cache,
+                            &entry->options.gpu_kernel_pack};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0] && status == LLCUDA_OK; i++) {
         if (*texts[i]) {
             *texts[i] = arena_copy_text(&entry->arena, text_view_of(*texts[i])).data;

@@ -29,6 +29,43 @@ static void *copy_array(struct arena *arena, const void *data, size_t count, siz
     return copy;
 }
 
+static int by_token(const void *a, const void *b)
+{
+    const llcuda_logit_bias *x = a;
+    const llcuda_logit_bias *y = b;
+    return x->token < y->token ? -1 : x->token > y->token;
+}
+
+/* Biases of the same token add up to one: the sampler wants each token once. */
+static uint32_t merge_biases(llcuda_logit_bias *bias, uint32_t count)
+{
+    uint32_t kept = 0;
+    qsort(bias, count, sizeof *bias, by_token);
+    for (uint32_t i = 0; i < count; i++) {
+        if (kept > 0 && bias[kept - 1].token == bias[i].token) {
+            bias[kept - 1].bias += bias[i].bias;
+        } else {
+            bias[kept++] = bias[i];
+        }
+    }
+    return kept;
+}
+
+/* Appends what is not there yet. */
+static uint32_t append_tokens(uint32_t *tokens, uint32_t count, const uint32_t *more,
+                              uint32_t more_count)
+{
+    for (uint32_t i = 0; i < more_count; i++) {
+        uint32_t at = 0;
+        while (at < count && tokens[at] != more[i]) {
+            at++;
+        }
+        tokens[at] = more[i];
+        count += at == count;
+    }
+    return count;
+}
+
 static bool copy_params(llcuda_request *request, const struct request_setup *setup,
                         const llcuda_request_options *options, const uint8_t *breakers)
 {
@@ -48,13 +85,11 @@ static bool copy_params(llcuda_request *request, const struct request_setup *set
     if (!end_tokens || !bias) {
         return false;
     }
-    if (ends > 0) {
-        memcpy(end_tokens, setup->end_tokens, ends * sizeof *end_tokens);
-    }
-    if (options->stop_token_count > 0) {
-        memcpy(end_tokens + ends, options->stop_tokens,
-               options->stop_token_count * sizeof *end_tokens);
-    }
+    uint32_t end_count = append_tokens(end_tokens, 0, setup->end_tokens, ends);
+    end_count =
+        append_tokens(end_tokens, end_count, options->stop_tokens, options->stop_token_count);
+    uint32_t bias_count = options->logit_bias_count;
+    bias_count = bias_count > 1 ? merge_biases(bias, bias_count) : bias_count;
     request->sampler_params = (struct sampler_params){
         .vocabulary_size = setup->vocabulary_size,
         .temperature = options->temperature,
@@ -72,9 +107,9 @@ static bool copy_params(llcuda_request *request, const struct request_setup *set
         .penalty_window = options->penalty_window,
         .dry_breakers = own_breakers,
         .bias = bias,
-        .bias_count = options->logit_bias_count,
+        .bias_count = bias_count,
         .end_tokens = end_tokens,
-        .end_count = ends + options->stop_token_count,
+        .end_count = end_count,
         .min_tokens = options->min_tokens,
         .logprobs = options->logprobs || options->top_logprobs > 0,
         .top_logprobs = options->top_logprobs,
@@ -327,14 +362,16 @@ void request_unref(llcuda_request *request)
     mailbox_release(mailbox);
 }
 
-void request_publish(llcuda_request *request)
+bool request_publish(llcuda_request *request)
 {
     event_ring_publish(&request->ring);
     wakeup_signal(&request->wakeup);
     if (request->on_ready && atomic_load(&request->ready_wanted) &&
         atomic_exchange(&request->ready_wanted, false)) {
         request->on_ready(request->on_ready_user);
+        return true;
     }
+    return false;
 }
 
 /* ------------------------------------------------------------------ the reader */

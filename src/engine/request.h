@@ -128,8 +128,8 @@ static inline void request_retain(llcuda_request *request)
 }
 void request_unref(llcuda_request *request);
 
-/* Engine thread: shows the reader what was written, and wakes it. */
-void request_publish(llcuda_request *request);
+/* Engine thread: shows the reader what was written, and wakes it. True when on_ready was called. */
+bool request_publish(llcuda_request *request);
 
 /* Steps whose events may be under way when the ring is looked at: one that flies, and the next. */
 #define REQUEST_STEPS_AHEAD 2u

@@ -30,9 +30,9 @@ struct sampler_params {
     uint32_t dry_allowed_length, dry_window;
     uint32_t top_k, penalty_window;
     const uint8_t *dry_breakers; /* [V / 8 + 1] bit t: token t ends a repetition; or NULL */
-    const struct llcuda_logit_bias *bias; /* [bias_count] tokens < V */
+    const struct llcuda_logit_bias *bias; /* [bias_count] tokens < V, each once */
     uint32_t bias_count;
-    const uint32_t *end_tokens; /* [end_count] tokens < V, forbidden before min_tokens */
+    const uint32_t *end_tokens; /* [end_count] tokens < V, each once, forbidden before min_tokens */
     uint32_t end_count;
     uint32_t min_tokens;
     bool logprobs;

@@ -40,6 +40,13 @@ void token_counts_add(struct token_counts *counts, uint32_t token, int delta, bo
     entry->generated += generated ? (uint32_t)delta : 0;
 }
 
+double history_lowered(const struct sampler_params *params, const struct token_count *entry)
+{
+    return entry->generated > 0
+               ? params->presence_penalty + params->frequency_penalty * entry->generated
+               : 0;
+}
+
 void history_penalise(const struct sampler *sampler, float *logits)
 {
     const struct sampler_params *params = sampler->params;
@@ -51,9 +58,7 @@ void history_penalise(const struct sampler *sampler, float *logits)
         }
         double logit = logits[entry->token];
         logit = logit > 0 ? logit / repetition : logit * repetition;
-        if (entry->generated > 0) {
-            logit -= params->presence_penalty + params->frequency_penalty * entry->generated;
-        }
+        logit -= history_lowered(params, entry);
         logits[entry->token] = (float)fmax(-LOGIT_MAX, fmin(LOGIT_MAX, logit));
     }
 }
@@ -63,7 +68,7 @@ static bool is_breaker(const struct sampler_params *params, uint32_t token)
     return params->dry_breakers && (params->dry_breakers[token / 8] >> (token % 8) & 1) != 0;
 }
 
-static double dry_penalty(const struct sampler_params *params, uint32_t length)
+double history_dry_penalty(const struct sampler_params *params, uint32_t length)
 {
     double penalty = params->dry_multiplier;
     for (uint32_t i = params->dry_allowed_length; i < length && penalty < DRY_PENALTY_MAX; i++) {
@@ -75,8 +80,8 @@ static double dry_penalty(const struct sampler_params *params, uint32_t length)
     return penalty < DRY_PENALTY_MAX ? penalty : DRY_PENALTY_MAX;
 }
 
-void history_dry(const struct sampler *sampler, struct sampler_workspace *workspace, float *logits,
-                 const uint32_t *tokens, uint32_t known)
+uint32_t history_dry_find(const struct sampler *sampler, struct sampler_workspace *workspace,
+                          const uint32_t *tokens, uint32_t known)
 {
     const struct sampler_params *params = sampler->params;
     uint32_t n = known;
@@ -91,7 +96,7 @@ void history_dry(const struct sampler *sampler, struct sampler_workspace *worksp
     }
     uint32_t allowed = params->dry_allowed_length > 0 ? params->dry_allowed_length : 1;
     if (limit < allowed) {
-        return;
+        return 0;
     }
     uint32_t *z = workspace->match; /* z[j]: how long r and r[j …] are equal */
     uint32_t touched = 0;
@@ -119,10 +124,17 @@ void history_dry(const struct sampler *sampler, struct sampler_workspace *worksp
             workspace->longest[next] = match;
         }
     }
+    return touched;
+}
+
+void history_dry(const struct sampler *sampler, struct sampler_workspace *workspace, float *logits,
+                 const uint32_t *tokens, uint32_t known)
+{
+    uint32_t touched = history_dry_find(sampler, workspace, tokens, known);
     for (uint32_t i = 0; i < touched; i++) {
         uint32_t token = (uint32_t)workspace->scratch[i];
-        logits[token] =
-            (float)((double)logits[token] - dry_penalty(params, workspace->longest[token]));
+        double penalty = history_dry_penalty(sampler->params, workspace->longest[token]);
+        logits[token] = (float)((double)logits[token] - penalty);
         workspace->longest[token] = 0;
     }
 }

@@ -281,6 +281,9 @@ struct nvml_memory {
     X(memory, nvmlDeviceGetMemoryInfo, (void *, struct nvml_memory *))                 \
     X(driver_name, nvmlSystemGetDriverVersion, (char *, unsigned))
 
+/* nvmlReturn_t */
+#define NVML_GPU_IS_LOST 15
+
 struct nvml_api {
     NVML_LIST(LIBRARY_MEMBER)
     cuda_status_text *text;

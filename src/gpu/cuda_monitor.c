@@ -35,15 +35,17 @@ llcuda_status cuda_telemetry(struct gpu_driver *driver, struct gpu_telemetry *te
     struct nvml_utilisation utilisation = {0};
     struct nvml_memory memory = {0};
     unsigned value = 0;
-    *telemetry = (struct gpu_telemetry){NAN, NAN, NAN, NAN, NAN, NAN, 0};
+    *telemetry = (struct gpu_telemetry){NAN, NAN, NAN, NAN, NAN, NAN, 0, false};
     open_monitor(cuda);
     void *device = cuda->nvml_device;
     if (device) {
         const struct nvml_api *nvml = &cuda->nvml;
         int result = nvml->utilisation(device, &utilisation);
+        telemetry->lost = result == NVML_GPU_IS_LOST;
         telemetry->utilisation = scaled(result, utilisation.gpu_percent, 100);
         result = nvml->temperature(device, NVML_TEMPERATURE_GPU, &value);
         telemetry->temperature_c = scaled(result, value, 1);
+        telemetry->lost = telemetry->lost || result == NVML_GPU_IS_LOST;
         result = nvml->power(device, &value);
         telemetry->power_w = scaled(result, value, 1000);
         result = nvml->power_limit(device, &value);
@@ -56,6 +58,12 @@ llcuda_status cuda_telemetry(struct gpu_driver *driver, struct gpu_telemetry *te
     if (device && !cuda->nvml.memory(device, &memory)) {
         telemetry->memory_used_bytes = memory.used;
         return LLCUDA_OK;
+    }
+    if (telemetry->lost) {
+        return LLCUDA_OK;
+    }
+    if (!cuda->context) {
+        return error_set(error, LLCUDA_UNSUPPORTED, "NVML says nothing about %s", cuda->info.name);
     }
     uint64_t free_bytes = 0, total_bytes = 0;
     llcuda_status status = driver->memory_info(driver, &free_bytes, &total_bytes, error);

@@ -52,6 +52,7 @@ struct gpu_telemetry {
     double clock_mhz;
     double memory_clock_mhz;
     uint64_t memory_used_bytes;
+    bool lost; /* the vendor says that the device is no longer there */
 };
 
 /* compile(): text in, loadable binary out. */
@@ -227,6 +228,12 @@ llcuda_status gpu_driver_open_hip(const struct gpu_open_options *, struct gpu_dr
                                   struct llcuda_error *);
 llcuda_status gpu_driver_open_emu(const struct gpu_open_options *, struct gpu_driver **,
                                   struct llcuda_error *);
+
+/* Opens a device to be watched: close, describe and telemetry work, all else is not to be called.
+ * It takes no context, and so no memory of the device; without the vendor's monitor telemetry is
+ * UNSUPPORTED. The same errors. */
+llcuda_status gpu_driver_watch_cuda(const struct gpu_open_options *, struct gpu_driver **,
+                                    struct llcuda_error *);
 
 /* Opens only the vendor's compiler, for packs and checks on machines without its GPU: close,
  * describe (compiler_version, and what gpu/arch.h knows of options.arch) and compile() work, all

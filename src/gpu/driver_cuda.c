@@ -74,12 +74,12 @@ static void find_compiler(struct cuda_driver *cuda, const struct gpu_open_option
     }
 }
 
-llcuda_status gpu_driver_open_cuda(const struct gpu_open_options *options,
-                                   struct gpu_driver **driver, struct llcuda_error *error)
+/* A driver whose device has been read; closed again when that failed. */
+static llcuda_status open_device(const struct gpu_open_options *options, struct cuda_driver **made,
+                                 struct llcuda_error *error)
 {
     int count = 0;
     llcuda_status status = LLCUDA_OK;
-    *driver = NULL;
     struct cuda_driver *cuda = calloc(1, sizeof *cuda);
     if (!cuda) {
         return error_no_memory(error, "a CUDA driver", sizeof *cuda);
@@ -89,17 +89,34 @@ llcuda_status gpu_driver_open_cuda(const struct gpu_open_options *options,
     cuda->info.vendor = GPU_CUDA;
     if (options->library_path && !(cuda->folders = strdup(options->library_path))) {
         status = error_no_memory(error, "a path", strlen(options->library_path));
-        goto fail;
     }
-    status = start(cuda, cuda->folders, &count, error);
+    if (!status) {
+        status = start(cuda, cuda->folders, &count, error);
+    }
     if (!status) {
         status = read_device(cuda, options->index, count, error);
     }
-    if (!status) {
-        status = cuda_open_context(cuda, error);
-    }
     if (status) {
-        goto fail;
+        cuda_close(&cuda->table);
+        return status;
+    }
+    *made = cuda;
+    return LLCUDA_OK;
+}
+
+llcuda_status gpu_driver_open_cuda(const struct gpu_open_options *options,
+                                   struct gpu_driver **driver, struct llcuda_error *error)
+{
+    struct cuda_driver *cuda = NULL;
+    *driver = NULL;
+    llcuda_status status = open_device(options, &cuda, error);
+    if (status) {
+        return status;
+    }
+    status = cuda_open_context(cuda, error);
+    if (status) {
+        cuda_close(&cuda->table);
+        return status;
     }
     find_compiler(cuda, options, cuda->info.driver_version);
     if (cublaslt_present(cuda->folders, cuda->info.driver_version)) {
@@ -107,9 +124,14 @@ llcuda_status gpu_driver_open_cuda(const struct gpu_open_options *options,
     }
     *driver = &cuda->table;
     return LLCUDA_OK;
+}
 
-fail:
-    cuda_close(&cuda->table);
+llcuda_status gpu_driver_watch_cuda(const struct gpu_open_options *options,
+                                    struct gpu_driver **driver, struct llcuda_error *error)
+{
+    struct cuda_driver *cuda = NULL;
+    llcuda_status status = open_device(options, &cuda, error);
+    *driver = status ? NULL : &cuda->table;
     return status;
 }
 

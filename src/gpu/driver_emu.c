@@ -598,8 +598,8 @@ static llcuda_status telemetry(struct gpu_driver *table, struct gpu_telemetry *t
     llcuda_status status = emu_enter(driver, "telemetry", error);
     if (status == LLCUDA_OK) {
         const double unknown = __builtin_nan("");
-        *telemetry = (struct gpu_telemetry){unknown, unknown, unknown,           unknown,
-                                            unknown, unknown, driver->used_bytes};
+        *telemetry = (struct gpu_telemetry){
+            unknown, unknown, unknown, unknown, unknown, unknown, driver->used_bytes, false};
     }
     return status;
 }

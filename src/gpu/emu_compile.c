@@ -117,7 +117,9 @@ void emu_compiler_find(struct emu_compiler *compiler, const char *path, const ch
     static const char *const usual[] = {"/usr/local/bin/c++", "/usr/bin/c++", "/usr/bin/g++",
                                         "/usr/bin/clang++"};
     *compiler = (struct emu_compiler){0};
-    snprintf(compiler->work, sizeof compiler->work, "%s", work ? work : "/tmp");
+    /* The folder of the cache may still have to be made. */
+    bool there = work && access(work, W_OK) == 0;
+    snprintf(compiler->work, sizeof compiler->work, "%s", there ? work : "/tmp");
     if (path) {
         snprintf(compiler->path, sizeof compiler->path, "%s", path);
     }

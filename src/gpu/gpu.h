@@ -15,6 +15,7 @@ enum gpu_linear_choice {
 struct gpu_device_options {
     const struct log_sink *log;  /* outlives the device; may be NULL */
     const char *cache;           /* folder of compiled kernels; NULL: compiled anew every time */
+    const char *pack;            /* file of compiled kernels, looked into first; or NULL */
     uint64_t memory_limit_bytes; /* of all models on this device; 0: what is free */
     uint32_t timeout_ms;         /* of a step, after which the device counts as lost; 0: 4,500 */
     bool no_graphs;              /* launches one by one: the reference of step graphs */

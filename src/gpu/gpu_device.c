@@ -83,6 +83,8 @@ static const struct device_interface interface = {
     .memory_bytes = memory_bytes,
     .hidden = gpu_model_hidden,
     .chosen = gpu_model_chosen,
+    .samples = gpu_model_samples,
+    .logprobs = gpu_model_logprobs,
     .step_begin = gpu_model_step_begin,
     .step_end = gpu_model_step_end,
 };
@@ -105,7 +107,12 @@ llcuda_status gpu_device_open(struct gpu_driver *driver, const struct gpu_device
                          "'%s' has warps of %u: the kernels need 32, use --device cpu",
                          device->info.name, device->info.warp_size);
     }
-    const struct gpu_jit_options jit = {.cache = options->cache, .log = options->log};
+    const struct gpu_jit_options jit = {
+        .cache = options->cache,
+        .packs = &options->pack,
+        .pack_count = options->pack != NULL,
+        .log = options->log,
+    };
     llcuda_status status = gpu_jit_create(driver, &jit, &device->jit, error);
     if (status != LLCUDA_OK) {
         close_device(&device->base);

@@ -34,25 +34,36 @@ static llcuda_status run_plain(struct gpu_model *model, const struct gpu_linear 
 bool gpu_weight_streams(const struct gpu_model *model, uint32_t weight)
 {
     return model->device->options.linear != GPU_LINEAR_PLAIN && model->activation != DTYPE_F32 &&
-           model->weights[weight].dtype == model->activation &&
-           model->base.plan->weights[weight].columns % 32 == 0;
+           (model->weights[weight].is_packed ||
+            (model->weights[weight].dtype == model->activation &&
+             model->base.plan->weights[weight].columns % 32 == 0));
 }
 
-bool gpu_weight_is_packed(const struct gpu_model *model, uint32_t weight)
+bool gpu_weight_has_blocks(const struct gpu_model *model, uint32_t weight)
 {
     return model->device->options.linear != GPU_LINEAR_PLAIN && model->activation != DTYPE_F32 &&
+           !model->weights[weight].is_packed &&
            dtype_info(model->weights[weight].dtype)->block_elements > 1;
+}
+
+static bool have_one_form(const struct gpu_model *model, uint32_t a, uint32_t b)
+{
+    return model->weights[a].dtype == model->weights[b].dtype &&
+           model->weights[a].is_packed == model->weights[b].is_packed;
 }
 
 bool gpu_feed_forward_is_pair(const struct gpu_model *model, const struct plan_op *op)
 {
     return op->feed_forward.gate != PLAN_NONE && op->feed_forward.gate_bias == PLAN_NONE &&
            op->feed_forward.up_bias == PLAN_NONE &&
-           ((gpu_weight_streams(model, op->feed_forward.gate) &&
-             gpu_weight_streams(model, op->feed_forward.up)) ||
-            (gpu_weight_is_packed(model, op->feed_forward.gate) &&
-             model->weights[op->feed_forward.gate].dtype ==
-                 model->weights[op->feed_forward.up].dtype));
+           have_one_form(model, op->feed_forward.gate, op->feed_forward.up) &&
+           (gpu_weight_streams(model, op->feed_forward.up) ||
+            gpu_weight_has_blocks(model, op->feed_forward.up));
+}
+
+bool gpu_project_finishes(const struct plan_op *op)
+{
+    return op->project.bias != PLAN_NONE || op->project.norm.weight != PLAN_NONE;
 }
 
 uint32_t gpu_activation_kind(enum plan_activation activation)
@@ -76,7 +87,8 @@ static const struct gpu_decode_kernel *choose_decode(const struct gpu_model *mod
 {
     const struct plan *plan = model->base.plan;
     for (uint32_t i = 0; i < linear->part_count; i++) {
-        if (!gpu_weight_streams(model, linear->weights[i])) {
+        if (!gpu_weight_streams(model, linear->weights[i]) ||
+            !have_one_form(model, linear->weights[0], linear->weights[i])) {
             return NULL;
         }
     }
@@ -84,6 +96,7 @@ static const struct gpu_decode_kernel *choose_decode(const struct gpu_model *mod
         return NULL;
     }
     struct gpu_decode_key key = {
+        .dtype = (uint32_t)model->weights[linear->weights[0]].dtype,
         .columns = (uint32_t)plan->weights[linear->weights[0]].columns,
         .token_tiles = token_tiles(linear->rows),
         .from = linear->norm ? GPU_DECODE_FROM_NORM : GPU_DECODE_FROM_ACTIVATIONS,
@@ -136,22 +149,66 @@ static llcuda_status run_decode(struct gpu_model *model, const struct gpu_linear
  * rows. */
 #define DECODE_ROWS_MAX 32u
 
+/* Whether one kernel can do weights a and b side by side: packed ones must lie so, too. */
+static bool go_together(const struct gpu_model *model, uint32_t a, uint32_t b)
+{
+    return have_one_form(model, a, b) &&
+           (!model->weights[a].is_packed ||
+            model->weights[a].address + gpu_weight_stored_bytes(model, a) ==
+                model->weights[b].address);
+}
+
+/* The parts of a layer that one kernel does: neighbours of one form. Returns their number. */
+static uint32_t cut_runs(const struct gpu_model *model, const struct gpu_linear *linear,
+                         struct gpu_linear runs[3])
+{
+    uint32_t count = 0;
+    uint64_t output = linear->output;
+    for (uint32_t i = 0; i < linear->part_count; i++) {
+        uint32_t weight = linear->weights[i];
+        bool joins =
+            count > 0 && (linear->is_pair || go_together(model, linear->weights[i - 1], weight));
+        if (joins) {
+            struct gpu_linear *run = &runs[count - 1];
+            run->weights[run->part_count++] = weight;
+        } else {
+            runs[count] = *linear;
+            runs[count].weights[0] = weight;
+            runs[count].part_count = 1;
+            runs[count++].output = output;
+        }
+        output += model->base.plan->weights[weight].rows * sizeof(float);
+    }
+    return count;
+}
+
 llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear *linear, bool *done,
                                struct llcuda_error *error)
 {
-    const struct gpu_decode_kernel *kernel = NULL;
-    bool few =
-        linear->rows <= (linear->norm ? 8 : DECODE_ROWS_MAX) && !gpu_matmul_serves(model, linear);
-    if (few) {
-        kernel = choose_decode(model, linear);
+    struct gpu_linear runs[3];
+    const struct gpu_decode_kernel *kernels[3];
+    uint32_t count = cut_runs(model, linear, runs);
+    bool packed = model->weights[linear->weights[0]].is_packed && !linear->norm;
+    bool few = packed || linear->rows <= (linear->norm ? 8 : DECODE_ROWS_MAX);
+    struct gpu_linear first = *linear; /* packed parts are multiplied one by one */
+    first.part_count = 1;
+    *done =
+        few && !gpu_matmul_serves(model, linear) && !(packed && gpu_matmul_serves(model, &first));
+    for (uint32_t i = 0; i < count && *done; i++) {
+        kernels[i] = choose_decode(model, &runs[i]);
+        *done = kernels[i] != NULL;
+    }
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < count && *done && status == LLCUDA_OK; i++) {
+        status = run_decode(model, &runs[i], kernels[i], error);
     }
     /* Gate and up together save their way through memory. */
-    bool wide = !kernel && !linear->norm && linear->is_pair && !gpu_matmul_serves(model, linear) &&
-                gpu_wide_serves(model, linear);
-    *done = kernel || wide;
-    return kernel ? run_decode(model, linear, kernel, error)
-           : wide ? gpu_wide_run(model, linear, error)
-                  : LLCUDA_OK;
+    if (!*done && !linear->norm && linear->is_pair && !gpu_matmul_serves(model, linear) &&
+        gpu_wide_serves(model, linear)) {
+        *done = true;
+        status = gpu_wide_run(model, linear, error);
+    }
+    return status;
 }
 
 llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear *linear,

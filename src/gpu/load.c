@@ -176,7 +176,10 @@ llcuda_status gpu_device_pack(struct device *base, const struct plan *plan,
 {
     struct gpu_device *device = (struct gpu_device *)base;
     struct gpu_model model = {
-        .base = {base->interface, plan, *options}, .device = device, .driver = device->driver};
+        .base = {.interface = base->interface, .plan = plan, .options = *options},
+        .device = device,
+        .driver = device->driver,
+    };
     llcuda_status status = check_options(plan, options, error);
     if (status != LLCUDA_OK) {
         return status;
@@ -212,6 +215,7 @@ void gpu_model_unload(struct device_model *base)
     driver->host_free(driver, model->logits);
     driver->host_free(driver, model->chosen);
     driver->host_free(driver, model->hidden);
+    driver->host_free(driver, model->logprobs);
     gpu_memory_release(model);
     driver->event_destroy(driver, model->done);
     driver->stream_destroy(driver, model->stream);

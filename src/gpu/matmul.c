@@ -11,6 +11,7 @@
 /* What the vendor's fast kernels want addresses and rows to be multiples of, in bytes. */
 #define MATMUL_ALIGNMENT 16u
 #define UNPACK_THREADS   256u   /* as in dequantize.cu */
+#define PACKED_COLUMNS   512u   /* of a block of dequantize.cu */
 #define UNPACK_ROWS_MAX  32768u /* of one launch */
 
 static bool is_aligned(uint64_t bytes)
@@ -131,6 +132,12 @@ static llcuda_status unpack(struct gpu_model *model, uint32_t index, uint64_t be
         .row_bytes = weight->row_bytes,
         .columns = columns,
     };
+    if (weight->is_packed) { /* also what pads the last tile, for which there is room */
+        const uint32_t tiles[3] = {(columns + PACKED_COLUMNS - 1) / PACKED_COLUMNS,
+                                   (uint32_t)((count + 15) / 16), 1};
+        return gpu_launch(model, GPU_KERNEL_PACKED_DEQUANTIZE + weight->dtype, tiles, &arguments,
+                          sizeof arguments, error);
+    }
     const uint32_t grid[3] = {(columns + 8 * UNPACK_THREADS - 1) / (8 * UNPACK_THREADS),
                               (uint32_t)count, 1};
     return gpu_launch(model, GPU_KERNEL_DEQUANTIZE + weight->dtype, grid, &arguments,

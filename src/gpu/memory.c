@@ -110,6 +110,8 @@ static uint32_t list_needs(struct gpu_model *model, struct need needs[NEEDS_MAX]
          &buffers->logits},
         {GPU_MEMORY_STEP, "choices", gpu_choices_bytes(options->logits_rows_max), 1,
          &buffers->choices},
+        {GPU_MEMORY_STEP, "sampling", gpu_sample_scratch_bytes(plan, options->logits_rows_max), 1,
+         &buffers->sampling},
         {GPU_MEMORY_STEP, "step data", model->step_bytes, 1, &buffers->step},
     };
     memcpy(needs, all, sizeof all);

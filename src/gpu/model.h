@@ -10,6 +10,7 @@
 #include "gpu/program.h"
 #include "kernels/arguments_choose.h"
 #include "kernels/arguments_linear.h"
+#include "kernels/arguments_sample.h"
 
 struct gpu_device {
     struct device base;
@@ -25,9 +26,10 @@ struct gpu_device {
 struct gpu_weight {
     uint64_t address;   /* 0: no stage uses it */
     enum dtype dtype;   /* may differ from the plan's */
-    uint64_t row_bytes; /* of a row; vectors are F32 */
+    uint64_t row_bytes; /* of a row, one with another when packed; vectors are F32 */
     uint64_t bytes;     /* that a step reads */
     bool is_matrix, is_vector, is_embedding;
+    bool is_packed; /* in the order of packed_formats.cuh */
 };
 
 /* What memory went where. */
@@ -56,14 +58,15 @@ struct gpu_step_shape {
     uint32_t groups;      /* into which the longest past of a decode row is cut, or more */
     uint32_t is_decode;   /* at most one row a sequence: attention finishes the projections */
     uint32_t chooses;     /* the largest logit of each row is wanted, not the logits */
+    uint32_t samples;     /* tokens are drawn */
 };
 
 /* Where the parts of a step's data lie, in the pinned mirror and on the device alike. Depends on
- * the shape alone, but for the block tables, which come last. */
+ * the shape alone, but for what lies behind the block tables. */
 struct gpu_step_layout {
     uint64_t state, hidden_count, tokens, positions, sequences, logits_rows, hidden_rows;
-    uint64_t decode_rows, tiles;
-    uint64_t block_tables;
+    uint64_t decode_rows, tiles, samples;
+    uint64_t block_tables; /* then the edits and masks of sampling */
 };
 
 struct gpu_graph_entry {
@@ -95,6 +98,7 @@ struct gpu_buffers {
     uint64_t attention; /* partial sums and counters; the counters are zero between launches */
     uint64_t logits;    /* float [M, V] */
     uint64_t choices;   /* of `choose`: values, indices, arrived, chosen */
+    uint64_t sampling;  /* scratch and results of sample.cu */
     uint64_t step;      /* the step's data */
     uint64_t matmul;    /* GPU_MATMUL_WORKSPACE_BYTES */
     uint64_t unpacked;  /* activations: rows of a quantised weight, GPU_UNPACKED_BYTES */
@@ -117,11 +121,12 @@ struct gpu_model {
     uint64_t layer_bytes; /* of the cache */
     uint64_t block_bytes; /* of one layer */
 
-    unsigned char *staging; /* pinned mirror of the step's data */
-    uint64_t step_bytes;    /* capacity of the staging and of buffers.step */
-    float *logits;          /* pinned, [M, V] */
-    uint32_t *chosen;       /* pinned, [M] */
-    float *hidden;          /* pinned, [R, E]; made when first wanted */
+    unsigned char *staging;          /* pinned mirror of the step's data */
+    uint64_t step_bytes;             /* capacity of the staging and of buffers.step */
+    float *logits;                   /* pinned, [M, V] */
+    uint32_t *chosen;                /* pinned, [M] */
+    float *hidden;                   /* pinned, [R, E]; made when first wanted */
+    struct sample_logprob *logprobs; /* pinned, [M]; likewise */
 
     struct gpu_graph_entry graphs[GPU_GRAPHS_MAX];
     uint32_t graph_count;
@@ -148,6 +153,8 @@ void gpu_model_unload(struct device_model *model);
 
 /* --- weights.c: choosing types, converting, uploading ----------------------------------------- */
 
+/* Whether weights of this type are packed for the kernels of few rows. */
+bool gpu_dtype_packs(enum dtype dtype);
 /* Decides the type of every weight on the device and of the activations. */
 llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *error);
 /* Bytes on the device of weight `index`, padding included. */
@@ -184,15 +191,32 @@ llcuda_status gpu_model_step_end(struct device_model *model, const float **logit
 uint64_t gpu_choices_bytes(uint32_t rows);
 uint64_t gpu_choices_chosen(const struct gpu_model *model);
 
+/* --- sample.c -------------------------------------------------------------------------------- */
+
+/* Bytes of buffers.sampling for `rows` rows of logits. */
+uint64_t gpu_sample_scratch_bytes(const struct plan *plan, uint32_t rows);
+/* Bytes of a step's edits and masks, and their padding. */
+uint64_t gpu_sample_step_bytes(const struct gpu_model *model, const struct step_batch *batch);
+/* Writes the settings of all rows into the staging: edits and masks from `end` on. Returns the new
+ * end. */
+uint64_t gpu_sample_fill(struct gpu_model *model, const struct step_batch *batch, uint64_t end);
+/* Puts the launches on the stream; model->shape.samples. */
+llcuda_status gpu_sample_launch(struct gpu_model *model, struct llcuda_error *error);
+/* Copies back what the rows want: ids, log-probabilities, logits of rows on the host. */
+llcuda_status gpu_sample_copy(struct gpu_model *model, const struct step_batch *batch,
+                              struct llcuda_error *error);
+bool gpu_model_samples(const struct device_model *model);
+const struct device_logprob *gpu_model_logprobs(const struct device_model *model);
+
 /* Bytes of a step's data before its block tables, for a shape; fills in the layout. */
 uint64_t gpu_step_layout_of(const struct gpu_step_shape *shape, struct gpu_step_layout *layout);
 /* The largest shape of a model: sizes the staging. */
 struct gpu_step_shape gpu_step_shape_max(const struct gpu_model *model);
 /* Groups that the longest possible past is cut into. */
 uint32_t gpu_step_groups_max(const struct gpu_model *model);
-/* Bytes of a step's data of the largest shape with block tables of `entries` entries, or of a usual
- * number of them when that is more. */
-uint64_t gpu_step_bytes(const struct gpu_model *model, uint64_t entries);
+/* Bytes of a step's data of the largest shape with `tail_bytes` of block tables and what follows
+ * them, or of a usual number when that is more. */
+uint64_t gpu_step_bytes(const struct gpu_model *model, uint64_t tail_bytes);
 /* Waits for the stream, DEVICE when it does not answer in time. */
 llcuda_status gpu_model_wait(struct gpu_model *model, struct llcuda_error *error);
 
@@ -200,6 +224,9 @@ llcuda_status gpu_model_wait(struct gpu_model *model, struct llcuda_error *error
 
 /* Puts the launches of a step of model->shape on the stream: what a graph captures. */
 llcuda_status gpu_step_launch(struct gpu_model *model, struct llcuda_error *error);
+
+/* Address of the number of rows of logits. */
+uint64_t gpu_logits_count(const struct gpu_model *model);
 
 /* Launches a kernel of the program. */
 llcuda_status gpu_launch(struct gpu_model *model, enum gpu_kernel kernel, const uint32_t grid[3],
@@ -219,12 +246,15 @@ void gpu_graphs_release(struct gpu_model *model);
 
 /* --- linear.c -------------------------------------------------------------------------------- */
 
-/* Whether a matrix has the form that linear_decode.cu streams: 16-bit, of the activations' type. */
+/* Whether a matrix has a form that kernels for few rows stream: packed, or 16-bit and of the
+ * activations' type. */
 bool gpu_weight_streams(const struct gpu_model *model, uint32_t weight);
 /* Whether a matrix is quantised, and 16-bit activations and fast kernels are wanted. */
-bool gpu_weight_is_packed(const struct gpu_model *model, uint32_t weight);
+bool gpu_weight_has_blocks(const struct gpu_model *model, uint32_t weight);
 /* Whether a feed-forward stage's gate and up go through one kernel that activates. */
 bool gpu_feed_forward_is_pair(const struct gpu_model *model, const struct plan_op *op);
+/* Whether the product of a projection is finished by a launch of its own. */
+bool gpu_project_finishes(const struct plan_op *op);
 /* ACTIVATION_* */
 uint32_t gpu_activation_kind(enum plan_activation activation);
 

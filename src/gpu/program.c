@@ -13,12 +13,15 @@ const char *const gpu_element_files[] = {
     "arguments_linear.h",
     "device.cuh",
     "weight_formats.cuh",
+    "packed_formats.cuh",
     "norm.cu",
     "embed.cu",
     "activation.cu",
     "linear_plain.cu",
     "arguments_choose.h",
     "choose.cu",
+    "arguments_sample.h",
+    "sample.cu",
     "dequantize.cu",
     NULL,
 };
@@ -33,10 +36,20 @@ static const struct {
     [GPU_KERNEL_ACTIVATE] = {"activate", 256},
     [GPU_KERNEL_LOGITS_FINISH] = {"logits_finish", 256},
     [GPU_KERNEL_CHOOSE] = {"choose", 256},
+    [GPU_KERNEL_SAMPLE_EDIT] = {"sample_edit", 256},
+    [GPU_KERNEL_SAMPLE_SCAN] = {"sample_scan", 256},
+    [GPU_KERNEL_SAMPLE_DRAW] = {"sample_draw", 512},
+    [GPU_KERNEL_SAMPLE_LOGPROBS] = {"sample_logprobs", 512},
 };
 
 uint32_t gpu_kernel_threads(enum gpu_kernel kernel)
 {
+    if (kernel >= GPU_KERNEL_REPACK) {
+        return 32;
+    }
+    if (kernel >= GPU_KERNEL_PACKED_EMBED) {
+        return 128;
+    }
     if (kernel >= GPU_KERNEL_LINEAR_PLAIN) {
         return 256;
     }
@@ -48,17 +61,8 @@ static const char *type_word(enum dtype dtype)
     return dtype == DTYPE_F32 ? "TYPE_F32" : dtype == DTYPE_BF16 ? "TYPE_BF16" : "TYPE_F16";
 }
 
-/* "#define EMBED_FORMATS(X) X(q8_0) X(f16)": the types that weights of one use have. */
-static void append_formats(const struct gpu_model *model, const char *macro, bool embeddings,
-                           struct buffer *prelude)
+static void append_types(const char *macro, const bool *wanted, struct buffer *prelude)
 {
-    bool wanted[DTYPE_COUNT] = {false};
-    for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
-        const struct gpu_weight *weight = &model->weights[i];
-        if (embeddings ? weight->is_embedding : weight->is_matrix) {
-            wanted[weight->dtype] = true;
-        }
-    }
     buffer_printf(prelude, "#define %s(X)", macro);
     for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
         if (wanted[dtype]) {
@@ -68,12 +72,52 @@ static void append_formats(const struct gpu_model *model, const char *macro, boo
     buffer_append_byte(prelude, '\n');
 }
 
-/* Modules by their place in gpu_program.modules; the last two only when there are layers for them.
- */
-enum { MODULE_ELEMENTS, MODULE_ATTENTION, MODULE_DECODE, MODULE_WIDE, MODULE_COUNT };
+/* "#define EMBED_FORMATS(X) X(q8_0) X(f16)": the types that weights of one use and order have. */
+static void append_formats(const struct gpu_model *model, const char *macro, bool embeddings,
+                           bool packed, struct buffer *prelude)
+{
+    bool wanted[DTYPE_COUNT] = {false};
+    for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
+        const struct gpu_weight *weight = &model->weights[i];
+        if ((embeddings ? weight->is_embedding : weight->is_matrix) &&
+            weight->is_packed == packed) {
+            wanted[weight->dtype] = true;
+        }
+    }
+    append_types(macro, wanted, prelude);
+}
 
-const char *const gpu_decode_files[] = {"arguments_linear.h", "device.cuh", "linear_decode.cu",
+void gpu_program_packed_prelude(const char *macro, const bool *wanted, struct buffer *prelude)
+{
+    bool all[DTYPE_COUNT] = {false};
+    for (int dtype = 0; dtype < DTYPE_COUNT && !wanted; dtype++) {
+        all[dtype] = gpu_dtype_packs((enum dtype)dtype);
+    }
+    append_types(macro, wanted ? wanted : all, prelude);
+}
+
+/* Modules by their place in gpu_program.modules; from MODULE_DECODE on, decode kernels are shared
+ * among so many that each compiles in a short time. */
+enum { MODULE_ELEMENTS, MODULE_ATTENTION, MODULE_DECODE };
+
+#define DECODE_KERNELS_MODULE 5u
+
+static uint32_t decode_modules(const struct gpu_program *program)
+{
+    uint32_t wanted = (program->decode_count + DECODE_KERNELS_MODULE - 1) / DECODE_KERNELS_MODULE;
+    uint32_t room = GPU_PROGRAM_MODULES_MAX - MODULE_DECODE - 1; /* one for the wide kernels */
+    return wanted < room ? wanted : room;
+}
+
+const char *const gpu_decode_files[] = {"arguments_linear.h",
+                                        "device.cuh",
+                                        "linear_tiles.cuh",
+                                        "linear_decode.cu",
+                                        "packed_formats.cuh",
+                                        "linear_packed.cu",
                                         NULL};
+const char *const gpu_repack_files[] = {"arguments_linear.h", "device.cuh", "weight_formats.cuh",
+                                        "packed_formats.cuh", "repack.cu",  NULL};
 
 /* --- decode kernels -------------------------------------------------------------------------- */
 
@@ -88,68 +132,95 @@ const struct gpu_decode_kernel *gpu_decode_find(const struct gpu_program *progra
     return NULL;
 }
 
+#define PACK_PAD 32u /* as in linear_packed.cu */
+/* What the decode kernels declare themselves, at most: a float a warp and row of activations, and
+ * one a row. */
+#define STATIC_SHARED_BYTES 4096u
+
+uint32_t gpu_decode_shared_bytes(const struct gpu_decode_key *key, uint32_t limit, bool *stages)
+{
+    uint32_t sums = (key->to == GPU_DECODE_PAIR ? 2u : 1u) * key->token_tiles;
+    if (!gpu_dtype_packs((enum dtype)key->dtype)) {
+        *stages = false;
+        return sums * (16u << 10);
+    }
+    uint32_t group = sums >= 4 ? 1 : 4 / sums; /* as in linear_packed.cu */
+    uint32_t bytes = sums * (sums >= 8 ? 1 : 2 * group) * (8u << 10);
+    bytes +=
+        key->columns / (key->dtype == DTYPE_Q6_K ? 16 : 32) * key->token_tiles * 64; /* starts */
+    uint32_t activations = 8 * key->token_tiles * (2 * key->columns + PACK_PAD);
+    *stages =
+        key->from == GPU_DECODE_FROM_NORM || (key->token_tiles > 1 && bytes + activations <= limit);
+    return bytes + (*stages ? activations : 0);
+}
+
 /* In all widths that fit the device's shared memory; more kernels than there is room for are left
  * out, and what needs them takes the plain ones. */
-static void want_decode(struct gpu_model *model, uint64_t columns, uint32_t from, uint32_t to,
+static void want_decode(struct gpu_model *model, uint32_t weight, uint32_t from, uint32_t to,
                         uint32_t activation)
 {
     struct gpu_program *program = &model->program;
+    if (!gpu_weight_streams(model, weight)) {
+        return;
+    }
     for (uint32_t tiles = 1; tiles <= (from == GPU_DECODE_FROM_NORM ? 1u : 4u); tiles *= 2) {
         const struct gpu_decode_key key = {
-            .columns = (uint32_t)columns,
+            .dtype = (uint32_t)model->weights[weight].dtype,
+            .columns = (uint32_t)model->base.plan->weights[weight].columns,
             .token_tiles = tiles,
             .from = from,
             .to = to,
             .activation = activation,
         };
-        uint32_t shared = (to == GPU_DECODE_PAIR ? 2u : 1u) * tiles * (16u << 10);
-        if (shared <= model->device->info.shared_bytes_block_max &&
-            program->decode_count < GPU_DECODE_KERNELS_MAX && !gpu_decode_find(program, &key)) {
+        bool stages;
+        uint32_t limit = model->device->info.shared_bytes_block_max - STATIC_SHARED_BYTES;
+        uint32_t shared = gpu_decode_shared_bytes(&key, limit, &stages);
+        if (shared <= limit && program->decode_count < GPU_DECODE_KERNELS_MAX &&
+            !gpu_decode_find(program, &key)) {
             program->decode[program->decode_count++] =
-                (struct gpu_decode_kernel){.key = key, .shared_bytes = shared};
+                (struct gpu_decode_kernel){.key = key, .shared_bytes = shared, .stages = stages};
         }
     }
 }
 
-static void want_decode_both(struct gpu_model *model, const struct plan_norm *norm,
-                             uint64_t columns, uint32_t to, uint32_t activation)
+static void want_decode_both(struct gpu_model *model, const struct plan_norm *norm, uint32_t weight,
+                             uint32_t to, uint32_t activation)
 {
-    want_decode(model, columns, GPU_DECODE_FROM_ACTIVATIONS, to, activation);
+    want_decode(model, weight, GPU_DECODE_FROM_ACTIVATIONS, to, activation);
     if (norm->kind == PLAN_NORM_RMS) {
-        want_decode(model, columns, GPU_DECODE_FROM_NORM, to, activation);
+        want_decode(model, weight, GPU_DECODE_FROM_NORM, to, activation);
     }
 }
 
 static void want_stage(struct gpu_model *model, const struct plan_op *op)
 {
-    const struct plan_weight *weights = model->base.plan->weights;
-    uint64_t embedding = model->base.plan->embedding_length;
     switch (op->kind) {
     case PLAN_QKV:
-        if (gpu_weight_streams(model, op->qkv.query) || gpu_weight_streams(model, op->qkv.value)) {
-            want_decode_both(model, &op->qkv.norm, embedding, GPU_DECODE_STORE, 0);
-        }
+        want_decode_both(model, &op->qkv.norm, op->qkv.query, GPU_DECODE_STORE, 0);
+        want_decode_both(model, &op->qkv.norm, op->qkv.key, GPU_DECODE_STORE, 0);
+        want_decode_both(model, &op->qkv.norm, op->qkv.value, GPU_DECODE_STORE, 0);
         break;
     case PLAN_PROJECT:
-        if (gpu_weight_streams(model, op->project.weight)) {
-            uint64_t columns = weights[op->project.weight].columns;
-            want_decode(model, columns, GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_ADD, 0);
-            want_decode(model, columns, GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_STORE, 0);
-        }
+        want_decode(model, op->project.weight, GPU_DECODE_FROM_ACTIVATIONS,
+                    gpu_project_finishes(op) ? GPU_DECODE_STORE : GPU_DECODE_ADD, 0);
         break;
     case PLAN_FEED_FORWARD:
-        if (gpu_weight_streams(model, op->feed_forward.up)) {
-            want_decode(model, embedding, GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_STORE, 0);
-            if (gpu_feed_forward_is_pair(model, op)) {
-                want_decode_both(model, &op->feed_forward.norm, embedding, GPU_DECODE_PAIR,
-                                 gpu_activation_kind(op->feed_forward.activation));
+        if (gpu_feed_forward_is_pair(model, op)) {
+            want_decode_both(model, &op->feed_forward.norm, op->feed_forward.up, GPU_DECODE_PAIR,
+                             gpu_activation_kind(op->feed_forward.activation));
+        }
+        if (!gpu_feed_forward_is_pair(model, op) ||
+            !model->weights[op->feed_forward.up].is_packed) {
+            want_decode(model, op->feed_forward.up, GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_STORE,
+                        0);
+            if (op->feed_forward.gate != PLAN_NONE) {
+                want_decode(model, op->feed_forward.gate, GPU_DECODE_FROM_ACTIVATIONS,
+                            GPU_DECODE_STORE, 0);
             }
         }
         break;
     case PLAN_LOGITS:
-        if (gpu_weight_streams(model, op->logits.weight)) {
-            want_decode(model, embedding, GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_STORE, 0);
-        }
+        want_decode(model, op->logits.weight, GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_STORE, 0);
         break;
     case PLAN_EMBED:
     case PLAN_ATTENTION:
@@ -158,19 +229,39 @@ static void want_stage(struct gpu_model *model, const struct plan_op *op)
     }
 }
 
-/* "#define LINEAR_DECODE_KERNELS(X) X(linear_decode_0, 2048, 4, 1, 1, …) …" */
-void gpu_program_decode_prelude(const struct gpu_program *program, struct buffer *prelude)
+static void append_decode(const struct gpu_decode_kernel *kernel, uint32_t index,
+                          struct buffer *prelude)
 {
-    buffer_append_text(prelude, "#define LINEAR_DECODE_KERNELS(X)");
-    for (uint32_t i = 0; i < program->decode_count; i++) {
-        const struct gpu_decode_key *key = &program->decode[i].key;
-        uint32_t sets = key->to == GPU_DECODE_PAIR ? 2 : 1;
-        uint32_t own = (key->columns / 32 + 15) / 16;
-        uint32_t unroll = own < 4 / sets ? own : 4 / sets;
-        buffer_printf(prelude, " X(linear_decode_%u, %u, %u, %u, %u, %u, %u, %u)", i, key->columns,
-                      unroll, sets, key->token_tiles, key->from, key->to, key->activation);
+    const struct gpu_decode_key *key = &kernel->key;
+    uint32_t sets = key->to == GPU_DECODE_PAIR ? 2 : 1;
+    const char *format = dtype_info((enum dtype)key->dtype)->name;
+    if (gpu_dtype_packs((enum dtype)key->dtype)) {
+        buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u, %u)", index,
+                      format, key->columns, sets, key->token_tiles, key->from, key->to,
+                      key->activation, (unsigned)kernel->stages);
+        return;
     }
-    buffer_append_byte(prelude, '\n');
+    uint32_t own = (key->columns / 32 + 15) / 16;
+    uint32_t unroll = own < 4 / sets ? own : 4 / sets;
+    buffer_printf(prelude, " X(linear_decode_%u, %u, %u, %u, %u, %u, %u, %u)", index, key->columns,
+                  unroll, sets, key->token_tiles, key->from, key->to, key->activation);
+}
+
+/* "#define LINEAR_DECODE_KERNELS(X) X(linear_decode_0, 2048, 4, 1, 1, …) …" and the packed ones. */
+void gpu_program_decode_prelude(const struct gpu_program *program, uint32_t part, uint32_t parts,
+                                struct buffer *prelude)
+{
+    for (int packed = 0; packed < 2; packed++) {
+        buffer_append_text(prelude, packed ? "#define LINEAR_PACKED_KERNELS(X)"
+                                           : "#define LINEAR_DECODE_KERNELS(X)");
+        for (uint32_t i = part; i < program->decode_count; i += parts) {
+            const struct gpu_decode_kernel *kernel = &program->decode[i];
+            if (gpu_dtype_packs((enum dtype)kernel->key.dtype) == (packed != 0)) {
+                append_decode(kernel, i, prelude);
+            }
+        }
+        buffer_append_byte(prelude, '\n');
+    }
 }
 
 static llcuda_status get_decode(struct gpu_model *model, struct llcuda_error *error)
@@ -181,7 +272,8 @@ static llcuda_status get_decode(struct gpu_model *model, struct llcuda_error *er
     for (uint32_t i = 0; i < program->decode_count && status == LLCUDA_OK; i++) {
         char name[32];
         snprintf(name, sizeof name, "linear_decode_%u", i);
-        status = driver->function_get(driver, program->modules[MODULE_DECODE], name,
+        uint32_t module = MODULE_DECODE + i % decode_modules(program);
+        status = driver->function_get(driver, program->modules[module], name,
                                       &program->decode[i].function, error);
         if (status == LLCUDA_OK) {
             status = driver->function_shared_limit(driver, program->decode[i].function,
@@ -192,8 +284,10 @@ static llcuda_status get_decode(struct gpu_model *model, struct llcuda_error *er
 }
 
 struct texts {
-    struct buffer preludes[MODULE_COUNT];
-    struct gpu_jit_module modules[MODULE_COUNT];
+    struct buffer preludes[GPU_PROGRAM_MODULES_MAX + 1]; /* the last: of repack */
+    struct gpu_jit_module modules[GPU_PROGRAM_MODULES_MAX + 1];
+    uint32_t count; /* of modules, that of repack included */
+    bool repacks;   /* the last module is that of repack */
 };
 
 static uint32_t count_files(const char *const *files)
@@ -205,43 +299,57 @@ static uint32_t count_files(const char *const *files)
     return count;
 }
 
-static void write_texts(const struct gpu_model *model, struct texts *texts)
+static struct gpu_jit_module module_of(const char *name, const struct buffer *prelude,
+                                       const char *const *files)
 {
-    for (int i = 0; i < MODULE_COUNT; i++) {
+    return (struct gpu_jit_module){
+        .name = name,
+        .prelude = buffer_view(prelude),
+        .files = files,
+        .file_count = count_files(files),
+    };
+}
+
+static void write_texts(struct gpu_model *model, struct texts *texts)
+{
+    uint32_t decode = decode_modules(&model->program);
+    uint32_t wide = MODULE_DECODE + decode;
+    struct buffer wide_prelude = {0};
+    model->program.has_wide = gpu_wide_choose(model, &wide_prelude);
+    model->program.wide_module = wide;
+    texts->count = wide + model->program.has_wide + texts->repacks;
+    for (uint32_t i = 0; i < texts->count; i++) {
         prelude_word(&texts->preludes[i], "KERNEL_POINTER(type)", "type *");
         prelude_word(&texts->preludes[i], "ACT_TYPE", type_word(model->activation));
     }
     struct buffer *elements = &texts->preludes[MODULE_ELEMENTS];
-    append_formats(model, "EMBED_FORMATS", true, elements);
-    append_formats(model, "LINEAR_PLAIN_FORMATS", false, elements);
-    if (!gpu_attention_prelude(&model->attention, &texts->preludes[MODULE_ATTENTION])) {
-        texts->preludes[MODULE_ATTENTION].failed = true;
+    append_formats(model, "EMBED_FORMATS", true, false, elements);
+    append_formats(model, "PACKED_EMBED_FORMATS", true, true, elements);
+    append_formats(model, "LINEAR_PLAIN_FORMATS", false, false, elements);
+    append_formats(model, "PACKED_FORMATS", false, true, elements);
+    texts->modules[MODULE_ELEMENTS] = module_of("elements", elements, gpu_element_files);
+    struct buffer *attention = &texts->preludes[MODULE_ATTENTION];
+    if (!gpu_attention_prelude(&model->attention, attention)) {
+        attention->failed = true;
     }
-    gpu_program_decode_prelude(&model->program, &texts->preludes[MODULE_DECODE]);
-    texts->modules[MODULE_DECODE] = (struct gpu_jit_module){
-        .name = "linear_decode",
-        .prelude = buffer_view(&texts->preludes[MODULE_DECODE]),
-        .files = gpu_decode_files,
-        .file_count = count_files(gpu_decode_files),
-    };
-    texts->modules[MODULE_WIDE] = (struct gpu_jit_module){
-        .name = "linear_wide",
-        .prelude = buffer_view(&texts->preludes[MODULE_WIDE]),
-        .files = gpu_wide_files,
-        .file_count = count_files(gpu_wide_files),
-    };
-    texts->modules[MODULE_ELEMENTS] = (struct gpu_jit_module){
-        .name = "elements",
-        .prelude = buffer_view(elements),
-        .files = gpu_element_files,
-        .file_count = count_files(gpu_element_files),
-    };
-    texts->modules[MODULE_ATTENTION] = (struct gpu_jit_module){
-        .name = "attention",
-        .prelude = buffer_view(&texts->preludes[MODULE_ATTENTION]),
-        .files = gpu_attention_files,
-        .file_count = count_files(gpu_attention_files),
-    };
+    texts->modules[MODULE_ATTENTION] = module_of("attention", attention, gpu_attention_files);
+    for (uint32_t i = 0; i < decode; i++) {
+        struct buffer *prelude = &texts->preludes[MODULE_DECODE + i];
+        gpu_program_decode_prelude(&model->program, i, decode, prelude);
+        texts->modules[MODULE_DECODE + i] = module_of("linear_decode", prelude, gpu_decode_files);
+    }
+    if (model->program.has_wide) {
+        struct buffer *prelude = &texts->preludes[wide];
+        buffer_append(prelude, wide_prelude.data, wide_prelude.length);
+        prelude->failed = prelude->failed || wide_prelude.failed;
+        texts->modules[wide] = module_of("linear_wide", prelude, gpu_wide_files);
+    }
+    buffer_deinit(&wide_prelude);
+    if (texts->repacks) {
+        struct buffer *prelude = &texts->preludes[texts->count - 1];
+        append_formats(model, "REPACK_FORMATS", false, true, prelude);
+        texts->modules[texts->count - 1] = module_of("repack", prelude, gpu_repack_files);
+    }
 }
 
 static llcuda_status make_texts(struct gpu_model *model, struct llcuda_error *error)
@@ -254,13 +362,12 @@ static llcuda_status make_texts(struct gpu_model *model, struct llcuda_error *er
     for (uint32_t i = 0; i < model->base.plan->op_count; i++) {
         want_stage(model, &model->base.plan->ops[i]);
     }
+    for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
+        texts->repacks = texts->repacks || model->weights[i].is_packed;
+    }
     write_texts(model, texts);
-    model->program.has_wide = gpu_wide_choose(model, &texts->preludes[MODULE_WIDE]);
-    texts->modules[MODULE_WIDE].prelude = buffer_view(&texts->preludes[MODULE_WIDE]);
-    model->program.module_count = model->program.has_wide       ? MODULE_COUNT
-                                  : model->program.decode_count ? MODULE_WIDE
-                                                                : MODULE_DECODE;
-    for (int i = 0; i < MODULE_COUNT; i++) {
+    model->program.module_count = texts->count - texts->repacks;
+    for (uint32_t i = 0; i < texts->count; i++) {
         if (texts->preludes[i].failed) {
             return error_no_memory(error, "a prelude", texts->preludes[i].length);
         }
@@ -271,10 +378,35 @@ static llcuda_status make_texts(struct gpu_model *model, struct llcuda_error *er
 llcuda_status gpu_program_start(struct gpu_model *model, struct llcuda_error *error)
 {
     struct gpu_program *program = &model->program;
+    struct gpu_jit *jit = model->device->jit;
     llcuda_status status = make_texts(model, error);
-    return status ? status
-                  : gpu_jit_start(model->device->jit, program->texts->modules,
-                                  program->module_count, &program->batch, error);
+    const struct texts *texts = program->texts;
+    if (!status && texts->repacks) { /* weights wait for these */
+        status =
+            gpu_jit_start(jit, &texts->modules[texts->count - 1], 1, &program->repack_batch, error);
+    }
+    return status
+               ? status
+               : gpu_jit_start(jit, texts->modules, program->module_count, &program->batch, error);
+}
+
+llcuda_status gpu_program_finish_repack(struct gpu_model *model, struct llcuda_error *error)
+{
+    struct gpu_program *program = &model->program;
+    struct gpu_jit_batch *batch = program->repack_batch;
+    program->repack_batch = NULL;
+    llcuda_status status = gpu_jit_finish(batch, &program->repack, error);
+    for (uint32_t i = 0; i < model->base.plan->weight_count && !status; i++) {
+        const struct gpu_weight *weight = &model->weights[i];
+        uint32_t kernel = GPU_KERNEL_REPACK + (uint32_t)weight->dtype;
+        if (weight->is_packed && !program->functions[kernel]) {
+            char name[64];
+            snprintf(name, sizeof name, "repack_%s", dtype_info(weight->dtype)->name);
+            status = model->driver->function_get(model->driver, program->repack, name,
+                                                 &program->functions[kernel], error);
+        }
+    }
+    return status;
 }
 
 llcuda_status gpu_program_pack(struct gpu_model *model, const char *path,
@@ -283,7 +415,7 @@ llcuda_status gpu_program_pack(struct gpu_model *model, const char *path,
     struct gpu_program *program = &model->program;
     llcuda_status status = make_texts(model, error);
     if (!status) {
-        status = gpu_jit_pack(model->device->jit, program->texts->modules, program->module_count,
+        status = gpu_jit_pack(model->device->jit, program->texts->modules, program->texts->count,
                               path, error);
     }
     program->module_count = 0; /* nothing was loaded */
@@ -306,9 +438,11 @@ static llcuda_status get_functions(struct gpu_model *model, struct llcuda_error 
             uint32_t kernel;
             bool wanted;
         } typed[] = {
-            {"embed", GPU_KERNEL_EMBED, weight->is_embedding},
-            {"linear_plain", GPU_KERNEL_LINEAR_PLAIN, weight->is_matrix},
-            {"dequantize", GPU_KERNEL_DEQUANTIZE, weight->is_matrix},
+            {"embed", GPU_KERNEL_EMBED, weight->is_embedding && !weight->is_packed},
+            {"embed_packed", GPU_KERNEL_PACKED_EMBED, weight->is_embedding && weight->is_packed},
+            {"linear_plain", GPU_KERNEL_LINEAR_PLAIN, weight->is_matrix && !weight->is_packed},
+            {"dequantize", GPU_KERNEL_DEQUANTIZE, weight->is_matrix && !weight->is_packed},
+            {"dequantize_packed", GPU_KERNEL_PACKED_DEQUANTIZE, weight->is_packed},
         };
         for (size_t j = 0; j < sizeof typed / sizeof *typed && status == LLCUDA_OK; j++) {
             uint32_t kernel = typed[j].kernel + (uint32_t)weight->dtype;
@@ -325,7 +459,7 @@ static llcuda_status get_functions(struct gpu_model *model, struct llcuda_error 
 
 static void texts_release(struct gpu_program *program)
 {
-    for (int i = 0; program->texts && i < MODULE_COUNT; i++) {
+    for (uint32_t i = 0; program->texts && i < program->texts->count; i++) {
         buffer_deinit(&program->texts->preludes[i]);
     }
     free(program->texts);
@@ -348,7 +482,7 @@ llcuda_status gpu_program_finish(struct gpu_model *model, struct llcuda_error *e
         status = get_decode(model, error);
     }
     if (status == LLCUDA_OK && program->has_wide) {
-        status = gpu_wide_load(model, program->modules[MODULE_WIDE], error);
+        status = gpu_wide_load(model, program->modules[program->wide_module], error);
     }
     if (status == LLCUDA_OK) {
         status = gpu_attention_load(model->driver, program->modules[MODULE_ATTENTION],
@@ -360,8 +494,10 @@ llcuda_status gpu_program_finish(struct gpu_model *model, struct llcuda_error *e
 void gpu_program_release(struct gpu_model *model)
 {
     struct gpu_program *program = &model->program;
+    gpu_jit_cancel(program->repack_batch);
     gpu_jit_cancel(program->batch);
     texts_release(program);
+    model->driver->module_unload(model->driver, program->repack);
     for (uint32_t i = 0; i < program->module_count; i++) {
         model->driver->module_unload(model->driver, program->modules[i]); /* NULL is fine */
     }

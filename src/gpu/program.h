@@ -14,18 +14,26 @@ enum gpu_kernel {
     GPU_KERNEL_ACTIVATE,
     GPU_KERNEL_LOGITS_FINISH,
     GPU_KERNEL_CHOOSE,
+    GPU_KERNEL_SAMPLE_EDIT,
+    GPU_KERNEL_SAMPLE_SCAN,
+    GPU_KERNEL_SAMPLE_DRAW,
+    GPU_KERNEL_SAMPLE_LOGPROBS,
     GPU_KERNEL_EMBED,                                              /* + type of the embedding */
     GPU_KERNEL_LINEAR_PLAIN = GPU_KERNEL_EMBED + DTYPE_COUNT,      /* + type of the weight */
     GPU_KERNEL_DEQUANTIZE = GPU_KERNEL_LINEAR_PLAIN + DTYPE_COUNT, /* likewise */
-    GPU_KERNEL_COUNT = GPU_KERNEL_DEQUANTIZE + DTYPE_COUNT
+    GPU_KERNEL_PACKED_EMBED = GPU_KERNEL_DEQUANTIZE + DTYPE_COUNT, /* of packed weights */
+    GPU_KERNEL_PACKED_DEQUANTIZE = GPU_KERNEL_PACKED_EMBED + DTYPE_COUNT,
+    GPU_KERNEL_REPACK = GPU_KERNEL_PACKED_DEQUANTIZE + DTYPE_COUNT,
+    GPU_KERNEL_COUNT = GPU_KERNEL_REPACK + DTYPE_COUNT
 };
 
-#define GPU_PROGRAM_MODULES_MAX 4u
+#define GPU_PROGRAM_MODULES_MAX 12u
 
-/* A kernel of linear_decode.cu: its template's parameters. */
+/* A kernel of linear_decode.cu or linear_packed.cu: its template's parameters. */
 enum gpu_decode_from { GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_FROM_NORM };
 enum gpu_decode_to { GPU_DECODE_STORE, GPU_DECODE_ADD, GPU_DECODE_PAIR };
 struct gpu_decode_key {
+    uint32_t dtype; /* enum dtype: of the weights; a quantised one is packed */
     uint32_t columns;
     uint32_t token_tiles; /* of eight rows: 1, 2, 4 */
     uint32_t from, to;
@@ -35,11 +43,12 @@ struct gpu_decode_kernel {
     struct gpu_decode_key key;
     struct gpu_function *function;
     uint32_t shared_bytes;
+    bool stages; /* activations lie in shared memory */
 };
-#define GPU_DECODE_KERNELS_MAX 64u
+#define GPU_DECODE_KERNELS_MAX 96u
 #define GPU_DECODE_THREADS     512u
 
-/* The kernels of linear_wide.cu and linear_packed.cu: tiles of weight rows by rows of x, from the
+/* The kernels of linear_wide.cu and linear_blocks.cu: tiles of weight rows by rows of x, from the
  * largest on, each once for plain layers and once for gate and up together. */
 enum { GPU_WIDE_TILE_COUNT = 3 };
 struct gpu_wide_tile {
@@ -51,8 +60,11 @@ struct texts;
 struct gpu_jit_batch;
 
 struct gpu_program {
-    struct gpu_jit_batch *batch; /* while compiling */
-    struct texts *texts;         /* while compiling */
+    struct gpu_jit_batch *batch;        /* while compiling */
+    struct gpu_jit_batch *repack_batch; /* likewise: wanted first */
+    struct gpu_module *repack;
+    uint32_t wide_module; /* number of the module of the wide kernels, when has_wide */
+    struct texts *texts;  /* while compiling */
     struct gpu_module *modules[GPU_PROGRAM_MODULES_MAX];
     uint32_t module_count;
     struct gpu_function *functions[GPU_KERNEL_COUNT]; /* NULL: this model does not need it */
@@ -67,7 +79,9 @@ struct gpu_program {
 /* Starts compiling, or finding in the cache, what the model's plan needs, on threads of its own;
  * types of weights are decided. */
 llcuda_status gpu_program_start(struct gpu_model *model, struct llcuda_error *error);
-/* Waits for it and loads. */
+/* Waits for the kernels that pack weights, and loads them. */
+llcuda_status gpu_program_finish_repack(struct gpu_model *model, struct llcuda_error *error);
+/* Waits for all others and loads. */
 llcuda_status gpu_program_finish(struct gpu_model *model, struct llcuda_error *error);
 /* Compiles it all into one file, for machines that cannot compile. */
 llcuda_status gpu_program_pack(struct gpu_model *model, const char *path,
@@ -76,8 +90,16 @@ llcuda_status gpu_program_pack(struct gpu_model *model, const char *path,
  * program wants: also for checks that have no model. */
 extern const char *const gpu_element_files[];
 extern const char *const gpu_decode_files[];
+/* The decode kernels of number `part` of `parts` modules. */
+void gpu_program_decode_prelude(const struct gpu_program *program, uint32_t part, uint32_t parts,
+                                struct buffer *prelude);
+extern const char *const gpu_repack_files[];
+/* "#define MACRO(X) X(q4_k) …": the types that can be packed, those of `wanted` or all. */
+void gpu_program_packed_prelude(const char *macro, const bool *wanted, struct buffer *prelude);
+/* Dynamic shared memory of a decode kernel where a block may have `limit` bytes. *stages: whether
+ * it keeps activations there. */
+uint32_t gpu_decode_shared_bytes(const struct gpu_decode_key *key, uint32_t limit, bool *stages);
 extern const char *const gpu_wide_files[];
-void gpu_program_decode_prelude(const struct gpu_program *program, struct buffer *prelude);
 /* wide.c: what its kernels are compiled with for a device and weights of the types that `wanted`
  * says, of which `act` is not quantised; false when there is nothing for it. */
 bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,

@@ -29,7 +29,7 @@ static uint64_t row_count(const struct gpu_model *model)
     return gpu_step_address(model, model->layout.state + offsetof(struct step_state, row_count));
 }
 
-static uint64_t logits_count(const struct gpu_model *model)
+uint64_t gpu_logits_count(const struct gpu_model *model)
 {
     return gpu_step_address(model, model->layout.state + offsetof(struct step_state, logits_count));
 }
@@ -74,8 +74,9 @@ static llcuda_status run_embed(struct gpu_model *model, const struct plan_op *op
         .scale = op->embed.scale,
     };
     const uint32_t grid[3] = {model->shape.rows, 1, 1};
-    return gpu_launch(model, GPU_KERNEL_EMBED + weight->dtype, grid, &arguments, sizeof arguments,
-                      error);
+    enum gpu_kernel kernel =
+        (weight->is_packed ? GPU_KERNEL_PACKED_EMBED : GPU_KERNEL_EMBED) + (uint32_t)weight->dtype;
+    return gpu_launch(model, kernel, grid, &arguments, sizeof arguments, error);
 }
 
 /* --- queries, keys, values and attention ------------------------------------------------------ */
@@ -181,7 +182,7 @@ static llcuda_status run_project(struct gpu_model *model, const struct plan_op *
                                  struct llcuda_error *error)
 {
     uint32_t width = model->base.plan->embedding_length;
-    bool finish = op->project.bias != PLAN_NONE || op->project.norm.weight != PLAN_NONE;
+    bool finish = gpu_project_finishes(op);
     const struct gpu_linear linear = {
         .weights = {op->project.weight},
         .part_count = 1,
@@ -265,7 +266,7 @@ static llcuda_status norm_wanted(struct gpu_model *model, const struct plan_op *
                                  struct llcuda_error *error)
 {
     const struct norm_arguments arguments = {
-        .count = logits_count(model),
+        .count = gpu_logits_count(model),
         .rows = gpu_step_address(model, model->layout.logits_rows),
         .input = model->buffers.residual,
         .output = model->buffers.normed,
@@ -312,7 +313,7 @@ uint64_t gpu_choices_chosen(const struct gpu_model *model)
 static llcuda_status run_choose(struct gpu_model *model, struct llcuda_error *error)
 {
     const struct choose_arguments arguments = {
-        .count = logits_count(model),
+        .count = gpu_logits_count(model),
         .logits = model->buffers.logits,
         .values = choices_part(model, 0),
         .indices = choices_part(model, CHOOSE_SLICES),
@@ -342,7 +343,7 @@ static llcuda_status run_logits(struct gpu_model *model, const struct plan_op *o
         .input = model->buffers.normed,
         .output = model->buffers.logits,
         .output_stride = width,
-        .count = logits_count(model),
+        .count = gpu_logits_count(model),
         .rows = model->shape.logits_rows,
         .mode = LINEAR_STORE,
     };
@@ -355,7 +356,7 @@ static llcuda_status run_logits(struct gpu_model *model, const struct plan_op *o
         return status;
     }
     const struct logits_finish_arguments arguments = {
-        .count = logits_count(model),
+        .count = gpu_logits_count(model),
         .logits = model->buffers.logits,
         .bias = vector_of(model, op->logits.bias),
         .width = width,
@@ -396,6 +397,9 @@ llcuda_status gpu_step_launch(struct gpu_model *model, struct llcuda_error *erro
             status = run_logits(model, op, error);
             if (status == LLCUDA_OK && model->shape.chooses != 0) {
                 status = run_choose(model, error);
+            }
+            if (status == LLCUDA_OK && model->shape.samples != 0) {
+                status = gpu_sample_launch(model, error);
             }
             break;
         case PLAN_OP_KIND_COUNT:

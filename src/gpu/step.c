@@ -1,8 +1,8 @@
 /* Owns a step from the batch to the logits: the shape that its launches are made for, its data in
  * one piece of pinned memory and one copy to the device, the wait, and the way back. Invariants:
  * the launches depend on the shape alone, everything else is data on the device; nothing is
- * allocated but for block tables that are longer than any before, and the hidden states when they
- * are first wanted. One thread. Knows no kernels. */
+ * allocated but for block tables and edits that are longer than any before, and the hidden states
+ * when they are first wanted. One thread. Knows no kernels. */
 #include <string.h>
 
 #include "gpu/model.h"
@@ -56,6 +56,7 @@ struct gpu_step_shape gpu_step_shape_max(const struct gpu_model *model)
         .hidden_rows = rows,
         .decode_rows = rows,
         .tiles = rows,
+        .samples = 1,
     };
 }
 
@@ -78,17 +79,17 @@ uint64_t gpu_step_layout_of(const struct gpu_step_shape *shape, struct gpu_step_
     layout->hidden_rows = put(&end, shape->hidden_rows, sizeof(uint32_t));
     layout->decode_rows = put(&end, shape->decode_rows, sizeof(uint32_t));
     layout->tiles = put(&end, shape->tiles, sizeof(struct attention_tile));
+    layout->samples = put(&end, shape->samples ? shape->logits_rows : 0, sizeof(struct sample_row));
     layout->block_tables = end;
     return end;
 }
 
-uint64_t gpu_step_bytes(const struct gpu_model *model, uint64_t entries)
+uint64_t gpu_step_bytes(const struct gpu_model *model, uint64_t tail_bytes)
 {
     struct gpu_step_shape shape = gpu_step_shape_max(model);
     struct gpu_step_layout layout;
-    uint64_t least = model->base.options.kv_block_count + (uint64_t)TABLE_ENTRIES_MIN;
-    return gpu_step_layout_of(&shape, &layout) +
-           (entries > least ? entries : least) * sizeof(uint32_t);
+    uint64_t least = (model->base.options.kv_block_count + (uint64_t)TABLE_ENTRIES_MIN) * 4;
+    return gpu_step_layout_of(&shape, &layout) + (tail_bytes > least ? tail_bytes : least);
 }
 
 /* --- data ------------------------------------------------------------------------------------ */
@@ -103,10 +104,11 @@ static uint32_t table_width(const struct step_batch *batch)
     return last / KV_BLOCK_TOKENS + 1;
 }
 
-static llcuda_status reserve(struct gpu_model *model, uint64_t entries, struct llcuda_error *error)
+static llcuda_status reserve(struct gpu_model *model, uint64_t tail_bytes,
+                             struct llcuda_error *error)
 {
     struct gpu_driver *driver = model->driver;
-    uint64_t bytes = gpu_step_bytes(model, entries);
+    uint64_t bytes = gpu_step_bytes(model, tail_bytes);
     if (bytes <= model->step_bytes) {
         return LLCUDA_OK;
     }
@@ -166,6 +168,7 @@ static uint64_t fill(struct gpu_model *model, const struct step_batch *batch, ui
         .groups = decoding ? gpu_attention_groups(&model->attention, cut.position_max) : 0,
         .is_decode = cut.decode,
         .chooses = batch->choose && batch->logits_count != 0,
+        .samples = batch->sampling && batch->logits_count != 0,
     };
     uint64_t begin = gpu_step_layout_of(&model->shape, &model->layout);
     const struct gpu_step_layout *to = &model->layout;
@@ -194,7 +197,8 @@ static uint64_t fill(struct gpu_model *model, const struct step_batch *batch, ui
         copy_words(model, begin + (uint64_t)i * width * sizeof(uint32_t),
                    batch->block_tables + (uint64_t)i * batch->block_table_stride, copied);
     }
-    return begin + (uint64_t)batch->sequence_count * width * sizeof(uint32_t);
+    uint64_t end = begin + (uint64_t)batch->sequence_count * width * sizeof(uint32_t);
+    return model->shape.samples ? gpu_sample_fill(model, batch, end) : end;
 }
 
 /* --- running --------------------------------------------------------------------------------- */
@@ -225,7 +229,9 @@ static llcuda_status copy_results(struct gpu_model *model, const struct step_bat
     struct gpu_driver *driver = model->driver;
     const struct plan *plan = model->base.plan;
     llcuda_status status = LLCUDA_OK;
-    if (model->shape.chooses) {
+    if (model->shape.samples) {
+        status = gpu_sample_copy(model, batch, error);
+    } else if (model->shape.chooses) {
         status = driver->copy_out(driver, model->stream, model->chosen, gpu_choices_chosen(model),
                                   batch->logits_count * sizeof(uint32_t), error);
     } else if (batch->logits_count != 0) {
@@ -270,7 +276,10 @@ llcuda_status gpu_model_step_begin(struct device_model *base, const struct step_
     status = driver->attach(driver, error);
     uint32_t width = table_width(batch);
     if (status == LLCUDA_OK) {
-        status = reserve(model, (uint64_t)batch->sequence_count * width, error);
+        status = reserve(model,
+                         (uint64_t)batch->sequence_count * width * sizeof(uint32_t) +
+                             gpu_sample_step_bytes(model, batch),
+                         error);
     }
     if (status != LLCUDA_OK) {
         return status;
@@ -308,7 +317,7 @@ llcuda_status gpu_model_step(struct device_model *base, const struct step_batch 
 const uint32_t *gpu_model_chosen(const struct device_model *base)
 {
     const struct gpu_model *model = (const struct gpu_model *)base;
-    return model->shape.chooses ? model->chosen : NULL;
+    return model->shape.chooses || model->shape.samples ? model->chosen : NULL;
 }
 
 const float *gpu_model_hidden(const struct device_model *base, uint64_t *stride)

@@ -9,9 +9,10 @@
 #include "gpu/model.h"
 #include "tensor/quant.h"
 
-#define RING_SLOTS 3u
-#define SLOT_BYTES (8ull << 20)
-#define PAD_ROWS   16u /* tensor cores take rows by sixteens */
+#define RING_SLOTS          3u
+#define SLOT_BYTES          (8ull << 20)
+#define PAD_ROWS            16u  /* tensor cores take rows by sixteens */
+#define PACKED_UNIT_COLUMNS 128u /* as in packed_formats.cuh */
 
 /* --- choosing -------------------------------------------------------------------------------- */
 
@@ -69,6 +70,29 @@ static bool has_kernel(enum dtype dtype)
     return known[dtype];
 }
 
+/* Bytes of sixteen rows of so many columns in the order of packed_formats.cuh. */
+static const struct packed_form {
+    uint32_t columns, bytes;
+} packed_forms[DTYPE_COUNT] = {
+    [DTYPE_Q4_0] = {128, 1152}, [DTYPE_Q8_0] = {128, 2176}, [DTYPE_Q4_K] = {256, 2368},
+    [DTYPE_Q5_K] = {256, 2880}, [DTYPE_Q6_K] = {256, 3360},
+};
+
+bool gpu_dtype_packs(enum dtype dtype)
+{
+    return packed_forms[dtype].columns != 0;
+}
+
+/* Kernels that read packed weights multiply halves. A deterministic device has one kernel for all
+ * numbers of rows, which reads what is published. */
+static bool can_pack(const struct gpu_model *model, const struct plan_weight *source,
+                     const struct gpu_weight *weight)
+{
+    const struct packed_form *form = &packed_forms[weight->dtype];
+    return form->columns != 0 && source->columns % form->columns == 0 && weight->is_matrix &&
+           model->activation == DTYPE_F16 && model->device->options.linear == GPU_LINEAR_FAST;
+}
+
 /* A matrix of another type becomes what activations are: nothing smaller holds all its values. */
 static enum dtype choose_type(const struct gpu_model *model, const struct plan_weight *source,
                               const struct gpu_weight *weight)
@@ -105,6 +129,11 @@ llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *e
         if (!dtype_row_bytes(weight->dtype, plan->weights[i].columns, &weight->row_bytes)) {
             return error_set(error, LLCUDA_BAD_FORMAT, "weight '%.*s' has rows of no whole blocks",
                              TEXT_ARGUMENTS(plan->weights[i].name));
+        }
+        weight->is_packed = can_pack(model, &plan->weights[i], weight);
+        if (weight->is_packed) {
+            const struct packed_form *form = &packed_forms[weight->dtype];
+            weight->row_bytes = plan->weights[i].columns / form->columns * form->bytes / PAD_ROWS;
         }
         weight->bytes = weight->row_bytes * plan->weights[i].rows;
         model->step_weight_bytes += weight->is_matrix || weight->is_vector ? weight->bytes : 0;
@@ -145,9 +174,15 @@ struct upload {
     struct slot slots[RING_SLOTS];
     uint64_t slot_bytes;
     uint32_t next;
-    float *row; /* one row of any weight that is converted */
+    float *row;         /* one row of any weight that is converted */
+    uint64_t published; /* device memory of slot_bytes: rows that are packed next; or 0 */
     uint64_t done_bytes, total_bytes;
 };
+
+static uint64_t larger(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
 
 static void ring_release(struct upload *upload)
 {
@@ -155,6 +190,9 @@ static void ring_release(struct upload *upload)
     for (uint32_t i = 0; i < RING_SLOTS; i++) {
         driver->event_destroy(driver, upload->slots[i].taken);
         driver->host_free(driver, upload->slots[i].memory);
+    }
+    if (upload->published != 0) {
+        driver->memory_free(driver, upload->published);
     }
     free(upload->row);
 }
@@ -169,8 +207,10 @@ static llcuda_status ring_make(struct upload *upload)
         const struct gpu_weight *weight = &upload->model->weights[i];
         if (is_used(weight)) {
             columns = plan->weights[i].columns > columns ? plan->weights[i].columns : columns;
-            upload->slot_bytes =
-                weight->row_bytes > upload->slot_bytes ? weight->row_bytes : upload->slot_bytes;
+            uint64_t least =
+                larger(weight->row_bytes, plan->weights[i].bytes / plan->weights[i].rows) *
+                PAD_ROWS;
+            upload->slot_bytes = larger(upload->slot_bytes, least);
             upload->total_bytes += plan->weights[i].bytes;
         }
     }
@@ -246,6 +286,23 @@ static llcuda_status slot_acquire(struct upload *upload, struct slot **slot)
     return driver->event_wait(driver, (*slot)->taken, 0, upload->error);
 }
 
+/* `count` rows of a weight from upload->published to their place. */
+static llcuda_status repack(struct upload *upload, uint32_t index, uint64_t count, uint64_t to)
+{
+    const struct plan_weight *source = &upload->model->base.plan->weights[index];
+    const struct gpu_weight *weight = &upload->model->weights[index];
+    const struct repack_arguments arguments = {
+        .weight = upload->published,
+        .output = to,
+        .row_bytes = source->bytes / source->rows,
+        .rows = (uint32_t)count,
+    };
+    const uint32_t grid[3] = {(uint32_t)(source->columns / PACKED_UNIT_COLUMNS),
+                              (uint32_t)((count + PAD_ROWS - 1) / PAD_ROWS), 1};
+    return gpu_launch(upload->model, GPU_KERNEL_REPACK + weight->dtype, grid, &arguments,
+                      sizeof arguments, upload->error);
+}
+
 static llcuda_status upload_piece(struct upload *upload, uint32_t index, uint64_t begin,
                                   uint64_t count)
 {
@@ -260,11 +317,16 @@ static llcuda_status upload_piece(struct upload *upload, uint32_t index, uint64_
         return status;
     }
     convert_rows(upload, source, weight, begin, count, slot->memory);
-    status = driver->copy_in(driver, model->stream, weight->address + begin * weight->row_bytes,
-                             slot->memory, count * weight->row_bytes, upload->error);
+    uint64_t to = weight->address + begin * weight->row_bytes;
+    status = driver->copy_in(
+        driver, model->stream, weight->is_packed ? upload->published : to, slot->memory,
+        weight->is_packed ? source_bytes : count * weight->row_bytes, upload->error);
     if (status == LLCUDA_OK) {
         status = driver->event_record(driver, slot->taken, model->stream, upload->error);
         slot->in_use = true;
+    }
+    if (status == LLCUDA_OK && weight->is_packed) {
+        status = repack(upload, index, count, to);
     }
     if (model->base.plan->weights_mapped) {
         file_pages_drop((const unsigned char *)source->data +
@@ -328,11 +390,19 @@ static llcuda_status upload_weight(struct upload *upload, uint32_t index)
         status = gpu_memory_take(model, GPU_MEMORY_WEIGHTS, stored, "a weight", &weight->address,
                                  upload->error);
     }
-    if (status == LLCUDA_OK && stored > weight->bytes) {
+    if (status == LLCUDA_OK && weight->is_packed && upload->published == 0) {
+        status = gpu_program_finish_repack(model, upload->error);
+        if (status == LLCUDA_OK) {
+            status =
+                driver->memory_alloc(driver, upload->slot_bytes, &upload->published, upload->error);
+        }
+    }
+    if (status == LLCUDA_OK && !weight->is_packed && stored > weight->bytes) {
         status = driver->fill(driver, model->stream, weight->address + weight->bytes, 0,
                               stored - weight->bytes, upload->error);
     }
-    uint64_t piece = upload->slot_bytes / weight->row_bytes;
+    uint64_t most = larger(weight->row_bytes, source->bytes / source->rows);
+    uint64_t piece = upload->slot_bytes / most / PAD_ROWS * PAD_ROWS;
     for (uint64_t row = 0; row < source->rows && status == LLCUDA_OK; row += piece) {
         uint64_t rows = source->rows - row < piece ? source->rows - row : piece;
         status = upload_piece(upload, index, row, rows);

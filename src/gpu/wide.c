@@ -1,4 +1,4 @@
-/* Owns the choice among the tiles of linear_wide.cu and linear_packed.cu. Invariant: the bits of a
+/* Owns the choice among the tiles of linear_wide.cu and linear_blocks.cu. Invariant: the bits of a
  * result depend on no choice made here, only the time does. One thread. Knows no stages. */
 #include <stdio.h>
 
@@ -10,16 +10,16 @@
 #define STAGES_MAX     4u
 #define STAGES_MIN     2u
 /* Fewer rows are served better by kernels that stream the weights. */
-#define PLAIN_ROWS_MIN  33u
-#define PACKED_ROWS_MIN 17u
+#define PLAIN_ROWS_MIN 33u
+#define BLOCK_ROWS_MIN 17u
 /* From here on unpacking all weights, 4.6 bytes a weight of the memory's time, costs less than what
  * the vendor's product gains: 2 · n FLOP a weight at about 600 instead of 350 TFLOP/s on an H200.
  * By calculation, not measured. */
-#define PACKED_ROWS_MAX 512u
+#define BLOCK_ROWS_MAX 512u
 
 const char *const gpu_wide_files[] = {"arguments_linear.h", "device.cuh",
                                       "weight_formats.cuh", "linear_wide.cu",
-                                      "linear_packed.cu",   NULL};
+                                      "linear_blocks.cu",   NULL};
 
 const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_TILE_COUNT] = {
     {2, 4, 4, 4}, /* 128 rows of the weight, 128 of x */
@@ -38,7 +38,7 @@ static uint32_t tile_tokens(const struct gpu_wide_tile *tile)
 }
 
 /* Bytes of 256 columns; 0 when weights of this type are not quantised. */
-static uint32_t packed_bytes(enum dtype dtype)
+static uint32_t quantised_bytes(enum dtype dtype)
 {
     const struct dtype_info *info = dtype_info(dtype);
     return info->block_elements > 1 ? 256 / info->block_elements * info->block_bytes : 0;
@@ -47,11 +47,11 @@ static uint32_t packed_bytes(enum dtype dtype)
 /* Dynamic shared memory: what does not grow with the stages, and that of a stage. */
 static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype, uint32_t stages)
 {
-    uint32_t bytes = packed_bytes(dtype);
+    uint32_t bytes = quantised_bytes(dtype);
     if (bytes == 0) {
         return stages * (tile_rows(tile) + tile_tokens(tile)) * 128;
     }
-    uint32_t units = (bytes + 15 + 14) / 16 / 2 * 2 + 1; /* PACKED_UNITS */
+    uint32_t units = (bytes + 15 + 14) / 16 / 2 * 2 + 1; /* BLOCK_UNITS */
     return 2 * tile_rows(tile) * 16 * units + 256 * tile_rows(tile) +
            stages * tile_tokens(tile) * 128;
 }
@@ -60,7 +60,7 @@ static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype,
 static uint32_t stages(const struct gpu_device_info *device, const struct gpu_wide_tile *tile,
                        enum dtype dtype)
 {
-    tile = packed_bytes(dtype) ? tile : &gpu_wide_tiles[0];
+    tile = quantised_bytes(dtype) ? tile : &gpu_wide_tiles[0];
     for (uint32_t count = STAGES_MAX; count >= STAGES_MIN; count--) {
         if (shared_bytes(tile, dtype, count) <= device->shared_bytes_block_max) {
             return count;
@@ -95,8 +95,8 @@ static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dt
         }
         gpu_wide_name(dtype, is_pair, i % GPU_WIDE_TILE_COUNT, name);
         buffer_printf(prelude, " X(%s,", name);
-        if (packed_bytes(dtype)) {
-            buffer_printf(prelude, " %s, %u, %u,", dtype_info(dtype)->name, packed_bytes(dtype),
+        if (quantised_bytes(dtype)) {
+            buffer_printf(prelude, " %s, %u, %u,", dtype_info(dtype)->name, quantised_bytes(dtype),
                           depth);
         }
         buffer_printf(prelude, " %u, %u, %u, %u, %s, 1)", tile->warps_rows, tile->warps_tokens,
@@ -119,9 +119,9 @@ bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
     if (wanted[act]) {
         count += list_kernels(device, act, prelude);
     }
-    buffer_append_text(prelude, "\n#define LINEAR_PACKED_KERNELS(X)");
+    buffer_append_text(prelude, "\n#define LINEAR_BLOCK_KERNELS(X)");
     for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
-        if (wanted[dtype] && packed_bytes((enum dtype)dtype)) {
+        if (wanted[dtype] && quantised_bytes((enum dtype)dtype)) {
             count += list_kernels(device, (enum dtype)dtype, prelude);
         }
     }
@@ -134,7 +134,7 @@ bool gpu_wide_choose(const struct gpu_model *model, struct buffer *prelude)
     bool wanted[DTYPE_COUNT] = {false};
     for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
         if (model->weights[i].is_matrix &&
-            (gpu_weight_streams(model, i) || gpu_weight_is_packed(model, i))) {
+            (gpu_weight_streams(model, i) || gpu_weight_has_blocks(model, i))) {
             wanted[model->weights[i].dtype] = true;
         }
     }
@@ -175,7 +175,7 @@ llcuda_status gpu_wide_load(struct gpu_model *model, struct gpu_module *module,
     for (uint32_t i = 0; i < model->base.plan->weight_count && status == LLCUDA_OK; i++) {
         enum dtype dtype = model->weights[i].dtype;
         if (model->weights[i].is_matrix && !loaded[dtype] &&
-            (gpu_weight_streams(model, i) || gpu_weight_is_packed(model, i))) {
+            (gpu_weight_streams(model, i) || gpu_weight_has_blocks(model, i))) {
             loaded[dtype] = true;
             status = load_type(model, module, dtype, error);
         }
@@ -187,17 +187,18 @@ bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *lin
 {
     const struct gpu_device_options *options = &model->device->options;
     enum dtype dtype = model->weights[linear->weights[0]].dtype;
-    bool packed = packed_bytes(dtype) != 0;
+    bool quantised = quantised_bytes(dtype) != 0;
     bool has_vendor = model->driver->matmul_create && !options->deterministic &&
                       options->linear == GPU_LINEAR_FAST;
-    uint32_t rows_min = !packed ? PLAIN_ROWS_MIN : options->deterministic ? 1 : PACKED_ROWS_MIN;
-    if (linear->rows < rows_min || (packed && has_vendor && linear->rows > PACKED_ROWS_MAX) ||
+    uint32_t rows_min = !quantised ? PLAIN_ROWS_MIN : options->deterministic ? 1 : BLOCK_ROWS_MIN;
+    if (model->weights[linear->weights[0]].is_packed || linear->rows < rows_min ||
+        (quantised && has_vendor && linear->rows > BLOCK_ROWS_MAX) ||
         !model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT - 1]) {
         return false;
     }
     for (uint32_t i = 0; i < linear->part_count; i++) {
         uint32_t weight = linear->weights[i];
-        if (model->weights[weight].dtype != dtype ||
+        if (model->weights[weight].dtype != dtype || model->weights[weight].is_packed ||
             model->base.plan->weights[weight].columns % 32 != 0) {
             return false;
         }

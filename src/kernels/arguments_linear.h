@@ -71,6 +71,15 @@ struct dequantize_arguments {
     uint32_t reserved;
 };
 
+/* output = the rows of weight in the order of packed_formats.cuh */
+struct repack_arguments {
+    KERNEL_POINTER(const uint8_t) weight; /* [rows] of row_bytes, as published */
+    KERNEL_POINTER(void) output;          /* tiles of sixteen rows */
+    uint64_t row_bytes;
+    uint32_t rows;
+    uint32_t reserved;
+};
+
 #define ACTIVATION_SILU      0u
 #define ACTIVATION_GELU_TANH 1u
 #define ACTIVATION_GELU_ERF  2u

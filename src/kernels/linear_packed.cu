@@ -1,340 +1,262 @@
-/* Linear layers of many rows whose weights are quantised: linear_wide.cu, but what comes to shared
- * memory are the blocks as published, 256 columns of each row at a time, and the threads unpack
- * 64 columns ahead of the products. The sums have the same order, of the same 16-bit weights that
- * dequantize.cu makes.
+/* Linear layers of few rows with quantised weights: codes stream through tensor cores at the speed
+ * of memory, in the order of packed_formats.cuh.
  *
- * Rows of blocks lie at any even address (any address, of mxfp4): a row comes in the 16-byte units
- * that it touches, and is read at its offset in the first of them. Two such tiles alternate, and two
- * of unpacked weights; a thread unpacks 32 columns of one row a step, so that a block has twice as
- * many threads as rows. Rows lie an odd number of units apart, so that reading eight of them meets
- * few banks twice.
+ * Shapes: y[n, rows] = x[n, COLUMNS] · Wᵀ, 8 TOKEN_TILES rows of x at a time; x are halves. As in
+ * linear_decode.cu a block makes tiles of sixteen rows of W; its warps share the units of 128
+ * columns and their sums are added in order: one order for every number of rows and TOKEN_TILES.
+ * Codes enter the instructions as they are, scales multiply the sums of a block of columns: weights
+ * are never rounded.
  *
- * Shared memory: 2 · WIDE_ROWS · 16 · PACKED_UNITS + 256 · WIDE_ROWS + stages · 128 · WIDE_TOKENS.
+ * Loads run DEPTH units ahead and begin before the predecessor on the stream has ended. STAGES: the
+ * activations lie in shared memory; with a norm before the product they are made there.
  *
- * Bound: the larger of the products', as in linear_wide.cu, and of unpacking: about five
- * instructions a weight, which 64 to 128 rows of x share. */
+ * Grid: x = one block a multiprocessor, or one a tile when there are fewer; y = groups of 8
+ * TOKEN_TILES rows of the bucket. Dynamic shared memory: KEPT · SETS · TOKEN_TILES · 8 KB, 64
+ * bytes a group of columns and TOKEN_TILE, and the activations that are staged. Bound: the bytes of W from memory; about 130 instructions a warp and unit
+ * of q4_k (1,184 bytes) are half of what a multiprocessor can issue in that time. */
+#define PACK_PAD 32 /* bytes after a row of activations in shared memory: other banks */
 
-/* Units of a row of `bytes` at any offset; odd. */
-#define PACKED_UNITS(bytes) (((bytes) + 15 + 14) / 16 / 2 * 2 + 1)
-
-#if ACT_TYPE == TYPE_BF16
-#define weight_pair(low, high) bf16x2_of_floats(low, high)
-#else
-#define weight_pair(low, high) f16x2_of_floats(low, high)
-#endif
-
-/* N words from any byte of a row: one more is read, and shifted into place. */
-template <int N>
-__device__ __forceinline__ void words_at(const uint8_t *row, uint32_t at, uint32_t (&to)[N])
+template <class FORMAT, int COLUMNS, int SETS, int TOKEN_TILES, int FROM, int TO, int ACTIVATION,
+          bool STAGES>
+__device__ __forceinline__ void linear_packed(const struct linear_decode_arguments &a)
 {
-    const uint32_t *from = (const uint32_t *)row + at / 4;
-    uint32_t low = from[0];
+    constexpr int WARPS = DECODE_WARPS_LINEAR;
+    constexpr int UNITS = COLUMNS / PACK_COLUMNS;
+    constexpr int OWN = (UNITS + WARPS - 1) / WARPS; /* units of a warp */
+    constexpr bool EXACT = OWN * WARPS == UNITS;
+    constexpr int GROUPS = PACK_STEPS / FORMAT::STEPS; /* of columns with one scale, in a unit */
+    constexpr int DEPTH = 4 / SETS / (TOKEN_TILES == 4 ? 2 : 1);
+    constexpr bool RESIDENT = !STAGES && OWN * TOKEN_TILES == 1;
+    /* Tiles between two barriers, and the sums of so many are kept: twice, where there is room. */
+    constexpr int GROUP = SETS * TOKEN_TILES >= 4 ? 1 : 4 / (SETS * TOKEN_TILES);
+    constexpr int KEPT = SETS * TOKEN_TILES >= 8 ? 1 : 2 * GROUP;
+    constexpr int TOKENS = 8 * TOKEN_TILES;
+    constexpr int ROW = COLUMNS * 2 + PACK_PAD; /* of activations in shared memory, bytes */
+    typedef float sums[SETS][WARPS][16 * TOKENS];
+    SHARED_DYNAMIC(sums, partial); /* KEPT of them, then starts, then activations */
+    /* What sums of a group of columns start from, for lane % 4; then the activations. */
+    typedef float group_starts[GROUPS][TOKEN_TILES][4][4];
+    group_starts *starts = (group_starts *)(partial + KEPT);
+    uint8_t *made = (uint8_t *)(starts + UNITS);
+    __shared__ float squares[TOKENS][WARPS];
+    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const uint32_t g = lane / 4, t = lane % 4;
+    const uint32_t first = blockIdx.y * TOKENS;
+    const uint32_t count = *a.count; /* written before anything that overlaps */
+    const uint32_t n = count <= first ? 0 : count - first < TOKENS ? count - first : TOKENS;
+    const struct tile_range range = tiles_of<SETS>(a);
+    const uint32_t own_tiles =
+        blockIdx.x < range.count ? (range.count - blockIdx.x + gridDim.x - 1) / gridDim.x : 0;
+    const uint32_t steps = n ? own_tiles * OWN : 0;
+
+    typename FORMAT::unit units[DEPTH][SETS];
+    auto is_valid = [&](uint32_t unit) { return EXACT || unit < UNITS; };
+    /* The parts' tiles lie one after another. Loads go through them in order. */
+    constexpr uint32_t TILE_BYTES = UNITS / FORMAT::UNITS * FORMAT::RECORD;
+    const uint8_t *next[SETS];
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-        const uint32_t high = from[i + 1];
-        to[i] = (uint32_t)(((uint64_t)high << 32 | low) >> at % 4 * 8);
-        low = high;
+    for (int m = 0; m < SETS; m++) {
+        next[m] = (const uint8_t *)part_weights(a, m) + (uint64_t)blockIdx.x * TILE_BYTES +
+                  warp / FORMAT::UNITS * FORMAT::RECORD;
+    }
+    const uint64_t tile_step = (uint64_t)gridDim.x * TILE_BYTES -
+                               (OWN - 1) * (WARPS / FORMAT::UNITS * FORMAT::RECORD);
+    auto load_units = [&](typename FORMAT::unit (&to)[SETS], uint32_t step) {
+#pragma unroll
+        for (int m = 0; m < SETS; m++) {
+            if (is_valid(step % OWN * WARPS + warp)) {
+                FORMAT::load(to[m], next[m], warp % FORMAT::UNITS, lane);
+            }
+            next[m] += step % OWN == OWN - 1 ? tile_step : WARPS / FORMAT::UNITS * FORMAT::RECORD;
+        }
+    };
+    release_successor();
+#pragma unroll
+    for (uint32_t i = 0; i < DEPTH; i++) {
+        if (i < steps) {
+            load_units(units[i], i);
+        }
+    }
+    wait_for_predecessor();
+
+    if (FROM == DECODE_FROM_NORM) {
+        /* Slice w of a row is what warp w would take of it: w · 32 + lane, and every 512th from
+         * there. The same sums for any number of rows: of one, each warp takes its slice; of more,
+         * two warps take eight slices each of a row. */
+        constexpr int EACH = (COLUMNS + DECODE_THREADS - 1) / DECODE_THREADS;
+        const uint32_t slices = n == 1 ? 1 : 8;
+        const uint32_t own_token = n == 1 ? 0 : warp / 2;
+        const uint32_t slice = n == 1 ? warp : warp % 2 * 8;
+        const float *row = (const float *)a.input + (uint64_t)(first + own_token) * COLUMNS;
+        for (uint32_t w = slice; w < slice + slices && own_token < n; w++) {
+            float sum = 0;
+#pragma unroll
+            for (int i = 0; i < EACH; i++) {
+                const uint32_t k = i * DECODE_THREADS + w * 32 + lane;
+                const float x = k < COLUMNS ? row[k] : 0.0f;
+                sum = fmaf(x, x, sum);
+            }
+            sum = warp_sum(sum);
+            if (lane == 0) {
+                squares[own_token][w] = sum;
+            }
+        }
+        __syncthreads();
+        for (uint32_t token = 0; token < n; token++) {
+            const float *x = (const float *)a.input + (uint64_t)(first + token) * COLUMNS;
+            float sum = 0;
+            for (int w = 0; w < WARPS; w++) {
+                sum += squares[token][w];
+            }
+            const float scale = norm_scale(sum, COLUMNS, a.norm_epsilon);
+            uint16_t *to = (uint16_t *)(made + token * ROW);
+#pragma unroll
+            for (int i = 0; i < EACH; i++) {
+                const uint32_t k = i * DECODE_THREADS + threadIdx.x;
+                if (k < COLUMNS) {
+                    to[k] = act_of_float(
+                        norm_scaled(x[k], scale, a.norm_weight_offset, a.norm_weight[k]));
+                }
+            }
+        }
+        __syncthreads();
+    } else if (STAGES) {
+        constexpr uint32_t PIECES = COLUMNS / 8; /* of 16 bytes, in a row */
+        const uint8_t *from = (const uint8_t *)a.input + (uint64_t)first * COLUMNS * 2;
+        for (uint32_t i = threadIdx.x; i < n * PIECES; i += DECODE_THREADS) {
+            store16(made + i / PIECES * ROW + i % PIECES * 16, load16(from + (uint64_t)i * 16));
+        }
+        __syncthreads();
+    }
+
+    /* The activations of mma m of a unit as a lane hands them over; zero where there is no token. */
+    auto load_step = [&](uint32_t unit, int m, uint32_t (&x)[TOKEN_TILES][2]) {
+#pragma unroll
+        for (int tile = 0; tile < TOKEN_TILES; tile++) {
+            const uint32_t token = tile * 8 + g;
+            const uint8_t *from =
+                STAGES
+                    ? made + token * ROW
+                    : (const uint8_t *)a.input + (uint64_t)(first + token) * COLUMNS * 2;
+            struct word2 pair = {0, 0};
+            if (token < n) {
+                pair = load_pair(from + unit * (PACK_COLUMNS * 2) + m * 32 + t * 8);
+            }
+            x[tile][0] = pair.x;
+            x[tile][1] = pair.y;
+        }
+    };
+    uint32_t resident[RESIDENT ? PACK_STEPS : 1][TOKEN_TILES][2];
+    if constexpr (RESIDENT) {
+        if (is_valid(warp)) {
+#pragma unroll
+            for (int m = 0; m < PACK_STEPS; m++) {
+                load_step(warp, m, resident[m]);
+            }
+        }
+    }
+    /* The tiles from the last barrier to tile number `last` of the block. A warp that is ahead writes
+     * the other half of what is kept, and cannot come back before all have read and met again. */
+    auto finish_tiles = [&](uint32_t last) {
+        const uint32_t before = last / GROUP * GROUP;
+        __syncthreads();
+        for (uint32_t i = threadIdx.x; i < (last + 1 - before) * 16 * n; i += DECODE_THREADS) {
+            const uint32_t index = before + i / (16 * n), j = i % (16 * n);
+            finish_row<SETS, TOKENS, TO, ACTIVATION>(a, range, partial[index % KEPT],
+                                                     blockIdx.x + index * gridDim.x, first,
+                                                     j / 16, j % 16);
+        }
+        if (KEPT == 1) {
+            __syncthreads();
+        }
+    };
+    /* Each warp for its own units: minus the sums of activations, times the offsets of codes. */
+    for (uint32_t unit = warp; unit < UNITS && n; unit += WARPS) {
+        const uint32_t minus_one[4] = {0xbc00bc00u, 0xbc00bc00u, 0xbc00bc00u, 0xbc00bc00u};
+#pragma unroll
+        for (int group = 0; group < GROUPS; group++) {
+            float c[TOKEN_TILES][4] = {};
+#pragma unroll
+            for (int j = 0; j < FORMAT::STEPS; j++) {
+                uint32_t x[TOKEN_TILES][2];
+                load_step(unit, group * FORMAT::STEPS + j, x);
+                take_codes<TOKEN_TILES>(c, minus_one, x);
+            }
+#pragma unroll
+            for (int tile = 0; tile < TOKEN_TILES; tile++) {
+                if (g == 0) {
+                    float *to = starts[unit][group][tile][t];
+                    to[0] = FORMAT::UPPER * c[tile][0];
+                    to[1] = FORMAT::UPPER * c[tile][1];
+                    to[2] = FORMAT::LOWER * c[tile][0];
+                    to[3] = FORMAT::LOWER * c[tile][1];
+                }
+            }
+        }
+    }
+    __syncwarp(); /* a warp reads what its own lanes left */
+    float d[SETS][TOKEN_TILES][4] = {};
+    auto compute = [&](typename FORMAT::unit (&from)[SETS], uint32_t step) {
+        const uint32_t unit = step % OWN * WARPS + warp;
+        auto load_x = [&](int m, uint32_t (&x)[TOKEN_TILES][2]) {
+            if constexpr (RESIDENT) {
+#pragma unroll
+                for (int tile = 0; tile < TOKEN_TILES; tile++) {
+                    x[tile][0] = resident[m][tile][0];
+                    x[tile][1] = resident[m][tile][1];
+                }
+            } else {
+                load_step(unit, m, x);
+            }
+        };
+        auto load_start = [&](int group, float (&c)[TOKEN_TILES][4]) {
+#pragma unroll
+            for (int tile = 0; tile < TOKEN_TILES; tile++) {
+                const struct word4 start = load16(starts[unit][group][tile][t]);
+                c[tile][0] = float_of_bits(start.x);
+                c[tile][1] = float_of_bits(start.y);
+                c[tile][2] = float_of_bits(start.z);
+                c[tile][3] = float_of_bits(start.w);
+            }
+        };
+        if (is_valid(unit)) { /* the same for a warp */
+#pragma unroll
+            for (int m = 0; m < SETS; m++) {
+                FORMAT::template multiply<TOKEN_TILES>(from[m], load_x, load_start, d[m]);
+            }
+        }
+        if (step % OWN == OWN - 1) { /* the same for all threads */
+            const uint32_t index = step / OWN;
+#pragma unroll
+            for (int m = 0; m < SETS; m++) {
+                leave_sums<TOKEN_TILES>(partial[index % KEPT][m][warp], d[m]);
+            }
+            if (index % GROUP == GROUP - 1 || index == own_tiles - 1) {
+                finish_tiles(index);
+            }
+        }
+    };
+    for (uint32_t step = 0; step < steps; step += DEPTH) {
+#pragma unroll
+        for (uint32_t i = 0; i < DEPTH; i++) {
+            if (step + i < steps) {
+                compute(units[i], step + i);
+                if (step + i + DEPTH < steps) {
+                    load_units(units[i], step + i + DEPTH);
+                }
+            }
+        }
     }
 }
 
-/* Four weights of codes 0 … 255 in a word: scale · (code − offset) − minimum. */
-__device__ __forceinline__ void unpack_codes(uint32_t codes, float offset, float scale,
-                                             float minimum, uint32_t &first, uint32_t &second)
-{
-    float w[4];
-#pragma unroll
-    for (uint32_t i = 0; i < 4; i++) {
-        w[i] = scale * (biased_float_of_byte(codes, i) - (8388608.0f + offset)) - minimum;
-    }
-    first = weight_pair(w[0], w[1]);
-    second = weight_pair(w[2], w[3]);
-}
-
-/* 32 columns from column 32 `chunk` of the row whose block lies at byte `at` of `row`. Any format by
- * eights; those in wide use below, by words. */
-template <class FORMAT> struct unpacker {
-    static __device__ __forceinline__ void chunk(const uint8_t *row, uint32_t at, uint32_t chunk,
-                                                 word4 (&to)[4])
-    {
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            float w[8];
-            FORMAT::load8(row + at, chunk * 32 + i * 8, 256, w);
-            to[i] = word4{weight_pair(w[0], w[1]), weight_pair(w[2], w[3]), weight_pair(w[4], w[5]),
-                          weight_pair(w[6], w[7])};
-        }
-    }
-};
-
-template <> struct unpacker<format_q8_0> {
-    static __device__ __forceinline__ void chunk(const uint8_t *row, uint32_t at, uint32_t chunk,
-                                                 word4 (&to)[4])
-    {
-        uint32_t codes[8];
-        const float scale = half_at(row + at + chunk * 34);
-        words_at(row, at + chunk * 34 + 2, codes);
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            unpack_codes(codes[2 * i] ^ 0x80808080u, 128, scale, 0, to[i].x, to[i].y);
-            unpack_codes(codes[2 * i + 1] ^ 0x80808080u, 128, scale, 0, to[i].z, to[i].w);
-        }
-    }
-};
-
-template <> struct unpacker<format_q4_0> {
-    static __device__ __forceinline__ void chunk(const uint8_t *row, uint32_t at, uint32_t chunk,
-                                                 word4 (&to)[4])
-    {
-        uint32_t codes[4];
-        const float scale = half_at(row + at + chunk * 18);
-        words_at(row, at + chunk * 18 + 2, codes);
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            const uint32_t *from = codes + i % 2 * 2;
-            const uint32_t shift = i / 2 * 4;
-            unpack_codes(from[0] >> shift & 0x0F0F0F0Fu, 8, scale, 0, to[i].x, to[i].y);
-            unpack_codes(from[1] >> shift & 0x0F0F0F0Fu, 8, scale, 0, to[i].z, to[i].w);
-        }
-    }
-};
-
-template <> struct unpacker<format_mxfp4> {
-    /* As the bits of a half, e2m1 is 2^-15 of its doubled value. */
-    static __device__ __forceinline__ float doubled(uint32_t code)
-    {
-        return float_of_f16((uint16_t)((code & 7) << 9 | code >> 3 << 15)) * 32768.0f;
-    }
-    static __device__ __forceinline__ void chunk(const uint8_t *row, uint32_t at, uint32_t chunk,
-                                                 word4 (&to)[4])
-    {
-        uint32_t codes[4], words[16];
-        const float scale = mxfp4_scale(row[at + chunk * 17]);
-        words_at(row, at + chunk * 17 + 1, codes);
-#pragma unroll
-        for (uint32_t i = 0; i < 16; i++) {
-            const uint32_t two = codes[i % 8 / 2] >> (i / 8 * 4 + i % 2 * 16);
-            const uint32_t first = two & 0xF, second = two >> 8 & 0xF;
-            words[i] = weight_pair(scale * doubled(first), scale * doubled(second));
-        }
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            to[i] = word4{words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]};
-        }
-    }
-};
-
-template <> struct unpacker<format_f8_block> {
-    static __device__ __forceinline__ void chunk(const uint8_t *row, uint32_t at, uint32_t chunk,
-                                                 word4 (&to)[4])
-    {
-        uint32_t codes[8], words[16];
-        const float scale = *(const float *)(row + at + chunk / 4 * 132);
-        words_at(row, at + chunk / 4 * 132 + 4 + chunk % 4 * 32, codes);
-#pragma unroll
-        for (uint32_t i = 0; i < 16; i++) {
-            const uint32_t two = codes[i / 2] >> i % 2 * 16;
-            words[i] = weight_pair(scale * float_of_e4m3(two), scale * float_of_e4m3(two >> 8));
-        }
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            to[i] = word4{words[4 * i], words[4 * i + 1], words[4 * i + 2], words[4 * i + 3]};
-        }
-    }
-};
-
-template <> struct unpacker<format_q4_k> {
-    static __device__ __forceinline__ void chunk(const uint8_t *row, uint32_t at, uint32_t chunk,
-                                                 word4 (&to)[4])
-    {
-        uint32_t codes[8];
-        float scale, minimum;
-        scale_min_k4(row + at, chunk, &scale, &minimum);
-        words_at(row, at + 16 + chunk / 2 * 32, codes);
-        const uint32_t shift = chunk % 2 * 4;
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            unpack_codes(codes[2 * i] >> shift & 0x0F0F0F0Fu, 0, scale, minimum, to[i].x, to[i].y);
-            unpack_codes(codes[2 * i + 1] >> shift & 0x0F0F0F0Fu, 0, scale, minimum, to[i].z,
-                         to[i].w);
-        }
-    }
-};
-
-template <> struct unpacker<format_q5_k> {
-    static __device__ __forceinline__ void chunk(const uint8_t *row, uint32_t at, uint32_t chunk,
-                                                 word4 (&to)[4])
-    {
-        uint32_t codes[8], fifth[8];
-        float scale, minimum;
-        scale_min_k4(row + at, chunk, &scale, &minimum);
-        words_at(row, at + 16, fifth);
-        words_at(row, at + 48 + chunk / 2 * 32, codes);
-        const uint32_t shift = chunk % 2 * 4;
-#pragma unroll
-        for (uint32_t i = 0; i < 8; i++) {
-            codes[i] = (codes[i] >> shift & 0x0F0F0F0Fu) | (fifth[i] >> chunk & 0x01010101u) << 4;
-        }
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            unpack_codes(codes[2 * i], 0, scale, minimum, to[i].x, to[i].y);
-            unpack_codes(codes[2 * i + 1], 0, scale, minimum, to[i].z, to[i].w);
-        }
-    }
-};
-
-template <> struct unpacker<format_q6_k> {
-    static __device__ __forceinline__ void chunk(const uint8_t *row, uint32_t at, uint32_t chunk,
-                                                 word4 (&to)[4])
-    {
-        uint32_t codes[8], pairs[8];
-        const float d = half_at(row + at + 208);
-        words_at(row, at + chunk / 4 * 64 + chunk % 2 * 32, codes);
-        words_at(row, at + 128 + chunk / 4 * 32, pairs);
-        const uint32_t shift = chunk / 2 % 2 * 4;
-#pragma unroll
-        for (uint32_t i = 0; i < 8; i++) {
-            codes[i] = (codes[i] >> shift & 0x0F0F0F0Fu) |
-                       (pairs[i] >> chunk % 4 * 2 & 0x03030303u) << 4;
-        }
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            const float scale = d * (float)(int8_t)row[at + 192 + chunk * 2 + i / 2];
-            unpack_codes(codes[2 * i], 32, scale, 0, to[i].x, to[i].y);
-            unpack_codes(codes[2 * i + 1], 32, scale, 0, to[i].z, to[i].w);
-        }
-    }
-};
-
-template <class FORMAT, int BYTES, int STAGES, int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT,
-          bool PAIR>
-struct packed : wide<WARPS_ROWS, WARPS_TOKENS, RT, TT, PAIR> {
-    typedef wide<WARPS_ROWS, WARPS_TOKENS, RT, TT, PAIR> base;
-    using base::a;
-    using base::ROWS;
-    using base::THREADS;
-    using base::TOKENS;
-    static constexpr int UNITS = PACKED_UNITS(BYTES);
-    static_assert(THREADS == 2 * ROWS, "a thread unpacks a chunk of a row a step");
-
-    __device__ __forceinline__ packed(const struct linear_wide_arguments &arguments, word4 *memory,
-                                      uint32_t count)
-        : base(arguments, memory, count)
-    {
-    }
-
-    /* Parts of shared memory. */
-    __device__ __forceinline__ word4 *blocks(uint32_t turn) const
-    {
-        return this->shared + turn % 2 * (ROWS * UNITS);
-    }
-
-    __device__ __forceinline__ word4 *unpacked(uint32_t step) const
-    {
-        return this->shared + 2 * ROWS * UNITS + step % 2 * (ROWS * 8);
-    }
-
-    __device__ __forceinline__ word4 *tokens(uint32_t step) const
-    {
-        return this->shared + 2 * ROWS * UNITS + 2 * ROWS * 8 + step % STAGES * (TOKENS * 8);
-    }
-
-    /* The row of W at a place of the tile, as an address; 0 when there is none. */
-    __device__ __forceinline__ uint64_t row_at(uint32_t place) const
-    {
-        const bool second = PAIR && place % (16 * RT) >= 8 * RT;
-        const uint32_t row =
-            this->row_begin +
-            (PAIR ? place / (16 * RT) * (8 * RT) + place % (8 * RT) : place);
-        const void *matrix = (PAIR ? second : this->part == 1) ? a.weights[1]
-                             : !PAIR && this->part == 2        ? a.weights[2]
-                                                               : a.weights[0];
-        return row < this->part_rows() ? (uint64_t)matrix + row * a.row_bytes : 0;
-    }
-
-    /* Starts to bring 256 columns of all rows, as far as there are. */
-    __device__ __forceinline__ void fetch_blocks(uint32_t turn) const
-    {
-        const uint64_t begin = (uint64_t)turn * BYTES;
-        const uint64_t end = begin + BYTES < a.row_bytes ? begin + BYTES : a.row_bytes;
-        for (uint32_t i = threadIdx.x; i < ROWS * UNITS; i += THREADS) {
-            const uint64_t row = row_at(i / UNITS);
-            const uint64_t from = ((row + begin) & ~(uint64_t)15) + i % UNITS * 16;
-            copy_async16(blocks(turn) + i, (const void *)from, row && from < row + end);
-        }
-    }
-
-    /* 32 columns of one row for each thread, zeros where there are none. */
-    __device__ __forceinline__ void unpack(uint32_t step) const
-    {
-        const uint32_t place = threadIdx.x % ROWS, chunk = threadIdx.x / ROWS;
-        const uint64_t row = row_at(place);
-        word4 values[4] = {};
-        if (row && (2 * step + chunk) * 32 < a.columns) {
-            const uint32_t offset = (uint32_t)(row + (uint64_t)(step / 4) * BYTES) & 15;
-            unpacker<FORMAT>::chunk((const uint8_t *)(blocks(step / 4) + place * UNITS), offset,
-                                    step % 4 * 2 + chunk, values);
-        }
-        word4 *to = unpacked(step);
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++) {
-            store16(to + wide_place(ROWS, chunk, place, i), values[i]);
-        }
-    }
-
-    __device__ __forceinline__ void run() const
-    {
-        const uint32_t steps = this->steps(), turns = (steps + 3) / 4;
-        struct base::sums s;
-        s.left = this->range_chunks();
-        if (steps) {
-            fetch_blocks(0);
-        }
-        wait_for_predecessor();
-#pragma unroll
-        for (uint32_t i = 0; i < STAGES - 1; i++) {
-            if (i < steps) {
-                this->fetch_tokens(tokens(i), i * 64);
-            }
-            copy_async_commit();
-        }
-        if (steps) {
-            copy_async_wait<STAGES - 2>();
-            __syncthreads();
-            unpack(0);
-        }
-        for (uint32_t step = 0; step < steps; step++) {
-            /* Blocks were asked for three steps before they are unpacked, so they are there, too. */
-            copy_async_wait<STAGES - 2>();
-            __syncthreads();
-            if (step + STAGES - 1 < steps) {
-                this->fetch_tokens(tokens(step + STAGES - 1), (step + STAGES - 1) * 64);
-            }
-            if (step % 4 == 0 && step / 4 + 1 < turns) {
-                fetch_blocks(step / 4 + 1);
-            }
-            copy_async_commit();
-            if (step + 1 < steps) {
-                unpack(step + 1);
-            }
-            this->add(s, unpacked(step), tokens(step), step);
-        }
-        this->store(s.all);
-    }
-};
-
-/* The prelude lists what the model needs: LINEAR_PACKED_KERNELS(X) is X(name, format, bytes of 256
- * columns, stages, and as in LINEAR_WIDE_KERNELS) … */
-#define LINEAR_PACKED_KERNEL(name, format, bytes, stages, warps_rows, warps_tokens, row_tiles, \
-                             token_tiles, pair, blocks)                                        \
-    extern "C" __global__ void KERNEL_BOUNDS(32 * warps_rows * warps_tokens, blocks)           \
-        name(const struct linear_wide_arguments arguments)                                     \
+/* The prelude lists what the model needs: LINEAR_PACKED_KERNELS(X) is X(name, format, columns, sets,
+ * token tiles, from, to, activation, stages) … */
+#define LINEAR_PACKED_KERNEL(name, format, columns, sets, tiles, from, to, activation, stages) \
+    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                \
+        name(const struct linear_decode_arguments arguments)                                   \
     {                                                                                          \
-        SHARED_DYNAMIC(word4, memory);                                                         \
-        const uint32_t count = *arguments.count; /* written before anything that overlaps */   \
-        release_successor();                                                                   \
-        packed<format_##format, bytes, stages, warps_rows, warps_tokens, row_tiles,            \
-               token_tiles, pair>(arguments, memory, count)                                    \
-            .run();                                                                            \
+        linear_packed<packed_##format, columns, sets, tiles, from, to, activation, stages>(    \
+            arguments);                                                                        \
     }
 
 LINEAR_PACKED_KERNELS(LINEAR_PACKED_KERNEL)

@@ -19,6 +19,10 @@ typedef unsigned long long uint64_t;
     extern __shared__ __attribute__((aligned(128))) uint8_t shared_dynamic_bytes[]; \
     T *name = (T *)shared_dynamic_bytes
 
+struct word2 {
+    uint32_t x, y;
+};
+
 struct word4 {
     uint32_t x, y, z, w;
 };
@@ -64,6 +68,11 @@ __device__ __forceinline__ uint32_t atomic_add(uint32_t *to, uint32_t value)
     return atomicAdd(to, value);
 }
 
+__device__ __forceinline__ uint64_t atomic_add64(uint64_t *to, uint64_t value)
+{
+    return atomicAdd((unsigned long long *)to, (unsigned long long)value);
+}
+
 __device__ __forceinline__ void thread_fence()
 {
     __threadfence();
@@ -87,6 +96,42 @@ __device__ __forceinline__ struct word4 load_stream16(const void *from)
     const amd_word4 value = __builtin_nontemporal_load((const amd_word4 *)from);
     const struct word4 result = {value.x, value.y, value.z, value.w};
     return result;
+}
+
+__device__ __forceinline__ uint32_t load_stream4(const void *from)
+{
+    return __builtin_nontemporal_load((const uint32_t *)from);
+}
+
+__device__ __forceinline__ void store_pair(void *to, uint32_t x, uint32_t y)
+{
+    const struct word2 pair = {x, y};
+    *(struct word2 *)to = pair;
+}
+
+__device__ __forceinline__ struct word2 load_pair(const void *from)
+{
+    return *(const struct word2 *)from;
+}
+
+__device__ __forceinline__ uint32_t byte_permute(uint32_t a, uint32_t b, uint32_t selector)
+{
+    const uint64_t bytes = (uint64_t)b << 32 | a;
+    uint32_t result = 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        result |= (uint32_t)(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+    }
+    return result;
+}
+
+__device__ __forceinline__ uint32_t and_or(uint32_t a, uint32_t mask, uint32_t bits)
+{
+    return (a & mask) | bits;
+}
+
+__device__ __forceinline__ float float_of_bits(uint32_t bits)
+{
+    return __builtin_bit_cast(float, bits);
 }
 
 __device__ __forceinline__ uint32_t load_volatile(const uint32_t *from)
@@ -194,6 +239,20 @@ __device__ __forceinline__ uint32_t half2_fma(uint32_t a, uint32_t b, uint32_t c
     const amd_half2 result = {(_Float16)__builtin_fmaf16(x.x, y.x, z.x),
                               (_Float16)__builtin_fmaf16(x.y, y.y, z.y)};
     return __builtin_bit_cast(uint32_t, result);
+}
+
+/* Rounded each by itself, never contracted with a neighbour. */
+
+__device__ __forceinline__ float mul_rn(float a, float b)
+{
+#pragma clang fp contract(off)
+    return a * b;
+}
+
+__device__ __forceinline__ float add_rn(float a, float b)
+{
+#pragma clang fp contract(off)
+    return a + b;
 }
 
 /* Approximations of the hardware. */

@@ -45,6 +45,10 @@ float erff(float) noexcept;
 float log1pf(float) noexcept;
 float expm1f(float) noexcept;
 float copysignf(float, float) noexcept;
+double log(double) noexcept;
+double fabs(double) noexcept;
+double floor(double) noexcept;
+double ceil(double) noexcept;
 }
 
 #define threadIdx (emu_self->index)
@@ -207,11 +211,20 @@ static inline float vendor_warp_max(float value, EMU_CALLER)
 
 /* Memory. */
 
+struct word2 {
+    uint32_t x, y;
+};
+
 struct word4 {
     uint32_t x, y, z, w;
 };
 
 static inline uint32_t atomic_add(uint32_t *to, uint32_t value)
+{
+    return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t atomic_add64(uint64_t *to, uint64_t value)
 {
     return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
 }
@@ -227,6 +240,52 @@ static inline void emu_aligned(const char *word, const void *address, const char
     if ((uint64_t)address & 15u) {
         emu_fail(word, "an address is not aligned to 16 bytes", file, line);
     }
+}
+
+static inline uint32_t load_stream4(const void *from, EMU_CALLER)
+{
+    if ((uint64_t)from & 3u) {
+        emu_fail("load_stream4", "an address is not aligned to 4 bytes", file, line);
+    }
+    return *(const uint32_t *)from;
+}
+
+static inline void store_pair(void *to, uint32_t x, uint32_t y, EMU_CALLER)
+{
+    if ((uint64_t)to & 7u) {
+        emu_fail("store_pair", "an address is not aligned to 8 bytes", file, line);
+    }
+    const struct word2 pair = {x, y};
+    *(struct word2 *)to = pair;
+}
+
+static inline struct word2 load_pair(const void *from, EMU_CALLER)
+{
+    if ((uint64_t)from & 7u) {
+        emu_fail("load_pair", "an address is not aligned to 8 bytes", file, line);
+    }
+    return *(const struct word2 *)from;
+}
+
+/* Byte i of the result is the byte of a (0 … 3) and b (4 … 7) that nibble i of `selector` names. */
+static inline uint32_t byte_permute(uint32_t a, uint32_t b, uint32_t selector)
+{
+    const uint64_t bytes = (uint64_t)b << 32 | a;
+    uint32_t result = 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        result |= (uint32_t)(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+    }
+    return result;
+}
+
+static inline uint32_t and_or(uint32_t a, uint32_t mask, uint32_t bits)
+{
+    return (a & mask) | bits;
+}
+
+static inline float float_of_bits(uint32_t bits)
+{
+    return emu_float(bits);
 }
 
 static inline struct word4 load16(const void *from, EMU_CALLER)
@@ -421,6 +480,16 @@ static inline uint32_t half2_add(uint32_t a, uint32_t b)
 }
 
 /* Approximations of the hardware. */
+
+static inline float mul_rn(float a, float b)
+{
+    return a * b; /* modules are compiled without contraction */
+}
+
+static inline float add_rn(float a, float b)
+{
+    return a + b;
+}
 
 static inline float fast_exp2(float x)
 {

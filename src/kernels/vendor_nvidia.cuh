@@ -21,6 +21,10 @@ typedef unsigned long uint64_t;
     extern __shared__ __align__(128) uint8_t shared_dynamic_bytes[]; \
     T *name = (T *)shared_dynamic_bytes
 
+struct word2 {
+    uint32_t x, y;
+};
+
 struct word4 {
     uint32_t x, y, z, w;
 };
@@ -54,6 +58,11 @@ __device__ __forceinline__ uint32_t atomic_add(uint32_t *to, uint32_t value)
     return atomicAdd(to, value);
 }
 
+__device__ __forceinline__ uint64_t atomic_add64(uint64_t *to, uint64_t value)
+{
+    return atomicAdd((unsigned long long *)to, (unsigned long long)value);
+}
+
 __device__ __forceinline__ void thread_fence()
 {
     __threadfence();
@@ -84,6 +93,27 @@ __device__ __forceinline__ struct word4 load_stream16(const void *from)
                  : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
                  : "l"(__cvta_generic_to_global(from)));
     return value;
+}
+
+__device__ __forceinline__ uint32_t load_stream4(const void *from)
+{
+    uint32_t value;
+    asm volatile("ld.global.L1::no_allocate.u32 %0, [%1];"
+                 : "=r"(value)
+                 : "l"(__cvta_generic_to_global(from)));
+    return value;
+}
+
+__device__ __forceinline__ void store_pair(void *to, uint32_t x, uint32_t y)
+{
+    *(uint2 *)to = make_uint2(x, y);
+}
+
+__device__ __forceinline__ struct word2 load_pair(const void *from)
+{
+    const uint2 value = *(const uint2 *)from;
+    const struct word2 result = {value.x, value.y};
+    return result;
 }
 
 __device__ __forceinline__ uint32_t load_volatile(const uint32_t *from)
@@ -147,6 +177,25 @@ __device__ __forceinline__ void release_successor()
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
+}
+
+/* Byte i of the result is the byte of a (0 … 3) and b (4 … 7) that nibble i of `selector` names. */
+__device__ __forceinline__ uint32_t byte_permute(uint32_t a, uint32_t b, uint32_t selector)
+{
+    return __byte_perm(a, b, selector);
+}
+
+/* (a & mask) | bits in one instruction. */
+__device__ __forceinline__ uint32_t and_or(uint32_t a, uint32_t mask, uint32_t bits)
+{
+    uint32_t result;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(a), "r"(mask), "r"(bits));
+    return result;
+}
+
+__device__ __forceinline__ float float_of_bits(uint32_t bits)
+{
+    return __uint_as_float(bits);
 }
 
 /* Half types. */
@@ -231,6 +280,18 @@ __device__ __forceinline__ uint32_t half2_fma(uint32_t a, uint32_t b, uint32_t c
     uint32_t result;
     asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
     return result;
+}
+
+/* Rounded each by itself, never contracted with a neighbour. */
+
+__device__ __forceinline__ float mul_rn(float a, float b)
+{
+    return __fmul_rn(a, b);
+}
+
+__device__ __forceinline__ float add_rn(float a, float b)
+{
+    return __fadd_rn(a, b);
 }
 
 /* Approximations of the hardware; subnormal numbers count as zero. */

@@ -190,20 +190,27 @@ struct format_q3_k {
     }
 };
 
-/* The 6-bit scale and minimum of sub-block `sub` of q4_k and q5_k, times d and dmin. */
+/* The 6-bit scale and minimum of sub-block `sub` of q4_k and q5_k. */
+__device__ __forceinline__ void scale_min_k4_codes(const uint8_t *block, uint32_t sub,
+                                                   uint32_t *scale, uint32_t *minimum)
+{
+    const uint8_t *scales = block + 4;
+    if (sub < 4) {
+        *scale = scales[sub] & 63u;
+        *minimum = scales[sub + 4] & 63u;
+    } else {
+        const uint32_t both = scales[sub + 4];
+        *scale = (both & 0xf) | (uint32_t)scales[sub - 4] >> 6 << 4;
+        *minimum = both >> 4 | (uint32_t)scales[sub] >> 6 << 4;
+    }
+}
+
+/* The same times d and dmin. */
 __device__ __forceinline__ void scale_min_k4(const uint8_t *block, uint32_t sub, float *scale,
                                              float *minimum)
 {
-    const uint8_t *scales = block + 4;
     uint32_t s, m;
-    if (sub < 4) {
-        s = scales[sub] & 63u;
-        m = scales[sub + 4] & 63u;
-    } else {
-        const uint32_t both = scales[sub + 4];
-        s = (both & 0xf) | (uint32_t)scales[sub - 4] >> 6 << 4;
-        m = both >> 4 | (uint32_t)scales[sub] >> 6 << 4;
-    }
+    scale_min_k4_codes(block, sub, &s, &m);
     *scale = half_at(block) * (float)s;
     *minimum = half_at(block + 2) * (float)m;
 }
@@ -252,5 +259,15 @@ struct format_q6_k {
             const int low = nibbles[i] >> (at / 64 % 2 * 4) & 0xf;
             w[i] = scale * (float)((pair_of(block + 128, at + i) << 4 | low) - 32);
         }
+    }
+};
+
+/* Eight weights of a row of a matrix whose rows lie one after another. */
+template <class FORMAT> struct row_reader {
+    static __device__ __forceinline__ void load8(const uint8_t *matrix, uint64_t row_bytes,
+                                                 uint32_t row, uint32_t k, uint32_t columns,
+                                                 float *w)
+    {
+        FORMAT::load8(matrix + row * row_bytes, k, columns, w);
     }
 };

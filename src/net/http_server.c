@@ -76,7 +76,9 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t descripto
         return;
     }
     struct worker *worker = &server->workers[server->next_worker++ % server->worker_count];
-    if (!worker_give(worker, &accepted)) {
+    if (worker == server->workers) { /* this very thread's: nobody has to be woken */
+        connection_open(worker, &accepted);
+    } else if (!worker_give(worker, &accepted)) {
         atomic_fetch_sub(&server->connection_count, 1);
         turn_away(server, descriptor);
     }

@@ -129,5 +129,10 @@ void http_exchange_abort(struct http_exchange *exchange);
 struct http_waker *http_exchange_waker(struct http_exchange *exchange);
 /* Any thread; never blocks. The argument is a struct http_waker, untyped to fit callbacks. */
 void http_waker_signal(void *waker);
+/* The same in two steps, for one thread that signals many exchanges at once: a worker that is woken
+ * for the first of them would take the processor from that thread, and sleep again before the
+ * second. Whoever notes must wake soon. */
+void http_waker_note(void *waker);
+void http_server_wake(struct http_server *server);
 
 #endif

@@ -3,7 +3,8 @@
  *
  * Invariants. Signals are a stack without lock: a waker is pushed when its flag goes from false to
  * true, and the flag is cleared by the worker before it calls the handler, so that no signal is
- * lost. Only the first waker on an empty stack writes to the eventfd. */
+ * lost. Only the first waker on an empty stack writes to the eventfd, or whoever noted it, once it
+ * has noted all. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -14,27 +15,48 @@
 
 void worker_wake(struct worker *worker)
 {
+    /* Its event is edge-triggered: each write wakes, and nobody reads. A counter that is full after
+     * some 2^64 writes is not to be reached. */
     uint64_t one = 1;
-    /* A full counter means that a wake-up is due anyway. */
     while (write(worker->wake_descriptor, &one, sizeof one) < 0 && errno == EINTR) {
     }
 }
 
 /* ------------------------------------------------------------------ wakers */
 
-void http_waker_signal(void *user)
+/* Whether it was pushed on an empty stack: then its worker has to be woken. */
+static bool push(struct http_waker *waker)
 {
-    struct http_waker *waker = user;
     struct worker *worker = waker->worker;
     if (atomic_exchange(&waker->signalled, true)) {
-        return;
+        return false;
     }
     struct http_waker *top = atomic_load(&worker->signalled);
     do {
         atomic_store(&waker->signal_next, top);
     } while (!atomic_compare_exchange_weak(&worker->signalled, &top, waker));
-    if (!top) {
-        worker_wake(worker);
+    return top == NULL;
+}
+
+void http_waker_signal(void *user)
+{
+    struct http_waker *waker = user;
+    if (push(waker)) {
+        worker_wake(waker->worker);
+    }
+}
+
+void http_waker_note(void *user)
+{
+    push(user);
+}
+
+void http_server_wake(struct http_server *server)
+{
+    for (uint32_t i = 0; i < server->worker_count; i++) {
+        if (atomic_load(&server->workers[i].signalled)) {
+            worker_wake(&server->workers[i]);
+        }
     }
 }
 
@@ -153,10 +175,8 @@ static void on_tick(evutil_socket_t descriptor, short events, void *user)
 static void on_wake(evutil_socket_t descriptor, short events, void *user)
 {
     struct worker *worker = user;
-    uint64_t count;
+    (void)descriptor;
     (void)events;
-    while (read(descriptor, &count, sizeof count) < 0 && errno == EINTR) {
-    }
     take_inbox(worker);
     take_signals(worker);
     if (atomic_load(&worker->server->stopping)) {
@@ -191,8 +211,8 @@ llcuda_status worker_init(struct worker *worker, struct http_server *server,
     if (!worker->base) {
         return error_set(error, LLCUDA_OUT_OF_MEMORY, "the system gives no event loop");
     }
-    worker->wake_event =
-        event_new(worker->base, worker->wake_descriptor, EV_READ | EV_PERSIST, on_wake, worker);
+    worker->wake_event = event_new(worker->base, worker->wake_descriptor,
+                                   EV_READ | EV_PERSIST | EV_ET, on_wake, worker);
     worker->tick_event = event_new(worker->base, -1, EV_PERSIST, on_tick, worker);
     if (!worker->wake_event || !worker->tick_event || event_add(worker->wake_event, NULL) != 0 ||
         event_add(worker->tick_event, &tick) != 0) {

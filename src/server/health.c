@@ -1,6 +1,9 @@
 /* Owns the judgement whether the service works: engines that have work take steps, network threads
  * go round their loops, devices have not failed, models are loaded, nobody has asked for the end.
  *
+ * A device counts as failed when its monitor says so, or when the last step of an engine failed for
+ * its sake; what then helps is another process, so that the service manager is not told of life.
+ *
  * Threads: health_look runs on server_run's thread and is the only writer; answers are atomics. */
 #include <stdlib.h>
 
@@ -24,6 +27,7 @@ struct health {
     uint32_t index; /* while looking */
     uint64_t now_ns;
     uint64_t stall_ns; /* the longest of this look */
+    bool step_failed;  /* likewise: some engine's device does not compute any more */
     _Atomic uint64_t engine_stall_ns;
     _Atomic uint64_t network_lag_ns;
     atomic_bool device_failed;
@@ -62,6 +66,7 @@ static void look_at_engine(void *user, const char *name, const llcuda_engine *en
     }
     struct watched *watched = &health->watched[health->index++];
     llcuda_engine_get_stats(engine, &stats);
+    health->step_failed = health->step_failed || (!stats.asleep && stats.device_failed);
     if (watched->engine != engine || watched->steps != stats.steps || !has_work(&stats)) {
         *watched = (struct watched){engine, stats.steps, health->now_ns};
     }
@@ -75,20 +80,21 @@ void health_look(struct health *health)
     const struct server_options *options = &server->options;
     health->index = 0;
     health->stall_ns = 0;
+    health->step_failed = false;
     health->now_ns = clock_now_ns();
     model_set_each(server->models, look_at_engine, health);
     atomic_store(&health->engine_stall_ns, health->stall_ns);
     atomic_store(&health->network_lag_ns, http_server_lag_ns(server->http));
+    bool failed = health->step_failed;
     if (options->read_devices) {
         struct device_reading readings[DEVICES_WATCHED];
-        bool failed = false;
         uint32_t count =
             options->read_devices(options->read_devices_user, readings, DEVICES_WATCHED);
         for (uint32_t i = 0; i < count && i < DEVICES_WATCHED; i++) {
             failed = failed || readings[i].failed;
         }
-        atomic_store(&health->device_failed, failed);
     }
+    atomic_store(&health->device_failed, failed);
 }
 
 static bool engine_is_good(const struct health *health)

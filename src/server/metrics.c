@@ -302,6 +302,7 @@ static const struct stat_row {
     U64(requests_rejected, "llcuda_engine_requests_rejected_total", "counter",
         "Requests the engine did not take."),
     U64(steps, "llcuda_steps_total", "counter", "Steps of the device."),
+    U64(steps_failed, "llcuda_steps_failed_total", "counter", "Of these, failed."),
     U64(prompt_tokens, "llcuda_prompt_tokens_total", "counter", "Prompt tokens computed."),
     U64(generated_tokens, "llcuda_generation_tokens_total", "counter", "Tokens generated."),
     U64(prefix_lookup_tokens, "llcuda_prefix_cache_queries_total", "counter",
@@ -309,6 +310,10 @@ static const struct stat_row {
     U64(prefix_hit_tokens, "llcuda_prefix_cache_hits_total", "counter", "Of these, found."),
     U64(preemptions, "llcuda_preemptions_total", "counter", "Sequences sent back to wait."),
     U64(evictions, "llcuda_kv_cache_evictions_total", "counter", "Cached blocks given up."),
+    U64(tokens_drawn_device, "llcuda_tokens_drawn_device_total", "counter",
+        "Tokens that the device drew."),
+    U64(tokens_drawn_host, "llcuda_tokens_drawn_host_total", "counter",
+        "Tokens that the host drew, from logits that were copied to it."),
     NS(step_ns, "llcuda_step_seconds_total", "counter", "Time in device steps."),
     NS(host_ns, "llcuda_host_seconds_total", "counter", "Time of the engine thread around them."),
 #undef U32
@@ -336,6 +341,25 @@ static void write_sample(struct buffer *out, const char *name, const char *model
     buffer_printf(out, "} %.17g\n", value);
 }
 
+/* What the memory that a model holds is for: weights and cache as planned, and the rest. */
+static void write_memory(const struct metrics_model *models, uint32_t count, struct buffer *out)
+{
+    static const char *const kinds[] = {"weights", "kv_cache", "workspace"};
+    const char *name = "llcuda_memory_kind_bytes";
+    metrics_write_head(out, name, "gauge", "Held by the device for the model, by what for.");
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t left = models[i].stats.memory_bytes;
+        uint64_t wanted[] = {models[i].weight_bytes, models[i].kv_bytes, UINT64_MAX};
+        for (size_t kind = 0; kind < sizeof kinds / sizeof kinds[0]; kind++) {
+            uint64_t bytes = wanted[kind] < left ? wanted[kind] : left;
+            left -= bytes;
+            buffer_append_text(out, name);
+            write_labels(out, "model", models[i].name, "");
+            buffer_printf(out, ",kind=\"%s\"} %llu\n", kinds[kind], (unsigned long long)bytes);
+        }
+    }
+}
+
 static void write_models(const struct metrics *metrics, const struct metrics_model *models,
                          uint32_t count, struct buffer *out)
 {
@@ -353,6 +377,7 @@ static void write_models(const struct metrics *metrics, const struct metrics_mod
         write_sample(out, "llcuda_kv_cache_usage_ratio", models[i].name,
                      stats->blocks_total ? (double)stats->blocks_used / stats->blocks_total : 0);
     }
+    write_memory(models, count, out);
     metrics_write_head(out, "llcuda_model_ready", "gauge", "1 while the model can generate.");
     for (uint32_t i = 0; i < count; i++) {
         write_sample(out, "llcuda_model_ready", models[i].name, models[i].state == MODEL_READY);

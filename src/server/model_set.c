@@ -430,8 +430,8 @@ void model_set_each(struct model_set *set,
 
 /* ------------------------------------------------------------------ life */
 
-static llcuda_status add(struct model_set *set, const struct model_config *config,
-                         struct llcuda_error *error)
+static llcuda_status add(struct model_set *set, const struct model_set_options *options,
+                         const struct model_config *config, struct llcuda_error *error)
 {
     struct entry *entry = &set->entries[set->count];
     entry->model.index = set->count++;
@@ -440,6 +440,8 @@ static llcuda_status add(struct model_set *set, const struct model_config *confi
     entry->options = config->engine;
     entry->options.progress = report_progress;
     entry->options.progress_user = entry;
+    entry->options.on_round = options->on_round;
+    entry->options.on_round_user = options->on_round_user;
     entry->model.name = strdup(config->name);
     if (!entry->model.name) {
         return error_no_memory(error, "a model's name", strlen(config->name));
@@ -451,13 +453,12 @@ static llcuda_status add(struct model_set *set, const struct model_config *confi
     return llcuda_models_add(set->models, config->name, &entry->options, error);
 }
 
-llcuda_status model_set_create(const struct model_config *configs, uint32_t count,
-                               uint64_t limit_bytes, uint64_t idle_ms, struct model_set **made,
+llcuda_status model_set_create(const struct model_set_options *options, struct model_set **made,
                                struct llcuda_error *error)
 {
     struct model_set *set = calloc(1, sizeof *set);
     pthread_condattr_t monotonic;
-    if (!set || count == 0) {
+    if (!set || options->count == 0) {
         free(set);
         return error_no_memory(error, "the models", sizeof *set);
     }
@@ -466,13 +467,13 @@ llcuda_status model_set_create(const struct model_config *configs, uint32_t coun
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&set->wakeup, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    set->idle_ns = idle_ms * 1000000u;
-    set->entries = calloc(count, sizeof *set->entries);
+    set->idle_ns = options->idle_ms * 1000000u;
+    set->entries = calloc(options->count, sizeof *set->entries);
     llcuda_status status = set->entries
-                               ? llcuda_models_create(limit_bytes, &set->models, error)
+                               ? llcuda_models_create(options->limit_bytes, &set->models, error)
                                : error_no_memory(error, "the models", sizeof *set->entries);
-    for (uint32_t i = 0; i < count && status == LLCUDA_OK; i++) {
-        status = add(set, &configs[i], error);
+    for (uint32_t i = 0; i < options->count && status == LLCUDA_OK; i++) {
+        status = add(set, options, &options->configs[i], error);
     }
     if (status != LLCUDA_OK) {
         model_set_destroy(set);

@@ -45,11 +45,17 @@ struct model_facts {
 
 struct model_set;
 
-/* `limit_bytes` 0: none. `idle_ms` 0: models stay; otherwise one that nobody used for so long goes
- * to sleep. The texts in the configurations are borrowed until the set is destroyed. Errors:
- * INVALID_ARGUMENT (a name), OUT_OF_MEMORY. */
-llcuda_status model_set_create(const struct model_config *configs, uint32_t count,
-                               uint64_t limit_bytes, uint64_t idle_ms, struct model_set **set,
+struct model_set_options {
+    const struct model_config *configs; /* [count], copied; their texts are borrowed */
+    uint32_t count;
+    uint64_t limit_bytes; /* of all models together; 0: none */
+    uint64_t idle_ms;     /* a model that nobody used for so long goes to sleep; 0: they stay */
+    void (*on_round)(void *user); /* of llcuda_engine_options, for every model */
+    void *on_round_user;
+};
+
+/* Errors: INVALID_ARGUMENT (a name), OUT_OF_MEMORY. */
+llcuda_status model_set_create(const struct model_set_options *options, struct model_set **set,
                                struct llcuda_error *error);
 
 /* Starts the thread, which loads what is to be preloaded. `changed` is called from it after each

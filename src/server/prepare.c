@@ -243,7 +243,7 @@ static bool submit_all(struct generation *generation)
     uint64_t *wanted_ms = &request->options.timeout_ms;
     *wanted_ms =
         deadline_ms && (*wanted_ms == 0 || *wanted_ms > deadline_ms) ? deadline_ms : *wanted_ms;
-    request->options.on_ready = http_waker_signal;
+    request->options.on_ready = http_waker_note; /* the worker is woken after the step */
     request->options.on_ready_user = generation->waker;
     request->options.tenant = generation->tenant;
     if (talks(generation)) {

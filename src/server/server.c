@@ -59,6 +59,13 @@ static llcuda_status check_options(const struct server *server, struct llcuda_er
     return LLCUDA_OK;
 }
 
+/* No engine runs before the network is there. */
+static void wake_readers(void *user)
+{
+    const struct server *server = user;
+    http_server_wake(server->http);
+}
+
 /* What the server is made of, but for the network, which comes last. */
 static llcuda_status make_parts(struct server *server, struct llcuda_error *error)
 {
@@ -74,9 +81,15 @@ static llcuda_status make_parts(struct server *server, struct llcuda_error *erro
         status = check_options(server, error);
     }
     if (!status) {
-        status =
-            model_set_create(options->models, options->model_count, options->memory_limit_bytes,
-                             options->idle_ms, &server->models, error);
+        const struct model_set_options models = {
+            .configs = options->models,
+            .count = options->model_count,
+            .limit_bytes = options->memory_limit_bytes,
+            .idle_ms = options->idle_ms,
+            .on_round = wake_readers,
+            .on_round_user = server,
+        };
+        status = model_set_create(&models, &server->models, error);
     }
     if (!status) {
         status = offload_create(&server->offload, error);

@@ -48,6 +48,29 @@ static void buffer_remembers_failure(void **state)
     buffer_deinit(&buffer);
 }
 
+/* What fits is written at once, what does not after growing; what may not leaves no trace. */
+static void buffer_prints_at_every_length(void **state)
+{
+    (void)state;
+    static const char filler[] = "0123456789012345678901234567890123456789012345678901234567890123"
+                                 "0123456789012345678901234567890123456789012345678901234567890123";
+    for (int before = 0; before < 80; before++) {
+        for (int length = 0; length < 120; length++) {
+            struct buffer buffer;
+            size_t limit = test_random_below(2) ? 100 : 0;
+            bool fits = !limit || (size_t)(before + length) <= limit;
+            buffer_init(&buffer, limit);
+            assert_true(buffer_append(&buffer, filler, (size_t)before));
+            assert_int_equal(buffer_printf(&buffer, "%.*s", length, filler), fits);
+            assert_int_equal(buffer.failed, !fits);
+            assert_int_equal(buffer.length, fits ? before + length : before);
+            assert_int_equal(strlen(buffer_text(&buffer)), buffer.length);
+            assert_memory_equal(buffer_text(&buffer) + before, filler, fits ? (size_t)length : 0);
+            buffer_deinit(&buffer);
+        }
+    }
+}
+
 static void arithmetic_does_not_wrap(void **state)
 {
     (void)state;
@@ -146,6 +169,7 @@ static void philox_gives_the_published_vectors(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(arena_is_aligned_zeroed_and_bounded),
     cmocka_unit_test(buffer_remembers_failure),
+    cmocka_unit_test(buffer_prints_at_every_length),
     cmocka_unit_test(arithmetic_does_not_wrap),
     cmocka_unit_test(files_report_where_they_end),
     cmocka_unit_test(a_shrunk_map_is_damaged_not_fatal),

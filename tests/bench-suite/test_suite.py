@@ -1,5 +1,6 @@
 """`llcuda bench --config` from outside: reports that are complete and true to their raw data, and
 engines, files and folders that are not as they should be."""
+import html
 import html.parser
 import json
 import math
@@ -456,6 +457,39 @@ class Configurations(unittest.TestCase):
                         "workloads:\n  - name: w\n    batch_sizes: &l [1]\n    iterations: 1\n"
                         "    sequence_lengths: *l\n    output_tokens: 2\n")
         self.assertEqual(folder.summary()["results"][0]["prompt_tokens"], 1)
+        folder.remove()
+
+    def wrong_json(self, text, line, expected):
+        with tempfile.TemporaryDirectory() as root:
+            path = pathlib.Path(root) / "c.json"
+            path.write_text(text)
+            result = bench("check", path, status=1)
+            self.assertRegex(result.stderr, rf"c\.json:{line}\b")
+            self.assertRegex(result.stderr, expected)
+
+    def test_json_is_yaml_too(self):
+        """Builds without libyaml read this only."""
+        good = ('{"benchmark": {"name": "x"},\n "engines": ["llcuda_cpu"],\n'
+                ' "workloads": [{"name": "w",\n  "batch_sizes": [1], "iterations": 3}]}\n')
+        with tempfile.TemporaryDirectory() as root:
+            path = pathlib.Path(root) / "c.json"
+            path.write_text(good)
+            bench("check", path)
+        self.wrong_json(good.replace('"iterations"', '"iteration"'), 4, "no key 'iteration'")
+        self.wrong_json(good.replace(": 3", ': "3"'), 4, "'iterations' must be a number")
+        self.wrong_json(good.replace("llcuda_cpu", "tpu"), 2, "no engine 'tpu'")
+        self.wrong_json(good.replace('"x"}', '"x", "name": "y"}'), 1, "twice|same key|name")
+        self.wrong_json(good[:-4], r"[45]", "expected|ends")
+        self.wrong_json("[" * 60 + "]" * 60, 1, "deep|nest")
+
+    def test_options_keep_their_types(self):
+        text = json.loads(configuration([fake("one", options={
+            "lists": [1, 2.5, "3", True, "x"], "plain": 4, "quoted": "5", "flag": False})]))
+        folder = Folder(json.dumps(text))
+        engines = (folder.path / "report.html").read_text()
+        found = re.findall(r"Options: <code>(.*?)</code>", engines)
+        self.assertEqual(json.loads(html.unescape(found[0])), {
+            "lists": [1, 2.5, "3", True, "x"], "plain": 4, "quoted": "5", "flag": False})
         folder.remove()
 
     def test_ready_configurations_can_be_read(self):

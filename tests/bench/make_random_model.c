@@ -1,8 +1,10 @@
 /* Writes a GGUF file of a published shape with random weights, for measurements of speed and
  * memory:
  *
- *     make_random_model SHAPE TYPE OUT.gguf
+ *     make_random_model SHAPE TYPE OUT.gguf [HF_FOLDER]
  *
+ * With a folder, the same weights also go there as Hugging Face would keep them (config.json and
+ * model.safetensors, no tokenizer), for engines that read no GGUF; TYPE is then f32, f16 or bf16.
  * SHAPE: tiny, medium, llama-1b (Llama 3.2), llama-8b (Llama 3.1). TYPE: f32 f16 bf16 q8_0 q4_0
  * q4_1 q5_0 q5_1 q2_k q3_k q4_k q5_k q6_k, or q4_k_m, the usual mix of q4_k and q6_k.
  *
@@ -13,7 +15,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "base/buffer.h"
 #include "base/random.h"
 #include "base/utf8.h"
 #include "format/gguf_write.h"
@@ -34,6 +38,9 @@ static const struct shape shapes[] = {
     {"llama-8b", 32, 4096, 14336, 32, 8, 128, 128256, 131072, false},
 };
 
+/* The passes over all tensors: a table and the data, of each of the two files. */
+enum pass { GGUF_TABLE, GGUF_DATA, HF_TABLE, HF_DATA };
+
 struct maker {
     const struct shape *shape;
     bool mixed;       /* q4_k_m */
@@ -41,7 +48,10 @@ struct maker {
     struct gguf_writer *writer;
     unsigned char *pools[DTYPE_COUNT];
     uint64_t state;
-    bool writing; /* first pass: table; second pass: data */
+    enum pass pass;
+    FILE *safetensors;
+    struct buffer header; /* of the SafeTensors file */
+    uint64_t hf_bytes;    /* of its tensors so far */
     struct llcuda_error error;
     llcuda_status status;
 };
@@ -69,6 +79,9 @@ static const unsigned char *pool(struct maker *maker, enum dtype dtype)
         if (!values || !maker->pools[dtype]) {
             exit(1);
         }
+        /* A series of its own, so that the places in it are the same in every pass. */
+        uint64_t state = maker->state;
+        maker->state = random_mix(1000u + (uint64_t)dtype);
         for (uint32_t i = 0; i < POOL_ELEMENTS; i++) {
             values[i] = 0.02f * next_normal(maker);
         }
@@ -76,44 +89,143 @@ static const unsigned char *pool(struct maker *maker, enum dtype dtype)
             fprintf(stderr, "%s cannot be written\n", dtype_info(dtype)->name);
             exit(1);
         }
+        maker->state = state;
         free(values);
     }
     return maker->pools[dtype];
+}
+
+static void hf_check(struct maker *maker, bool fine)
+{
+    if (!fine && !maker->status) {
+        maker->status = error_set(&maker->error, LLCUDA_IO, "the folder cannot be written");
+    }
+}
+
+/* What Hugging Face calls a tensor of GGUF. */
+static void hf_name(const char *gguf, char *out, size_t bytes)
+{
+    static const char *const parts[][2] = {
+        {"attn_norm.weight", "input_layernorm.weight"},
+        {"ffn_norm.weight", "post_attention_layernorm.weight"},
+        {"attn_q.weight", "self_attn.q_proj.weight"},
+        {"attn_k.weight", "self_attn.k_proj.weight"},
+        {"attn_v.weight", "self_attn.v_proj.weight"},
+        {"attn_output.weight", "self_attn.o_proj.weight"},
+        {"ffn_gate.weight", "mlp.gate_proj.weight"},
+        {"ffn_up.weight", "mlp.up_proj.weight"},
+        {"ffn_down.weight", "mlp.down_proj.weight"},
+    };
+    unsigned layer = 0;
+    int used = 0;
+    if (sscanf(gguf, "blk.%u.%n", &layer, &used) == 1) {
+        for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+            if (strcmp(gguf + used, parts[i][0]) == 0) {
+                snprintf(out, bytes, "model.layers.%u.%s", layer, parts[i][1]);
+            }
+        }
+    } else {
+        snprintf(out, bytes, "%s",
+                 strcmp(gguf, "token_embd.weight") == 0    ? "model.embed_tokens.weight"
+                 : strcmp(gguf, "output_norm.weight") == 0 ? "model.norm.weight"
+                                                           : "lm_head.weight");
+    }
+}
+
+static void hf_add(struct maker *maker, const char *gguf, uint64_t rows, uint64_t columns)
+{
+    char name[96];
+    char shape[48];
+    const char *type = maker->dtype == DTYPE_F32   ? "F32"
+                       : maker->dtype == DTYPE_F16 ? "F16"
+                                                   : "BF16";
+    uint64_t bytes = (rows ? rows : 1) * columns * dtype_info(maker->dtype)->block_bytes;
+    hf_name(gguf, name, sizeof name);
+    if (rows) {
+        snprintf(shape, sizeof shape, "%llu,%llu", (unsigned long long)rows,
+                 (unsigned long long)columns);
+    } else {
+        snprintf(shape, sizeof shape, "%llu", (unsigned long long)columns);
+    }
+    buffer_printf(
+        &maker->header, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%llu,%llu]}",
+        maker->header.length > 1 ? "," : "", name, type, shape, (unsigned long long)maker->hf_bytes,
+        (unsigned long long)(maker->hf_bytes + bytes));
+    maker->hf_bytes += bytes;
+}
+
+/* The row of GGUF that is row `row` of Hugging Face's file. GGUF pairs the neighbours that rotary
+ * embedding turns together; Hugging Face keeps the halves of a head apart. */
+static uint64_t gguf_row(const struct maker *maker, const char *name, uint64_t row)
+{
+    uint64_t size = maker->shape->head_size;
+    if (!strstr(name, "attn_q.") && !strstr(name, "attn_k.")) {
+        return row;
+    }
+    uint64_t within = row % size;
+    return row - within + within % (size / 2) * 2 + within / (size / 2);
 }
 
 static void matrix(struct maker *maker, const char *name, enum dtype dtype, uint64_t rows,
                    uint64_t columns)
 {
     uint64_t shape[2] = {rows, columns};
-    if (!maker->writing) {
-        maker->status = maker->status ? maker->status
-                                      : gguf_writer_add_tensor(maker->writer, text_view_of(name),
-                                                               dtype, 2, shape, &maker->error);
+    if (maker->status) {
+        return;
+    }
+    if (maker->pass == GGUF_TABLE) {
+        maker->status = gguf_writer_add_tensor(maker->writer, text_view_of(name), dtype, 2, shape,
+                                               &maker->error);
+        return;
+    }
+    if (maker->pass == HF_TABLE) {
+        hf_add(maker, name, rows, columns);
         return;
     }
     const unsigned char *source = pool(maker, dtype);
     const struct dtype_info *info = dtype_info(dtype);
     uint64_t row_blocks = columns / info->block_elements;
+    uint64_t row_bytes = row_blocks * info->block_bytes;
     uint64_t free_blocks = POOL_ELEMENTS / info->block_elements - row_blocks;
-    for (uint64_t row = 0; !maker->status && row < rows; row++) {
-        uint64_t begin = next_random(maker) % (free_blocks + 1);
-        maker->status = gguf_writer_data(maker->writer, source + begin * info->block_bytes,
-                                         row_blocks * info->block_bytes, &maker->error);
+    uint64_t *begins = malloc(rows * sizeof *begins);
+    if (!begins) {
+        exit(1);
     }
+    for (uint64_t row = 0; row < rows; row++) {
+        begins[row] = next_random(maker) % (free_blocks + 1) * info->block_bytes;
+    }
+    for (uint64_t row = 0; !maker->status && row < rows; row++) {
+        if (maker->pass == GGUF_DATA) {
+            maker->status =
+                gguf_writer_data(maker->writer, source + begins[row], row_bytes, &maker->error);
+        } else {
+            const unsigned char *data = source + begins[gguf_row(maker, name, row)];
+            hf_check(maker, fwrite(data, row_bytes, 1, maker->safetensors) == 1);
+        }
+    }
+    free(begins);
 }
 
 static void norm(struct maker *maker, const char *name, uint64_t length)
 {
-    if (!maker->writing) {
-        maker->status = maker->status
-                            ? maker->status
-                            : gguf_writer_add_tensor(maker->writer, text_view_of(name), DTYPE_F32,
-                                                     1, &length, &maker->error);
+    const float one = 1;
+    if (maker->status) {
         return;
     }
-    float one = 1;
-    for (uint64_t i = 0; !maker->status && i < length; i++) {
+    if (maker->pass == GGUF_TABLE) {
+        maker->status = gguf_writer_add_tensor(maker->writer, text_view_of(name), DTYPE_F32, 1,
+                                               &length, &maker->error);
+    } else if (maker->pass == HF_TABLE) {
+        hf_add(maker, name, 0, length);
+    }
+    for (uint64_t i = 0; !maker->status && maker->pass == GGUF_DATA && i < length; i++) {
         maker->status = gguf_writer_data(maker->writer, &one, sizeof one, &maker->error);
+    }
+    for (uint64_t i = 0; maker->pass == HF_DATA && i < length; i++) {
+        unsigned char bits[4];
+        quantize_row(maker->dtype, &one, NULL, bits, 1);
+        hf_check(maker,
+                 fwrite(bits, dtype_info(maker->dtype)->block_bytes, 1, maker->safetensors) == 1);
     }
 }
 
@@ -258,31 +370,100 @@ static bool choose(struct maker *maker, const char *shape, const char *type)
     return false;
 }
 
+static FILE *hf_open(struct maker *maker, const char *folder, const char *name)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "wb");
+    hf_check(maker, file != NULL);
+    return file;
+}
+
+static void hf_config(struct maker *maker, const char *folder)
+{
+    const struct shape *shape = maker->shape;
+    FILE *file = hf_open(maker, folder, "config.json");
+    if (!file) {
+        return;
+    }
+    fprintf(file,
+            "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\",\n"
+            " \"torch_dtype\": \"%s\", \"vocab_size\": %u, \"hidden_size\": %u,\n"
+            " \"intermediate_size\": %u, \"num_hidden_layers\": %u, \"num_attention_heads\": %u,\n"
+            " \"num_key_value_heads\": %u, \"head_dim\": %u, \"max_position_embeddings\": %u,\n"
+            " \"rope_theta\": 500000.0, \"rope_scaling\": null, \"rms_norm_eps\": 1e-05,\n"
+            " \"hidden_act\": \"silu\", \"attention_bias\": false, \"mlp_bias\": false,\n"
+            " \"tie_word_embeddings\": %s, \"bos_token_id\": 256, \"eos_token_id\": 257}\n",
+            maker->dtype == DTYPE_F32   ? "float32"
+            : maker->dtype == DTYPE_F16 ? "float16"
+                                        : "bfloat16",
+            shape->vocabulary, shape->embedding, shape->feed_forward, shape->layers, shape->heads,
+            shape->kv_heads, shape->head_size, shape->context, shape->tied ? "true" : "false");
+    hf_check(maker, fclose(file) == 0);
+}
+
+/* The folder: eight bytes of length, the header padded with spaces, and the tensors. */
+static void write_hf(struct maker *maker, const char *folder)
+{
+    uint64_t begin_state = 1;
+    mkdir(folder, 0755);
+    hf_config(maker, folder);
+    maker->safetensors = hf_open(maker, folder, "model.safetensors");
+    if (!maker->safetensors) {
+        return;
+    }
+    maker->pass = HF_TABLE;
+    buffer_append_byte(&maker->header, '{');
+    tensors(maker);
+    buffer_append_byte(&maker->header, '}');
+    while (maker->header.length % 8) {
+        buffer_append_byte(&maker->header, ' ');
+    }
+    uint64_t length = maker->header.length;
+    hf_check(maker, !maker->header.failed && fwrite(&length, 8, 1, maker->safetensors) == 1 &&
+                        fwrite(maker->header.data, length, 1, maker->safetensors) == 1);
+    maker->pass = HF_DATA;
+    maker->state = begin_state;
+    tensors(maker);
+    hf_check(maker, fclose(maker->safetensors) == 0);
+}
+
+static void write_gguf(struct maker *maker, const char *path)
+{
+    maker->status = gguf_writer_create(path, &maker->writer, &maker->error);
+    if (!maker->status) {
+        metadata(maker);
+        tensors(maker);
+    }
+    if (!maker->status) {
+        maker->status = gguf_writer_begin_data(maker->writer, &maker->error);
+        maker->pass = GGUF_DATA;
+        tensors(maker);
+    }
+    if (maker->status) {
+        gguf_writer_abort(maker->writer);
+    } else {
+        maker->status = gguf_writer_finish(maker->writer, &maker->error);
+    }
+}
+
 int main(int count, char **arguments)
 {
     struct maker maker = {.state = 1};
-    if (count != 4 || !choose(&maker, arguments[1], arguments[2])) {
-        fprintf(stderr, "usage: make_random_model tiny|llama-1b|llama-8b TYPE OUT.gguf\n");
+    if (count < 4 || count > 5 || !choose(&maker, arguments[1], arguments[2]) ||
+        (count == 5 && dtype_info(maker.dtype)->block_elements != 1)) {
+        fprintf(stderr, "usage: make_random_model tiny|medium|llama-1b|llama-8b TYPE OUT.gguf "
+                        "[HF_FOLDER]\nwith a folder TYPE is f32, f16 or bf16\n");
         return 2;
     }
-    maker.status = gguf_writer_create(arguments[3], &maker.writer, &maker.error);
-    if (!maker.status) {
-        metadata(&maker);
-        tensors(&maker);
-    }
-    if (!maker.status) {
-        maker.status = gguf_writer_begin_data(maker.writer, &maker.error);
-        maker.writing = true;
-        tensors(&maker);
-    }
-    if (maker.status) {
-        gguf_writer_abort(maker.writer);
-    } else {
-        maker.status = gguf_writer_finish(maker.writer, &maker.error);
+    write_gguf(&maker, arguments[3]);
+    if (!maker.status && count == 5) {
+        write_hf(&maker, arguments[4]);
     }
     for (int i = 0; i < DTYPE_COUNT; i++) {
         free(maker.pools[i]);
     }
+    buffer_deinit(&maker.header);
     if (maker.status) {
         fprintf(stderr, "make_random_model: %s\n", maker.error.message);
         return 1;

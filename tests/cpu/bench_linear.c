@@ -252,6 +252,9 @@ int main(int count, char **arguments)
     struct pool *pool;
     topology_read(&topology);
     cpu_features_detect(&features);
+    if (!cpu_features_request_amx()) {
+        features.amx_int8 = features.amx_bf16 = false;
+    }
     if (pool_create(info.thread_count, topology.cpus, topology.cpu_count, &pool, &error) !=
         LLCUDA_OK) {
         fprintf(stderr, "%s\n", error.message);

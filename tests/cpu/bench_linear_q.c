@@ -1,7 +1,9 @@
 /* Times the quantised matrix kernels of this machine on one thread and prints them as shares of
  * two ceilings measured in the same process: reading memory, and 8-bit dot products from registers.
  * The clock is the thread's processor time, the result the best of many short passes, so that a
- * busy machine disturbs it less. Not a test.
+ * busy machine disturbs it less. Before a kernel is timed its bits are compared with the portable
+ * kernel's, so that this alone shows on a new machine whether a kernel works there; the exit status
+ * is 1 when one does not.
  *
  *     bench_linear_q [TYPE [LEVEL]]      such as: bench_linear_q q4_k avx512vnni
  */
@@ -17,6 +19,7 @@
 #endif
 
 #include "cpu/features.h"
+#include "cpu/measure.h"
 #include "tensor/quant.h"
 
 static const struct {
@@ -148,7 +151,35 @@ static double time_call(const struct linear_kernel *kernel, const unsigned char 
     return best;
 }
 
-static void bench_shape(const struct linear_kernel *kernel, uint64_t rows, uint64_t columns,
+#define CHECKED_ROWS   40u
+#define CHECKED_TOKENS 45u /* tiles of every size */
+
+/* Whether the first rows and tokens come out as from the portable kernel. */
+static bool is_right(const struct linear_kernel *kernel, const unsigned char *source,
+                     const unsigned char *weights, const struct linear_call *shape)
+{
+    static const struct cpu_features none;
+    const struct linear_kernel *portable =
+        linear_kernel_choose(kernel->dtype, shape->columns, &none);
+    uint64_t group = kernel->row_group;
+    uint64_t rows = (CHECKED_ROWS + group - 1) / group * group;
+    uint64_t floats = (uint64_t)CHECKED_TOKENS * shape->out_stride;
+    float *out = allocate(2 * floats * sizeof(float));
+    struct linear_call call = *shape;
+    call.token_count = CHECKED_TOKENS;
+    call.row_end = rows;
+    call.weight = weights;
+    call.out = out;
+    kernel->multiply(&call);
+    call.weight = kernel->packed_bytes(shape->row_count, shape->columns) ? source : weights;
+    call.out = out + floats;
+    portable->multiply(&call);
+    bool right = memcmp(out, out + floats, floats * sizeof(float)) == 0;
+    free(out);
+    return right;
+}
+
+static bool bench_shape(const struct linear_kernel *kernel, uint64_t rows, uint64_t columns,
                         double ceiling, double peak)
 {
     const struct dtype_info *info = dtype_info(kernel->dtype);
@@ -194,8 +225,9 @@ static void bench_shape(const struct linear_kernel *kernel, uint64_t rows, uint6
                                .activation_stride = stride,
                                .out = out,
                                .out_stride = rows};
-    printf("%-30s %5llux%-5llu pack %4.1f GB/s", kernel->name, (unsigned long long)rows,
-           (unsigned long long)columns, pack_rate);
+    bool right = is_right(kernel, source, weights, &call);
+    printf("%-30s %s %5llux%-5llu pack %4.1f GB/s", kernel->name, right ? "right" : "WRONG",
+           (unsigned long long)rows, (unsigned long long)columns, pack_rate);
     for (size_t i = 0; i < TOKEN_COUNTS; i++) {
         call.token_count = token_counts[i];
         double ns = time_call(kernel, weights, token_counts[i] > 8 ? 1 : copies, bytes, &call);
@@ -216,6 +248,7 @@ static void bench_shape(const struct linear_kernel *kernel, uint64_t rows, uint6
     free(row);
     free(weights);
     free(source);
+    return right;
 }
 
 int main(int count, char **arguments)
@@ -227,9 +260,22 @@ int main(int count, char **arguments)
     free(memory);
     struct cpu_features features;
     cpu_features_detect(&features);
+    if (!cpu_features_request_amx()) {
+        features.amx_int8 = features.amx_bf16 = false;
+    }
+    bool all_right = true;
     double peak = 1;
 #if defined(__x86_64__)
     peak = features.avx512_vnni ? dot_peak() : 1;
+#endif
+#if defined(__x86_64__)
+    if (features.amx_int8) {
+        int32_t sink = 3;
+        uint64_t begin = now_ns();
+        uint64_t operations = measure_integer_amxint8(2000000, &sink);
+        printf("AMX int8 %.0f GOP/s (not what shares refer to)\n",
+               (double)operations / (double)(now_ns() - begin));
+    }
 #endif
     printf("memory read %.2f GB/s, vpdpbusd %.0f GOP/s; GB/s below count the bytes of the file\n",
            ceiling, peak);
@@ -243,8 +289,9 @@ int main(int count, char **arguments)
         wanted = wanted && (count < 3 ? strstr(kernel->name, "scalar") == NULL
                                       : strstr(kernel->name, arguments[2]) != NULL);
         for (size_t s = 0; wanted && s < SHAPE_COUNT; s++) {
-            bench_shape(kernel, shapes[s].rows, shapes[s].columns, ceiling, peak);
+            all_right =
+                bench_shape(kernel, shapes[s].rows, shapes[s].columns, ceiling, peak) && all_right;
         }
     }
-    return 0;
+    return all_right ? 0 : 1;
 }

@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include "cpu/features.h"
 #include "support/test_support.h"
 
 #define PAGE 4096u
@@ -26,4 +27,17 @@ void guard_free(void *data, uint64_t bytes)
 {
     uint64_t pages = data_pages(bytes);
     munmap((unsigned char *)data + bytes - pages * PAGE, (pages + 1) * PAGE);
+}
+
+bool level_is_here(enum cpu_level level)
+{
+    struct cpu_features features;
+    cpu_features_detect(&features);
+    if (level == CPU_AVX512_BF16) {
+        return features.avx512 && features.avx512_bf16;
+    }
+    if (level == CPU_AMX) {
+        return features.avx512 && cpu_features_request_amx();
+    }
+    return level <= cpu_level_detect() && cpu_ops_choose(level)->level == level;
 }

@@ -14,9 +14,6 @@ void *guard_alloc(uint64_t bytes);
 void guard_free(void *data, uint64_t bytes);
 
 /* Whether this build and machine have a level; they are not all in a row. */
-static inline bool level_is_here(enum cpu_level level)
-{
-    return level <= cpu_level_detect() && cpu_ops_choose(level)->level == level;
-}
+bool level_is_here(enum cpu_level level);
 
 #endif

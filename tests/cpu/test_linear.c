@@ -1,6 +1,7 @@
 /* The matrix kernels of the plain types at every level this machine has: against the reference, in
  * guarded memory, and the rule that a result depends on its row and its token alone. */
 #include "base/random.h"
+#include "cpu/amx_emulated.h"
 #include "cpu/features.h"
 #include "cpu/guard.h"
 #include "cpu/linear.h"
@@ -19,9 +20,23 @@ struct problem {
     struct cpu_features features;
 };
 
-static float *token_row(const struct problem *p, uint32_t token)
+/* What the kernel sees of an activation. */
+static float activation_at(const struct problem *p, uint32_t token, uint64_t column)
 {
-    return (float *)(void *)(p->activations + token * p->stride);
+    const unsigned char *row = p->activations + token * p->stride;
+    return p->kernel->activation == ACTIVATION_BF16
+               ? float_from_bf16(((const uint16_t *)(const void *)row)[column])
+               : ((const float *)(const void *)row)[column];
+}
+
+static void spoil_activation(struct problem *p, uint32_t token, uint64_t column)
+{
+    unsigned char *row = p->activations + token * p->stride;
+    if (p->kernel->activation == ACTIVATION_BF16) {
+        ((uint16_t *)(void *)row)[column] = float_to_bf16(NAN);
+    } else {
+        ((float *)(void *)row)[column] = NAN;
+    }
 }
 
 /* Packing must write every byte: rows that the last group lacks are zeros whatever was there. */
@@ -123,11 +138,14 @@ static bool is_sentinel(float value)
 static void check_against_reference(struct problem *p)
 {
     float *row = malloc(p->columns * sizeof *row);
-    assert_non_null(row);
+    float *x = malloc(p->columns * sizeof *x);
+    assert_true(row && x);
     for (uint64_t r = 0; r < p->rows; r++) {
         dequantize_row(p->kernel->dtype, p->source + r * p->row_bytes, row, p->columns);
         for (uint32_t t = 0; t < p->tokens; t++) {
-            const float *x = token_row(p, t);
+            for (uint64_t k = 0; k < p->columns; k++) {
+                x[k] = activation_at(p, t, k);
+            }
             double expected =
                 reference_dot(p->kernel->dtype, p->source + r * p->row_bytes, x, p->columns);
             double size = 0;
@@ -143,6 +161,7 @@ static void check_against_reference(struct problem *p)
         }
     }
     free(row);
+    free(x);
 }
 
 /* Only the asked range may change, and it must hold the bits of `whole`. */
@@ -200,7 +219,7 @@ static void check_shape(const struct linear_kernel *kernel, uint64_t rows, uint6
         assert_non_null(whole);
         memcpy(whole, p.out, p.out_bytes);
         uint32_t bad = (uint32_t)test_random_below(tokens);
-        token_row(&p, bad)[test_random_below(columns)] = NAN;
+        spoil_activation(&p, bad, test_random_below(columns));
         run(&p, 0, rows, 0, tokens);
         for (uint32_t t = 0; t < tokens; t++) {
             if (t != bad) {
@@ -215,26 +234,40 @@ static void check_shape(const struct linear_kernel *kernel, uint64_t rows, uint6
     teardown(&p);
 }
 
+static void check_kernel(const struct linear_kernel *kernel)
+{
+    /* Instructions that multiply pairs of columns want whole pieces of them. */
+    uint64_t unit = kernel->activation == ACTIVATION_F32 ? 1 : 32;
+    for (uint32_t tokens = 1; tokens <= 40; tokens += 1 + tokens / 14 * 3) {
+        check_shape(kernel, 1 + test_random_below(150), (1 + test_random_below(700 / unit)) * unit,
+                    tokens);
+    }
+    check_shape(kernel, 1, unit, 1);
+    check_shape(kernel, 32, 256, 12);
+    check_shape(kernel, 33, 256 + unit, 13);
+    check_shape(kernel, 64, 512, 2);
+}
+
 static void every_kernel_is_right_and_keeps_to_itself(void **state)
 {
     (void)state;
     struct cpu_features features;
     cpu_features_detect(&features);
-    uint32_t count;
+    if (!cpu_features_request_amx()) {
+        features.amx_int8 = features.amx_bf16 = false;
+    }
+    uint32_t counts[2];
     uint32_t tried = 0;
-    const struct linear_kernel *const *kernels = linear_kernels(&count);
-    for (uint32_t i = 0; i < count; i++) {
-        if (kernels[i]->activation != ACTIVATION_F32 || !kernels[i]->available(&features)) {
-            continue;
+    const struct linear_kernel *const *tables[2] = {linear_kernels(&counts[0]),
+                                                    amx_emulated_kernels(&counts[1])};
+    for (int table = 0; table < 2; table++) {
+        for (uint32_t i = 0; i < counts[table]; i++) {
+            const struct linear_kernel *kernel = tables[table][i];
+            if (kernel->activation != ACTIVATION_Q8 && kernel->available(&features)) {
+                check_kernel(kernel);
+                tried++;
+            }
         }
-        tried++;
-        for (uint32_t tokens = 1; tokens <= 40; tokens += 1 + tokens / 14 * 3) {
-            check_shape(kernels[i], 1 + test_random_below(150), 1 + test_random_below(700), tokens);
-        }
-        check_shape(kernels[i], 1, 1, 1);
-        check_shape(kernels[i], 32, 256, 12);
-        check_shape(kernels[i], 33, 257, 13);
-        check_shape(kernels[i], 64, 512, 2);
     }
     assert_true(tried >= 3);
 }
@@ -245,6 +278,8 @@ static void the_table_is_in_order(void **state)
     struct cpu_features none = {0};
     struct cpu_features features;
     cpu_features_detect(&features);
+    cpu_features_mask(&features, CPU_LEVEL_COUNT, false);
+    assert_false(features.amx_int8 || features.amx_bf16 || features.avx512_bf16);
     for (int dtype = 0; dtype < DTYPE_F8_E4M3; dtype++) { /* 8-bit floats are converted before */
         const struct linear_kernel *scalar = linear_kernel_choose((enum dtype)dtype, 256, &none);
         assert_non_null(scalar);

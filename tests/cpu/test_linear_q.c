@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include "cpu/activation_q8.h"
+#include "cpu/amx_emulated.h"
 #include "cpu/features.h"
 #include "cpu/linear.h"
+#include "cpu/random_blocks.h"
 #include "tensor/quant.h"
 #include "tensor/quant_read.h"
 
@@ -109,27 +111,6 @@ static void random_normal_row(float *row, uint64_t count, float deviation)
     }
 }
 
-/* Random codes of a type that is not written, with scales near a hundredth. */
-static void random_blocks(enum dtype dtype, unsigned char *blocks, uint64_t columns)
-{
-    const struct dtype_info *info = dtype_info(dtype);
-    for (uint64_t b = 0; b < columns / info->block_elements; b++) {
-        unsigned char *block = blocks + b * info->block_bytes;
-        for (uint32_t i = 0; i < info->block_bytes; i++) {
-            block[i] = (unsigned char)test_random();
-        }
-        uint16_t d = float_to_f16(0.01f + 0.001f * test_random_normal());
-        for (int i = 0; dtype == DTYPE_IQ1_M && i < 4; i++) {
-            /* Its four nibbles are the top ones of four u16 at the end. */
-            unsigned char *top = block + info->block_bytes - 8 + 2 * i + 1;
-            *top = (unsigned char)((*top & 0xf) | (d >> 4 * i & 0xf) << 4);
-        }
-        if (dtype != DTYPE_IQ1_M) {
-            memcpy(block, &d, sizeof d);
-        }
-    }
-}
-
 /* Quantised normal weights, or with `wild` random bytes. */
 static struct fenced make_source(enum dtype dtype, uint64_t rows, uint64_t columns, bool wild)
 {
@@ -145,7 +126,7 @@ static struct fenced make_source(enum dtype dtype, uint64_t rows, uint64_t colum
         } else {
             random_normal_row(row, columns, 0.05f);
             if (!quantize_row(dtype, row, NULL, blocks, columns)) {
-                random_blocks(dtype, blocks, columns);
+                random_blocks(dtype, 0.01f, blocks, columns);
             }
         }
     }
@@ -181,17 +162,21 @@ static bool is_scalar(const struct linear_kernel *kernel)
     return strstr(kernel->name, "_scalar") != NULL;
 }
 
-/* Calls `check` for every quantised kernel that this machine can run. */
+/* Calls `check` for every quantised kernel that this machine can run, and for the emulated ones. */
 static void each_kernel(bool scalar, void (*check)(const struct linear_kernel *kernel))
 {
-    uint32_t count;
+    uint32_t counts[2];
     uint32_t seen = 0;
-    const struct linear_kernel *const *kernels = linear_kernels(&count);
-    for (uint32_t i = 0; i < count; i++) {
-        if (kernels[i]->activation == ACTIVATION_Q8 && is_scalar(kernels[i]) == scalar &&
-            kernels[i]->available(&features)) {
-            check(kernels[i]);
-            seen++;
+    const struct linear_kernel *const *tables[2] = {linear_kernels(&counts[0]),
+                                                    amx_emulated_kernels(&counts[1])};
+    for (int table = 0; table < 2; table++) {
+        for (uint32_t i = 0; i < counts[table]; i++) {
+            const struct linear_kernel *kernel = tables[table][i];
+            if (kernel->activation == ACTIVATION_Q8 && is_scalar(kernel) == scalar &&
+                kernel->available(&features)) {
+                check(kernel);
+                seen++;
+            }
         }
     }
     assert_true(seen > 0 || !scalar);
@@ -620,5 +605,9 @@ int main(void)
 {
     test_seed_print();
     cpu_features_detect(&features);
+    if (!cpu_features_request_amx()) {
+        features.amx_int8 = features.amx_bf16 = false;
+        print_message("no AMX: its kernels run on emulated registers only\n");
+    }
     return cmocka_run_group_tests_name(__FILE__, tests, NULL, NULL);
 }

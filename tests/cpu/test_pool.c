@@ -5,7 +5,7 @@
 
 #include "cpu/features.h"
 #include "cpu/pool.h"
-#include "cpu/topology.h"
+#include "cpu/topology_places.h"
 #include "support/test_support.h"
 
 struct tally {
@@ -125,11 +125,54 @@ static void topology_makes_sense(void **state)
             assert_int_not_equal(topology.cpus[i], topology.cpus[j]);
         }
     }
-    topology.core_count = 8;
+    assert_in_range(topology.fast_core_count, 1, topology.core_count);
+    assert_in_range(topology.node_count, 1, topology.core_count);
+    topology.core_count = topology.fast_core_count = 8;
     topology.quota = 3;
     assert_int_equal(topology_thread_count(&topology), 3);
     topology.quota = 0;
     assert_int_equal(topology_thread_count(&topology), 8);
+}
+
+/* Machines in hwloc's words: nodes of memory, cores, hyperthreads. */
+static void nodes_and_cores_are_found(void **state)
+{
+    (void)state;
+    struct topology_place places[LIMIT_THREADS];
+    struct topology topology = {0};
+    uint32_t count = topology_hwloc_read("NUMANode:2 Core:3 PU:2", places);
+    if (count == 0) {
+        skip(); /* this build has no hwloc */
+    }
+    assert_int_equal(count, 12);
+    topology_order(&topology, places, count);
+    assert_int_equal(topology.cpu_count, 12);
+    assert_int_equal(topology.core_count, 6);
+    assert_int_equal(topology.fast_core_count, 6);
+    assert_int_equal(topology.node_count, 2);
+    for (uint32_t i = 0; i < 6; i++) {
+        assert_int_equal(topology.cpus[i], 2 * i); /* first threads, the first node's before */
+        assert_int_equal(topology.cpus[6 + i], 2 * i + 1);
+    }
+    assert_int_equal(topology_hwloc_read("no such words", places), 0);
+    assert_true(topology_hwloc_read("NUMANode:4 Core:300 PU:2", places) <= LIMIT_THREADS);
+}
+
+/* Two fast cores with two threads each are CPUs 2 to 5, four slow ones come before and after. */
+static void fast_cores_come_first(void **state)
+{
+    (void)state;
+    const struct topology_place places[] = {{0, 10, 0, 0}, {1, 11, 0, 0}, {2, 12, 0, 1},
+                                            {3, 12, 0, 1}, {4, 13, 0, 1}, {5, 13, 0, 1},
+                                            {6, 14, 0, 0}, {7, 15, 0, 0}};
+    static const uint32_t expected[] = {2, 4, 0, 1, 6, 7, 3, 5};
+    struct topology topology = {0};
+    topology_order(&topology, places, 8);
+    assert_int_equal(topology.core_count, 6);
+    assert_int_equal(topology.fast_core_count, 2);
+    assert_int_equal(topology.node_count, 1);
+    assert_int_equal(topology_thread_count(&topology), 2);
+    assert_memory_equal(topology.cpus, expected, sizeof expected);
 }
 
 static void quotas_are_read(void **state)
@@ -155,7 +198,16 @@ static void masks_lower_the_level(void **state)
                                      .amx_int8 = true};
     struct cpu_features masked = all;
     cpu_features_mask(&masked, CPU_LEVEL_COUNT, false);
-    assert_memory_equal(&masked, &all, sizeof all);
+    assert_true(masked.avx512 && masked.avx512_vnni && masked.avx_vnni);
+    /* So have BF16 and AMX. */
+    assert_false(masked.avx512_bf16 || masked.amx_int8);
+    masked = all;
+    cpu_features_mask(&masked, CPU_AVX512_BF16, false);
+    assert_true(masked.avx512_vnni && masked.avx512_bf16 && !masked.amx_int8);
+    masked = all;
+    cpu_features_mask(&masked, CPU_AMX, false);
+    assert_true(masked.avx512_vnni && !masked.avx512_bf16);
+    assert_int_equal(masked.amx_int8, cpu_features_request_amx());
     /* NEON has to be asked for. */
     const struct cpu_features arm = {.neon = true, .dotprod = true, .i8mm = true};
     masked = arm;
@@ -186,7 +238,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_item_runs_once),  cmocka_unit_test(idle_threads_use_no_time),
     cmocka_unit_test(pinned_threads_work),   cmocka_unit_test(thread_counts_have_limits),
     cmocka_unit_test(topology_makes_sense),  cmocka_unit_test(quotas_are_read),
-    cmocka_unit_test(masks_lower_the_level),
+    cmocka_unit_test(masks_lower_the_level), cmocka_unit_test(nodes_and_cores_are_found),
+    cmocka_unit_test(fast_cores_come_first),
 };
 
 TEST_MAIN(tests)

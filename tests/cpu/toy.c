@@ -1,6 +1,8 @@
 /* Owns the toy models and their plain forward pass. One thread. */
 #include "cpu/toy.h"
+
 #include "cpu/guard.h"
+#include "cpu/random_blocks.h"
 
 #include "tensor/quant.h"
 
@@ -15,6 +17,7 @@ struct toy_options toy_defaults(void)
         .vocabulary = 101,
         .layers = 2,
         .dtype = DTYPE_F32,
+        .gain = 1.5f,
         .rotary = PLAN_ROTARY_HALF,
     };
 }
@@ -70,7 +73,9 @@ static uint32_t add_weight(struct toy *toy, const char *name, enum dtype dtype, 
         for (uint64_t c = 0; c < columns; c++) {
             row[c] = mean + deviation * test_random_normal();
         }
-        assert_true(quantize_row(dtype, row, NULL, blob + 1 + r * row_bytes, columns));
+        if (!quantize_row(dtype, row, NULL, blob + 1 + r * row_bytes, columns)) {
+            random_row(dtype, deviation, blob + 1 + r * row_bytes, columns);
+        }
     }
     free(row);
     assert_true(toy->blob_count < sizeof toy->blobs / sizeof *toy->blobs);
@@ -91,7 +96,7 @@ static uint32_t add_weight(struct toy *toy, const char *name, enum dtype dtype, 
 static uint32_t add_matrix(struct toy *toy, const char *name, uint64_t rows, uint64_t columns)
 {
     return add_weight(toy, name, toy->options.dtype, rows, columns, 0.0f,
-                      1.5f / sqrtf((float)columns));
+                      toy->options.gain / sqrtf((float)columns));
 }
 
 static uint32_t add_vector(struct toy *toy, const char *name, uint64_t count, float mean)

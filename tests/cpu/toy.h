@@ -9,6 +9,7 @@
 struct toy_options {
     uint32_t embedding, heads, kv_heads, head_size, feed_forward, vocabulary, layers;
     enum dtype dtype; /* of matrices; vectors are F32 */
+    float gain;       /* of matrices: root mean square of a product over that of its input */
     bool biases;
     bool head_norms;
     bool sinks;

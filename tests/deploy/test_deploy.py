@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import unittest
 
 sys.path.append(str(pathlib.Path(__file__).parents[1] / "server"))
@@ -157,11 +158,29 @@ class Kubernetes(unittest.TestCase):
         with self.assertRaises(AssertionError, msg="the tool sees mistakes"):
             self.validate(text.replace("failureThreshold: 360", "failureTreshold: 360"))
 
+    # Of the cluster that is pretended; a helm that was built without its release's flags knows 1.20.
+    version = ("--kube-version", "1.28.0")
+
     def helm(self, *options):
-        program = os.environ.get("LLCUDA_HELM") or shutil.which("helm")
+        built = DEPLOY.parent / "build/tools/helm"  # by scripts/install-deploy-tools
+        program = os.environ.get("LLCUDA_HELM") or (built if built.exists() else shutil.which("helm"))
         if not program:
             self.skipTest("there is no helm: the chart's templates have not been run")
         return run(program, *options)
+
+    def check_configuration(self, rendered):
+        """The program takes the chart's configuration; only the model is not there."""
+        files = re.findall(r"^  (\w+\.yaml): \|\n((?:    .*\n)+)", rendered, re.MULTILINE)
+        self.assertIn("llcuda.yaml", dict(files))
+        with tempfile.TemporaryDirectory() as folder:
+            options = ["--config", f"{folder}/llcuda.yaml"]
+            for name, text in files:
+                pathlib.Path(folder, name).write_text(textwrap.dedent(text).replace("8090", "0"))
+            if "models.yaml" in dict(files):
+                options += ["--models", f"{folder}/models.yaml"]
+            done = run(PROGRAM, "serve", *options, "--no-key")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertRegex(done.stderr, r"/models/\w+\.gguf")
 
     def test_chart(self):
         done = self.helm("lint", "--strict", DEPLOY / "helm/llcuda")
@@ -172,13 +191,15 @@ class Kubernetes(unittest.TestCase):
                 "--set", "models.small.model=/models/a.gguf", "--set", "models.large.model=/models/b.gguf",
                 "--set", "gpu.runtimeClassName=nvidia", "--set", "modelsVolume.storageClass=fast"]
         for options, least in (([], 6), (full, 8)):
-            done = self.helm("template", "test", DEPLOY / "helm/llcuda", *options)
+            done = self.helm("template", "test", DEPLOY / "helm/llcuda", *self.version, *options)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertGreaterEqual(self.validate(done.stdout), least)
+            self.check_configuration(done.stdout)
         self.assertIn("nvidia.com/gpu: \"2\"", done.stdout)
         self.assertIn("--models", done.stdout)
-        bad = self.helm("template", "test", DEPLOY / "helm/llcuda", "--set", "replicas=none")
+        bad = self.helm("template", "test", DEPLOY / "helm/llcuda", *self.version, "--set", "replicas=none")
         self.assertNotEqual(bad.returncode, 0, "the schema of the values is heeded")
+        self.assertIn("replicas", bad.stderr)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,17 @@
 
 #define VOCABULARY 61u
 
+struct caller;
+
 struct rig {
     struct llcuda_engine engine;
     struct fake_model *model;
+    bool rounds;            /* readers are only noted by on_ready, and woken by on_round */
+    struct caller *callers; /* [caller_count] */
+    uint32_t caller_count;
 };
+
+static void on_round(void *user);
 
 static struct rig *rig_open(void)
 {
@@ -44,6 +51,9 @@ static struct rig *rig_open(void)
     }
     engine->core_made = true;
     engine->model.device_model = &rig->model->base;
+    rig->rounds = test_random_below(2);
+    engine->options.on_round = rig->rounds ? on_round : NULL;
+    engine->options.on_round_user = rig;
     assert_ok(engine_thread_start(engine, &error), error);
     return rig;
 }
@@ -82,16 +92,36 @@ struct caller {
     pthread_mutex_t mutex;
     pthread_cond_t condition;
     uint32_t ready;
+    bool noted; /* the engine thread's */
     bool wrong;
 };
 
 static void on_ready(void *user)
 {
     struct caller *caller = user;
+    if (caller->rig->rounds) {
+        caller->noted = true;
+        return;
+    }
     pthread_mutex_lock(&caller->mutex);
     caller->ready++;
     pthread_cond_signal(&caller->condition);
     pthread_mutex_unlock(&caller->mutex);
+}
+
+static void on_round(void *user)
+{
+    struct rig *rig = user;
+    for (uint32_t i = 0; i < rig->caller_count; i++) {
+        struct caller *caller = &rig->callers[i];
+        if (caller->noted) {
+            caller->noted = false;
+            pthread_mutex_lock(&caller->mutex);
+            caller->ready++;
+            pthread_cond_signal(&caller->condition);
+            pthread_mutex_unlock(&caller->mutex);
+        }
+    }
 }
 
 static void wait_ready(struct caller *caller)
@@ -209,6 +239,8 @@ static void run_callers(uint32_t requests, uint32_t cancel_percent, uint32_t *ca
     struct rig *rig = rig_open();
     struct caller callers[CALLERS];
     pthread_t threads[CALLERS];
+    rig->callers = callers;
+    rig->caller_count = CALLERS;
     for (uint32_t i = 0; i < CALLERS; i++) {
         callers[i] = (struct caller){
             .rig = rig,
@@ -218,6 +250,8 @@ static void run_callers(uint32_t requests, uint32_t cancel_percent, uint32_t *ca
         };
         pthread_mutex_init(&callers[i].mutex, NULL);
         pthread_cond_init(&callers[i].condition, NULL);
+    }
+    for (uint32_t i = 0; i < CALLERS; i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, call, &callers[i]), 0);
     }
     *cancelled = 0;
@@ -289,6 +323,55 @@ static void closing_ends_what_runs(void **state)
     }
 }
 
+/* Waits until what is published says so, which comes at the end of a step. */
+static void expect_failures(struct rig *rig, uint64_t steps_failed, uint64_t device_failed)
+{
+    uint64_t counters[CORE_COUNTER_COUNT];
+    uint64_t until = clock_now_ns() + 20000000000u;
+    do {
+        core_read_stats(&rig->engine.core, counters);
+        sched_yield();
+    } while ((counters[CORE_STEPS_FAILED] != steps_failed ||
+              counters[CORE_DEVICE_FAILED] != device_failed) &&
+             clock_now_ns() < until);
+    assert_int_equal(counters[CORE_STEPS_FAILED], steps_failed);
+    assert_int_equal(counters[CORE_DEVICE_FAILED], device_failed);
+}
+
+static llcuda_status outcome(struct rig *rig)
+{
+    uint32_t prompt[3] = {3, 4, 5};
+    llcuda_request_options options;
+    llcuda_request_options_init(&options, sizeof options);
+    options.prompt_tokens = prompt;
+    options.prompt_token_count = 3;
+    options.max_tokens = 9;
+    options.ignore_eos = true;
+    llcuda_status status;
+    const llcuda_event *event;
+    llcuda_request *request = fake_post(&rig->engine.setup, &options, clock_now_ns(), &status);
+    do {
+        assert_int_equal(llcuda_request_next(request, LLCUDA_FOREVER, &event, NULL), LLCUDA_OK);
+    } while (event->kind != LLCUDA_EVENT_DONE);
+    status = event->status;
+    llcuda_request_release(request);
+    return status;
+}
+
+/* A device that fails is told of until it computes again. */
+static void a_failing_device_is_known(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_open();
+    expect_failures(rig, 0, 0);
+    rig->model->fail_at_step = 4;
+    assert_int_equal(outcome(rig), LLCUDA_DEVICE);
+    expect_failures(rig, 1, 1);
+    assert_int_equal(outcome(rig), LLCUDA_OK);
+    expect_failures(rig, 1, 0);
+    rig_close(rig);
+}
+
 static void sleeping_holds_newcomers(void **state)
 {
     (void)state;
@@ -334,10 +417,9 @@ static void sleeping_holds_newcomers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(answers_are_the_lone_runs),
-        cmocka_unit_test(cancellations_leave_nothing),
-        cmocka_unit_test(closing_ends_what_runs),
-        cmocka_unit_test(sleeping_holds_newcomers),
+        cmocka_unit_test(answers_are_the_lone_runs), cmocka_unit_test(cancellations_leave_nothing),
+        cmocka_unit_test(closing_ends_what_runs),    cmocka_unit_test(sleeping_holds_newcomers),
+        cmocka_unit_test(a_failing_device_is_known),
     };
     test_seed_print();
     return cmocka_run_group_tests_name("engine threads", tests, NULL, NULL);

@@ -29,6 +29,7 @@ static bool elements(const struct gpu_device_info *device, uint32_t variant, str
 {
     static const char *const activations[] = {"TYPE_F16", "TYPE_BF16", "TYPE_F32"};
     static const char *const uses[] = {"EMBED_FORMATS", "LINEAR_PLAIN_FORMATS"};
+    static const bool none[DTYPE_COUNT];
     pointers(device, variant, out);
     buffer_printf(out, "#define ACT_TYPE %s\n", activations[variant]);
     for (int use = 0; use < 2; use++) {
@@ -41,6 +42,16 @@ static bool elements(const struct gpu_device_info *device, uint32_t variant, str
         }
         buffer_append_byte(out, '\n');
     }
+    gpu_program_packed_prelude("PACKED_EMBED_FORMATS", variant == 0 ? NULL : none, out);
+    gpu_program_packed_prelude("PACKED_FORMATS", variant == 0 ? NULL : none, out);
+    return !out->failed;
+}
+
+static bool repack(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
+{
+    pointers(device, variant, out);
+    buffer_append_text(out, "#define ACT_TYPE TYPE_F16\n");
+    gpu_program_packed_prelude("REPACK_FORMATS", NULL, out);
     return !out->failed;
 }
 
@@ -61,8 +72,8 @@ static bool attention(const struct gpu_device_info *device, uint32_t variant, st
            gpu_attention_prelude(&config, out);
 }
 
-/* The decode kernels of a 1B and an 8B model. */
-static bool decode(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
+/* The decode kernels of a 1B and an 8B model of one type of weights. */
+static bool decode_of(enum dtype dtype, uint32_t model, struct buffer *out)
 {
     static const uint32_t columns[][2] = {{2048, 8192}, {4096, 14336}};
     static const struct gpu_decode_key keys[] = {
@@ -77,15 +88,31 @@ static bool decode(const struct gpu_device_info *device, uint32_t variant, struc
         for (uint32_t tiles = 1; tiles <= (keys[i].from == GPU_DECODE_FROM_NORM ? 1u : 4u);
              tiles *= 2) {
             struct gpu_decode_key key = keys[i];
-            key.columns = columns[variant][key.to == GPU_DECODE_ADD];
+            key.dtype = (uint32_t)dtype;
+            key.columns = columns[model][key.to == GPU_DECODE_ADD];
             key.token_tiles = tiles;
-            program.decode[program.decode_count++].key = key;
+            struct gpu_decode_kernel *kernel = &program.decode[program.decode_count++];
+            kernel->key = key;
+            gpu_decode_shared_bytes(&key, 223 << 10, &kernel->stages);
         }
     }
-    pointers(device, variant, out);
-    buffer_append_text(out, "#define ACT_TYPE TYPE_BF16\n");
-    gpu_program_decode_prelude(&program, out);
+    buffer_append_text(out, "#define KERNEL_POINTER(type) type *\n");
+    buffer_printf(out, "#define ACT_TYPE %s\n", dtype == DTYPE_BF16 ? "TYPE_BF16" : "TYPE_F16");
+    gpu_program_decode_prelude(&program, 0, 1, out);
     return !out->failed;
+}
+
+static bool decode(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
+{
+    (void)device;
+    return decode_of(DTYPE_BF16, variant, out);
+}
+
+static bool packed(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
+{
+    static const enum dtype dtypes[] = {DTYPE_Q4_0, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
+    (void)device;
+    return decode_of(dtypes[variant % 5], variant / 5, out);
 }
 
 /* For each 16-bit type of activation; with all types of weights once. */
@@ -111,6 +138,8 @@ const struct check_module check_modules[] = {
     {"measure", measure_files, 1, pointers},
     {"elements", gpu_element_files, 3, elements},
     {"linear_decode", gpu_decode_files, 2, decode},
+    {"linear_packed", gpu_decode_files, 10, packed},
+    {"repack", gpu_repack_files, 1, repack},
     {"linear_wide", gpu_wide_files, 2, wide},
     {"attention", gpu_attention_files, COUNT(attention_shapes), attention},
 };

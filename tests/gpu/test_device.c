@@ -152,6 +152,26 @@ static void agrees_in_every_type(void **state)
     }
 }
 
+/* Types that kernels of few rows stream, in all widths; with tied embeddings and without. */
+static void agrees_when_packed(void **state)
+{
+    (void)state;
+    static const enum dtype dtypes[] = {DTYPE_Q4_0, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
+    static const uint32_t chunks[] = {1, 7, 13, 25, 40};
+    for (int i = 0; i < 5; i++) {
+        struct toy_options options = toy_defaults();
+        options.dtype = dtypes[i];
+        options.embedding = 256;
+        options.feed_forward = 768; /* 6 units for 16 warps */
+        options.heads = 4;
+        options.head_size = 64;
+        options.layers = 1;
+        for (int c = 0; c < 5; c++) {
+            check_one(&options, GPU_LINEAR_FAST, 40, chunks[c], 4e-3);
+        }
+    }
+}
+
 /* Turns the toy's blocks into what a file holds: values here, scales there. */
 static void take_apart(struct toy *toy)
 {
@@ -278,6 +298,143 @@ static void replayed_steps_equal_plain_ones(void **state)
     free(ignored);
     free(results[0]);
     free(results[1]);
+    toy_destroy(toy);
+}
+
+/* Settings that differ from step to step and from row to row. */
+static void settings_of(uint32_t step, struct step_sampling *samplings, uint32_t count,
+                        const struct step_edit *edits)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t kind = step + i;
+        samplings[i] = (struct step_sampling){
+            .logprobs = kind % 3 == 0,
+            .top_logprobs = kind % 3 == 0 ? kind % 5 : 0,
+            .temperature = kind % 5 == 0 ? 0 : 0.4 + 0.3 * (kind % 4),
+            .top_p = kind % 2 ? 0.7 : 1,
+            .typical_p = kind % 4 == 1 ? 0.6 : 1,
+            .min_p = kind % 4 == 2 ? 0.1 : 0,
+            .top_k = kind % 3 == 1 ? 3 + kind : 0,
+            .repetition_penalty = 1.2,
+            .seed = 77 + i,
+            .position = step,
+            .edits = edits + i,
+        };
+        samplings[i].edit_counts[STEP_EDIT_PENALISE] = kind % 4;
+        samplings[i].edit_counts[STEP_EDIT_ADD] = kind % 2;
+    }
+}
+
+/* What a step with sampling gives. */
+struct drawn {
+    uint32_t tokens[4];
+    struct device_logprob logprobs[4];
+};
+
+static void draw_rows(struct device_model *model, struct toy_batch *batch, const uint32_t *tokens,
+                      uint32_t step, const struct step_edit *edits, struct drawn *drawn)
+{
+    struct step_sampling samplings[4];
+    struct llcuda_error error;
+    const float *logits;
+    toy_batch_clear(batch);
+    for (uint32_t s = 0; s < 4; s++) {
+        toy_batch_add(batch, s, tokens + (uint64_t)s * LENGTH_MAX, step, 1);
+    }
+    settings_of(step, samplings, 4, edits);
+    batch->batch.sampling = samplings;
+    assert_ok(device_step(model, &batch->batch, &logits, &error), error);
+    batch->batch.sampling = NULL;
+    for (uint32_t s = 0; s < 4; s++) {
+        drawn->tokens[s] = device_chosen(model)[s];
+        assert_true(drawn->tokens[s] < model->plan->vocabulary_size);
+        if (samplings[s].logprobs) {
+            const struct device_logprob *from = &device_logprobs(model)[s];
+            drawn->logprobs[s].token = from->token;
+            drawn->logprobs[s].logprob = from->logprob;
+            drawn->logprobs[s].top_count = from->top_count;
+            assert_int_equal(from->token, drawn->tokens[s]);
+        }
+    }
+}
+
+/* One graph serves any settings: the tokens are those of plain launches. */
+static void replayed_draws_equal_plain_ones(void **state)
+{
+    (void)state;
+    static struct toy_batch batch;
+    static uint32_t tokens[4 * LENGTH_MAX];
+    static struct drawn results[2][12];
+    struct toy_options options = toy_defaults();
+    options.dtype = DTYPE_F16;
+    struct toy *toy = toy_create(&options);
+    const struct step_edit edits[8] = {{3, 0, 0.5}, {1, 0, 0.1}, {4, 0, 1}, {2, 0, 0.3},
+                                       {5, 0, 2},   {7, 0, -1},  {6, 0, 3}, {8, 0, 0.2}};
+    random_tokens(tokens, 4 * LENGTH_MAX, options.vocabulary);
+    toy_batch_init(&batch, 4, BLOCKS);
+    memset(results, 0, sizeof results);
+    for (int plain = 0; plain < 2; plain++) {
+        struct emu emu;
+        const struct gpu_device_options device_options = {.cache = KERNEL_CACHE,
+                                                          .no_graphs = plain == 1};
+        emu_open(&emu, &device_options);
+        struct device_model *model = load(emu.device, toy, DTYPE_F16);
+        for (uint32_t step = 0; step < 12; step++) {
+            uint64_t graphs = emu.faults.graph_launches;
+            uint64_t launches = emu.faults.launches;
+            draw_rows(model, &batch, tokens, step, edits, &results[plain][step]);
+            if (!plain && step >= 1) {
+                assert_int_equal(emu.faults.graph_launches, graphs + 1);
+                assert_int_equal(emu.faults.launches, launches);
+            }
+        }
+        device_model_unload(model);
+        emu_close(&emu);
+    }
+    assert_memory_equal(results[0], results[1], sizeof results[0]);
+    toy_destroy(toy);
+}
+
+/* Kernels of a pack serve a machine that cannot compile, and one without its pack says so. */
+static void a_pack_replaces_the_compiler(void **state)
+{
+    (void)state;
+    static struct toy_batch batch;
+    const uint32_t tokens[4] = {1, 2, 3, 4};
+    struct toy_options options = toy_defaults();
+    struct toy *toy = toy_create(&options);
+    const char *folder = test_folder_make();
+    char *path = test_file_write(folder, "kernels.pack", "", 0);
+    const struct device_model_options model_options = {
+        .kv_block_count = BLOCKS, .kv_dtype = DTYPE_F32, .rows_max = 32, .logits_rows_max = 32};
+    struct llcuda_error error;
+    struct emu emu;
+    const struct gpu_device_options compiling = {.cache = KERNEL_CACHE};
+    emu_open(&emu, &compiling);
+    assert_ok(gpu_device_pack(emu.device, toy->plan, &model_options, path, &error), error);
+    emu_close(&emu);
+    toy_batch_init(&batch, 1, BLOCKS);
+    toy_batch_add(&batch, 0, tokens, 0, 4);
+    for (int with = 0; with < 2; with++) {
+        struct gpu_driver *driver;
+        struct device *device;
+        struct device_model *model = NULL;
+        const float *logits;
+        const struct gpu_open_options open = {.compiler = "/nowhere/c++"};
+        const struct gpu_device_options packed = {.pack = with ? path : NULL};
+        assert_ok(gpu_driver_open_emu(&open, &driver, &error), error);
+        assert_ok(gpu_device_open(driver, &packed, &device, &error), error);
+        llcuda_status status =
+            device_model_load(device, toy->plan, &model_options, NULL, &model, &error);
+        assert_int_equal(status, with ? LLCUDA_OK : LLCUDA_UNSUPPORTED);
+        if (with) {
+            assert_ok(device_step(model, &batch.batch, &logits, &error), error);
+            device_model_unload(model);
+        }
+        device_close(device);
+    }
+    free(path);
+    test_folder_remove(folder);
     toy_destroy(toy);
 }
 
@@ -464,12 +621,15 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(agrees_with_the_plain_forward_pass),
     cmocka_unit_test(agrees_in_sixteen_bits),
     cmocka_unit_test(replayed_steps_equal_plain_ones),
+    cmocka_unit_test(replayed_draws_equal_plain_ones),
+    cmocka_unit_test(a_pack_replaces_the_compiler),
     cmocka_unit_test(rows_do_not_depend_on_company),
     cmocka_unit_test(cuts_do_not_change_results),
     cmocka_unit_test(scales_go_beside_their_values),
     cmocka_unit_test(hang_is_a_status),
     cmocka_unit_test(too_little_memory_names_the_need),
     cmocka_unit_test(agrees_in_every_type),
+    cmocka_unit_test(agrees_when_packed),
     cmocka_unit_test(every_failing_call_leaks_nothing),
 };
 

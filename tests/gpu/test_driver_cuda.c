@@ -572,6 +572,51 @@ static void test_telemetry_without_monitor(void **state)
     assert_int_equal(telemetry.memory_used_bytes, 4000);
 }
 
+/* Watching a GPU takes nothing of it: no context, no compiler. */
+static void test_watch(void **state)
+{
+    (void)state;
+    const struct gpu_open_options options = {.index = 1, .library_path = FULL};
+    struct gpu_telemetry telemetry;
+    struct gpu_device_info info;
+    reset(&healthy);
+    assert_ok(gpu_driver_watch_cuda(&options, &driver, &error), error);
+    driver->describe(driver, &info);
+    assert_string_equal(info.pci_bus_id, "0000:41:00.0");
+    assert_ok(driver->telemetry(driver, &telemetry, &error), error);
+    assert_true(telemetry.utilisation == 0.42 && telemetry.temperature_c == 54);
+    assert_true(telemetry.power_w == 612.5 && telemetry.memory_used_bytes == 2000);
+    assert_false(telemetry.lost);
+    assert_null(strstr(calls(), "Ctx"));
+    assert_null(strstr(calls(), "nvrtc"));
+    fail_call("nvmlDeviceGetPowerUsage", 3); /* not supported here: the rest is known */
+    assert_ok(driver->telemetry(driver, &telemetry, &error), error);
+    assert_true(isnan(telemetry.power_w) && telemetry.temperature_c == 54 && !telemetry.lost);
+    fail_call("nvmlDeviceGetUtilizationRates", 15);
+    assert_ok(driver->telemetry(driver, &telemetry, &error), error);
+    assert_true(telemetry.lost);
+    close_all(NULL);
+}
+
+static void test_watch_without_monitor(void **state)
+{
+    (void)state;
+    const struct gpu_open_options options = {.index = 1, .library_path = FULL};
+    struct gpu_telemetry telemetry;
+    reset(&healthy);
+    assert_ok(gpu_driver_watch_cuda(&options, &driver, &error), error);
+    fail_call("nvmlInit_v2", 9);
+    assert_int_equal(driver->telemetry(driver, &telemetry, &error), LLCUDA_UNSUPPORTED);
+    assert_says("NVML");
+    assert_null(strstr(calls(), "Ctx"));
+    close_all(NULL);
+    const struct gpu_open_options third = {.index = 3, .library_path = FULL};
+    reset(&healthy);
+    assert_int_equal(gpu_driver_watch_cuda(&third, &driver, &error), LLCUDA_NOT_FOUND);
+    assert_null(driver);
+    assert_int_equal(live(), 0);
+}
+
 /* Measuring makes a lot of calls: each of them may fail, and nothing is left behind. */
 static void test_measure_fails_everywhere(void **state)
 {
@@ -608,6 +653,8 @@ int main(void)
         cmocka_unit_test(test_open_fails_everywhere),
         cmocka_unit_test(test_no_compiler),
         cmocka_unit_test(test_launch_without_overlap),
+        cmocka_unit_test(test_watch),
+        cmocka_unit_test(test_watch_without_monitor),
         WITH_DRIVER(test_memory),
         WITH_DRIVER(test_copies),
         WITH_DRIVER(test_streams_and_events),

@@ -1,5 +1,5 @@
 /* Linear layers of many rows (linear_wide.cu) against double precision and, to the bit, against the
- * kernel for few rows (linear_decode.cu); of quantised weights (linear_packed.cu) against those of
+ * kernel for few rows (linear_decode.cu); of quantised weights (linear_blocks.cu) against those of
  * the same weights unpacked before: every tile, random shapes, several parts, gate and up; what
  * lies between and behind the results stays as it was. On the emulated device, or on a GPU. */
 #include "gpu_support.h"
@@ -40,9 +40,9 @@ static uint32_t output_words(const struct rig *rig, const struct case_of *c)
 
 static void rig_open(struct rig *rig, enum dtype act, const bool wanted[DTYPE_COUNT])
 {
-    static const char *const files[] = {"arguments_linear.h", "device.cuh",
-                                        "weight_formats.cuh", "linear_decode.cu",
-                                        "linear_wide.cu",     "linear_packed.cu"};
+    static const char *const files[] = {
+        "arguments_linear.h", "device.cuh",     "weight_formats.cuh", "linear_tiles.cuh",
+        "linear_decode.cu",   "linear_wide.cu", "linear_blocks.cu"};
     struct buffer text = {0};
     *rig = (struct rig){.act = act};
     gpu_bench_open(&rig->bench, GPU_EMU_RANDOM, test_random());
@@ -50,7 +50,8 @@ static void rig_open(struct rig *rig, enum dtype act, const bool wanted[DTYPE_CO
     for (size_t i = 0; i < COLUMNS_COUNT; i++) {
         for (uint32_t to = GPU_DECODE_STORE; to <= GPU_DECODE_PAIR; to++) {
             rig->decode.decode[rig->decode.decode_count++].key =
-                (struct gpu_decode_key){.columns = columns_list[i],
+                (struct gpu_decode_key){.dtype = (uint32_t)act,
+                                        .columns = columns_list[i],
                                         .token_tiles = 1,
                                         .to = to,
                                         .activation = ACTIVATION_SILU};
@@ -58,7 +59,7 @@ static void rig_open(struct rig *rig, enum dtype act, const bool wanted[DTYPE_CO
     }
     buffer_printf(&text, "#define KERNEL_POINTER(type) type *\n#define ACT_TYPE %s\n",
                   act == DTYPE_F16 ? "TYPE_F16" : "TYPE_BF16");
-    gpu_program_decode_prelude(&rig->decode, &text);
+    gpu_program_decode_prelude(&rig->decode, 0, 1, &text);
     assert_true(gpu_wide_prelude(&rig->info, act, wanted, &text));
     gpu_bench_append_words(&text);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {

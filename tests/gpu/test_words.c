@@ -330,6 +330,28 @@ static void test_half_pairs(void **state)
     }
 }
 
+static void test_word_parts(void **state)
+{
+    (void)state;
+    enum { COUNT = 1024 };
+    static uint32_t in[4 * COUNT];
+    static uint32_t out[4 * COUNT];
+    random_words(in, 4 * COUNT);
+    in[3] = 0x3fc00000u; /* 1.5 */
+    run("word_parts", 8, 128, 0, in, sizeof in, out, sizeof out, 0, 0);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        const uint32_t *word = in + 4 * i, *got = out + 4 * i;
+        const uint64_t bytes = (uint64_t)word[1] << 32 | word[0];
+        for (uint32_t j = 0; j < 4; j++) {
+            uint32_t which = word[2] >> 4 * j & 7;
+            assert_int_equal(got[0] >> 8 * j & 0xff, bytes >> 8 * which & 0xff);
+        }
+        assert_int_equal(got[1], (word[0] & word[1]) | word[2]);
+        assert_int_equal(got[2], word[3]);
+        assert_int_equal(got[3], i == 0);
+    }
+}
+
 static void test_fast_words(void **state)
 {
     (void)state;
@@ -429,8 +451,8 @@ int main(void)
         cmocka_unit_test(test_reductions), cmocka_unit_test(test_block_sum),
         cmocka_unit_test(test_last_block), cmocka_unit_test(test_copies),
         cmocka_unit_test(test_halves),     cmocka_unit_test(test_to_halves),
-        cmocka_unit_test(test_half_pairs), cmocka_unit_test(test_fast_words),
-        cmocka_unit_test(test_matrix),
+        cmocka_unit_test(test_half_pairs), cmocka_unit_test(test_word_parts),
+        cmocka_unit_test(test_fast_words), cmocka_unit_test(test_matrix),
     };
     test_seed_print();
     return cmocka_run_group_tests_name("forward", tests, forward, tear_down) +

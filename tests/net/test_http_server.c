@@ -175,6 +175,52 @@ static void posts(void **state)
     free(body);
 }
 
+/* Sends an answer back that no socket takes at once, to a client that reads slowly: what is sent at
+ * once and what is queued must meet without a gap. */
+static void large_answers_are_whole(void **state)
+{
+    (void)state;
+    enum { BODY_BYTES = 3 << 20 };
+    struct seen seen = {.status = 200};
+    struct http_server *server = start(&seen);
+    char *request = malloc(BODY_BYTES + 200);
+    char *answer = malloc(BODY_BYTES + 60000);
+    assert_non_null(request);
+    assert_non_null(answer);
+    int head = snprintf(request, 200,
+                        "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+                        "Content-Length: %d\r\n\r\n",
+                        BODY_BYTES);
+    for (int i = 0; i < BODY_BYTES; i++) {
+        request[head + i] = (char)('a' + (i ^ i >> 8 ^ i >> 16) % 26);
+    }
+    int descriptor = connect_to(server);
+    int small = 4096;
+    setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    for (size_t sent = 0; sent < (size_t)(head + BODY_BYTES);) {
+        ssize_t count = send(descriptor, request + sent, (size_t)(head + BODY_BYTES) - sent, 0);
+        assert_true(count > 0);
+        sent += (size_t)count;
+    }
+    size_t length = 0;
+    ssize_t count;
+    usleep(50000);
+    while ((count = recv(descriptor, answer + length, 1 + test_random_below(50000), 0)) > 0) {
+        length += (size_t)count;
+        assert_true(length < BODY_BYTES + 1000); /* and 50,000 fit behind */
+    }
+    answer[length] = 0;
+    const char *body = strstr(answer, "\r\n\r\n");
+    assert_non_null(body);
+    assert_int_equal(length - (size_t)(body + 4 - answer), BODY_BYTES);
+    assert_memory_equal(body + 4, request + head, BODY_BYTES);
+    close(descriptor);
+    http_server_destroy(server);
+    buffer_deinit(&seen.body);
+    free(request);
+    free(answer);
+}
+
 static void reads_urls(void **state)
 {
     (void)state;
@@ -197,6 +243,7 @@ static void reads_urls(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(shares_its_port),
     cmocka_unit_test(posts),
+    cmocka_unit_test(large_answers_are_whole),
     cmocka_unit_test(reads_urls),
 };
 

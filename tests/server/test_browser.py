@@ -115,6 +115,25 @@ class Page(unittest.TestCase):
         self.shot("live")
         self.assertEqual(page.problems, [])
 
+    def test_live_devices(self):
+        page = self.browser
+        self.open()
+        lines = ['llcuda_device_utilization_ratio{device="0",name="NVIDIA H200"} 0.42',
+                 'llcuda_device_temperature_celsius{device="0",name="NVIDIA H200"} 54',
+                 'llcuda_device_power_watts{device="0",name="NVIDIA H200"} 612.5',
+                 'llcuda_device_memory_used_bytes{device="0",name="NVIDIA H200"} 1048576',
+                 'llcuda_device_memory_bytes{device="0",name="NVIDIA H200"} 3145728',
+                 'llcuda_device_temperature_celsius{device="1",name="a } \\"b\\""} 30']
+        page.run(f"window.fetch = async () => new Response({json.dumps(chr(10).join(lines) + chr(10))}); 0")
+        page.click("#show-live")
+        self.assertTrue(page.until("document.querySelectorAll('#figures dt').length > 8"))
+        rows = page.run("Object.fromEntries([...document.querySelectorAll('#figures dt')]"
+                        ".map(n => [n.textContent, n.nextElementSibling.textContent])"
+                        ".filter(([name]) => name.startsWith('GPU')))")
+        self.assertEqual(rows, {"GPU 0 in use": "42 %", "GPU 0 temperature": "54 °C", "GPU 0 power": "613 W",
+                                "GPU 0 memory": "1 MiB of 3 MiB", "GPU 1 temperature": "30 °C"})
+        self.assertEqual(page.problems, [])
+
     def test_model_text_is_no_markup(self):
         page = self.browser
         self.open()

@@ -565,6 +565,38 @@ class Admission(unittest.TestCase):
 
 
 class Transport(unittest.TestCase):
+    def test_a_slow_reader_pauses_itself_only(self):
+        """A client that takes nothing fills its output; then its request waits, others do not, and when
+        it reads again nothing of its answer is missing."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        service = Service("--socket", pathlib.Path(folder.name, "socket"))  # holds little by itself
+        tokens = 600
+        with service.connect() as slow:
+            slow.send("POST", TEXT, {**LONG, "n": 2, "max_tokens": tokens, "logprobs": 20},
+                      {"Connection": "close"})
+            steps, stands = -1, False
+            while not stands:
+                self.assertTrue(service.wait_for("llcuda_requests_paused", 2))
+                time.sleep(0.3)
+                before, steps = steps, service.metric("llcuda_steps_total")
+                stands = steps == before
+            self.assertEqual(service.post(TEXT, {"prompt": "a", "max_tokens": 3}).status, 200)
+            self.assertEqual(service.metric("llcuda_requests_paused"), 2)
+            data = b"".join(iter(lambda: slow.link.recv(1 << 16), b""))
+        body, at = [], data.index(b"\r\n\r\n") + 4
+        while body[-1:] != [b""]:
+            line = data.index(b"\r\n", at)
+            at = line + 4 + int(data[at:line], 16)
+            body.append(data[line + 2:at - 2])
+        events = b"".join(body).decode().split("\n\n")
+        self.assertEqual((at, events[-2:]), (len(data), ["data: [DONE]", ""]))
+        choices = [json.loads(event[6:])["choices"][0] for event in events[:-2]]
+        self.assertEqual([choice["finish_reason"] for choice in choices].count("length"), 2)
+        self.assertEqual(sum(len(choice["logprobs"]["tokens"]) for choice in choices if choice["logprobs"]),
+                         2 * tokens)
+        self.assertEqual(service.close(), 0)
+
     def test_unix_socket(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, "s")

@@ -6,6 +6,7 @@ import os
 import pathlib
 import re
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -17,6 +18,25 @@ from set_up_python import python_with
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 QUESTION = [{"role": "user", "content": "What is 2+2?"}]
 LONG = {"prompt": "Once upon a time", "max_tokens": 1500, "ignore_eos": True, "stream": True}
+
+
+def free_ports(count):
+    links = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [link.getsockname()[1] for link in links]
+    for link in links:
+        link.close()
+    return ports
+
+
+def wait_for_port(port, seconds=20):
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 class Collector(http.server.ThreadingHTTPServer):
@@ -54,6 +74,55 @@ class Collector(http.server.ThreadingHTTPServer):
 
 def attributes(span):
     return {item["key"]: list(item["value"].values())[0] for item in span["attributes"]}
+
+
+class RealCollector(unittest.TestCase):
+    """Rotel, an OpenTelemetry collector that PyPI has: it prints what it has received."""
+
+    def ask(self, port, trace):
+        service = Service("--alias", "demo", "--otlp-endpoint", f"http://127.0.0.1:{port}")
+        for body in ({"max_tokens": 3}, {"max_tokens": 5, "stream": True}, {"max_tokens": "many"}):
+            service.post("/v1/completions", {"prompt": "Once", "ignore_eos": True, **body},
+                         {"traceparent": f"00-{trace}-1122334455667788-01"})
+        sent = service.wait_for("llcuda_trace_spans_sent_total", 3)
+        lost = service.metric("llcuda_trace_spans_lost_total")
+        self.assertEqual((sent, lost, service.close()), (True, 0, 0))
+
+    def test_received(self):
+        python = python_with("collector-venv", "rotel")
+        agents = python and sorted(pathlib.Path(python).parents[1].glob("lib/*/site-packages/rotel/rotel-agent"))
+        if not agents:
+            self.skipTest("the collector (PyPI package rotel) cannot be had")
+        trace = os.urandom(16).hex()
+        with tempfile.TemporaryDirectory() as folder, open(f"{folder}/out", "w+") as out:
+            ports = free_ports(2)
+            collector = subprocess.Popen(
+                [agents[0], "start", "--otlp-grpc-endpoint", f"127.0.0.1:{ports[0]}",
+                 "--otlp-http-endpoint", f"127.0.0.1:{ports[1]}", "--exporter", "blackhole",
+                 "--pid-file", f"{folder}/pid", "--log-file", f"{folder}/log",
+                 "--debug-log", "traces", "--debug-log-verbosity", "detailed"],
+                stdout=out, stderr=subprocess.STDOUT)
+            try:
+                wait_for_port(ports[1])
+                self.ask(ports[1], trace)
+                time.sleep(1)  # what it has taken it prints after its batch's 200 ms
+            finally:
+                collector.terminate()
+                collector.wait(20)
+            out.seek(0)
+            self.check(out.read(), trace)
+
+    def check(self, text, trace):
+        spans = [dict(re.findall(r"^    (Trace ID|Parent ID|ID|Name|Kind) *: (.*)$", part, re.MULTILINE))
+                 for part in re.split(r"^Span #\d+$", text, flags=re.MULTILINE)[1:]]
+        self.assertEqual({span["Trace ID"] for span in spans}, {trace}, text[-3000:])
+        roots = [span for span in spans if span["Kind"] == "SPAN_KIND_SERVER"]
+        self.assertEqual([span["Name"] for span in roots].count("text_completion demo"), len(roots))
+        self.assertEqual([span["Parent ID"] for span in roots], ["1122334455667788"] * 3)
+        children = sorted([span["Name"] for span in spans if span["Parent ID"] == root["ID"]] for root in roots)
+        self.assertEqual(children, [[], ["queue", "prefill", "decode"], ["queue", "prefill", "decode"]])
+        self.assertRegex(text, r"gen_ai.usage.output_tokens: Int\(5\)")
+        self.assertRegex(text, r"http.response.status_code: Int\(400\)")
 
 
 class Traces(unittest.TestCase):

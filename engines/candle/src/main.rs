@@ -12,7 +12,7 @@ use candle_transformers::models::quantized_llama::ModelWeights;
 use serde_json::{json, Value};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const PROTOCOL_VERSION: i64 = 1;
 
@@ -27,12 +27,48 @@ struct Loaded {
     eos: Vec<u32>,
 }
 
-fn say(message: &Value) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer(&mut out, message)?;
-    out.write_all(b"\n")?;
-    out.flush()?;
-    Ok(())
+/// Standard output. Lines of tokens that say when they were known may wait a little.
+struct Lines {
+    waiting: Vec<u8>,
+    hold: Duration,
+    written: Instant,
+}
+
+impl Lines {
+    fn flush(&mut self) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(&self.waiting)?;
+        out.flush()?;
+        self.waiting.clear();
+        self.written = Instant::now();
+        Ok(())
+    }
+
+    fn say(&mut self, message: &Value) -> Result<()> {
+        serde_json::to_writer(&mut self.waiting, message)?;
+        self.waiting.push(b'\n');
+        self.flush()
+    }
+
+    fn token(&mut self, id: i64, index: usize, token: u32) -> Result<()> {
+        let at_ns = monotonic_ns();
+        writeln!(
+            self.waiting,
+            r#"{{"event":"token","id":{id},"index":{index},"token":{token},"at_ns":{at_ns}}}"#
+        )?;
+        if self.written.elapsed() >= self.hold {
+            self.flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// The system's clock that the harness reads too; `Instant` keeps its number to itself.
+fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // A clock that exists and a place to write to: this cannot fail.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// The weight files of a Hugging Face folder, by its index where there is one.
@@ -110,7 +146,13 @@ fn greedy(logits: &Tensor) -> Result<Vec<u32>> {
     Ok(logits.argmax(candle_core::D::Minus1)?.to_vec1::<u32>()?)
 }
 
-fn run_batch(loaded: &mut Loaded, id: i64, prompts: &[Prompt], ignore_eos: bool) -> Result<()> {
+fn run_batch(
+    loaded: &mut Loaded,
+    lines: &mut Lines,
+    id: i64,
+    prompts: &[Prompt],
+    ignore_eos: bool,
+) -> Result<()> {
     let length = prompts[0].ids.len();
     let ids: Vec<u32> = prompts.iter().flat_map(|prompt| prompt.ids.iter().copied()).collect();
     let mut input = Tensor::from_vec(ids, (prompts.len(), length), &loaded.device)?;
@@ -138,11 +180,11 @@ fn run_batch(loaded: &mut Loaded, id: i64, prompts: &[Prompt], ignore_eos: bool)
             }
             let token = tokens[row];
             produced[row] += 1;
-            say(&json!({"event": "token", "id": id, "index": prompt.index, "token": token}))?;
+            lines.token(id, prompt.index, token)?;
             let ended = !ignore_eos && loaded.eos.contains(&token);
             if ended || produced[row] >= prompt.max_tokens {
                 finished[row] = true;
-                say(&json!({"event": "done", "id": id, "index": prompt.index,
+                lines.say(&json!({"event": "done", "id": id, "index": prompt.index,
                     "prompt_tokens": prompt.ids.len(), "completion_tokens": produced[row],
                     "finish": if ended { "stop" } else { "length" }}))?;
             }
@@ -152,9 +194,10 @@ fn run_batch(loaded: &mut Loaded, id: i64, prompts: &[Prompt], ignore_eos: bool)
     Ok(())
 }
 
-fn run(loaded: &mut Loaded, request: &Value) -> Result<()> {
+fn run(loaded: &mut Loaded, lines: &mut Lines, request: &Value) -> Result<()> {
     let id = request["id"].as_i64().unwrap_or(0);
     let ignore_eos = request["ignore_eos"].as_bool().unwrap_or(true);
+    lines.hold = Duration::from_micros(request["hold_us"].as_u64().unwrap_or(0));
     let list = request["requests"].as_array().context("run has no requests")?;
     let mut prompts = Vec::new();
     for (index, item) in list.iter().enumerate() {
@@ -175,13 +218,13 @@ fn run(loaded: &mut Loaded, request: &Value) -> Result<()> {
         } else {
             prompts.into_iter().partition(|prompt| prompt.ids.len() == length)
         };
-        run_batch(loaded, id, &batch, ignore_eos)?;
+        run_batch(loaded, lines, id, &batch, ignore_eos)?;
         prompts = rest;
     }
     Ok(())
 }
 
-fn answer(loaded: &mut Option<Loaded>, request: &Value) -> Result<Value> {
+fn answer(loaded: &mut Option<Loaded>, lines: &mut Lines, request: &Value) -> Result<Value> {
     let op = request["op"].as_str().unwrap_or("");
     match op {
         "hello" => {
@@ -200,7 +243,7 @@ fn answer(loaded: &mut Option<Loaded>, request: &Value) -> Result<Value> {
             Ok(json!({"ok": true, "op": op, "load_ms": begin.elapsed().as_secs_f64() * 1e3}))
         }
         "run" => {
-            run(loaded.as_mut().ok_or_else(|| anyhow!("run before load"))?, request)?;
+            run(loaded.as_mut().ok_or_else(|| anyhow!("run before load"))?, lines, request)?;
             Ok(json!({"ok": true, "op": op, "id": request["id"]}))
         }
         "metrics" => Ok(json!({"ok": true, "op": op, "metrics": {}})),
@@ -211,14 +254,14 @@ fn answer(loaded: &mut Option<Loaded>, request: &Value) -> Result<Value> {
 
 fn main() -> Result<()> {
     let mut loaded = None;
+    let mut lines = Lines { waiting: Vec::new(), hold: Duration::ZERO, written: Instant::now() };
     for line in std::io::stdin().lock().lines() {
         let request: Value = serde_json::from_str(&line?).context("a line that is no JSON")?;
         let op = request["op"].clone();
-        match answer(&mut loaded, &request) {
-            Ok(message) => say(&message)?,
-            Err(error) => say(&json!({"ok": false, "op": op, "id": request["id"],
-                "error": format!("{error:#}")}))?,
-        }
+        let reply = answer(&mut loaded, &mut lines, &request).unwrap_or_else(|error| {
+            json!({"ok": false, "op": op, "id": request["id"], "error": format!("{error:#}")})
+        });
+        lines.say(&reply)?;
         if op == "stop" {
             break;
         }

@@ -255,15 +255,22 @@ function readMetrics(text) {
 
 const mib = (bytes) => (bytes / 1048576).toFixed(0) + " MiB";
 
-/* Rows about accelerators, where there are any. */
-function deviceRows(now) {
-  if (now.llcuda_device_memory_bytes === undefined) return {};
-  return {
-    "GPU in use": (100 * now.llcuda_device_utilization_ratio).toFixed(0) + " %",
-    "GPU temperature": now.llcuda_device_temperature_celsius + " °C",
-    "GPU power": now.llcuda_device_power_watts + " W",
-    "GPU memory": mib(now.llcuda_device_memory_used_bytes) + " of " + mib(now.llcuda_device_memory_bytes),
-  };
+/* Rows about each accelerator, where there are any, of what its monitor knows. */
+function deviceRows(text) {
+  const devices = {};
+  for (const [, what, device, value] of text.matchAll(/^llcuda_device_([a-z_]+)\{device="(\d+)",.*\} (\S+)$/gm))
+    (devices[device] ??= {})[what] = Number(value);
+  const rows = {};
+  for (const [device, now] of Object.entries(devices)) {
+    const row = (name, value, write) => {
+      if (value !== undefined) rows["GPU " + device + " " + name] = write(value);
+    };
+    row("in use", now.utilization_ratio, (value) => (100 * value).toFixed(0) + " %");
+    row("temperature", now.temperature_celsius, (value) => value.toFixed(0) + " °C");
+    row("power", now.power_watts, (value) => value.toFixed(0) + " W");
+    row("memory", now.memory_used_bytes, (value) => mib(value) + " of " + mib(now.memory_bytes));
+  }
+  return rows;
 }
 
 async function showFigures() {
@@ -271,7 +278,8 @@ async function showFigures() {
   try {
     const response = await fetch("metrics", { headers: headers() });
     if (!response.ok) throw new Error((await response.json()).error.message);
-    const now = { time: performance.now(), ...readMetrics(await response.text()) };
+    const text = await response.text();
+    const now = { time: performance.now(), ...readMetrics(text) };
     const rate = (name) => before
       ? ((now[name] - before[name]) * 1000 / (now.time - before.time)).toFixed(1) : "…";
     const steps = before ? now.llcuda_steps_total - before.llcuda_steps_total : 0;
@@ -289,7 +297,7 @@ async function showFigures() {
       "Tokens found in the cache": now.llcuda_prefix_cache_hits_total,
       "Memory of the models": mib(now.llcuda_memory_bytes),
       "Memory of the process": mib(now.process_resident_memory_bytes),
-      ...deviceRows(now),
+      ...deviceRows(text),
       "Connections": now.llcuda_http_connections,
       "Preemptions": now.llcuda_preemptions_total,
     };

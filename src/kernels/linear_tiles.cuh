@@ -1,0 +1,108 @@
+/* What kernels that stream weights for few rows share: a block makes tiles of sixteen rows of W, its
+ * warps share the columns, and their sums are added in the order of the warps. */
+#define DECODE_WARPS_LINEAR 16
+#define DECODE_THREADS      (32 * DECODE_WARPS_LINEAR)
+
+enum { DECODE_FROM_ACTIVATIONS, DECODE_FROM_NORM };
+enum { DECODE_STORE, DECODE_ADD, DECODE_PAIR };
+
+#if ACT_TYPE == TYPE_BF16
+#define decode_mma(d, a, b) mma_bf16(d, a, b)
+#else
+#define decode_mma(d, a, b) mma_f16(d, a, b)
+#endif
+
+__device__ __forceinline__ uint32_t act_pair(float low, float high)
+{
+    return (uint32_t)act_of_float(low) | (uint32_t)act_of_float(high) << 16;
+}
+
+/* The tiles of up to three matrices, one after another; pairs count those of the first. */
+struct tile_range {
+    uint32_t first[DECODE_PARTS_MAX]; /* tiles before a part */
+    uint32_t count;
+};
+
+template <int SETS>
+__device__ __forceinline__ struct tile_range tiles_of(const struct linear_decode_arguments &a)
+{
+    struct tile_range range;
+    range.first[0] = 0;
+    range.first[1] = (a.rows[0] + 15) / 16;
+    range.first[2] = range.first[1] + (a.rows[1] + 15) / 16;
+    range.count = SETS == 2 ? range.first[1] : range.first[2] + (a.rows[2] + 15) / 16;
+    return range;
+}
+
+/* The matrix of a tile, and in `tile` the tile's number in it. */
+template <int SETS>
+__device__ __forceinline__ uint32_t part_of(const struct tile_range &range, uint32_t &tile)
+{
+    if (SETS == 2 || tile < range.first[1]) {
+        return 0;
+    }
+    if (tile < range.first[2]) {
+        tile -= range.first[1];
+        return 1;
+    }
+    tile -= range.first[2];
+    return 2;
+}
+
+/* Parameters have no changing index without a copy on the stack. */
+__device__ __forceinline__ const void *part_weights(const struct linear_decode_arguments &a,
+                                                    uint32_t part)
+{
+    return part == 0 ? a.weights[0] : part == 1 ? a.weights[1] : a.weights[2];
+}
+
+/* Sums of a warp for a tile: [16 · TOKENS], a token's sixteen rows side by side. */
+template <int TOKEN_TILES>
+__device__ __forceinline__ void leave_sums(float *to, float (&d)[TOKEN_TILES][4])
+{
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+    for (int tile = 0; tile < TOKEN_TILES; tile++) {
+        float *at = to + (tile * 8 + 2 * t) * 16 + g;
+        at[0] = d[tile][0];
+        at[8] = d[tile][2];
+        at[16] = d[tile][1];
+        at[24] = d[tile][3];
+        d[tile][0] = d[tile][1] = d[tile][2] = d[tile][3] = 0;
+    }
+}
+
+/* What becomes of row `row` of tile `tile` for token `first + token`. `sums`: of all warps, set by
+ * set. */
+template <int SETS, int TOKENS, int TO, int ACTIVATION>
+__device__ __forceinline__ void finish_row(const struct linear_decode_arguments &a,
+                                           const struct tile_range &range,
+                                           const float (*sums)[DECODE_WARPS_LINEAR][16 * TOKENS],
+                                           uint32_t tile, uint32_t first, uint32_t token,
+                                           uint32_t row)
+{
+    float y[SETS];
+#pragma unroll
+    for (int m = 0; m < SETS; m++) {
+        float sum = 0;
+#pragma unroll
+        for (int w = 0; w < DECODE_WARPS_LINEAR; w++) {
+            sum += sums[m][w][token * 16 + row];
+        }
+        y[m] = sum;
+    }
+    const uint32_t part = part_of<SETS>(range, tile);
+    const uint32_t r = tile * 16 + row;
+    if (r >= (part == 0 ? a.rows[0] : part == 1 ? a.rows[1] : a.rows[2])) {
+        return;
+    }
+    const uint64_t at = (uint64_t)(first + token) * a.output_stride + r + (part > 0 ? a.rows[0] : 0) +
+                        (part > 1 ? a.rows[1] : 0);
+    if (TO == DECODE_STORE) {
+        ((float *)a.output)[at] = y[0];
+    } else if (TO == DECODE_ADD) {
+        ((float *)a.output)[at] += y[0];
+    } else {
+        ((act_value *)a.output)[at] = act_of_float(activated(y[0], ACTIVATION) * y[SETS - 1]);
+    }
+}

@@ -1,0 +1,522 @@
+/* Quantised weights in the order in which tensor cores take them. repack.cu makes it once, while a
+ * model is loaded; linear_packed.cu multiplies with it; everything else reads it by tile_reader.
+ *
+ * A matrix is cut into tiles of 16 rows, a tile into units of 128 columns. Lane (g = lane / 4,
+ * t = lane % 4) of a warp owns rows g and g + 8 of a tile and, of every 16 columns m of a unit,
+ * columns 4 t … 4 t + 3: what it hands to one mma.m16n8k16 (A: rows, k counted as 4 t + i). Its codes
+ * of a unit lie side by side, so that a warp loads 16 bytes a lane without a gap. Scales follow, a
+ * word or two a row, and go to the lanes by shuffles. Codes and scales are those of the file, moved
+ * and not rounded: a record holds what tensor/quant_blocks.h calls blocks, of 16 rows.
+ *
+ * Four bits: a word holds the 8 codes of one mma. Code i of row g is at bit 16 (i % 2) + 8 (i / 2),
+ * of row g + 8 four bits further: one mask gives a pair of halves 1024 + q, and 1024 + 16 q for the
+ * lower row. The sum of a group of columns that share a scale starts from minus what these offsets
+ * will add. Further bits of a code lie in words of their own, at the same
+ * distances.
+ *
+ * Each format has: RECORD (bytes) of UNITS units; STEPS, mma of a group of columns that share a scale;
+ * UPPER and LOWER, the offsets of codes; struct unit, what a lane holds of one; load(); multiply(),
+ * to which load_x(m, x) gives a lane's activations of mma m and load_start(group, c) what a sum starts
+ * from; codes() and terms() to make weights of a unit; and for single values code(), scale() and
+ * minimum(). */
+#define PACK_COLUMNS 128
+#define PACK_STEPS   8 /* mma instructions of a unit */
+
+/* Fields of the mma's four A registers: row half, then columns. */
+__device__ __forceinline__ uint32_t pack_bit(uint32_t is_lower, uint32_t i)
+{
+    return 16 * (i % 2) + 4 * (2 * (i / 2) + is_lower);
+}
+
+/* Where the value of row `row` and column `column` of a unit lies. */
+struct pack_place {
+    uint32_t lane, m, i, is_lower;
+};
+
+__device__ __forceinline__ struct pack_place pack_place_of(uint32_t row, uint32_t column)
+{
+    const struct pack_place place = {row % 8 * 4 + column % 16 / 4, column / 16, column % 4, row / 8};
+    return place;
+}
+
+/* The byte of a word as a float, less `offset`. */
+__device__ __forceinline__ float float_of_byte(uint32_t word, uint32_t index, int offset)
+{
+    return (float)((int)(word >> 8 * index & 0xff) - offset);
+}
+
+__device__ __forceinline__ float half_of_word(uint32_t word, uint32_t index)
+{
+    return float_of_f16((uint16_t)(word >> 16 * index));
+}
+
+__device__ __forceinline__ uint32_t word_at(const uint8_t *from, uint32_t index)
+{
+    return ((const uint32_t *)from)[index];
+}
+
+/* Four A registers of one mma from the word of its codes, each a pair of halves: 1024 + q for the
+ * upper row, 1024 + 16 q for the lower. */
+__device__ __forceinline__ void codes_of_nibbles(uint32_t word, uint32_t (&a)[4])
+{
+    const uint32_t next = word >> 8;
+    a[0] = and_or(word, 0x000f000fu, 0x64006400u);
+    a[1] = and_or(word, 0x00f000f0u, 0x64006400u);
+    a[2] = and_or(next, 0x000f000fu, 0x64006400u);
+    a[3] = and_or(next, 0x00f000f0u, 0x64006400u);
+}
+
+template <int TILES>
+__device__ __forceinline__ void take_codes(float (&c)[TILES][4], const uint32_t (&a)[4],
+                                           const uint32_t (&x)[TILES][2])
+{
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++) {
+        mma_f16(c[tile], a, x[tile]);
+    }
+}
+
+/* sum += scale · c, for the two rows of a lane. */
+template <int TILES>
+__device__ __forceinline__ void add_scaled(float (&sum)[TILES][4], float upper, float lower,
+                                           const float (&c)[TILES][4])
+{
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++) {
+        sum[tile][0] = fmaf(upper, c[tile][0], sum[tile][0]);
+        sum[tile][1] = fmaf(upper, c[tile][1], sum[tile][1]);
+        sum[tile][2] = fmaf(lower, c[tile][2], sum[tile][2]);
+        sum[tile][3] = fmaf(lower, c[tile][3], sum[tile][3]);
+    }
+}
+
+/* A weight is its half times `scale` and `shift` added: of the upper and the lower row. */
+struct pack_terms {
+    float upper_scale, upper_shift, lower_scale, lower_shift;
+};
+
+__device__ __forceinline__ uint32_t word_of(const struct word4 *words, int index)
+{
+    const struct word4 w = words[index / 4];
+    return index % 4 == 0 ? w.x : index % 4 == 1 ? w.y : index % 4 == 2 ? w.z : w.w;
+}
+
+/* --- codes of one value ------------------------------------------------------------------------ */
+
+__device__ __forceinline__ uint32_t packed_nibble(const uint8_t *codes, struct pack_place at)
+{
+    return word_at(codes + at.m / 4 * 512 + at.lane * 16, at.m % 4) >>
+               pack_bit(at.is_lower, at.i) & 0xf;
+}
+
+__device__ __forceinline__ void pack_nibbles(uint8_t *codes, uint32_t lane, uint32_t m,
+                                             const uint32_t (&q)[2][4])
+{
+    uint32_t word = 0;
+    for (uint32_t i = 0; i < 8; i++) {
+        word |= (q[i / 4][i % 4] & 0xf) << pack_bit(i / 4, i % 4);
+    }
+    ((uint32_t *)(codes + m / 4 * 512 + lane * 16))[m % 4] = word;
+}
+
+/* --- formats of 32 columns with a half as scale -------------------------------------------------- */
+
+/* q4_0: w = d (q - 8). A record: codes [2][lane][4 words], d [16 rows][4 halves]. */
+struct packed_q4_0 {
+    static constexpr int RECORD = 1152, UNITS = 1, STEPS = 2, UPPER = 1032, LOWER = 1152;
+    struct unit {
+        word4 codes[2];
+        uint32_t scales;
+    };
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t,
+                                                uint32_t lane)
+    {
+        u.codes[0] = load_stream16(record + lane * 16);
+        u.codes[1] = load_stream16(record + 512 + lane * 16);
+        u.scales = load_stream4(record + 1024 + lane * 4);
+    }
+    struct shared_scales {
+        uint32_t upper[2], lower[2];
+    };
+    static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
+    {
+        const uint32_t g = threadIdx.x % 32 / 4;
+        struct shared_scales scales;
+#pragma unroll
+        for (uint32_t i = 0; i < 2; i++) {
+            scales.upper[i] = warp_shuffle(u.scales, 2 * g + i);
+            scales.lower[i] = warp_shuffle(u.scales, 2 * g + 16 + i);
+        }
+        return scales;
+    }
+    static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
+    {
+        codes_of_nibbles(word_of(u.codes, m), a);
+    }
+    static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
+                                                              int m)
+    {
+        const float upper = half_of_word(scales.upper[m / 4], m / 2 % 2);
+        const float lower = half_of_word(scales.lower[m / 4], m / 2 % 2) * 0.0625f;
+        const struct pack_terms terms = {upper, -1032.0f * upper, lower, -1152.0f * lower};
+        return terms;
+    }
+    template <int TILES, class LOAD, class START>
+    static __device__ __forceinline__ void multiply(const unit &u, LOAD &&load_x,
+                                                    START &&load_start, float (&total)[TILES][4])
+    {
+        const struct shared_scales scales = scales_of(u);
+#pragma unroll
+        for (int s = 0; s < 4; s++) {
+            uint32_t x[2][TILES][2];
+            load_x(2 * s, x[0]);
+            load_x(2 * s + 1, x[1]);
+            float c[TILES][4];
+            load_start(s, c);
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                uint32_t a[4];
+                codes(u, 2 * s + j, a);
+                take_codes<TILES>(c, a, x[j]);
+            }
+            add_scaled<TILES>(total, half_of_word(scales.upper[s / 2], s % 2),
+                              half_of_word(scales.lower[s / 2], s % 2) * 0.0625f, c);
+        }
+    }
+    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t,
+                                                 struct pack_place at)
+    {
+        return (float)((int)packed_nibble(record, at) - 8);
+    }
+    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t, uint32_t row,
+                                                  uint32_t m)
+    {
+        return half_of_word(word_at(record + 1024, 2 * row + m / 4), m / 2 % 2);
+    }
+    static __device__ __forceinline__ float minimum(const uint8_t *, uint32_t, uint32_t, uint32_t)
+    {
+        return 0.0f;
+    }
+};
+
+/* q8_0: w = d q. A record: q + 128 [4][lane][4 words], d [16 rows][4 halves]. Word 2 j + (row half)
+ * of piece s has the four columns of mma 2 s + j. */
+struct packed_q8_0 {
+    static constexpr int RECORD = 2176, UNITS = 1, STEPS = 2, UPPER = 1152, LOWER = 1152;
+    struct unit {
+        word4 codes[4];
+        uint32_t scales;
+    };
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t,
+                                                uint32_t lane)
+    {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            u.codes[i] = load_stream16(record + i * 512 + lane * 16);
+        }
+        u.scales = load_stream4(record + 2048 + lane * 4);
+    }
+    struct shared_scales {
+        uint32_t upper[2], lower[2];
+    };
+    static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
+    {
+        const uint32_t g = threadIdx.x % 32 / 4;
+        struct shared_scales scales;
+#pragma unroll
+        for (uint32_t i = 0; i < 2; i++) {
+            scales.upper[i] = warp_shuffle(u.scales, 2 * g + i);
+            scales.lower[i] = warp_shuffle(u.scales, 2 * g + 16 + i);
+        }
+        return scales;
+    }
+    static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
+    {
+        const uint32_t first = word_of(u.codes, 2 * m), second = word_of(u.codes, 2 * m + 1);
+        a[0] = byte_permute(first, 0x64646464u, 0x4140);
+        a[1] = byte_permute(second, 0x64646464u, 0x4140);
+        a[2] = byte_permute(first, 0x64646464u, 0x4342);
+        a[3] = byte_permute(second, 0x64646464u, 0x4342);
+    }
+    static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
+                                                              int m)
+    {
+        const float upper = half_of_word(scales.upper[m / 4], m / 2 % 2);
+        const float lower = half_of_word(scales.lower[m / 4], m / 2 % 2);
+        const struct pack_terms terms = {upper, -1152.0f * upper, lower, -1152.0f * lower};
+        return terms;
+    }
+    template <int TILES, class LOAD, class START>
+    static __device__ __forceinline__ void multiply(const unit &u, LOAD &&load_x,
+                                                    START &&load_start, float (&total)[TILES][4])
+    {
+        const struct shared_scales scales = scales_of(u);
+#pragma unroll
+        for (int s = 0; s < 4; s++) {
+            uint32_t x[2][TILES][2];
+            load_x(2 * s, x[0]);
+            load_x(2 * s + 1, x[1]);
+            float c[TILES][4];
+            load_start(s, c);
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                uint32_t a[4];
+                codes(u, 2 * s + j, a);
+                take_codes<TILES>(c, a, x[j]);
+            }
+            add_scaled<TILES>(total, half_of_word(scales.upper[s / 2], s % 2),
+                              half_of_word(scales.lower[s / 2], s % 2), c);
+        }
+    }
+    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t,
+                                                 struct pack_place at)
+    {
+        return (float)((int)record[at.m / 2 * 512 + at.lane * 16 +
+                                   (at.m % 2 * 2 + at.is_lower) * 4 + at.i] -
+                       128);
+    }
+    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t, uint32_t row,
+                                                  uint32_t m)
+    {
+        return half_of_word(word_at(record + 2048, 2 * row + m / 4), m / 2 % 2);
+    }
+    static __device__ __forceinline__ float minimum(const uint8_t *, uint32_t, uint32_t, uint32_t)
+    {
+        return 0.0f;
+    }
+};
+
+/* --- formats of 256 columns ---------------------------------------------------------------------- */
+
+/* q4_k and q5_k: w = (d s) q - (dmin m), s and m a byte for 32 columns. A record of two units: codes
+ * [2][2][lane][4 words]; of q5_k the fifth bits [2][lane][2 words], those of four mma a word; for
+ * each unit and row a word of s and a word of m; for each row d and dmin. */
+template <bool HAS_FIFTH> struct packed_k4 {
+    static constexpr int FIFTH = 2048;
+    static constexpr int SCALES = FIFTH + (HAS_FIFTH ? 512 : 0);
+    static constexpr int ENDS = SCALES + 256;
+    static constexpr int RECORD = ENDS + 64, UNITS = 2, STEPS = 2, UPPER = 1024, LOWER = 1024;
+    struct unit {
+        word4 codes[2];
+        uint32_t fifth[2];
+        uint32_t scales, ends;
+    };
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t half,
+                                                uint32_t lane)
+    {
+        u.codes[0] = load_stream16(record + half * 1024 + lane * 16);
+        u.codes[1] = load_stream16(record + half * 1024 + 512 + lane * 16);
+        if (HAS_FIFTH) {
+            u.fifth[0] = load_stream4(record + FIFTH + half * 256 + lane * 8);
+            u.fifth[1] = load_stream4(record + FIFTH + half * 256 + lane * 8 + 4);
+        }
+        u.scales = load_stream4(record + SCALES + half * 128 + lane * 4);
+        u.ends = load_stream4(record + ENDS + lane % 16 * 4);
+    }
+    struct shared_scales {
+        uint32_t upper, upper_minima, lower, lower_minima, upper_ends, lower_ends;
+    };
+    static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
+    {
+        const uint32_t g = threadIdx.x % 32 / 4;
+        const struct shared_scales scales = {
+            warp_shuffle(u.scales, 2 * g),      warp_shuffle(u.scales, 2 * g + 1),
+            warp_shuffle(u.scales, 2 * g + 16), warp_shuffle(u.scales, 2 * g + 17),
+            warp_shuffle(u.ends, g),            warp_shuffle(u.ends, g + 8),
+        };
+        return scales;
+    }
+    static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
+    {
+        codes_of_nibbles(word_of(u.codes, m), a);
+        if (HAS_FIFTH) {
+            const uint32_t left = u.fifth[m / 4] << (4 - m % 4);
+            const uint32_t right = u.fifth[m / 4] >> (4 + m % 4);
+            a[0] = and_or(left, 0x00100010u, a[0]);
+            a[1] = and_or(left, 0x01000100u, a[1]);
+            a[2] = and_or(right, 0x00100010u, a[2]);
+            a[3] = and_or(right, 0x01000100u, a[3]);
+        }
+    }
+    static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
+                                                              int m)
+    {
+        const uint32_t s = m / 2;
+        const float upper = half_of_word(scales.upper_ends, 0) * float_of_byte(scales.upper, s, 0);
+        const float lower =
+            half_of_word(scales.lower_ends, 0) * float_of_byte(scales.lower, s, 0) * 0.0625f;
+        const float upper_minimum =
+            half_of_word(scales.upper_ends, 1) * float_of_byte(scales.upper_minima, s, 0);
+        const float lower_minimum =
+            half_of_word(scales.lower_ends, 1) * float_of_byte(scales.lower_minima, s, 0);
+        const struct pack_terms terms = {upper, -1024.0f * upper - upper_minimum, lower,
+                                         -1024.0f * lower - lower_minimum};
+        return terms;
+    }
+    template <int TILES, class LOAD, class START>
+    static __device__ __forceinline__ void multiply(const unit &u, LOAD &&load_x,
+                                                    START &&load_start, float (&total)[TILES][4])
+    {
+        const struct shared_scales scales = scales_of(u);
+        float sum[TILES][4] = {}, minima[TILES][4] = {};
+#pragma unroll
+        for (int s = 0; s < 4; s++) {
+            uint32_t x[2][TILES][2];
+            load_x(2 * s, x[0]);
+            load_x(2 * s + 1, x[1]);
+            float c[TILES][4];
+            load_start(s, c);
+            add_scaled<TILES>(minima, float_of_byte(scales.upper_minima, s, 0),
+                              float_of_byte(scales.lower_minima, s, 0), c);
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                uint32_t a[4];
+                codes(u, 2 * s + j, a);
+                take_codes<TILES>(c, a, x[j]);
+            }
+            add_scaled<TILES>(sum, float_of_byte(scales.upper, s, 0),
+                              float_of_byte(scales.lower, s, 0), c);
+        }
+        add_scaled<TILES>(total, half_of_word(scales.upper_ends, 0),
+                          half_of_word(scales.lower_ends, 0) * 0.0625f, sum);
+        add_scaled<TILES>(total, half_of_word(scales.upper_ends, 1) * 0x1p-10f,
+                          half_of_word(scales.lower_ends, 1) * 0x1p-10f, minima);
+    }
+    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t half,
+                                                 struct pack_place at)
+    {
+        uint32_t q = packed_nibble(record + half * 1024, at);
+        if (HAS_FIFTH) {
+            const uint32_t word = word_at(record + FIFTH + half * 256 + at.lane * 8, at.m / 4);
+            q |= (word >> (at.m % 4 + pack_bit(at.is_lower, at.i)) & 1) << 4;
+        }
+        return (float)q;
+    }
+    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t half,
+                                                  uint32_t row, uint32_t m)
+    {
+        return half_of_word(word_at(record + ENDS, row), 0) *
+               (float)record[SCALES + half * 128 + row * 8 + m / 2];
+    }
+    static __device__ __forceinline__ float minimum(const uint8_t *record, uint32_t half,
+                                                    uint32_t row, uint32_t m)
+    {
+        return half_of_word(word_at(record + ENDS, row), 1) *
+               (float)record[SCALES + half * 128 + row * 8 + 4 + m / 2];
+    }
+};
+typedef packed_k4<false> packed_q4_k;
+typedef packed_k4<true> packed_q5_k;
+
+/* q6_k: w = (d s) (q - 32), s a byte for 16 columns, here s + 128. A record of two units: low codes
+ * [2][2][lane][4 words]; high pairs of bits [2][lane][4 words], those of two mma a word; for each
+ * unit and row two words of s; d [16 halves]. */
+struct packed_q6_k {
+    static constexpr int HIGH = 2048, SCALES = 3072, ENDS = 3328, RECORD = 3360, UNITS = 2;
+    static constexpr int STEPS = 1, UPPER = 1056, LOWER = 1536;
+    struct unit {
+        word4 codes[2];
+        word4 high;
+        uint32_t scales, ends;
+    };
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t half,
+                                                uint32_t lane)
+    {
+        u.codes[0] = load_stream16(record + half * 1024 + lane * 16);
+        u.codes[1] = load_stream16(record + half * 1024 + 512 + lane * 16);
+        u.high = load_stream16(record + HIGH + half * 512 + lane * 16);
+        u.scales = load_stream4(record + SCALES + half * 128 + lane * 4);
+        u.ends = load_stream4(record + ENDS + lane % 8 * 4);
+    }
+    struct shared_scales {
+        uint32_t upper[2], lower[2];
+        float upper_end, lower_end;
+    };
+    static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
+    {
+        const uint32_t g = threadIdx.x % 32 / 4;
+        struct shared_scales scales;
+#pragma unroll
+        for (uint32_t i = 0; i < 2; i++) {
+            scales.upper[i] = warp_shuffle(u.scales, 2 * g + i);
+            scales.lower[i] = warp_shuffle(u.scales, 2 * g + 16 + i);
+        }
+        scales.upper_end = half_of_word(warp_shuffle(u.ends, g / 2), g % 2);
+        scales.lower_end = half_of_word(warp_shuffle(u.ends, g / 2 + 4), g % 2) * 0.0625f;
+        return scales;
+    }
+    static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
+    {
+        const uint32_t left = word_of(&u.high, m / 2) << (4 - m % 2 * 2);
+        const uint32_t right = word_of(&u.high, m / 2) >> (4 + m % 2 * 2);
+        codes_of_nibbles(word_of(u.codes, m), a);
+        a[0] = and_or(left, 0x00300030u, a[0]);
+        a[1] = and_or(left, 0x03000300u, a[1]);
+        a[2] = and_or(right, 0x00300030u, a[2]);
+        a[3] = and_or(right, 0x03000300u, a[3]);
+    }
+    static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
+                                                              int m)
+    {
+        const float upper = scales.upper_end * float_of_byte(scales.upper[m / 4], m % 4, 128);
+        const float lower = scales.lower_end * float_of_byte(scales.lower[m / 4], m % 4, 128);
+        const struct pack_terms terms = {upper, -1056.0f * upper, lower, -1536.0f * lower};
+        return terms;
+    }
+    template <int TILES, class LOAD, class START>
+    static __device__ __forceinline__ void multiply(const unit &u, LOAD &&load_x,
+                                                    START &&load_start, float (&total)[TILES][4])
+    {
+        const struct shared_scales scales = scales_of(u);
+        float sum[TILES][4] = {};
+#pragma unroll
+        for (int m = 0; m < PACK_STEPS; m++) {
+            uint32_t x[TILES][2];
+            load_x(m, x);
+            float c[TILES][4];
+            load_start(m, c);
+            uint32_t a[4];
+            codes(u, m, a);
+            take_codes<TILES>(c, a, x);
+            add_scaled<TILES>(sum, float_of_byte(scales.upper[m / 4], m % 4, 128),
+                              float_of_byte(scales.lower[m / 4], m % 4, 128), c);
+        }
+        add_scaled<TILES>(total, scales.upper_end, scales.lower_end, sum);
+    }
+    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t half,
+                                                 struct pack_place at)
+    {
+        const uint32_t word = word_at(record + HIGH + half * 512 + at.lane * 16, at.m / 2);
+        const uint32_t high = word >> (at.m % 2 * 2 + pack_bit(at.is_lower, at.i)) & 3;
+        return (float)((int)(packed_nibble(record + half * 1024, at) | high << 4) - 32);
+    }
+    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t half,
+                                                  uint32_t row, uint32_t m)
+    {
+        return half_of_word(word_at(record + ENDS, row / 2), row % 2) *
+               (float)((int)record[SCALES + half * 128 + row * 8 + m] - 128);
+    }
+    static __device__ __forceinline__ float minimum(const uint8_t *, uint32_t, uint32_t, uint32_t)
+    {
+        return 0.0f;
+    }
+};
+
+/* Eight weights of a row from column k on, k a multiple of 8. */
+template <class FORMAT> struct tile_reader {
+    static __device__ __forceinline__ void load8(const uint8_t *matrix, uint64_t, uint32_t row,
+                                                 uint32_t k, uint32_t columns, float *w)
+    {
+        const uint32_t records = columns / (PACK_COLUMNS * FORMAT::UNITS); /* of a tile */
+        const uint32_t unit = k / PACK_COLUMNS;
+        const uint8_t *record =
+            matrix + ((uint64_t)(row / 16) * records + unit / FORMAT::UNITS) * FORMAT::RECORD;
+        const uint32_t half = unit % FORMAT::UNITS;
+        const float scale = FORMAT::scale(record, half, row % 16, k % PACK_COLUMNS / 16);
+        const float minimum = FORMAT::minimum(record, half, row % 16, k % PACK_COLUMNS / 16);
+        for (uint32_t i = 0; i < 8; i++) {
+            const struct pack_place at = pack_place_of(row % 16, k % PACK_COLUMNS + i);
+            w[i] = scale * FORMAT::code(record, half, at) - minimum;
+        }
+    }
+};

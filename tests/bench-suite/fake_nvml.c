@@ -1,0 +1,117 @@
+/* A library with NVML's interface and one GPU that says what a test tells it. Every call of it is
+ * counted; after `fake_nvml_fail` all questions fail, as when a GPU has fallen off the bus. */
+#include <string.h>
+
+struct utilization {
+    unsigned gpu, memory;
+};
+
+struct memory {
+    unsigned long long total, free, used;
+};
+
+#define EXPORT __attribute__((visibility("default")))
+
+EXPORT unsigned fake_nvml_heat = 55;
+EXPORT unsigned long long fake_nvml_reasons;
+EXPORT int fake_nvml_fail;
+EXPORT int fake_nvml_open; /* initialised and not shut down */
+
+EXPORT int nvmlInit_v2(void);
+EXPORT int nvmlShutdown(void);
+EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device);
+EXPORT int nvmlDeviceGetUtilizationRates(void *device, struct utilization *out);
+EXPORT int nvmlDeviceGetMemoryInfo(void *device, struct memory *out);
+EXPORT int nvmlDeviceGetPowerUsage(void *device, unsigned *milliwatts);
+EXPORT int nvmlDeviceGetEnforcedPowerLimit(void *device, unsigned *milliwatts);
+EXPORT int nvmlDeviceGetTemperature(void *device, unsigned sensor, unsigned *out);
+EXPORT int nvmlDeviceGetClockInfo(void *device, unsigned which, unsigned *mhz);
+EXPORT int nvmlDeviceGetMaxClockInfo(void *device, unsigned which, unsigned *mhz);
+EXPORT int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *out);
+EXPORT int nvmlDeviceGetName(void *device, char *out, unsigned bytes);
+EXPORT int nvmlSystemGetDriverVersion(char *out, unsigned bytes);
+
+static int the_device;
+
+static int answer(const void *device)
+{
+    return device == &the_device && !fake_nvml_fail ? 0 : 999;
+}
+
+int nvmlInit_v2(void)
+{
+    fake_nvml_open++;
+    return 0;
+}
+
+int nvmlShutdown(void)
+{
+    fake_nvml_open--;
+    return 0;
+}
+
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device)
+{
+    *device = &the_device;
+    return index == 0 ? 0 : 2;
+}
+
+int nvmlDeviceGetUtilizationRates(void *device, struct utilization *out)
+{
+    *out = (struct utilization){75, 40};
+    return answer(device);
+}
+
+int nvmlDeviceGetMemoryInfo(void *device, struct memory *out)
+{
+    *out = (struct memory){143000000000ull, 100000000000ull, 43000000000ull};
+    return answer(device);
+}
+
+int nvmlDeviceGetPowerUsage(void *device, unsigned *milliwatts)
+{
+    *milliwatts = 412500;
+    return answer(device);
+}
+
+int nvmlDeviceGetEnforcedPowerLimit(void *device, unsigned *milliwatts)
+{
+    *milliwatts = 700000;
+    return answer(device);
+}
+
+int nvmlDeviceGetTemperature(void *device, unsigned sensor, unsigned *out)
+{
+    *out = fake_nvml_heat;
+    return sensor == 0 ? answer(device) : 3;
+}
+
+int nvmlDeviceGetClockInfo(void *device, unsigned which, unsigned *mhz)
+{
+    *mhz = which == 1 ? 1755 : 3201;
+    return answer(device);
+}
+
+int nvmlDeviceGetMaxClockInfo(void *device, unsigned which, unsigned *mhz)
+{
+    *mhz = which == 1 ? 1980 : 3201;
+    return answer(device);
+}
+
+int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long long *out)
+{
+    *out = fake_nvml_reasons;
+    return answer(device);
+}
+
+int nvmlDeviceGetName(void *device, char *out, unsigned bytes)
+{
+    strncpy(out, "NVIDIA Test 100", bytes);
+    return answer(device);
+}
+
+int nvmlSystemGetDriverVersion(char *out, unsigned bytes)
+{
+    strncpy(out, "580.1", bytes);
+    return 0;
+}

@@ -1,0 +1,87 @@
+/* A scripted engine behind the engine protocol, for measuring what the harness costs: every request
+ * of a run gets a token each `step` microseconds.
+ *   bench_paced_engine STEP_US [stamps]
+ * With `stamps` a token says when it was known, and lines wait for company as long as the run
+ * allows; without, every step is written at once. */
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static uint64_t now_ns(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
+static void sleep_until(uint64_t ns)
+{
+    const struct timespec time = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
+}
+
+static unsigned long long number_after(const char *line, const char *key)
+{
+    const char *place = strstr(line, key);
+    return place ? strtoull(place + strlen(key), NULL, 10) : 0;
+}
+
+static void run(const char *line, uint64_t step_ns, bool stamps)
+{
+    unsigned long long id = number_after(line, "\"id\":");
+    unsigned long long tokens = number_after(line, "\"max_tokens\":");
+    uint64_t hold_ns = number_after(line, "\"hold_us\":") * 1000;
+    uint64_t flushed = now_ns();
+    uint64_t now = flushed;
+    unsigned count = 0;
+    for (const char *place = line; (place = strstr(place, "\"max_tokens\":")) != NULL; place++) {
+        count++;
+    }
+    for (unsigned long long token = 0; token < tokens; token++) {
+        char stamp[48] = "";
+        sleep_until(now + step_ns); /* late or not, a whole step lies between two tokens */
+        now = now_ns();
+        if (stamps) {
+            snprintf(stamp, sizeof stamp, ",\"at_ns\":%llu", (unsigned long long)now);
+        }
+        for (unsigned index = 0; index < count; index++) {
+            printf("{\"event\":\"token\",\"id\":%llu,\"index\":%u,\"token\":%llu%s}\n", id, index,
+                   token, stamp);
+        }
+        if (!stamps || now - flushed >= hold_ns) {
+            fflush(stdout);
+            flushed = now;
+        }
+    }
+    for (unsigned index = 0; index < count; index++) {
+        printf("{\"event\":\"done\",\"id\":%llu,\"index\":%u,\"finish\":\"length\","
+               "\"completion_tokens\":%llu}\n",
+               id, index, tokens);
+    }
+    printf("{\"ok\":true,\"op\":\"run\",\"id\":%llu}\n", id);
+    fflush(stdout);
+}
+
+int main(int argument_count, char **arguments)
+{
+    static char line[1 << 20];
+    uint64_t step_ns = argument_count > 1 ? strtoull(arguments[1], NULL, 10) * 1000 : 1000000;
+    bool stamps = argument_count > 2 && strcmp(arguments[2], "stamps") == 0;
+    setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+    while (fgets(line, sizeof line, stdin)) {
+        if (strstr(line, "\"op\":\"run\"")) {
+            run(line, step_ns, stamps);
+        } else {
+            const char *op = strstr(line, "\"hello\"") ? "hello" : "stop";
+            printf("{\"ok\":true,\"op\":\"%s\",\"version\":1}\n", op);
+            fflush(stdout);
+        }
+        if (strstr(line, "\"op\":\"stop\"")) {
+            break;
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,120 @@
+/* What the harness itself costs, against a scripted engine that makes tokens at a known pace: its
+ * processor time as a share of the measured time, monitor included. */
+#include "support/test_support.h"
+
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "bench/driver_adapter.h"
+#include "bench/load.h"
+#include "bench/monitor.h"
+
+static uint32_t prompt[64];
+
+static void make_request(void *user, uint64_t index, struct load_request *request)
+{
+    (void)user;
+    (void)index;
+    request->ids = prompt;
+    request->id_count = sizeof prompt / sizeof prompt[0];
+    request->max_tokens = 48;
+}
+
+struct cost {
+    double share;    /* processor time / wall time */
+    double us_token; /* processor time a token */
+    double tokens_s;
+    double gap_us, gap_us_least, first_us; /* means and the least, as measured */
+};
+
+static struct cost measure(const char *step_us, const char *stamps, uint32_t parallel,
+                           uint64_t requests)
+{
+    const char *command[] = {TEST_PACED_ENGINE, step_us, stamps, NULL};
+    char *environment[] = {NULL};
+    const char *extra[] = {NULL};
+    struct llcuda_error error = {0};
+    struct adapter adapter;
+    struct buffer hello = {0};
+    struct monitor *monitor = NULL;
+    struct monitor_totals totals;
+    struct load_result result;
+    assert_ok(
+        adapter_start(&adapter, command, environment, extra, "/dev/null", 10000, &hello, &error),
+        error);
+    struct monitor_options options = {.group = adapter.process.pid, .rate_hz = 10, .gpu_index = -1};
+    assert_ok(monitor_start(&options, &monitor, &error), error);
+    struct load_plan plan = {.waves = true,
+                             .parallel = parallel,
+                             .request_count = requests,
+                             .duration_ns = UINT64_MAX,
+                             .timeout_ns = 60000000000u,
+                             .request = make_request};
+    monitor_mark(monitor);
+    assert_ok(load_run(&adapter.driver, &plan, &result, &error), error);
+    monitor_get_totals(monitor, &totals);
+    assert_int_equal(result.count, requests);
+    assert_int_equal(result.failed, 0);
+    assert_int_equal(result.gaps_seen, requests * 47);
+    double tokens = (double)requests * 48;
+    struct cost cost = {.share = totals.own_cpu_seconds / totals.seconds,
+                        .us_token = totals.own_cpu_seconds / tokens * 1e6,
+                        .tokens_s = tokens / totals.seconds,
+                        .gap_us_least = 1e9};
+    for (uint32_t i = 0; i < result.gap_count; i++) {
+        double gap = (double)result.gaps_us[i];
+        cost.gap_us += gap / result.gap_count;
+        cost.gap_us_least = gap < cost.gap_us_least ? gap : cost.gap_us_least;
+    }
+    for (uint64_t i = 0; i < requests; i++) {
+        cost.first_us += (double)load_sample_at(&result, i)->first_us / (double)requests;
+    }
+    print_message("%u at a time, %.0f tokens/s%s: %.2f %% of the measured time, %.2f us a token\n",
+                  parallel, cost.tokens_s, stamps ? ", stamped" : "", cost.share * 100,
+                  cost.us_token);
+    load_result_deinit(&result);
+    monitor_stop(monitor);
+    adapter_end(&adapter, 2000);
+    buffer_deinit(&hello);
+    return cost;
+}
+
+/* An engine that stamps its tokens costs at most 1 %, however fast it is. */
+static void test_share_of_stamped_tokens(void **state)
+{
+    (void)state;
+    assert_true(measure("5000", "stamps", 1, 8).share <= 0.01);
+    assert_true(measure("365", "stamps", 1, 100).share <= 0.01);
+    assert_true(measure("650", "stamps", 4, 200).share <= 0.01);
+}
+
+/* One that does not wakes the harness for each token: what that costs is the bound of its rate. */
+static void test_share_of_plain_tokens(void **state)
+{
+    (void)state;
+    assert_true(measure("10000", NULL, 1, 4).share <= 0.01);
+    measure("1000", NULL, 1, 30);
+    measure("365", NULL, 1, 100);
+}
+
+/* Lines that wait do not change what is measured: tokens come as far apart as they were made. */
+static void test_stamps_are_the_truth(void **state)
+{
+    (void)state;
+    struct cost cost = measure("1000", "stamps", 1, 40);
+    /* Sleeping takes longer on a busy machine, never shorter. */
+    assert_true(cost.gap_us >= 999);
+    assert_true(cost.gap_us_least >= 999); /* lines that came together were not made together */
+    assert_true(cost.first_us >= 1000);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_share_of_stamped_tokens),
+        cmocka_unit_test(test_share_of_plain_tokens),
+        cmocka_unit_test(test_stamps_are_the_truth),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
