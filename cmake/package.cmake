@@ -52,6 +52,9 @@ install(FILES ${PROJECT_BINARY_DIR}/generated/llcudaConfig.cmake
 
 # pkg-config: what a static link needs besides goes into Requires.private.
 set(pkg_config_requires)
+if(LLCUDA_HAVE_HWLOC)
+    list(APPEND pkg_config_requires hwloc)
+endif()
 if(LLCUDA_HAVE_PCRE2)
     list(APPEND pkg_config_requires libpcre2-8)
 endif()
