@@ -51,9 +51,11 @@ install(FILES ${PROJECT_BINARY_DIR}/generated/llcudaConfig.cmake
     DESTINATION ${package_folder} COMPONENT library)
 
 # pkg-config: what a static link needs besides goes into Requires.private.
+# hwloc by name only: its own pkg-config file asks for what a static hwloc needs.
 set(pkg_config_requires)
+set(pkg_config_libs)
 if(LLCUDA_HAVE_HWLOC)
-    list(APPEND pkg_config_requires hwloc)
+    set(pkg_config_libs -lhwloc)
 endif()
 if(LLCUDA_HAVE_PCRE2)
     list(APPEND pkg_config_requires libpcre2-8)

@@ -10,9 +10,11 @@
 #define MATMUL_ROWS_MIN 17u
 /* What the vendor's fast kernels want addresses and rows to be multiples of, in bytes. */
 #define MATMUL_ALIGNMENT 16u
-#define UNPACK_THREADS   256u   /* as in dequantize.cu */
-#define PACKED_COLUMNS   512u   /* of a block of dequantize.cu */
-#define UNPACK_ROWS_MAX  32768u /* of one launch */
+/* Packed ones must be unpacked for it first, all of them for one step. */
+#define MATMUL_ROWS_MIN_PACKED 33u
+#define UNPACK_THREADS         256u   /* as in dequantize.cu */
+#define PACKED_COLUMNS         512u   /* of a block of dequantize.cu */
+#define UNPACK_ROWS_MAX        32768u /* of one launch */
 
 static bool is_aligned(uint64_t bytes)
 {
@@ -60,7 +62,8 @@ bool gpu_matmul_serves(const struct gpu_model *model, const struct gpu_linear *l
     const struct gpu_weight *weight = &model->weights[linear->weights[0]];
     const struct plan_weight *source = &model->base.plan->weights[linear->weights[0]];
     return model->driver->matmul_create && !options->deterministic &&
-           options->linear == GPU_LINEAR_FAST && linear->rows >= MATMUL_ROWS_MIN &&
+           options->linear == GPU_LINEAR_FAST &&
+           linear->rows >= (weight->is_packed ? MATMUL_ROWS_MIN_PACKED : MATMUL_ROWS_MIN) &&
            (is_plain(model, linear->weights[0]) || !gpu_wide_serves(model, linear)) &&
            model->activation != DTYPE_F32 && rows_together(model, linear) != 0 &&
            is_aligned(source->columns * 2) && is_aligned(linear->output_stride * 4ull) &&

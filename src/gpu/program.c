@@ -146,8 +146,6 @@ uint32_t gpu_decode_shared_bytes(const struct gpu_decode_key *key, uint32_t limi
     }
     uint32_t group = sums >= 4 ? 1 : 4 / sums; /* as in linear_packed.cu */
     uint32_t bytes = sums * (sums >= 8 ? 1 : 2 * group) * (8u << 10);
-    bytes +=
-        key->columns / (key->dtype == DTYPE_Q6_K ? 16 : 32) * key->token_tiles * 64; /* starts */
     uint32_t activations = 8 * key->token_tiles * (2 * key->columns + PACK_PAD);
     *stages =
         key->from == GPU_DECODE_FROM_NORM || (key->token_tiles > 1 && bytes + activations <= limit);

@@ -90,7 +90,8 @@ static bool can_pack(const struct gpu_model *model, const struct plan_weight *so
 {
     const struct packed_form *form = &packed_forms[weight->dtype];
     return form->columns != 0 && source->columns % form->columns == 0 && weight->is_matrix &&
-           model->activation == DTYPE_F16 && model->device->options.linear == GPU_LINEAR_FAST;
+           model->activation == DTYPE_F16 && !model->device->options.deterministic &&
+           model->device->options.linear != GPU_LINEAR_PLAIN;
 }
 
 /* A matrix of another type becomes what activations are: nothing smaller holds all its values. */

@@ -34,8 +34,6 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int g = lane / 4, t = lane % 4;
     const uint32_t first = blockIdx.y * TOKENS;
-    const uint32_t count = *a.count; /* written before anything that overlaps */
-    const uint32_t n = count <= first ? 0 : count - first < TOKENS ? count - first : TOKENS;
     const struct tile_range range = tiles_of<SETS>(a);
     const uint32_t own_tiles =
         blockIdx.x < range.count ? (range.count - blockIdx.x + gridDim.x - 1) / gridDim.x : 0;
@@ -64,10 +62,19 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
             }
         }
     };
-    const uint32_t steps = n ? own_tiles * BATCHES : 0;
     release_successor();
-    if (steps) {
+    /* The first weights do not wait for the number of rows, which is far away, too. */
+    if (own_tiles && first == 0) {
         load_weights(weights[0], 0);
+    }
+    const uint32_t count = *a.count; /* written before anything that overlaps */
+    const uint32_t n = count <= first ? 0 : count - first < TOKENS ? count - first : TOKENS;
+    const uint32_t steps = n ? own_tiles * BATCHES : 0;
+    if (steps && first != 0) {
+        load_weights(weights[0], 0);
+    }
+    if (FROM == DECODE_FROM_NORM) {
+        touch_norm<COLUMNS>(a);
     }
     wait_for_predecessor();
 

@@ -11,8 +11,8 @@
  * activations lie in shared memory; with a norm before the product they are made there.
  *
  * Grid: x = one block a multiprocessor, or one a tile when there are fewer; y = groups of 8
- * TOKEN_TILES rows of the bucket. Dynamic shared memory: KEPT · SETS · TOKEN_TILES · 8 KB, 64
- * bytes a group of columns and TOKEN_TILE, and the activations that are staged. Bound: the bytes of W from memory; about 130 instructions a warp and unit
+ * TOKEN_TILES rows of the bucket. Dynamic shared memory: KEPT · SETS · TOKEN_TILES · 8 KB and
+ * the activations that are staged. Bound: the bytes of W from memory; about 130 instructions a warp and unit
  * of q4_k (1,184 bytes) are half of what a multiprocessor can issue in that time. */
 #define PACK_PAD 32 /* bytes after a row of activations in shared memory: other banks */
 
@@ -24,7 +24,6 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
     constexpr int UNITS = COLUMNS / PACK_COLUMNS;
     constexpr int OWN = (UNITS + WARPS - 1) / WARPS; /* units of a warp */
     constexpr bool EXACT = OWN * WARPS == UNITS;
-    constexpr int GROUPS = PACK_STEPS / FORMAT::STEPS; /* of columns with one scale, in a unit */
     constexpr int DEPTH = 4 / SETS / (TOKEN_TILES == 4 ? 2 : 1);
     constexpr bool RESIDENT = !STAGES && OWN * TOKEN_TILES == 1;
     /* Tiles between two barriers, and the sums of so many are kept: twice, where there is room. */
@@ -33,21 +32,15 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
     constexpr int TOKENS = 8 * TOKEN_TILES;
     constexpr int ROW = COLUMNS * 2 + PACK_PAD; /* of activations in shared memory, bytes */
     typedef float sums[SETS][WARPS][16 * TOKENS];
-    SHARED_DYNAMIC(sums, partial); /* KEPT of them, then starts, then activations */
-    /* What sums of a group of columns start from, for lane % 4; then the activations. */
-    typedef float group_starts[GROUPS][TOKEN_TILES][4][4];
-    group_starts *starts = (group_starts *)(partial + KEPT);
-    uint8_t *made = (uint8_t *)(starts + UNITS);
+    SHARED_DYNAMIC(sums, partial); /* KEPT of them, then the activations */
+    uint8_t *made = (uint8_t *)(partial + KEPT);
     __shared__ float squares[TOKENS][WARPS];
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const uint32_t g = lane / 4, t = lane % 4;
     const uint32_t first = blockIdx.y * TOKENS;
-    const uint32_t count = *a.count; /* written before anything that overlaps */
-    const uint32_t n = count <= first ? 0 : count - first < TOKENS ? count - first : TOKENS;
     const struct tile_range range = tiles_of<SETS>(a);
     const uint32_t own_tiles =
         blockIdx.x < range.count ? (range.count - blockIdx.x + gridDim.x - 1) / gridDim.x : 0;
-    const uint32_t steps = n ? own_tiles * OWN : 0;
 
     typename FORMAT::unit units[DEPTH][SETS];
     auto is_valid = [&](uint32_t unit) { return EXACT || unit < UNITS; };
@@ -71,11 +64,26 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
         }
     };
     release_successor();
+    /* The first weights do not wait for the number of rows, which is far away, too. */
+    auto load_first = [&]() {
 #pragma unroll
-    for (uint32_t i = 0; i < DEPTH; i++) {
-        if (i < steps) {
-            load_units(units[i], i);
+        for (uint32_t i = 0; i < DEPTH; i++) {
+            if (i < own_tiles * OWN) {
+                load_units(units[i], i);
+            }
         }
+    };
+    if (first == 0) {
+        load_first();
+    }
+    const uint32_t count = *a.count; /* written before anything that overlaps */
+    const uint32_t n = count <= first ? 0 : count - first < TOKENS ? count - first : TOKENS;
+    const uint32_t steps = n ? own_tiles * OWN : 0;
+    if (first != 0 && n) {
+        load_first();
+    }
+    if (FROM == DECODE_FROM_NORM) {
+        touch_norm<COLUMNS>(a);
     }
     wait_for_predecessor();
 
@@ -170,31 +178,6 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
             __syncthreads();
         }
     };
-    /* Each warp for its own units: minus the sums of activations, times the offsets of codes. */
-    for (uint32_t unit = warp; unit < UNITS && n; unit += WARPS) {
-        const uint32_t minus_one[4] = {0xbc00bc00u, 0xbc00bc00u, 0xbc00bc00u, 0xbc00bc00u};
-#pragma unroll
-        for (int group = 0; group < GROUPS; group++) {
-            float c[TOKEN_TILES][4] = {};
-#pragma unroll
-            for (int j = 0; j < FORMAT::STEPS; j++) {
-                uint32_t x[TOKEN_TILES][2];
-                load_step(unit, group * FORMAT::STEPS + j, x);
-                take_codes<TOKEN_TILES>(c, minus_one, x);
-            }
-#pragma unroll
-            for (int tile = 0; tile < TOKEN_TILES; tile++) {
-                if (g == 0) {
-                    float *to = starts[unit][group][tile][t];
-                    to[0] = FORMAT::UPPER * c[tile][0];
-                    to[1] = FORMAT::UPPER * c[tile][1];
-                    to[2] = FORMAT::LOWER * c[tile][0];
-                    to[3] = FORMAT::LOWER * c[tile][1];
-                }
-            }
-        }
-    }
-    __syncwarp(); /* a warp reads what its own lanes left */
     float d[SETS][TOKEN_TILES][4] = {};
     auto compute = [&](typename FORMAT::unit (&from)[SETS], uint32_t step) {
         const uint32_t unit = step % OWN * WARPS + warp;
@@ -209,20 +192,10 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
                 load_step(unit, m, x);
             }
         };
-        auto load_start = [&](int group, float (&c)[TOKEN_TILES][4]) {
-#pragma unroll
-            for (int tile = 0; tile < TOKEN_TILES; tile++) {
-                const struct word4 start = load16(starts[unit][group][tile][t]);
-                c[tile][0] = float_of_bits(start.x);
-                c[tile][1] = float_of_bits(start.y);
-                c[tile][2] = float_of_bits(start.z);
-                c[tile][3] = float_of_bits(start.w);
-            }
-        };
         if (is_valid(unit)) { /* the same for a warp */
 #pragma unroll
             for (int m = 0; m < SETS; m++) {
-                FORMAT::template multiply<TOKEN_TILES>(from[m], load_x, load_start, d[m]);
+                FORMAT::template multiply<TOKEN_TILES>(from[m], load_x, d[m]);
             }
         }
         if (step % OWN == OWN - 1) { /* the same for all threads */

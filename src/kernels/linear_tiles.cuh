@@ -106,3 +106,12 @@ __device__ __forceinline__ void finish_row(const struct linear_decode_arguments 
         ((act_value *)a.output)[at] = act_of_float(activated(y[0], ACTIVATION) * y[SETS - 1]);
     }
 }
+
+/* Brings the norm's weights, which do not depend on the predecessor, near before they are wanted. */
+template <int COLUMNS>
+__device__ __forceinline__ void touch_norm(const struct linear_decode_arguments &a)
+{
+    for (uint32_t k = threadIdx.x * 32; k < COLUMNS; k += DECODE_THREADS * 32) {
+        prefetch_line(a.norm_weight + k); /* 128 bytes */
+    }
+}

@@ -10,15 +10,14 @@
  *
  * Four bits: a word holds the 8 codes of one mma. Code i of row g is at bit 16 (i % 2) + 8 (i / 2),
  * of row g + 8 four bits further: one mask gives a pair of halves 1024 + q, and 1024 + 16 q for the
- * lower row. The sum of a group of columns that share a scale starts from minus what these offsets
- * will add. Further bits of a code lie in words of their own, at the same
+ * lower row. The sum of a group of columns that share a scale starts from a product with minus the
+ * offset in the place of all codes, which takes it away without rounding. Further bits of a code lie in words of their own, at the same
  * distances.
  *
- * Each format has: RECORD (bytes) of UNITS units; STEPS, mma of a group of columns that share a scale;
- * UPPER and LOWER, the offsets of codes; struct unit, what a lane holds of one; load(); multiply(),
- * to which load_x(m, x) gives a lane's activations of mma m and load_start(group, c) what a sum starts
- * from; codes() and terms() to make weights of a unit; and for single values code(), scale() and
- * minimum(). */
+ * Each format has: RECORD (bytes) of UNITS units; UPPER and LOWER, halves of minus the offsets of
+ * codes; struct unit, what a lane holds of one; load(); multiply(), to which load_x(m, x) gives a
+ * lane's activations of mma m; codes() and terms() to make weights of a unit; and for single values
+ * code(), scale() and minimum(). */
 #define PACK_COLUMNS 128
 #define PACK_STEPS   8 /* mma instructions of a unit */
 
@@ -64,6 +63,18 @@ __device__ __forceinline__ void codes_of_nibbles(uint32_t word, uint32_t (&a)[4]
     a[1] = and_or(word, 0x00f000f0u, 0x64006400u);
     a[2] = and_or(next, 0x000f000fu, 0x64006400u);
     a[3] = and_or(next, 0x00f000f0u, 0x64006400u);
+}
+
+/* c = the products of mma with a half as all weights of the upper rows, one as all of the lower. */
+template <int TILES>
+__device__ __forceinline__ void take_offset(float (&c)[TILES][4], uint32_t upper, uint32_t lower,
+                                            const uint32_t (&x)[TILES][2])
+{
+    const uint32_t a[4] = {upper * 0x10001u, lower * 0x10001u, upper * 0x10001u, lower * 0x10001u};
+#pragma unroll
+    for (int tile = 0; tile < TILES; tile++) {
+        mma_f16(c[tile], a, x[tile]);
+    }
 }
 
 template <int TILES>
@@ -123,7 +134,7 @@ __device__ __forceinline__ void pack_nibbles(uint8_t *codes, uint32_t lane, uint
 
 /* q4_0: w = d (q - 8). A record: codes [2][lane][4 words], d [16 rows][4 halves]. */
 struct packed_q4_0 {
-    static constexpr int RECORD = 1152, UNITS = 1, STEPS = 2, UPPER = 1032, LOWER = 1152;
+    static constexpr int RECORD = 1152, UNITS = 1, UPPER = 0xe408, LOWER = 0xe480; /* -1032, -1152 */
     struct unit {
         word4 codes[2];
         uint32_t scales;
@@ -161,9 +172,9 @@ struct packed_q4_0 {
         const struct pack_terms terms = {upper, -1032.0f * upper, lower, -1152.0f * lower};
         return terms;
     }
-    template <int TILES, class LOAD, class START>
+    template <int TILES, class LOAD>
     static __device__ __forceinline__ void multiply(const unit &u, LOAD &&load_x,
-                                                    START &&load_start, float (&total)[TILES][4])
+                                                    float (&total)[TILES][4])
     {
         const struct shared_scales scales = scales_of(u);
 #pragma unroll
@@ -171,8 +182,9 @@ struct packed_q4_0 {
             uint32_t x[2][TILES][2];
             load_x(2 * s, x[0]);
             load_x(2 * s + 1, x[1]);
-            float c[TILES][4];
-            load_start(s, c);
+            float c[TILES][4] = {};
+            take_offset<TILES>(c, UPPER, LOWER, x[0]);
+            take_offset<TILES>(c, UPPER, LOWER, x[1]);
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 uint32_t a[4];
@@ -202,7 +214,7 @@ struct packed_q4_0 {
 /* q8_0: w = d q. A record: q + 128 [4][lane][4 words], d [16 rows][4 halves]. Word 2 j + (row half)
  * of piece s has the four columns of mma 2 s + j. */
 struct packed_q8_0 {
-    static constexpr int RECORD = 2176, UNITS = 1, STEPS = 2, UPPER = 1152, LOWER = 1152;
+    static constexpr int RECORD = 2176, UNITS = 1, UPPER = 0xe480, LOWER = 0xe480; /* -1152 */
     struct unit {
         word4 codes[4];
         uint32_t scales;
@@ -246,9 +258,9 @@ struct packed_q8_0 {
         const struct pack_terms terms = {upper, -1152.0f * upper, lower, -1152.0f * lower};
         return terms;
     }
-    template <int TILES, class LOAD, class START>
+    template <int TILES, class LOAD>
     static __device__ __forceinline__ void multiply(const unit &u, LOAD &&load_x,
-                                                    START &&load_start, float (&total)[TILES][4])
+                                                    float (&total)[TILES][4])
     {
         const struct shared_scales scales = scales_of(u);
 #pragma unroll
@@ -256,8 +268,9 @@ struct packed_q8_0 {
             uint32_t x[2][TILES][2];
             load_x(2 * s, x[0]);
             load_x(2 * s + 1, x[1]);
-            float c[TILES][4];
-            load_start(s, c);
+            float c[TILES][4] = {};
+            take_offset<TILES>(c, UPPER, LOWER, x[0]);
+            take_offset<TILES>(c, UPPER, LOWER, x[1]);
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 uint32_t a[4];
@@ -295,7 +308,7 @@ template <bool HAS_FIFTH> struct packed_k4 {
     static constexpr int FIFTH = 2048;
     static constexpr int SCALES = FIFTH + (HAS_FIFTH ? 512 : 0);
     static constexpr int ENDS = SCALES + 256;
-    static constexpr int RECORD = ENDS + 64, UNITS = 2, STEPS = 2, UPPER = 1024, LOWER = 1024;
+    static constexpr int RECORD = ENDS + 64, UNITS = 2, UPPER = 0xe400, LOWER = 0xe400; /* -1024 */
     struct unit {
         word4 codes[2];
         uint32_t fifth[2];
@@ -353,9 +366,9 @@ template <bool HAS_FIFTH> struct packed_k4 {
                                          -1024.0f * lower - lower_minimum};
         return terms;
     }
-    template <int TILES, class LOAD, class START>
+    template <int TILES, class LOAD>
     static __device__ __forceinline__ void multiply(const unit &u, LOAD &&load_x,
-                                                    START &&load_start, float (&total)[TILES][4])
+                                                    float (&total)[TILES][4])
     {
         const struct shared_scales scales = scales_of(u);
         float sum[TILES][4] = {}, minima[TILES][4] = {};
@@ -364,8 +377,9 @@ template <bool HAS_FIFTH> struct packed_k4 {
             uint32_t x[2][TILES][2];
             load_x(2 * s, x[0]);
             load_x(2 * s + 1, x[1]);
-            float c[TILES][4];
-            load_start(s, c);
+            float c[TILES][4] = {};
+            take_offset<TILES>(c, UPPER, LOWER, x[0]);
+            take_offset<TILES>(c, UPPER, LOWER, x[1]);
             add_scaled<TILES>(minima, float_of_byte(scales.upper_minima, s, 0),
                               float_of_byte(scales.lower_minima, s, 0), c);
 #pragma unroll
@@ -413,7 +427,7 @@ typedef packed_k4<true> packed_q5_k;
  * unit and row two words of s; d [16 halves]. */
 struct packed_q6_k {
     static constexpr int HIGH = 2048, SCALES = 3072, ENDS = 3328, RECORD = 3360, UNITS = 2;
-    static constexpr int STEPS = 1, UPPER = 1056, LOWER = 1536;
+    static constexpr int UPPER = 0xe420, LOWER = 0xe600; /* -1056, -1536 */
     struct unit {
         word4 codes[2];
         word4 high;
@@ -463,9 +477,9 @@ struct packed_q6_k {
         const struct pack_terms terms = {upper, -1056.0f * upper, lower, -1536.0f * lower};
         return terms;
     }
-    template <int TILES, class LOAD, class START>
+    template <int TILES, class LOAD>
     static __device__ __forceinline__ void multiply(const unit &u, LOAD &&load_x,
-                                                    START &&load_start, float (&total)[TILES][4])
+                                                    float (&total)[TILES][4])
     {
         const struct shared_scales scales = scales_of(u);
         float sum[TILES][4] = {};
@@ -473,8 +487,8 @@ struct packed_q6_k {
         for (int m = 0; m < PACK_STEPS; m++) {
             uint32_t x[TILES][2];
             load_x(m, x);
-            float c[TILES][4];
-            load_start(m, c);
+            float c[TILES][4] = {};
+            take_offset<TILES>(c, UPPER, LOWER, x);
             uint32_t a[4];
             codes(u, m, a);
             take_codes<TILES>(c, a, x);
