@@ -173,6 +173,15 @@ static void want_decode(struct gpu_model *model, uint32_t weight, uint32_t from,
         bool stages;
         uint32_t limit = model->device->info.shared_bytes_block_max - STATIC_SHARED_BYTES;
         uint32_t shared = gpu_decode_shared_bytes(&key, limit, &stages);
+        struct gpu_decode_key half = key;
+        half.token_tiles = tiles / 2;
+        bool half_stages = false;
+        if (tiles == 4 && !stages) {
+            (void)gpu_decode_shared_bytes(&half, limit, &half_stages);
+        }
+        if (half_stages) {
+            continue; /* reading weights twice costs less than activations from far away */
+        }
         if (shared <= limit && program->decode_count < GPU_DECODE_KERNELS_MAX &&
             !gpu_decode_find(program, &key)) {
             program->decode[program->decode_count++] =

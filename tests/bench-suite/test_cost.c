@@ -80,20 +80,27 @@ static struct cost measure(const char *step_us, const char *stamps, uint32_t par
     return cost;
 }
 
+/* Instrumented, the harness is another program: it must run, its time says nothing. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SHARE_MAX 1.0
+#else
+#define SHARE_MAX 0.01
+#endif
+
 /* An engine that stamps its tokens costs at most 1 %, however fast it is. */
 static void test_share_of_stamped_tokens(void **state)
 {
     (void)state;
-    assert_true(measure("5000", "stamps", 1, 8).share <= 0.01);
-    assert_true(measure("365", "stamps", 1, 100).share <= 0.01);
-    assert_true(measure("650", "stamps", 4, 200).share <= 0.01);
+    assert_true(measure("5000", "stamps", 1, 8).share <= SHARE_MAX);
+    assert_true(measure("365", "stamps", 1, 100).share <= SHARE_MAX);
+    assert_true(measure("650", "stamps", 4, 200).share <= SHARE_MAX);
 }
 
 /* One that does not wakes the harness for each token: what that costs is the bound of its rate. */
 static void test_share_of_plain_tokens(void **state)
 {
     (void)state;
-    assert_true(measure("10000", NULL, 1, 4).share <= 0.01);
+    assert_true(measure("10000", NULL, 1, 4).share <= SHARE_MAX);
     measure("1000", NULL, 1, 30);
     measure("365", NULL, 1, 100);
 }
