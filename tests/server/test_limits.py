@@ -87,6 +87,7 @@ class Price(unittest.TestCase):
         link.head()
         admitted = service.metric("llcuda_admitted_tokens")
         self.assertTrue(1600 < admitted < 1620, admitted)
+        self.assertTrue(service.wait_for("llcuda_engine_requests_total", 1))
         before = service.metric("llcuda_engine_requests_total")
         refused = service.post(TEXT, {**SHORT, "max_tokens": 500})
         self.assertEqual((refused.status, refused.error()["code"]), (429, "queue_full"))
