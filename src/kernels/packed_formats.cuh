@@ -132,19 +132,23 @@ __device__ __forceinline__ void pack_nibbles(uint8_t *codes, uint32_t lane, uint
 
 /* --- formats of 32 columns with a half as scale -------------------------------------------------- */
 
-/* q4_0: w = d (q - 8). A record: codes [2][lane][4 words], d [16 rows][4 halves]. */
-struct packed_q4_0 {
-    static constexpr int RECORD = 1152, UNITS = 1, UPPER = 0xe408, LOWER = 0xe480; /* -1032, -1152 */
+/* A record: codes [PIECES][lane][4 words], d [16 rows][4 halves]. FORMAT adds codes(), code() and
+ * LOWER_SHARE, by which the halves of the lower row are too large. */
+template <class FORMAT, int PIECES, int MINUS_UPPER, int MINUS_LOWER> struct packed_halves {
+    static constexpr int SCALES = 512 * PIECES, RECORD = SCALES + 128, UNITS = 1;
+    static constexpr int UPPER = MINUS_UPPER, LOWER = MINUS_LOWER;
     struct unit {
-        word4 codes[2];
+        word4 codes[PIECES];
         uint32_t scales;
     };
     static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t,
                                                 uint32_t lane)
     {
-        u.codes[0] = load_stream16(record + lane * 16);
-        u.codes[1] = load_stream16(record + 512 + lane * 16);
-        u.scales = load_stream4(record + 1024 + lane * 4);
+#pragma unroll
+        for (int i = 0; i < PIECES; i++) {
+            u.codes[i] = load_stream16(record + i * 512 + lane * 16);
+        }
+        u.scales = load_stream4(record + SCALES + lane * 4);
     }
     struct shared_scales {
         uint32_t upper[2], lower[2];
@@ -160,16 +164,13 @@ struct packed_q4_0 {
         }
         return scales;
     }
-    static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
-    {
-        codes_of_nibbles(word_of(u.codes, m), a);
-    }
     static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
                                                               int m)
     {
         const float upper = half_of_word(scales.upper[m / 4], m / 2 % 2);
-        const float lower = half_of_word(scales.lower[m / 4], m / 2 % 2) * 0.0625f;
-        const struct pack_terms terms = {upper, -1032.0f * upper, lower, -1152.0f * lower};
+        const float lower = half_of_word(scales.lower[m / 4], m / 2 % 2) * FORMAT::LOWER_SHARE;
+        const struct pack_terms terms = {upper, float_of_f16(UPPER) * upper, lower,
+                                         float_of_f16(LOWER) * lower};
         return terms;
     }
     template <int TILES, class LOAD>
@@ -188,22 +189,17 @@ struct packed_q4_0 {
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 uint32_t a[4];
-                codes(u, 2 * s + j, a);
+                FORMAT::codes(u, 2 * s + j, a);
                 take_codes<TILES>(c, a, x[j]);
             }
             add_scaled<TILES>(total, half_of_word(scales.upper[s / 2], s % 2),
-                              half_of_word(scales.lower[s / 2], s % 2) * 0.0625f, c);
+                              half_of_word(scales.lower[s / 2], s % 2) * FORMAT::LOWER_SHARE, c);
         }
-    }
-    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t,
-                                                 struct pack_place at)
-    {
-        return (float)((int)packed_nibble(record, at) - 8);
     }
     static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t, uint32_t row,
                                                   uint32_t m)
     {
-        return half_of_word(word_at(record + 1024, 2 * row + m / 4), m / 2 % 2);
+        return half_of_word(word_at(record + SCALES, 2 * row + m / 4), m / 2 % 2);
     }
     static __device__ __forceinline__ float minimum(const uint8_t *, uint32_t, uint32_t, uint32_t)
     {
@@ -211,37 +207,24 @@ struct packed_q4_0 {
     }
 };
 
-/* q8_0: w = d q. A record: q + 128 [4][lane][4 words], d [16 rows][4 halves]. Word 2 j + (row half)
- * of piece s has the four columns of mma 2 s + j. */
-struct packed_q8_0 {
-    static constexpr int RECORD = 2176, UNITS = 1, UPPER = 0xe480, LOWER = 0xe480; /* -1152 */
-    struct unit {
-        word4 codes[4];
-        uint32_t scales;
-    };
-    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t,
-                                                uint32_t lane)
+/* q4_0: w = d (q - 8). Offsets: -1032, -1152. */
+struct packed_q4_0 : packed_halves<packed_q4_0, 2, 0xe408, 0xe480> {
+    static constexpr float LOWER_SHARE = 0.0625f;
+    static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
     {
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            u.codes[i] = load_stream16(record + i * 512 + lane * 16);
-        }
-        u.scales = load_stream4(record + 2048 + lane * 4);
+        codes_of_nibbles(word_of(u.codes, m), a);
     }
-    struct shared_scales {
-        uint32_t upper[2], lower[2];
-    };
-    static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
+    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t,
+                                                 struct pack_place at)
     {
-        const uint32_t g = threadIdx.x % 32 / 4;
-        struct shared_scales scales;
-#pragma unroll
-        for (uint32_t i = 0; i < 2; i++) {
-            scales.upper[i] = warp_shuffle(u.scales, 2 * g + i);
-            scales.lower[i] = warp_shuffle(u.scales, 2 * g + 16 + i);
-        }
-        return scales;
+        return (float)((int)packed_nibble(record, at) - 8);
     }
+};
+
+/* q8_0: w = d q; codes are q + 128. Word 2 j + (row half) of piece s has the four columns of mma
+ * 2 s + j. Offsets: -1152. */
+struct packed_q8_0 : packed_halves<packed_q8_0, 4, 0xe480, 0xe480> {
+    static constexpr float LOWER_SHARE = 1.0f;
     static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
     {
         const uint32_t first = word_of(u.codes, 2 * m), second = word_of(u.codes, 2 * m + 1);
@@ -250,52 +233,12 @@ struct packed_q8_0 {
         a[2] = byte_permute(first, 0x64646464u, 0x4342);
         a[3] = byte_permute(second, 0x64646464u, 0x4342);
     }
-    static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
-                                                              int m)
-    {
-        const float upper = half_of_word(scales.upper[m / 4], m / 2 % 2);
-        const float lower = half_of_word(scales.lower[m / 4], m / 2 % 2);
-        const struct pack_terms terms = {upper, -1152.0f * upper, lower, -1152.0f * lower};
-        return terms;
-    }
-    template <int TILES, class LOAD>
-    static __device__ __forceinline__ void multiply(const unit &u, LOAD &&load_x,
-                                                    float (&total)[TILES][4])
-    {
-        const struct shared_scales scales = scales_of(u);
-#pragma unroll
-        for (int s = 0; s < 4; s++) {
-            uint32_t x[2][TILES][2];
-            load_x(2 * s, x[0]);
-            load_x(2 * s + 1, x[1]);
-            float c[TILES][4] = {};
-            take_offset<TILES>(c, UPPER, LOWER, x[0]);
-            take_offset<TILES>(c, UPPER, LOWER, x[1]);
-#pragma unroll
-            for (int j = 0; j < 2; j++) {
-                uint32_t a[4];
-                codes(u, 2 * s + j, a);
-                take_codes<TILES>(c, a, x[j]);
-            }
-            add_scaled<TILES>(total, half_of_word(scales.upper[s / 2], s % 2),
-                              half_of_word(scales.lower[s / 2], s % 2), c);
-        }
-    }
     static __device__ __forceinline__ float code(const uint8_t *record, uint32_t,
                                                  struct pack_place at)
     {
         return (float)((int)record[at.m / 2 * 512 + at.lane * 16 +
                                    (at.m % 2 * 2 + at.is_lower) * 4 + at.i] -
                        128);
-    }
-    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t, uint32_t row,
-                                                  uint32_t m)
-    {
-        return half_of_word(word_at(record + 2048, 2 * row + m / 4), m / 2 % 2);
-    }
-    static __device__ __forceinline__ float minimum(const uint8_t *, uint32_t, uint32_t, uint32_t)
-    {
-        return 0.0f;
     }
 };
 

@@ -19,8 +19,24 @@ __device__ __forceinline__ void gather(const struct repack_arguments &a, uint32_
     }
 }
 
-struct native_q4_0 {
-    typedef packed_q4_0 packed;
+/* Blocks of 32 columns that begin with a half. */
+template <class PACKED, int BYTES> struct native_halves {
+    typedef PACKED packed;
+    static constexpr int BLOCK_COLUMNS = 32, BLOCK_BYTES = BYTES;
+    /* Word `word` of the scales of a row that starts at `unit`, or of a row of zeros. */
+    static __device__ __forceinline__ void store_scales(uint8_t *record, uint32_t, uint32_t row,
+                                                        uint32_t word, const uint8_t *unit)
+    {
+        uint32_t both = 0;
+        if (unit) {
+            unit += word * 2 * BYTES;
+            both = *(const uint16_t *)unit | (uint32_t)*(const uint16_t *)(unit + BYTES) << 16;
+        }
+        ((uint32_t *)(record + packed::SCALES))[2 * row + word] = both;
+    }
+};
+
+struct native_q4_0 : native_halves<packed_q4_0, 18> {
     static __device__ __forceinline__ uint32_t code(const uint8_t *row, uint32_t k)
     {
         return (uint32_t)nibble_of(row + k / 32 * 18 + 2, k % 32);
@@ -30,22 +46,9 @@ struct native_q4_0 {
     {
         pack_nibbles(record, lane, m, q);
     }
-    /* Word `word` of the scales of a row that starts at `unit`, or of a row of zeros. */
-    static __device__ __forceinline__ void store_scales(uint8_t *record, uint32_t, uint32_t row,
-                                                        uint32_t word, const uint8_t *unit)
-    {
-        uint32_t both = 0;
-        if (unit) {
-            both = *(const uint16_t *)(unit + word * 36) |
-                   (uint32_t)*(const uint16_t *)(unit + word * 36 + 18) << 16;
-        }
-        ((uint32_t *)(record + 1024))[2 * row + word] = both;
-    }
-    static constexpr int BLOCK_COLUMNS = 32, BLOCK_BYTES = 18;
 };
 
-struct native_q8_0 {
-    typedef packed_q8_0 packed;
+struct native_q8_0 : native_halves<packed_q8_0, 34> {
     static __device__ __forceinline__ uint32_t code(const uint8_t *row, uint32_t k)
     {
         return row[k / 32 * 34 + 2 + k % 32] ^ 0x80u;
@@ -58,17 +61,6 @@ struct native_q8_0 {
             words[half] = q[half][0] | q[half][1] << 8 | q[half][2] << 16 | q[half][3] << 24;
         }
     }
-    static __device__ __forceinline__ void store_scales(uint8_t *record, uint32_t, uint32_t row,
-                                                        uint32_t word, const uint8_t *unit)
-    {
-        uint32_t both = 0;
-        if (unit) {
-            both = *(const uint16_t *)(unit + word * 68) |
-                   (uint32_t)*(const uint16_t *)(unit + word * 68 + 34) << 16;
-        }
-        ((uint32_t *)(record + 2048))[2 * row + word] = both;
-    }
-    static constexpr int BLOCK_COLUMNS = 32, BLOCK_BYTES = 34;
 };
 
 template <bool HAS_FIFTH> struct native_k4 {
