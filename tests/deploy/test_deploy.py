@@ -190,11 +190,17 @@ class Kubernetes(unittest.TestCase):
                 "--set", "serviceMonitor.enabled=true", "--set", "autoscaling.enabled=true",
                 "--set", "models.small.model=/models/a.gguf", "--set", "models.large.model=/models/b.gguf",
                 "--set", "gpu.runtimeClassName=nvidia", "--set", "modelsVolume.storageClass=fast"]
-        for options, least in (([], 6), (full, 8)):
+        for options, least, secret, key in (([], 7, "test-keys", True), (["--set", "open=true"], 6, None, False),
+                                            (full, 8, "keys", True)):
             done = self.helm("template", "test", DEPLOY / "helm/llcuda", *self.version, *options)
             self.assertEqual(done.returncode, 0, done.stderr)
             self.assertGreaterEqual(self.validate(done.stdout), least)
             self.check_configuration(done.stdout)
+            # Nobody is served without a key unless that was asked for.
+            self.assertEqual("--api-key-file" in done.stdout, key)
+            self.assertEqual("--no-key" in done.stdout, not key)
+            self.assertEqual(f"secretName: {secret}," in done.stdout, key)
+            self.assertEqual("kind: Secret" in done.stdout, secret == "test-keys")
         self.assertIn("nvidia.com/gpu: \"2\"", done.stdout)
         self.assertIn("--models", done.stdout)
         bad = self.helm("template", "test", DEPLOY / "helm/llcuda", *self.version, "--set", "replicas=none")

@@ -18,3 +18,6 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- default "default" .Values.serviceAccount.name -}}
 {{- end -}}
 {{- end -}}
+{{- define "llcuda.keysSecret" -}}
+{{- default (printf "%s-keys" (include "llcuda.name" .)) .Values.keysSecret -}}
+{{- end -}}
