@@ -83,14 +83,19 @@ bool gpu_dtype_packs(enum dtype dtype)
     return packed_forms[dtype].columns != 0;
 }
 
-/* Kernels that read packed weights multiply halves. A deterministic device has one kernel for all
- * numbers of rows, which reads what is published. */
+/* What the sums of linear_packed.cu need of shared memory; what else a block declares. */
+#define PACKED_SHARED_BYTES ((64u << 10) + (4u << 10))
+
+/* Kernels that read packed weights multiply halves, and nothing else can: the device must have room
+ * for them. A deterministic device has one kernel for all numbers of rows, which reads what is
+ * published. */
 static bool can_pack(const struct gpu_model *model, const struct plan_weight *source,
                      const struct gpu_weight *weight)
 {
     const struct packed_form *form = &packed_forms[weight->dtype];
     return form->columns != 0 && source->columns % form->columns == 0 && weight->is_matrix &&
            model->activation == DTYPE_F16 && !model->device->options.deterministic &&
+           model->device->info.shared_bytes_block_max >= PACKED_SHARED_BYTES &&
            model->device->options.linear != GPU_LINEAR_PLAIN;
 }
 

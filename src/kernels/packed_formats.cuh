@@ -106,6 +106,17 @@ struct pack_terms {
     float upper_scale, upper_shift, lower_scale, lower_shift;
 };
 
+/* Each row has two words of scales, row by row in the lanes: those of a lane's two rows. */
+__device__ __forceinline__ void row_words(uint32_t word, uint32_t (&upper)[2], uint32_t (&lower)[2])
+{
+    const uint32_t g = threadIdx.x % 32 / 4;
+#pragma unroll
+    for (uint32_t i = 0; i < 2; i++) {
+        upper[i] = warp_shuffle(word, 2 * g + i);
+        lower[i] = warp_shuffle(word, 2 * g + 16 + i);
+    }
+}
+
 __device__ __forceinline__ uint32_t word_of(const struct word4 *words, int index)
 {
     const struct word4 w = words[index / 4];
@@ -155,13 +166,8 @@ template <class FORMAT, int PIECES, int MINUS_UPPER, int MINUS_LOWER> struct pac
     };
     static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
     {
-        const uint32_t g = threadIdx.x % 32 / 4;
         struct shared_scales scales;
-#pragma unroll
-        for (uint32_t i = 0; i < 2; i++) {
-            scales.upper[i] = warp_shuffle(u.scales, 2 * g + i);
-            scales.lower[i] = warp_shuffle(u.scales, 2 * g + 16 + i);
-        }
+        row_words(u.scales, scales.upper, scales.lower);
         return scales;
     }
     static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
@@ -393,11 +399,7 @@ struct packed_q6_k {
     {
         const uint32_t g = threadIdx.x % 32 / 4;
         struct shared_scales scales;
-#pragma unroll
-        for (uint32_t i = 0; i < 2; i++) {
-            scales.upper[i] = warp_shuffle(u.scales, 2 * g + i);
-            scales.lower[i] = warp_shuffle(u.scales, 2 * g + 16 + i);
-        }
+        row_words(u.scales, scales.upper, scales.lower);
         scales.upper_end = half_of_word(warp_shuffle(u.ends, g / 2), g % 2);
         scales.lower_end = half_of_word(warp_shuffle(u.ends, g / 2 + 4), g % 2) * 0.0625f;
         return scales;
