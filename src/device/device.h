@@ -91,8 +91,8 @@ struct step_batch {
 
 struct device_model_options {
     uint32_t kv_block_count;  /* blocks in the cache */
-    enum dtype kv_dtype;      /* DTYPE_F16 or DTYPE_F32, on the CPU also BF16 and Q8_0:
-                                 a byte an element and a scale a key or value of a head */
+    enum dtype kv_dtype;      /* F16, BF16, F32, Q8_0: a byte an element and a scale a key or value
+                                 of a head; on GPUs also F8_E4M3: a byte, saturated */
     uint32_t rows_max;        /* n */
     uint32_t logits_rows_max; /* m */
 };
