@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "gpu/model.h"
+#include "gpu/profile.h"
 
 /* Positions are counted in 32 bits, with room to add a partition. */
 #define KV_BLOCKS_MAX (1u << 27)
@@ -209,6 +210,7 @@ void gpu_model_unload(struct device_model *base)
         (void)driver->stream_wait(driver, model->stream, model->device->options.timeout_ms,
                                   &ignored);
     }
+    gpu_profile_destroy(model);
     gpu_graphs_release(model);
     gpu_matmuls_release(model);
     gpu_program_release(model);

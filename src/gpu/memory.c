@@ -57,6 +57,11 @@ void gpu_memory_release(struct gpu_model *model)
 
 /* --- what a model needs ---------------------------------------------------------------------- */
 
+const char *gpu_memory_kind_name(enum gpu_memory_kind kind)
+{
+    return kind_names[kind];
+}
+
 struct need {
     enum gpu_memory_kind kind;
     const char *what;
