@@ -110,11 +110,15 @@ static bool decode(const struct gpu_device_info *device, uint32_t variant, struc
     return decode_of(DTYPE_BF16, variant, out);
 }
 
+static const enum dtype packed_dtypes[] = {DTYPE_Q4_0,  DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K,
+                                           DTYPE_Q6_K,  DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1,
+                                           DTYPE_MXFP4, DTYPE_Q2_K, DTYPE_Q3_K};
+#define PACKED_COUNT (sizeof packed_dtypes / sizeof packed_dtypes[0])
+
 static bool packed(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
-    static const enum dtype dtypes[] = {DTYPE_Q4_0, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
     (void)device;
-    return decode_of(dtypes[variant % 5], variant / 5, out);
+    return decode_of(packed_dtypes[variant % PACKED_COUNT], variant / PACKED_COUNT, out);
 }
 
 /* For each 16-bit type of activation; with all types of weights once. */
@@ -140,7 +144,7 @@ const struct check_module check_modules[] = {
     {"measure", measure_files, 1, pointers},
     {"elements", gpu_element_files, 3, elements},
     {"linear_decode", gpu_decode_files, 2, decode},
-    {"linear_packed", gpu_decode_files, 10, packed},
+    {"linear_packed", gpu_decode_files, 2 * PACKED_COUNT, packed},
     {"repack", gpu_repack_files, 1, repack},
     {"linear_wide", gpu_wide_files, 2, wide},
     {"attention", gpu_attention_files, COUNT(attention_shapes), attention},
