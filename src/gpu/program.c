@@ -229,6 +229,7 @@ static void want_stage(struct gpu_model *model, const struct plan_op *op)
     case PLAN_LOGITS:
         want_decode(model, op->logits.weight, GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_STORE, 0);
         break;
+    case PLAN_EXPERTS:
     case PLAN_EMBED:
     case PLAN_ATTENTION:
     case PLAN_OP_KIND_COUNT:

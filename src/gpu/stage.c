@@ -393,6 +393,9 @@ llcuda_status gpu_step_launch(struct gpu_model *model, struct llcuda_error *erro
         case PLAN_FEED_FORWARD:
             status = run_feed_forward(model, op, error);
             break;
+        case PLAN_EXPERTS:
+            status = error_set(error, LLCUDA_UNSUPPORTED, "experts do not run on a GPU yet");
+            break;
         case PLAN_LOGITS:
             status = run_logits(model, op, error);
             if (status == LLCUDA_OK && model->shape.chooses != 0) {

@@ -12,7 +12,8 @@
 #include "format/gguf_write.h"
 
 static const char *const models[] = {"llama",        "llama-rope3", "llama-yarn", "mistral-window",
-                                     "qwen2-window", "gemma2",      "gemma3",     "phi3-longrope"};
+                                     "qwen2-window", "gemma2",      "gemma3",     "phi3-longrope",
+                                     "mixtral",      "qwen2moe",    "qwen3moe"};
 #define MODEL_COUNT (sizeof models / sizeof *models)
 
 static struct device *device; /* one thread: thousands of models are loaded onto it */
