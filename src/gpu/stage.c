@@ -394,7 +394,8 @@ llcuda_status gpu_step_launch(struct gpu_model *model, struct llcuda_error *erro
             status = run_feed_forward(model, op, error);
             break;
         case PLAN_EXPERTS:
-            status = error_set(error, LLCUDA_UNSUPPORTED, "experts do not run on a GPU yet");
+            status = norm_all(model, &op->experts.norm, error);
+            status = status == LLCUDA_OK ? gpu_experts_run(model, op, error) : status;
             break;
         case PLAN_LOGITS:
             status = run_logits(model, op, error);

@@ -264,7 +264,7 @@ struct slots {
 static void slot_add(struct slots *slots, const char *role, uint32_t weight, bool is_matrix)
 {
     if (weight != PLAN_NONE) {
-        slots->out[slots->count++] = (struct plan_op_weight){role, weight, 1, is_matrix};
+        slots->out[slots->count++] = (struct plan_op_weight){role, weight, 1, is_matrix, false};
     }
 }
 
@@ -274,6 +274,7 @@ static void slot_add_experts(struct slots *slots, const char *role, uint32_t fir
     slot_add(slots, role, first, true);
     if (first != PLAN_NONE) {
         slots->out[slots->count - 1].count = count;
+        slots->out[slots->count - 1].is_experts = true;
     }
 }
 

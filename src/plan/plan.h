@@ -249,6 +249,7 @@ struct plan_op_weight {
     uint32_t weight;  /* index into plan->weights */
     uint32_t count;   /* so many from there on: 1, or the experts */
     bool is_matrix;   /* a linear layer or embedding; otherwise a float-typed vector or table */
+    bool is_experts;  /* a matrix of each expert */
 };
 /* Writes at most PLAN_OP_WEIGHTS_MAX entries and returns their number. */
 uint32_t plan_op_weights(const struct plan_op *op, struct plan_op_weight *out);

@@ -55,7 +55,7 @@ static struct plan_cost linear_cost(const struct plan *plan, const struct plan_o
     struct plan_cost cost = {0};
     for (uint32_t i = 0; rows > 0 && i < count; i++) {
         const struct plan_weight *weight = &plan->weights[slots[i].weight];
-        bool is_experts = slots[i].count > 1;
+        bool is_experts = slots[i].is_experts;
         uint64_t bytes = multiply(weight->bytes, slots[i].count);
         uint64_t times = is_experts ? multiply(rows, op->experts.used_count) : rows;
         add(&cost.weight_bytes, is_experts ? scaled(bytes, touched_share(op, rows)) : bytes);
