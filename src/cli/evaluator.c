@@ -25,6 +25,7 @@ llcuda_status evaluator_open_device(struct options *options, struct device **dev
     wanted.device_memory_limit = gpu.gpu_memory_limit_bytes;
     wanted.no_graphs = gpu.gpu_no_graphs;
     wanted.deterministic = gpu.deterministic;
+    wanted.gpu_layers = gpu.gpu_layers;
     llcuda_status status = open_device_name(options, &wanted.name, error);
     return status == LLCUDA_OK ? device_open(&wanted, device, error) : status;
 }

@@ -16,6 +16,7 @@ struct device_open_options {
     uint64_t device_memory_limit; /* bytes; 0: what is free */
     bool no_graphs;               /* kernels launched one by one */
     bool deterministic;           /* rows do not depend on their number */
+    int32_t gpu_layers;           /* as in llcuda_engine_options */
 };
 
 /* Errors: INVALID_ARGUMENT (no such words), UNSUPPORTED (no such device in this build), and those

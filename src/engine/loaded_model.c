@@ -194,6 +194,7 @@ static llcuda_status open_parts(struct loaded_model *model, const llcuda_engine_
                 .device_memory_limit = options->gpu_memory_limit_bytes,
                 .no_graphs = options->gpu_no_graphs,
                 .deterministic = options->deterministic,
+                .gpu_layers = options->gpu_layers,
             };
             status = device_open(&device, &model->device, error);
         }
