@@ -102,7 +102,8 @@ typedef struct llcuda_engine_options {
      * llcuda_engine_info work, submitting is UNSUPPORTED. */
     bool vocabulary_only;
 
-    /* "auto" (or NULL: a GPU that can be used, otherwise the CPU, with a warning in the log),
+    /* "auto": a GPU that can be used and has room for the model, otherwise the CPU, with a warning
+     * in the log that says why; NULL: the same, without a warning where there is no GPU at all;
      * "cpu", "cpu:scalar", "cpu:avx2", "cpu:avx512" (a mask that lowers the instruction set),
      * "cuda:0", "hip:0", "emu" (GPU kernels on the CPU, for tests). */
     const char *device;

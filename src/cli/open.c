@@ -18,7 +18,8 @@ llcuda_status open_device_name(struct options *options, const char **name,
 {
     const char *device = option_text(options, OPTION_DEVICE);
     const char *level = option_text(options, OPTION_CPU_LEVEL);
-    *name = device;
+    /* Who names no device is told nothing of GPUs that the machine does not have. */
+    *name = option_given(options, OPTION_DEVICE) ? device : NULL;
     if (!level) {
         return LLCUDA_OK;
     }

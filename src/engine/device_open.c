@@ -2,6 +2,8 @@
  * the engine. Stateless: any thread. */
 #include "engine/device_open.h"
 
+#include <string.h>
+
 #include "cpu/cpu.h"
 #include "device/spec.h"
 #include "device/split.h"
@@ -113,23 +115,53 @@ static llcuda_status open_cpu_alone(const struct device_open_options *options, e
     return open_cpu(options, level, device, error);
 }
 
-/* The first NVIDIA GPU that can be used, or the CPU: with a word when there is a GPU that cannot.
- */
+static void tell_fallback(const struct device_open_options *options, const char *reason)
+{
+    log_message(options->log, LOG_WARN, "the GPU cannot be used, the CPU computes: %s", reason);
+}
+
+/* The first NVIDIA GPU that can be used, or the CPU with a word why; without one when nobody asked
+ * for a GPU by name and there is nothing of it on the machine. */
 static llcuda_status open_best(const struct device_open_options *options,
                                const struct device_spec *spec, struct device **device,
                                struct llcuda_error *error)
 {
-    struct llcuda_error reason;
+    struct llcuda_error reason = {0};
     const struct gpu_open_options probe = {.library_path = options->library_path};
-    uint32_t count;
-    if (gpu_driver_probe_cuda(&probe, &count, &reason) == LLCUDA_OK && count > 0) {
-        if (open_shared(options, spec, DEVICE_CUDA, device, &reason) == LLCUDA_OK) {
-            return LLCUDA_OK;
+    uint32_t count = 0;
+    llcuda_status status = gpu_driver_probe_cuda(&probe, &count, &reason);
+    if (status == LLCUDA_OK) {
+        status = open_shared(options, spec, DEVICE_CUDA, device, &reason);
+        if (status == LLCUDA_OK) {
+            return status;
         }
-        log_message(options->log, LOG_WARN, "the GPU cannot be used, the CPU computes: %s",
-                    reason.message);
+    }
+    if (options->name || gpu_driver_present_cuda(&probe)) {
+        tell_fallback(options, reason.message);
     }
     return open_cpu(options, CPU_LEVEL_COUNT, device, error);
+}
+
+bool device_fall_back(const struct device_open_options *options, const struct llcuda_error *reason,
+                      struct device **device)
+{
+    struct device_spec spec;
+    struct device_info info;
+    struct device *cpu;
+    bool is_automatic = !options->name ||
+                        (device_spec_parse(text_view_of(options->name), &spec, NULL) == LLCUDA_OK &&
+                         spec.kind == DEVICE_AUTO);
+    bool is_gpus = reason->status == LLCUDA_UNSUPPORTED || reason->status == LLCUDA_LIMIT ||
+                   reason->status == LLCUDA_OUT_OF_MEMORY || reason->status == LLCUDA_DEVICE;
+    device_describe(*device, &info);
+    if (!is_automatic || !is_gpus || strcmp(info.kind, "cpu") == 0 ||
+        open_cpu(options, CPU_LEVEL_COUNT, &cpu, NULL) != LLCUDA_OK) {
+        return false;
+    }
+    tell_fallback(options, reason->message);
+    device_close(*device);
+    *device = cpu;
+    return true;
 }
 
 llcuda_status device_open(const struct device_open_options *options, struct device **device,
