@@ -395,6 +395,23 @@ static void run_op(struct cpu_model *model, const struct plan_op *op)
     }
 }
 
+static void take_residual(struct cpu_model *model)
+{
+    const struct step_batch *batch = model->batch;
+    for (uint32_t row = 0; row < batch->row_count; row++) {
+        memcpy(cpu_row(model->buffers[PLAN_BUFFER_RESIDUAL], row),
+               batch->residual + row * batch->residual_stride,
+               model->base.plan->embedding_length * sizeof(float));
+    }
+}
+
+const float *cpu_model_residual(const struct device_model *base, uint64_t *stride)
+{
+    const struct cpu_model *model = (const struct cpu_model *)base;
+    *stride = model->buffers[PLAN_BUFFER_RESIDUAL].stride;
+    return model->buffers[PLAN_BUFFER_RESIDUAL].data;
+}
+
 llcuda_status cpu_model_step(struct device_model *base, const struct step_batch *batch,
                              const float **logits, struct llcuda_error *error)
 {
@@ -408,6 +425,9 @@ llcuda_status cpu_model_step(struct device_model *base, const struct step_batch 
     uint64_t began = cpu_profile_now(&model->profile);
     pool_run(model->device->pool, batch->row_count, angles_row, model);
     cpu_profile_add(&model->profile, CPU_WORK_ANGLES, began);
+    if (base->plan->takes_residual) {
+        take_residual(model);
+    }
     for (uint32_t i = 0; i < base->plan->op_count; i++) {
         run_op(model, &base->plan->ops[i]);
     }
