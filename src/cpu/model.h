@@ -52,7 +52,8 @@ struct cpu_attention_tile {
     uint32_t row_begin, row_count;
     uint32_t partition_count;
     uint64_t partial_offset; /* floats into the partials, of kv head 0 */
-    uint64_t item_begin;     /* first item of this tile when partitions are spread over threads */
+    uint64_t item_begin;     /* first item of this tile */
+    uint32_t kv_heads;       /* of an item */
 };
 
 /* A worker's own memory, a cache line or more away from the others'. */
