@@ -115,3 +115,63 @@ __device__ __forceinline__ void touch_norm(const struct linear_decode_arguments 
         prefetch_line(a.norm_weight + k); /* 128 bytes */
     }
 }
+
+/* Scales of the norm of this block's rows, in shared memory; barriers inside. `squares`:
+ * [n][DECODE_WARPS_LINEAR]. */
+template <int COLUMNS>
+__device__ __forceinline__ void norm_scales(const struct linear_decode_arguments &a, uint32_t first,
+                                            uint32_t n, float (*squares)[DECODE_WARPS_LINEAR],
+                                            float *scales)
+{
+    const float *input = (const float *)a.input + (uint64_t)first * COLUMNS;
+    for (uint32_t token = 0; token < n; token++) {
+        float sum = 0;
+        for (uint32_t i = threadIdx.x; i < COLUMNS; i += DECODE_THREADS) {
+            const float x = input[(uint64_t)token * COLUMNS + i];
+            sum = fmaf(x, x, sum);
+        }
+        sum = warp_sum(sum);
+        if (threadIdx.x % 32 == 0) {
+            squares[token][threadIdx.x / 32] = sum;
+        }
+    }
+    __syncthreads();
+    if (threadIdx.x < n) {
+        float sum = 0;
+        for (int w = 0; w < DECODE_WARPS_LINEAR; w++) {
+            sum += squares[threadIdx.x][w];
+        }
+        scales[threadIdx.x] = norm_scale(sum, COLUMNS, a.norm_epsilon);
+    }
+    __syncthreads();
+}
+
+/* Eight activations of a row of x at column k: as they are, or floats that are normed. */
+template <int COLUMNS, int FROM>
+__device__ __forceinline__ word4 tokens_at(const struct linear_decode_arguments &a, uint32_t row,
+                                           float scale, uint32_t k)
+{
+    if (FROM == DECODE_FROM_ACTIVATIONS) {
+        return load16((const uint16_t *)a.input + (uint64_t)row * COLUMNS + k);
+    }
+    const float *x = (const float *)a.input + (uint64_t)row * COLUMNS + k;
+    const float *w = a.norm_weight + k;
+    float y[8];
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        y[i] = norm_scaled(x[i], scale, a.norm_weight_offset, w[i]);
+    }
+    return word4{act_pair(y[0], y[1]), act_pair(y[2], y[3]), act_pair(y[4], y[5]),
+                 act_pair(y[6], y[7])};
+}
+
+/* Sixteen rows of weights times eight rows of x, 32 columns: `upper` of row g, `lower` of g + 8. */
+__device__ __forceinline__ void multiply_chunk(float (&d)[4], const word4 &upper,
+                                               const word4 &lower, const word4 &tokens)
+{
+    const uint32_t b0[2] = {tokens.x, tokens.y}, b1[2] = {tokens.z, tokens.w};
+    const uint32_t a0[4] = {upper.x, lower.x, upper.y, lower.y};
+    const uint32_t a1[4] = {upper.z, lower.z, upper.w, lower.w};
+    decode_mma(d, a0, b0);
+    decode_mma(d, a1, b1);
+}
