@@ -28,7 +28,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
     constexpr int PIECES = SEGMENT / 8;            /* of sixteen bytes, of a row of a run */
     constexpr int ROWS_AT_ONCE = 32 / PIECES;      /* by one copy of the warp */
     /* Activations stay in registers where there is room. */
-    constexpr bool RESIDENT = OWN / 32 * TOKEN_TILES <= 8;
+    constexpr bool RESIDENT = OWN / 32 * TOKEN_TILES <= (SETS * TOKEN_TILES < 8 ? 16 : 8);
     constexpr int TOKENS = 8 * TOKEN_TILES;
     typedef float sums[SETS][WARPS][16 * TOKENS];
     struct run {

@@ -124,15 +124,26 @@ __device__ __forceinline__ void norm_scales(const struct linear_decode_arguments
                                             float *scales)
 {
     const float *input = (const float *)a.input + (uint64_t)first * COLUMNS;
-    for (uint32_t token = 0; token < n; token++) {
-        float sum = 0;
+    /* Eight rows at a time, so that they are on their way together. */
+    for (uint32_t from = 0; from < n; from += 8) {
+        float sum[8] = {};
+#pragma unroll 4
         for (uint32_t i = threadIdx.x; i < COLUMNS; i += DECODE_THREADS) {
-            const float x = input[(uint64_t)token * COLUMNS + i];
-            sum = fmaf(x, x, sum);
+#pragma unroll
+            for (uint32_t token = 0; token < 8; token++) {
+                const float x =
+                    from + token < n ? input[(uint64_t)(from + token) * COLUMNS + i] : 0.0f;
+                sum[token] = fmaf(x, x, sum[token]);
+            }
         }
-        sum = warp_sum(sum);
-        if (threadIdx.x % 32 == 0) {
-            squares[token][threadIdx.x / 32] = sum;
+#pragma unroll
+        for (uint32_t token = 0; token < 8; token++) {
+            if (from + token < n) { /* the same for all threads */
+                const float of_warp = warp_sum(sum[token]);
+                if (threadIdx.x % 32 == 0) {
+                    squares[from + token][threadIdx.x / 32] = of_warp;
+                }
+            }
         }
     }
     __syncthreads();
