@@ -22,11 +22,11 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
     constexpr int WARPS = DECODE_WARPS_LINEAR;
     static_assert(COLUMNS % (WARPS * SEGMENT) == 0, "whole runs for every warp");
     static_assert(SEGMENT == 64 || SEGMENT == 128, "pieces of a row are 8 or 16");
-    constexpr int OWN = COLUMNS / WARPS;           /* columns of a warp */
-    constexpr int CHUNKS = SEGMENT / 32;           /* of a run */
-    constexpr int RUNS = OWN / SEGMENT;            /* a tile and set */
-    constexpr int PIECES = SEGMENT / 8;            /* of sixteen bytes, of a row of a run */
-    constexpr int ROWS_AT_ONCE = 32 / PIECES;      /* by one copy of the warp */
+    constexpr int OWN = COLUMNS / WARPS;      /* columns of a warp */
+    constexpr int CHUNKS = SEGMENT / 32;      /* of a run */
+    constexpr int RUNS = OWN / SEGMENT;       /* a tile and set */
+    constexpr int PIECES = SEGMENT / 8;       /* of sixteen bytes, of a row of a run */
+    constexpr int ROWS_AT_ONCE = 32 / PIECES; /* by one copy of the warp */
     /* Activations stay in registers where there is room. */
     constexpr bool RESIDENT = OWN / 32 * TOKEN_TILES <= (SETS * TOKEN_TILES < 8 ? 16 : 8);
     constexpr int TOKENS = 8 * TOKEN_TILES;
@@ -58,10 +58,9 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
             uint32_t tile = blockIdx.x + step / (RUNS * SETS) * gridDim.x;
             const uint32_t part = SETS == 2 ? step % SETS : part_of<SETS>(range, tile);
             const int row = lane / PIECES, piece = lane % PIECES;
-            const uint16_t *from =
-                (const uint16_t *)rows.weights(part_weights(a, part)) +
-                ((uint64_t)tile * 16 + row) * COLUMNS + warp * OWN + step / SETS % RUNS * SEGMENT +
-                piece * 8;
+            const uint16_t *from = (const uint16_t *)rows.weights(part_weights(a, part)) +
+                                   ((uint64_t)tile * 16 + row) * COLUMNS + warp * OWN +
+                                   step / SETS % RUNS * SEGMENT + piece * 8;
             word4 *to = &shared->ring[warp][asked].rows[row][piece ^ (row % 2 * 4)];
 #pragma unroll
             for (int i = 0; i < 16; i += ROWS_AT_ONCE) { /* even: rows stay odd or even */
@@ -186,23 +185,23 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
     }
 }
 
-/* The prelude lists what the model needs: LINEAR_STREAM_KERNELS(X) is X(name, columns, segment, ring,
- * sets, token tiles, from, to, activation) … */
-#define LINEAR_STREAM_KERNEL(name, columns, segment, ring, sets, tiles, from, to, activation)  \
-    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                \
-        name(const struct linear_decode_arguments arguments)                                   \
-    {                                                                                          \
-        linear_stream<columns, segment, ring, sets, tiles, from, to, activation, false>(       \
-            arguments, nullptr);                                                               \
+/* The prelude lists what the model needs: LINEAR_STREAM_KERNELS(X) is X(name, columns, segment,
+ * ring, sets, token tiles, from, to, activation) … */
+#define LINEAR_STREAM_KERNEL(name, columns, segment, ring, sets, tiles, from, to, activation)      \
+    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                    \
+        name(const struct linear_decode_arguments arguments)                                       \
+    {                                                                                              \
+        linear_stream<columns, segment, ring, sets, tiles, from, to, activation, false>(arguments, \
+                                                                                        nullptr);  \
     }
 
 /* The same of experts: as in linear_decode.cu. */
-#define LINEAR_STREAM_GROUP(name, columns, segment, ring, sets, tiles, from, to, activation)   \
-    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                \
-        name(const struct linear_decode_group_arguments arguments)                             \
-    {                                                                                          \
-        linear_stream<columns, segment, ring, sets, tiles, from, to, activation, true>(        \
-            arguments.linear, &arguments.group);                                               \
+#define LINEAR_STREAM_GROUP(name, columns, segment, ring, sets, tiles, from, to, activation) \
+    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                              \
+        name(const struct linear_decode_group_arguments arguments)                           \
+    {                                                                                        \
+        linear_stream<columns, segment, ring, sets, tiles, from, to, activation, true>(      \
+            arguments.linear, &arguments.group);                                             \
     }
 
 #ifdef LINEAR_STREAM_KERNELS

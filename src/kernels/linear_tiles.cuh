@@ -1,5 +1,5 @@
-/* What kernels that stream weights for few rows share: a block makes tiles of sixteen rows of W, its
- * warps share the columns, and their sums are added in the order of the warps. */
+/* What kernels that stream weights for few rows share: a block makes tiles of sixteen rows of W,
+ * its warps share the columns, and their sums are added in the order of the warps. */
 #define DECODE_WARPS_LINEAR 16
 #define DECODE_THREADS      (32 * DECODE_WARPS_LINEAR)
 
@@ -75,11 +75,10 @@ __device__ __forceinline__ void leave_sums(float *to, float (&d)[TOKEN_TILES][4]
 /* What becomes of row `row` of tile `tile` for token `first + token`. `sums`: of all warps, set by
  * set. */
 template <int SETS, int TOKENS, int TO, int ACTIVATION>
-__device__ __forceinline__ void finish_row(const struct linear_decode_arguments &a,
-                                           const struct tile_range &range,
-                                           const float (*sums)[DECODE_WARPS_LINEAR][16 * TOKENS],
-                                           uint32_t tile, uint32_t first, uint32_t token,
-                                           uint32_t row)
+__device__ __forceinline__ void
+finish_row(const struct linear_decode_arguments &a, const struct tile_range &range,
+           const float (*sums)[DECODE_WARPS_LINEAR][16 * TOKENS], uint32_t tile, uint32_t first,
+           uint32_t token, uint32_t row)
 {
     float y[SETS];
 #pragma unroll
@@ -96,8 +95,8 @@ __device__ __forceinline__ void finish_row(const struct linear_decode_arguments 
     if (r >= (part == 0 ? a.rows[0] : part == 1 ? a.rows[1] : a.rows[2])) {
         return;
     }
-    const uint64_t at = (uint64_t)(first + token) * a.output_stride + r + (part > 0 ? a.rows[0] : 0) +
-                        (part > 1 ? a.rows[1] : 0);
+    const uint64_t at = (uint64_t)(first + token) * a.output_stride + r +
+                        (part > 0 ? a.rows[0] : 0) + (part > 1 ? a.rows[1] : 0);
     if (TO == DECODE_STORE) {
         ((float *)a.output)[at] = y[0];
     } else if (TO == DECODE_ADD) {
@@ -107,7 +106,8 @@ __device__ __forceinline__ void finish_row(const struct linear_decode_arguments 
     }
 }
 
-/* Brings the norm's weights, which do not depend on the predecessor, near before they are wanted. */
+/* Brings the norm's weights, which do not depend on the predecessor, near before they are wanted.
+ */
 template <int COLUMNS>
 __device__ __forceinline__ void touch_norm(const struct linear_decode_arguments &a)
 {
