@@ -82,8 +82,10 @@ static bool has_kernel(enum dtype dtype)
 static const struct packed_form {
     uint32_t columns, bytes;
 } packed_forms[DTYPE_COUNT] = {
-    [DTYPE_Q4_0] = {128, 1152}, [DTYPE_Q8_0] = {128, 2176}, [DTYPE_Q4_K] = {256, 2368},
-    [DTYPE_Q5_K] = {256, 2880}, [DTYPE_Q6_K] = {256, 3360},
+    [DTYPE_Q4_0] = {128, 1152}, [DTYPE_Q8_0] = {128, 2176},  [DTYPE_Q4_K] = {256, 2368},
+    [DTYPE_Q5_K] = {256, 2880}, [DTYPE_Q6_K] = {256, 3360},  [DTYPE_Q4_1] = {128, 1280},
+    [DTYPE_Q5_0] = {128, 1408}, [DTYPE_Q5_1] = {128, 1536},  [DTYPE_Q2_K] = {256, 1344},
+    [DTYPE_Q3_K] = {256, 1824}, [DTYPE_MXFP4] = {128, 1088},
 };
 
 bool gpu_dtype_packs(enum dtype dtype)

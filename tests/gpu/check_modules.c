@@ -72,8 +72,10 @@ static const struct gpu_attention_shape attention_shapes[] = {
     {28, 4, 128, DTYPE_F16, DTYPE_F16, false},   /* Qwen2.5-7B */
     {32, 32, 96, DTYPE_F16, DTYPE_F16, false},   /* Phi-3 mini */
     {8, 4, 256, DTYPE_BF16, DTYPE_BF16, false},  /* Gemma-2-2B */
-    {64, 8, 64, DTYPE_BF16, DTYPE_BF16, false},  {32, 8, 128, DTYPE_BF16, DTYPE_BF16, true},
-    {8, 2, 64, DTYPE_F32, DTYPE_F32, false},
+    {64, 8, 64, DTYPE_BF16, DTYPE_BF16, false},     {32, 8, 128, DTYPE_BF16, DTYPE_BF16, true},
+    {8, 2, 64, DTYPE_F32, DTYPE_F32, false},        {32, 8, 64, DTYPE_F8_E4M3, DTYPE_BF16, false},
+    {32, 8, 128, DTYPE_F8_E4M3, DTYPE_BF16, false}, {32, 8, 64, DTYPE_Q8_0, DTYPE_BF16, false},
+    {32, 8, 128, DTYPE_Q8_0, DTYPE_BF16, false},    {8, 4, 256, DTYPE_Q8_0, DTYPE_F16, false},
 };
 
 static bool attention(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
@@ -141,11 +143,15 @@ static bool decode_group(const struct gpu_device_info *device, uint32_t variant,
     return !out->failed;
 }
 
+static const enum dtype packed_dtypes[] = {DTYPE_Q4_0,  DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K,
+                                           DTYPE_Q6_K,  DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1,
+                                           DTYPE_MXFP4, DTYPE_Q2_K, DTYPE_Q3_K};
+#define PACKED_COUNT (sizeof packed_dtypes / sizeof packed_dtypes[0])
+
 static bool packed(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
-    static const enum dtype dtypes[] = {DTYPE_Q4_0, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
     (void)device;
-    return decode_of(dtypes[variant % 5], variant / 5, out);
+    return decode_of(packed_dtypes[variant % PACKED_COUNT], variant / PACKED_COUNT, out);
 }
 
 /* For each 16-bit type of activation; with all types of weights once. */
@@ -188,7 +194,7 @@ const struct check_module check_modules[] = {
     {"linear_decode_group", gpu_decode_files, 2, decode_group},
     {"linear_wide_group", gpu_wide_files, 2, wide_group},
     {"experts", gpu_experts_files, 3, experts},
-    {"linear_packed", gpu_decode_files, 10, packed},
+    {"linear_packed", gpu_decode_files, 2 * PACKED_COUNT, packed},
     {"repack", gpu_repack_files, 1, repack},
     {"linear_wide", gpu_wide_files, 2, wide},
     {"attention", gpu_attention_files, COUNT(attention_shapes), attention},
