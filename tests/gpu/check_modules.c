@@ -121,6 +121,11 @@ static bool decode(const struct gpu_device_info *device, uint32_t variant, struc
     return decode_of(DTYPE_BF16, variant, out);
 }
 
+static const enum dtype packed_dtypes[] = {DTYPE_Q4_0,  DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K,
+                                           DTYPE_Q6_K,  DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1,
+                                           DTYPE_MXFP4, DTYPE_Q2_K, DTYPE_Q3_K};
+#define PACKED_COUNT (sizeof packed_dtypes / sizeof packed_dtypes[0])
+
 /* Of experts: Qwen3-30B-A3B and Mixtral-8x7B. */
 static bool decode_group(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
@@ -142,11 +147,6 @@ static bool decode_group(const struct gpu_device_info *device, uint32_t variant,
     gpu_program_decode_prelude(&program, 0, 1, out);
     return !out->failed;
 }
-
-static const enum dtype packed_dtypes[] = {DTYPE_Q4_0,  DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K,
-                                           DTYPE_Q6_K,  DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1,
-                                           DTYPE_MXFP4, DTYPE_Q2_K, DTYPE_Q3_K};
-#define PACKED_COUNT (sizeof packed_dtypes / sizeof packed_dtypes[0])
 
 static bool packed(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
