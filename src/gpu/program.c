@@ -622,6 +622,10 @@ static bool name_typed(const struct gpu_program *program, const struct gpu_funct
                     {GPU_KERNEL_PACKED_DEQUANTIZE, "dequantize_packed"}};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         for (uint32_t dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+            if (program->group_plain[dtype] == function) {
+                snprintf(name, bytes, "linear_plain_group_%s", dtype_info((enum dtype)dtype)->name);
+                return true;
+            }
             if (program->functions[families[i].first + dtype] == function) {
                 snprintf(name, bytes, "%s_%s", families[i].name,
                          dtype_info((enum dtype)dtype)->name);
@@ -642,7 +646,9 @@ static bool name_linear(const struct gpu_program *program, const struct gpu_func
         const struct gpu_decode_key *key = &program->decode[i].key;
         if (program->decode[i].function == function) {
             snprintf(name, bytes, "linear_%s_%s_m%u_k%u%s%s",
-                     gpu_dtype_packs((enum dtype)key->dtype) ? "packed" : "decode",
+                     key->grouped                              ? "group"
+                     : gpu_dtype_packs((enum dtype)key->dtype) ? "packed"
+                                                               : "decode",
                      dtype_info((enum dtype)key->dtype)->name, 8 * key->token_tiles, key->columns,
                      key->from == GPU_DECODE_FROM_NORM ? "_norm" : "", ends[key->to]);
             return true;
@@ -652,9 +658,11 @@ static bool name_linear(const struct gpu_program *program, const struct gpu_func
         const uint32_t tile = i % GPU_WIDE_TILE_COUNT;
         const uint32_t pair = i / GPU_WIDE_TILE_COUNT % 2;
         const uint32_t dtype = i / GPU_WIDE_TILE_COUNT / 2;
-        if (program->wide[dtype][pair][tile] == function) {
+        bool grouped = program->group[dtype][pair][tile] == function;
+        if (grouped || program->wide[dtype][pair][tile] == function) {
             char wide[40];
-            gpu_wide_name((enum dtype)dtype, pair != 0, tile, wide);
+            (grouped ? gpu_wide_group_name : gpu_wide_name)((enum dtype)dtype, pair != 0, tile,
+                                                            wide);
             snprintf(name, bytes, "%s", wide);
             return true;
         }
@@ -668,20 +676,23 @@ void gpu_program_name(const struct gpu_program *program, const struct gpu_functi
     const struct {
         const struct gpu_function *function;
         const char *name;
-    } attention[] = {{program->attention.qkv_finish, "qkv_finish"},
-                     {program->attention.decode, "attention_decode"},
-                     {program->attention.decode_fused, "attention_decode_fused"},
-                     {program->attention.prefill, "attention_prefill"},
-                     {program->attention.copy_blocks, "copy_blocks"}};
+    } others[] = {{program->route, "route"},
+                  {program->experts_activate, "experts_activate"},
+                  {program->experts_combine, "experts_combine"},
+                  {program->attention.qkv_finish, "qkv_finish"},
+                  {program->attention.decode, "attention_decode"},
+                  {program->attention.decode_fused, "attention_decode_fused"},
+                  {program->attention.prefill, "attention_prefill"},
+                  {program->attention.copy_blocks, "copy_blocks"}};
     for (uint32_t i = 0; i < GPU_KERNEL_EMBED; i++) {
         if (program->functions[i] == function) {
             snprintf(name, bytes, "%s", kernels[i].name);
             return;
         }
     }
-    for (size_t i = 0; i < sizeof attention / sizeof *attention; i++) {
-        if (attention[i].function == function) {
-            snprintf(name, bytes, "%s", attention[i].name);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (others[i].function == function) {
+            snprintf(name, bytes, "%s", others[i].name);
             return;
         }
     }
