@@ -44,8 +44,8 @@ static void norm_row(void *context, uint32_t worker, uint64_t row)
                cpu_row(stage->model->normed, row));
 }
 
-static void norm_rows(struct cpu_model *model, const struct plan_norm *norm, const uint32_t *rows,
-                      uint32_t row_count)
+void cpu_norm_rows(struct cpu_model *model, const struct plan_norm *norm, const uint32_t *rows,
+                   uint32_t row_count)
 {
     struct row_stage stage = {.model = model, .norm = norm, .rows = rows};
     uint64_t began = cpu_profile_now(&model->profile);
@@ -156,7 +156,7 @@ static void finish_qkv_row(void *context, uint32_t worker, uint64_t row)
 static void run_qkv(struct cpu_model *model, const struct plan_op *op)
 {
     uint32_t count = model->batch->row_count;
-    norm_rows(model, &op->qkv.norm, NULL, count);
+    cpu_norm_rows(model, &op->qkv.norm, NULL, count);
     struct linear_stage linear = {
         .model = model,
         .input = model->normed,
@@ -178,8 +178,10 @@ static void run_qkv(struct cpu_model *model, const struct plan_op *op)
 /* --- projections ---------------------------------------------------------------------------- */
 
 /* residual += product + bias for a range of columns of the residual. */
-static void finish_project(const struct linear_stage *stage, uint64_t begin, uint64_t end)
+static void finish_project(const struct linear_stage *stage, const struct linear_rows *rows,
+                           uint64_t begin, uint64_t end)
 {
+    (void)rows;
     struct cpu_model *model = stage->model;
     const float *bias = cpu_vector(model, stage->op->project.bias);
     for (uint32_t token = 0; token < stage->token_count; token++) {
@@ -226,8 +228,10 @@ static void run_project(struct cpu_model *model, const struct plan_op *op)
 
 /* --- feed-forward --------------------------------------------------------------------------- */
 
-static void finish_feed_forward(const struct linear_stage *stage, uint64_t begin, uint64_t end)
+static void finish_feed_forward(const struct linear_stage *stage, const struct linear_rows *rows,
+                                uint64_t begin, uint64_t end)
 {
+    (void)rows;
     struct cpu_model *model = stage->model;
     const struct plan_op *op = stage->op;
     bool gated = op->feed_forward.gate != PLAN_NONE;
@@ -249,7 +253,7 @@ static void run_feed_forward(struct cpu_model *model, const struct plan_op *op)
 {
     uint32_t count = model->batch->row_count;
     bool gated = op->feed_forward.gate != PLAN_NONE;
-    norm_rows(model, &op->feed_forward.norm, NULL, count);
+    cpu_norm_rows(model, &op->feed_forward.norm, NULL, count);
     struct linear_stage linear = {
         .model = model,
         .input = model->normed,
@@ -269,8 +273,10 @@ static void run_feed_forward(struct cpu_model *model, const struct plan_op *op)
 
 /* --- logits --------------------------------------------------------------------------------- */
 
-static void finish_logits(const struct linear_stage *stage, uint64_t begin, uint64_t end)
+static void finish_logits(const struct linear_stage *stage, const struct linear_rows *rows,
+                          uint64_t begin, uint64_t end)
 {
+    (void)rows;
     struct cpu_model *model = stage->model;
     const struct plan_op *op = stage->op;
     const float *bias = cpu_vector(model, op->logits.bias);
@@ -294,7 +300,7 @@ static void run_logits(struct cpu_model *model, const struct plan_op *op)
     if (count == 0) {
         return;
     }
-    norm_rows(model, &op->logits.norm, model->batch->logits_rows, count);
+    cpu_norm_rows(model, &op->logits.norm, model->batch->logits_rows, count);
     struct linear_stage linear = {
         .model = model,
         .input = model->normed,
@@ -313,7 +319,8 @@ static void run_logits(struct cpu_model *model, const struct plan_op *op)
 static void run_hidden(struct cpu_model *model, const struct plan_op *op)
 {
     if (model->batch->hidden_count > 0) {
-        norm_rows(model, &op->logits.norm, model->batch->hidden_rows, model->batch->hidden_count);
+        cpu_norm_rows(model, &op->logits.norm, model->batch->hidden_rows,
+                      model->batch->hidden_count);
     }
 }
 
@@ -375,6 +382,9 @@ static void run_op(struct cpu_model *model, const struct plan_op *op)
         break;
     case PLAN_FEED_FORWARD:
         run_feed_forward(model, op);
+        break;
+    case PLAN_EXPERTS:
+        experts_stage_run(model, op);
         break;
     case PLAN_LOGITS:
         run_logits(model, op);

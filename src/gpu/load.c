@@ -85,6 +85,10 @@ static llcuda_status clear(struct gpu_model *model, struct llcuda_error *error)
     if (attention != 0) {
         status = driver->fill(driver, model->stream, model->buffers.attention, 0, attention, error);
     }
+    if (status == LLCUDA_OK && model->buffers.routes != 0) {
+        status = driver->fill(driver, model->stream, model->buffers.routes, 0,
+                              gpu_experts_route_bytes(model), error);
+    }
     if (status == LLCUDA_OK) {
         status = driver->fill(driver, model->stream, model->buffers.choices, 0,
                               gpu_choices_bytes(model->base.options.logits_rows_max), error);

@@ -9,6 +9,7 @@
 #include "gpu/jit.h"
 #include "gpu/program.h"
 #include "kernels/arguments_choose.h"
+#include "kernels/arguments_experts.h"
 #include "kernels/arguments_linear.h"
 #include "kernels/arguments_sample.h"
 
@@ -30,6 +31,7 @@ struct gpu_weight {
     uint64_t bytes;     /* that a step reads */
     bool is_matrix, is_vector, is_embedding;
     bool is_packed; /* in the order of packed_formats.cuh */
+    bool is_expert; /* one of several matrices, of which a row chooses */
 };
 
 /* What memory went where. */
@@ -102,6 +104,11 @@ struct gpu_buffers {
     uint64_t step;      /* the step's data */
     uint64_t matmul;    /* GPU_MATMUL_WORKSPACE_BYTES */
     uint64_t unpacked;  /* activations: rows of a quantised weight, GPU_UNPACKED_BYTES */
+    /* Of experts; a place is a row and one of its experts. */
+    uint64_t router;        /* float [R, experts] logits */
+    uint64_t routes;        /* lists: experts.c; zero between launches where it counts arrivals */
+    uint64_t expert_hidden; /* activations [R · used, G] */
+    uint64_t expert_raw;    /* float [R · used, 2 G], and afterwards [R · used, E] */
 };
 
 struct gpu_model {
@@ -289,6 +296,19 @@ llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *l
 /* Does the parts of a layer, without a norm: together where one product can, or one by one. */
 llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear *linear,
                                struct llcuda_error *error);
+
+/* --- experts.c ------------------------------------------------------------------------------- */
+
+/* The stage of a block of experts, over the normed rows: routing, products, the sum. */
+llcuda_status gpu_experts_run(struct gpu_model *model, const struct plan_op *op,
+                              struct llcuda_error *error);
+/* Whether gate and up of experts go through one kernel that activates. */
+bool gpu_experts_are_pair(const struct gpu_model *model, const struct plan_op *op);
+/* Bytes of buffers.routes and of a row of buffers.expert_raw, in floats. */
+uint64_t gpu_experts_route_bytes(const struct gpu_model *model);
+uint64_t gpu_experts_raw_floats(const struct gpu_model *model);
+/* Bytes of the matrices that a step of so many rows reads, at most. */
+uint64_t gpu_experts_step_bytes(const struct gpu_model *model, uint32_t rows);
 
 /* --- wide.c: kernels for many rows ------------------------------------------------------------ */
 

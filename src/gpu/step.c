@@ -298,7 +298,8 @@ llcuda_status gpu_model_step_begin(struct device_model *base, const struct step_
         status = copy_results(model, batch, error);
     }
     model->step_count++;
-    model->weight_bytes_read += model->step_weight_bytes;
+    model->weight_bytes_read +=
+        model->step_weight_bytes + gpu_experts_step_bytes(model, batch->row_count);
     return status == LLCUDA_OK ? status : give_up(model, status);
 }
 
