@@ -27,6 +27,7 @@
     X(PROJECT, "project")     \
     X(GATE_UP, "gate, up")    \
     X(DOWN, "down")           \
+    X(EXPERTS, "experts")     \
     X(LOGITS, "logits")       \
     X(CHOOSE, "choose")       \
     X(SAMPLE, "sample")
@@ -88,6 +89,7 @@ static enum gpu_work work_of(const struct gpu_model *model, const struct gpu_fun
         [PLAN_EMBED] = GPU_WORK_EMBED,          [PLAN_QKV] = GPU_WORK_QKV,
         [PLAN_ATTENTION] = GPU_WORK_ATTENTION,  [PLAN_PROJECT] = GPU_WORK_PROJECT,
         [PLAN_FEED_FORWARD] = GPU_WORK_GATE_UP, [PLAN_LOGITS] = GPU_WORK_LOGITS,
+        [PLAN_EXPERTS] = GPU_WORK_EXPERTS,
     };
     struct gpu_function *const *functions = model->program.functions;
     const struct plan_op *op = model->op;
@@ -207,8 +209,12 @@ static llcuda_status record(struct gpu_profile *profile, struct llcuda_error *er
 
 /* --- repeating -------------------------------------------------------------------------------- */
 
+/* Those of experts go together: each continues lists and counts of the one before it. */
 static bool is_alike(const struct launch *a, const struct launch *b)
 {
+    if (a->work == GPU_WORK_EXPERTS || b->work == GPU_WORK_EXPERTS) {
+        return a->work == b->work;
+    }
     return a->work == b->work && a->dtype == b->dtype && a->function == b->function;
 }
 
@@ -337,8 +343,10 @@ static llcuda_status describe(struct gpu_profile *profile, const struct launch *
     struct gpu_driver *driver = profile->driver;
     const struct gpu_device_info *device = &profile->model->device->info;
     const struct gpu_launch *shape = &launch->shape;
-    if (!launch->function) {
-        snprintf(row->kernel, sizeof row->kernel, "the vendor's product");
+    if (!launch->function || launch->work == GPU_WORK_EXPERTS) {
+        snprintf(row->kernel, sizeof row->kernel, "%s",
+                 launch->work == GPU_WORK_EXPERTS ? "routing, products, sums"
+                                                  : "the vendor's product");
         return LLCUDA_OK;
     }
     struct gpu_function_info info;
@@ -384,8 +392,13 @@ static void add_cost(struct gpu_profile *profile, const struct plan_op *op,
             row->bytes += plan_op_cost(plan, op, 1, batch->positions[i] + 1ull, 0, kv).cache_bytes;
         }
     }
-    row->operations +=
-        plan_op_cost(plan, op, batch->row_count, context, batch->logits_count, kv).flop;
+    const struct plan_cost cost =
+        plan_op_cost(plan, op, batch->row_count, context, batch->logits_count, kv);
+    row->operations += cost.flop;
+    if (op->kind == PLAN_EXPERTS) { /* not all experts are read */
+        row->bytes += cost.weight_bytes;
+        return;
+    }
     uint32_t count = plan_op_weights(op, slots);
     for (uint32_t i = 0; i < count && op->kind != PLAN_ATTENTION; i++) {
         const struct gpu_weight *weight = &model->weights[slots[i].weight];
@@ -427,6 +440,8 @@ static uint32_t elementary(const struct plan_op *op, const struct plan_op *qkv)
         return 2u + (op->project.bias != PLAN_NONE) + (op->project.norm.weight != PLAN_NONE);
     case PLAN_FEED_FORWARD:
         return op->feed_forward.gate != PLAN_NONE ? 5 : 3;
+    case PLAN_EXPERTS:
+        return 9; /* norm, router, choice, three products, activation, gating, weighted sum */
     case PLAN_LOGITS:
         return 2u + (op->logits.scale != 1.0f) + (op->logits.soft_cap != 0);
     case PLAN_OP_KIND_COUNT:

@@ -24,7 +24,8 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
     constexpr int UNITS = COLUMNS / PACK_COLUMNS;
     constexpr int OWN = (UNITS + WARPS - 1) / WARPS; /* units of a warp */
     constexpr bool EXACT = OWN * WARPS == UNITS;
-    constexpr int DEPTH = 4 / SETS / (TOKEN_TILES == 4 ? 2 : 1);
+    /* Four tiles are bound by the products, and need the registers. */
+    constexpr int DEPTH = TOKEN_TILES == 4 ? 1 : 4 / SETS;
     constexpr bool RESIDENT = !STAGES && OWN * TOKEN_TILES == 1;
     /* Tiles between two barriers, and the sums of so many are kept: twice, where there is room. */
     constexpr int GROUP = SETS * TOKEN_TILES >= 4 ? 1 : 4 / (SETS * TOKEN_TILES);
