@@ -4,6 +4,7 @@
 #include "cpu/model.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/checked.h"
 #include "tensor/quant.h"
@@ -374,20 +375,29 @@ static bool plan_cache(struct cpu_model *model, uint64_t *bytes)
            checked_mul_u64(model->layer_bytes, plan->layer_count, bytes);
 }
 
-/* A refusal with numbers is better than the system's killer in the middle of an answer. */
-static llcuda_status check_memory(const struct cpu_model *model, uint64_t other_bytes,
-                                  struct llcuda_error *error)
+/* Saturates: weights come from outside files. */
+static uint64_t packed_bytes(const struct cpu_model *model)
 {
-    uint64_t needed = other_bytes;
-    uint64_t available = memory_free_bytes();
+    uint64_t bytes = 0;
     for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
         const struct cpu_weight *weight = &model->weights[i];
         uint64_t packed =
             weight->kernel ? weight->kernel->packed_bytes(weight->rows, weight->columns) : 0;
-        if (!checked_add_u64(needed, packed, &needed)) {
-            needed = UINT64_MAX;
-            break;
+        if (!checked_add_u64(bytes, packed, &bytes)) {
+            return UINT64_MAX;
         }
+    }
+    return bytes;
+}
+
+/* A refusal with numbers is better than the system's killer in the middle of an answer. */
+static llcuda_status check_memory(const struct cpu_model *model, uint64_t other_bytes,
+                                  struct llcuda_error *error)
+{
+    uint64_t needed;
+    uint64_t available = memory_free_bytes();
+    if (!checked_add_u64(packed_bytes(model), other_bytes, &needed)) {
+        needed = UINT64_MAX;
     }
     if (available != 0 && needed > available) {
         return error_set(error, LLCUDA_OUT_OF_MEMORY,
@@ -398,22 +408,31 @@ static llcuda_status check_memory(const struct cpu_model *model, uint64_t other_
     return LLCUDA_OK;
 }
 
+/* Chooses kernels, and counts what everything but packed weights will take. */
+static llcuda_status count(struct cpu_model *model, uint64_t *vector_floats, uint64_t *cache_bytes,
+                           uint64_t *workspace_bytes, struct llcuda_error *error)
+{
+    uint64_t total;
+    llcuda_status status = choose_kernels(model, vector_floats, error);
+    if (status == LLCUDA_OK &&
+        (!plan_cache(model, cache_bytes) || !cpu_workspace_plan(model, NULL, workspace_bytes) ||
+         !checked_add_u64(*cache_bytes, *workspace_bytes, &total))) {
+        status = error_set(error, LLCUDA_OUT_OF_MEMORY,
+                           "the cache and workspace asked for exceed any memory");
+    }
+    return status;
+}
+
 static llcuda_status allocate(struct cpu_model *model, struct llcuda_error *error)
 {
     uint64_t vector_floats;
     uint64_t cache_bytes;
     uint64_t workspace_bytes;
-    uint64_t total;
-    llcuda_status status = choose_kernels(model, &vector_floats, error);
+    llcuda_status status = count(model, &vector_floats, &cache_bytes, &workspace_bytes, error);
     if (status != LLCUDA_OK) {
         return status;
     }
-    if (!plan_cache(model, &cache_bytes) || !cpu_workspace_plan(model, NULL, &workspace_bytes) ||
-        !checked_add_u64(cache_bytes, workspace_bytes, &total)) {
-        return error_set(error, LLCUDA_OUT_OF_MEMORY,
-                         "the cache and workspace asked for exceed any memory");
-    }
-    status = check_memory(model, total, error);
+    status = check_memory(model, cache_bytes + workspace_bytes, error);
     if (status != LLCUDA_OK) {
         return status;
     }
@@ -429,6 +448,50 @@ static llcuda_status allocate(struct cpu_model *model, struct llcuda_error *erro
     model->kv.data = model->cache.data;
     cpu_workspace_plan(model, model->workspace.data, &workspace_bytes);
     return LLCUDA_OK;
+}
+
+llcuda_status cpu_model_place(struct device *device, const struct plan *plan,
+                              const struct device_model_options *options,
+                              struct device_part parts[DEVICE_PARTS_MAX], uint32_t *part_count,
+                              struct llcuda_error *error)
+{
+    struct cpu_model model = {
+        .base = {.interface = device->interface, .plan = plan, .options = *options},
+        .device = (struct cpu_device *)device,
+    };
+    struct device_part *part = &parts[0];
+    struct device_info info;
+    uint64_t vector_floats;
+    llcuda_status status = check_options(plan, options, error);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    model.weights = calloc(plan->weight_count, sizeof *model.weights);
+    if (!model.weights) {
+        return error_no_memory(error, "the weights' table",
+                               plan->weight_count * sizeof *model.weights);
+    }
+    device_describe(device, &info);
+    *part = (struct device_part){
+        .layer_end = plan->layer_count,
+        .embeds = !plan->takes_residual,
+        .gives_logits = !plan->gives_residual,
+        .available_bytes = info.memory_free_bytes,
+    };
+    memcpy(part->kind, info.kind, sizeof part->kind);
+    memcpy(part->name, info.name, sizeof part->name);
+    status = count(&model, &vector_floats, &part->bytes[DEVICE_MEMORY_CACHE],
+                   &part->bytes[DEVICE_MEMORY_WORKSPACE], error);
+    if (status == LLCUDA_OK) {
+        uint64_t packed = packed_bytes(&model);
+        if (!checked_add_u64(packed, vector_floats * sizeof(float),
+                             &part->bytes[DEVICE_MEMORY_WEIGHTS])) {
+            part->bytes[DEVICE_MEMORY_WEIGHTS] = UINT64_MAX;
+        }
+    }
+    free(model.weights);
+    *part_count = 1;
+    return status;
 }
 
 llcuda_status cpu_model_load(struct device *device, const struct plan *plan,

@@ -52,7 +52,8 @@ struct cpu_attention_tile {
     uint32_t row_begin, row_count;
     uint32_t partition_count;
     uint64_t partial_offset; /* floats into the partials, of kv head 0 */
-    uint64_t item_begin;     /* first item of this tile when partitions are spread over threads */
+    uint64_t item_begin;     /* first item of this tile */
+    uint32_t kv_heads;       /* of an item */
 };
 
 /* A worker's own memory, a cache line or more away from the others'. */
@@ -124,6 +125,11 @@ llcuda_status cpu_model_step(struct device_model *model, const struct step_batch
 llcuda_status cpu_model_copy_blocks(struct device_model *model, const uint32_t *from,
                                     const uint32_t *to, uint32_t count, struct llcuda_error *error);
 const float *cpu_model_hidden(const struct device_model *model, uint64_t *stride);
+const float *cpu_model_residual(const struct device_model *model, uint64_t *stride);
+llcuda_status cpu_model_place(struct device *device, const struct plan *plan,
+                              const struct device_model_options *options,
+                              struct device_part parts[DEVICE_PARTS_MAX], uint32_t *count,
+                              struct llcuda_error *error);
 uint64_t cpu_model_weight_bytes_read(const struct device_model *model);
 uint64_t cpu_model_memory_bytes(const struct device_model *model);
 llcuda_status cpu_device_measure(struct device *device, struct device_ceilings *ceilings,

@@ -34,7 +34,8 @@ static void prepare_row(void *context, uint32_t worker, uint64_t row)
     }
 }
 
-static void prepare_inputs(const struct linear_stage *stage)
+/* Returns whether there was anything to do. */
+static bool prepare_inputs(const struct linear_stage *stage)
 {
     struct prepare prepare = {.stage = stage};
     bool any = false;
@@ -46,6 +47,7 @@ static void prepare_inputs(const struct linear_stage *stage)
     if (any) {
         pool_run(stage->model->device->pool, stage->token_count, prepare_row, &prepare);
     }
+    return any;
 }
 
 static void multiply(const struct linear_stage *stage, const struct linear_rows *rows,
@@ -198,8 +200,16 @@ void linear_stage_run(struct linear_stage *stage)
     struct cpu_profile *profile = &stage->model->profile;
     observe(stage);
     uint64_t began = cpu_profile_now(profile);
-    prepare_inputs(stage);
-    cpu_profile_add(profile, CPU_WORK_PREPARE, began);
+    if (prepare_inputs(stage)) {
+        /* Read once, written with about a byte an element; the largest, the product, rounding. */
+        uint64_t elements = stage->token_count * stage->columns;
+        cpu_profile_add(
+            profile, CPU_WORK_PREPARE, DTYPE_F32, began,
+            (struct cpu_work_cost){elements * sizeof(float) +
+                                       stage->token_count *
+                                           activation_row_bytes(ACTIVATION_Q8, stage->columns),
+                                   3 * elements});
+    }
     uint64_t group = 1;
     for (uint32_t i = 0; i < stage->part_count; i++) {
         const struct cpu_weight *weight = &stage->model->weights[stage->parts[i].weight];

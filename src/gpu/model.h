@@ -34,20 +34,11 @@ struct gpu_weight {
     bool is_expert; /* one of several matrices, of which a row chooses */
 };
 
-/* What memory went where. */
-enum gpu_memory_kind {
-    GPU_MEMORY_WEIGHTS,
-    GPU_MEMORY_CACHE,
-    GPU_MEMORY_WORKSPACE,
-    GPU_MEMORY_STEP, /* step data and logits */
-    GPU_MEMORY_KIND_COUNT
-};
-
 /* The memory of a model: allocations of the driver, counted by kind and released together. */
 struct gpu_memory {
     uint64_t *addresses;
     uint32_t count, capacity;
-    uint64_t bytes[GPU_MEMORY_KIND_COUNT];
+    uint64_t bytes[DEVICE_MEMORY_KIND_COUNT];
 };
 
 /* What the launches of a step depend on; everything else is data. Equal shapes share a graph. */
@@ -133,6 +124,7 @@ struct gpu_model {
     float *logits;                   /* pinned, [M, V] */
     uint32_t *chosen;                /* pinned, [M] */
     float *hidden;                   /* pinned, [R, E]; made when first wanted */
+    float *residual;                 /* pinned, [R, E], of a plan that takes it; or NULL */
     struct sample_logprob *logprobs; /* pinned, [M]; likewise */
 
     struct gpu_graph_entry graphs[GPU_GRAPHS_MAX];
@@ -160,6 +152,10 @@ llcuda_status gpu_model_load(struct device *device, const struct plan *plan,
                              const struct device_progress *progress, struct device_model **model,
                              struct llcuda_error *error);
 void gpu_model_unload(struct device_model *model);
+llcuda_status gpu_model_place(struct device *device, const struct plan *plan,
+                              const struct device_model_options *options,
+                              struct device_part parts[DEVICE_PARTS_MAX], uint32_t *count,
+                              struct llcuda_error *error);
 
 /* --- weights.c: choosing types, converting, uploading ----------------------------------------- */
 
@@ -176,11 +172,15 @@ llcuda_status gpu_weights_upload(struct gpu_model *model, const struct device_pr
 /* --- memory.c -------------------------------------------------------------------------------- */
 
 /* Allocates `bytes`, which the model owns. OUT_OF_MEMORY names `what`. */
-llcuda_status gpu_memory_take(struct gpu_model *model, enum gpu_memory_kind kind, uint64_t bytes,
+llcuda_status gpu_memory_take(struct gpu_model *model, enum device_memory_kind kind, uint64_t bytes,
                               const char *what, uint64_t *address, struct llcuda_error *error);
 void gpu_memory_release(struct gpu_model *model);
 /* "weights" … */
-const char *gpu_memory_kind_name(enum gpu_memory_kind kind);
+const char *gpu_memory_kind_name(enum device_memory_kind kind);
+/* Counts what a model needs, and what there is for it: bytes, available_bytes, is_limited and
+ * reserve_bytes of the part. OUT_OF_MEMORY when no number can hold the need. */
+llcuda_status gpu_memory_count(struct gpu_model *model, struct device_part *part,
+                               struct llcuda_error *error);
 /* Refuses a model that does not fit, with a table of what it needs; counts only. */
 llcuda_status gpu_memory_check(struct gpu_model *model, struct llcuda_error *error);
 /* Allocates cache, workspace and step data. */

@@ -132,6 +132,12 @@ static enum dtype choose_type(const struct gpu_model *model, const struct plan_w
     return model->activation;
 }
 
+/* Weights of the layers of another device have no use here. */
+static bool is_used(const struct gpu_weight *weight)
+{
+    return weight->is_matrix || weight->is_vector || weight->is_embedding;
+}
+
 llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *error)
 {
     const struct plan *plan = model->base.plan;
@@ -142,6 +148,9 @@ llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *e
     model->activation = choose_activation(model);
     for (uint32_t i = 0; i < plan->weight_count; i++) {
         struct gpu_weight *weight = &model->weights[i];
+        if (!is_used(weight)) {
+            continue;
+        }
         weight->dtype = choose_type(model, &plan->weights[i], weight);
         if (!dtype_row_bytes(weight->dtype, plan->weights[i].columns, &weight->row_bytes)) {
             return error_set(error, LLCUDA_BAD_FORMAT, "weight '%.*s' has rows of no whole blocks",
@@ -157,11 +166,6 @@ llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *e
         model->step_weight_bytes += is_read ? weight->bytes : 0;
     }
     return LLCUDA_OK;
-}
-
-static bool is_used(const struct gpu_weight *weight)
-{
-    return weight->is_matrix || weight->is_vector || weight->is_embedding;
 }
 
 uint64_t gpu_weight_stored_bytes(const struct gpu_model *model, uint32_t index)
@@ -371,7 +375,7 @@ static llcuda_status place_together(struct upload *upload, const uint32_t *indic
     }
     uint64_t address;
     llcuda_status status =
-        gpu_memory_take(model, GPU_MEMORY_WEIGHTS, total, "weights", &address, upload->error);
+        gpu_memory_take(model, DEVICE_MEMORY_WEIGHTS, total, "weights", &address, upload->error);
     for (uint32_t i = 0; i < count && status == LLCUDA_OK; i++) {
         model->weights[indices[i]].address = address;
         address += gpu_weight_stored_bytes(model, indices[i]);
@@ -388,7 +392,7 @@ static llcuda_status place_experts(struct upload *upload, uint32_t first, uint32
     if (model->weights[first].address != 0) {
         return LLCUDA_OK;
     }
-    llcuda_status status = gpu_memory_take(model, GPU_MEMORY_WEIGHTS, stored * count, "experts",
+    llcuda_status status = gpu_memory_take(model, DEVICE_MEMORY_WEIGHTS, stored * count, "experts",
                                            &address, upload->error);
     for (uint32_t i = 0; i < count && status == LLCUDA_OK; i++) {
         model->weights[first + i].address = address + i * stored;
@@ -427,7 +431,7 @@ static llcuda_status upload_weight(struct upload *upload, uint32_t index)
     uint64_t stored = gpu_weight_stored_bytes(model, index);
     llcuda_status status = LLCUDA_OK;
     if (weight->address == 0) {
-        status = gpu_memory_take(model, GPU_MEMORY_WEIGHTS, stored, "a weight", &weight->address,
+        status = gpu_memory_take(model, DEVICE_MEMORY_WEIGHTS, stored, "a weight", &weight->address,
                                  upload->error);
     }
     if (status == LLCUDA_OK && weight->is_packed && upload->published == 0) {
@@ -462,7 +466,7 @@ static llcuda_status upload_frequencies(struct upload *upload)
         if (bytes == 0) {
             continue;
         }
-        status = gpu_memory_take(model, GPU_MEMORY_WEIGHTS, bytes, "rotary frequencies",
+        status = gpu_memory_take(model, DEVICE_MEMORY_WEIGHTS, bytes, "rotary frequencies",
                                  &model->frequencies[i], upload->error);
         if (status == LLCUDA_OK) {
             status = driver->copy_in(driver, model->stream, model->frequencies[i],

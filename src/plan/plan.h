@@ -184,8 +184,8 @@ struct plan {
     struct plan_rotary_table *rotary_tables;
     uint32_t rotary_table_count;
 
-    /* plan_finish derives all of this from the stages, except context_length and weights_mapped,
-     * which the builder sets. */
+    /* plan_finish derives all of this from the stages, except context_length, weights_mapped and
+     * what makes a part, which the builder sets. */
     uint32_t embedding_length;         /* E */
     uint32_t vocabulary_size;          /* V: width of the logits */
     uint32_t layer_count;              /* cache layers */
@@ -199,6 +199,9 @@ struct plan {
     uint32_t shared_width;             /* most S; 0: no shared experts */
     uint64_t parameter_count;          /* elements of all weights, each counted once */
     bool weights_mapped; /* weight data lies in a file map: pages may be dropped after repacking */
+    /* Of a part of a model (plan_cut): rows bring their residual stream along, in place of an embed
+     * stage; or it is what the part gives, in place of logits. */
+    bool takes_residual, gives_residual;
 
     /* Of the builder. */
     uint32_t op_capacity, weight_capacity, rotary_table_capacity;
@@ -237,6 +240,14 @@ struct plan_op *plan_add_op(struct plan *plan, enum plan_op_kind kind, uint32_t 
  * written before it is read and each layer's cache exactly once. Fills in the widths. OUT_OF_MEMORY
  * when an add has failed before, BAD_FORMAT with the stage and the weight otherwise. */
 llcuda_status plan_finish(struct plan *plan, struct llcuda_error *error);
+
+/* Two finished plans that give together what the whole gives: the stages before layer `layer`, and
+ * those from there on, whose layers count from 0. Both use the numbers of the whole plan's weights
+ * (some of them not at all) and borrow its names and rotary tables: the whole plan must outlive
+ * them. INVALID_ARGUMENT when no layer before or none after would be left, BAD_FORMAT when a stage
+ * behind the border reads anything but the residual stream from before it. */
+llcuda_status plan_cut(const struct plan *whole, uint32_t layer, struct plan **first,
+                       struct plan **second, struct llcuda_error *error);
 
 /* Names for dumps: "embed", "qkv" … */
 const char *plan_op_name(enum plan_op_kind kind);

@@ -142,7 +142,7 @@ static llcuda_status check_embed(struct check *check)
 {
     struct plan *plan = check->plan;
     uint32_t index = check->op->embed.weight;
-    if (check->index != 0) {
+    if (check->index != 0 || plan->takes_residual) {
         return bad(check, "only the first stage may embed");
     }
     if (index >= plan->weight_count) {
@@ -473,7 +473,7 @@ static llcuda_status check_logits(struct check *check)
 {
     const struct plan_op *op = check->op;
     const struct plan *plan = check->plan;
-    if (check->index + 1 != plan->op_count) {
+    if (check->index + 1 != plan->op_count || plan->gives_residual) {
         return bad(check, "only the last stage may give logits");
     }
     llcuda_status status = check_norm(check, &op->logits.norm);
@@ -547,7 +547,8 @@ static llcuda_status check_weights(struct plan *plan, struct llcuda_error *error
 static llcuda_status check_whole(struct check *check)
 {
     struct plan *plan = check->plan;
-    if (plan->op_count == 0 || plan->ops[plan->op_count - 1].kind != PLAN_LOGITS) {
+    if (plan->op_count == 0 ||
+        (!plan->gives_residual && plan->ops[plan->op_count - 1].kind != PLAN_LOGITS)) {
         return error_set(check->error, LLCUDA_BAD_FORMAT,
                          "a plan must begin with an embed stage and end with a logits stage");
     }
@@ -576,6 +577,7 @@ llcuda_status plan_finish(struct plan *plan, struct llcuda_error *error)
     plan->expert_count = plan->used_count = plan->expert_width = plan->shared_width = 0;
     memset(plan->width, 0, sizeof plan->width);
     struct check check = {.plan = plan, .error = error};
+    check.ready[PLAN_BUFFER_RESIDUAL] = plan->takes_residual ? plan->embedding_length : 0;
     for (uint32_t i = 0; i < plan->op_count; i++) {
         check.op = &plan->ops[i];
         check.index = i;
