@@ -209,8 +209,12 @@ static llcuda_status record(struct gpu_profile *profile, struct llcuda_error *er
 
 /* --- repeating -------------------------------------------------------------------------------- */
 
+/* Those of experts go together: each continues lists and counts of the one before it. */
 static bool is_alike(const struct launch *a, const struct launch *b)
 {
+    if (a->work == GPU_WORK_EXPERTS || b->work == GPU_WORK_EXPERTS) {
+        return a->work == b->work;
+    }
     return a->work == b->work && a->dtype == b->dtype && a->function == b->function;
 }
 
@@ -339,8 +343,10 @@ static llcuda_status describe(struct gpu_profile *profile, const struct launch *
     struct gpu_driver *driver = profile->driver;
     const struct gpu_device_info *device = &profile->model->device->info;
     const struct gpu_launch *shape = &launch->shape;
-    if (!launch->function) {
-        snprintf(row->kernel, sizeof row->kernel, "the vendor's product");
+    if (!launch->function || launch->work == GPU_WORK_EXPERTS) {
+        snprintf(row->kernel, sizeof row->kernel, "%s",
+                 launch->work == GPU_WORK_EXPERTS ? "routing, products, sums"
+                                                  : "the vendor's product");
         return LLCUDA_OK;
     }
     struct gpu_function_info info;
@@ -386,8 +392,13 @@ static void add_cost(struct gpu_profile *profile, const struct plan_op *op,
             row->bytes += plan_op_cost(plan, op, 1, batch->positions[i] + 1ull, 0, kv).cache_bytes;
         }
     }
-    row->operations +=
-        plan_op_cost(plan, op, batch->row_count, context, batch->logits_count, kv).flop;
+    const struct plan_cost cost =
+        plan_op_cost(plan, op, batch->row_count, context, batch->logits_count, kv);
+    row->operations += cost.flop;
+    if (op->kind == PLAN_EXPERTS) { /* not all experts are read */
+        row->bytes += cost.weight_bytes;
+        return;
+    }
     uint32_t count = plan_op_weights(op, slots);
     for (uint32_t i = 0; i < count && op->kind != PLAN_ATTENTION; i++) {
         const struct gpu_weight *weight = &model->weights[slots[i].weight];
@@ -505,14 +516,17 @@ static llcuda_status time_steps(struct gpu_profile *profile, struct llcuda_error
                                ? LLCUDA_OK
                                : capture_alike(profile, NULL, 1, &graph, error);
     uint64_t least[2] = {UINT64_MAX, UINT64_MAX};
+    uint64_t submit[2] = {UINT64_MAX, UINT64_MAX};
     for (uint32_t i = 0; i < (emulated ? 2 : 2 * REPETITIONS_MAX) && status == LLCUDA_OK; i++) {
         uint64_t began = clock_now_ns();
         status = i % 2 == 0 && graph ? driver->graph_launch(driver, model->stream, graph, error)
                                      : gpu_step_launch(model, error);
+        uint64_t submitted = clock_now_ns() - began;
         if (status == LLCUDA_OK) {
             status = gpu_model_wait(model, error);
         }
         uint64_t taken = clock_now_ns() - began;
+        submit[i % 2] = submitted < submit[i % 2] ? submitted : submit[i % 2];
         least[i % 2] = taken < least[i % 2] ? taken : least[i % 2];
     }
     driver->graph_destroy(driver, graph);
@@ -520,6 +534,8 @@ static llcuda_status time_steps(struct gpu_profile *profile, struct llcuda_error
         profile->steps.has_graphs = graph != NULL;
         profile->steps.graph_ns += least[0];
         profile->steps.plain_ns += least[1];
+        profile->steps.graph_submit_ns += submit[0];
+        profile->steps.plain_submit_ns += submit[1];
     }
     return status;
 }
