@@ -196,7 +196,9 @@ struct gpu_faults {
     uint64_t fail_alloc_at; /* the n-th allocation fails with OUT_OF_MEMORY; 0: none */
     uint64_t launches;      /* kernels run one by one */
     uint64_t graph_launches;
-    bool hang; /* waits with a time-out report TIMEOUT, as a device that stopped answering would */
+    bool
+        hang; /* waits with a time-out report TIMEOUT, as a device that stopped answering would … */
+    bool hang_waits;           /* … after that time, not at once */
     uint64_t live_allocations; /* device and host memory that is not yet freed */
     uint64_t live_objects;     /* streams, events, modules, graphs */
 };
