@@ -29,6 +29,11 @@ static llcuda_status check_options(const struct plan *plan,
                                    struct llcuda_error *error)
 {
     enum dtype kv = options->kv_dtype;
+    if (kv == DTYPE_F8_E4M3) {
+        return error_set(error, LLCUDA_UNSUPPORTED,
+                         "a cache of 8-bit floats is for GPUs: on the CPU use q8_0, which has the "
+                         "same size and is more exact");
+    }
     if (kv != DTYPE_F16 && kv != DTYPE_F32 && kv != DTYPE_BF16 && kv != DTYPE_Q8_0) {
         return error_set(error, LLCUDA_UNSUPPORTED,
                          "a cache of type %s is not supported: use f16, bf16, f32 or q8_0",
@@ -80,6 +85,12 @@ static llcuda_status choose_kernel(struct cpu_model *model, uint32_t index,
     return LLCUDA_OK;
 }
 
+/* Floats that a vector, or a table of several rows, takes. */
+static uint64_t vector_room(const struct plan_weight *source)
+{
+    return (source->rows * source->columns + 15) / 16 * 16;
+}
+
 /* Gives every weight that a stage multiplies with its kernel, and counts what small vectors need.
  */
 static llcuda_status choose_kernels(struct cpu_model *model, uint64_t *vector_floats,
@@ -97,12 +108,19 @@ static llcuda_status choose_kernels(struct cpu_model *model, uint64_t *vector_fl
                                  TEXT_ARGUMENTS(source->name));
             }
             if (!used[j].is_matrix) {
-                *vector_floats += (source->columns + 15) / 16 * 16;
-            } else if (plan->ops[i].kind != PLAN_EMBED && !model->weights[used[j].weight].kernel) {
-                llcuda_status status = choose_kernel(model, used[j].weight, error);
-                if (status != LLCUDA_OK) {
-                    return status;
-                }
+                *vector_floats += vector_room(source);
+                continue;
+            }
+            llcuda_status status = LLCUDA_OK;
+            bool is_new = plan->ops[i].kind != PLAN_EMBED && !model->weights[used[j].weight].kernel;
+            for (uint32_t e = 0; is_new && e < used[j].count && !status; e++) {
+                status = choose_kernel(model, used[j].weight + e, error);
+            }
+            if (is_new) {
+                model->weights[used[j].weight].run_count = used[j].count;
+            }
+            if (status != LLCUDA_OK) {
+                return status;
             }
         }
     }
@@ -120,9 +138,11 @@ static void convert_vectors(struct cpu_model *model)
             const struct plan_weight *source = &plan->weights[used[j].weight];
             struct cpu_weight *weight = &model->weights[used[j].weight];
             if (!used[j].is_matrix && !weight->vector) {
-                plan_weight_row(source, 0, next);
+                for (uint64_t row = 0; row < source->rows; row++) {
+                    plan_weight_row(source, row, next + row * source->columns);
+                }
                 weight->vector = next;
-                next += (source->columns + 15) / 16 * 16;
+                next += vector_room(source);
             }
         }
     }
@@ -255,7 +275,7 @@ static llcuda_status pack_rows(struct load *load, const struct plan_weight *sour
     uint64_t shares = pool_thread_count(model->device->pool);
     struct pack pack = {.kernel = kernel,
                         .source = source,
-                        .packed = weight->packed.data,
+                        .packed = weight->packed_data,
                         .share_rows =
                             (source->rows + shares * group - 1) / (shares * group) * group,
                         .item_rows = group_rows(ITEM_BYTES, row_bytes, group)};
@@ -269,6 +289,31 @@ static llcuda_status pack_rows(struct load *load, const struct plan_weight *sour
         status = drop_piece(load, &pack, shares, file_row_bytes, is_mapped);
     }
     return status;
+}
+
+/* Gives a weight its place: memory of its own, or, of experts, in one piece for all of them, which
+ * the first one owns: thousands of small maps would meet the system's limit. */
+static llcuda_status place_packed(struct load *load, uint32_t index, uint64_t packed_bytes)
+{
+    struct cpu_weight *weights = load->model->weights;
+    uint64_t stride = (packed_bytes + 63) / 64 * 64;
+    uint64_t bytes = UINT64_MAX;
+    uint32_t first = index;
+    while (weights[first].run_count == 0) {
+        first--;
+    }
+    if (first != index) {
+        weights[index].packed_data =
+            (unsigned char *)weights[first].packed.data + (index - first) * stride;
+        weights[index].data = weights[index].packed_data;
+        return LLCUDA_OK;
+    }
+    if (!checked_mul_u64(stride, weights[index].run_count, &bytes) ||
+        !region_map(&weights[index].packed, bytes)) {
+        return error_no_memory(load->error, "a packed weight", bytes);
+    }
+    weights[index].data = weights[index].packed_data = weights[index].packed.data;
+    return LLCUDA_OK;
 }
 
 static llcuda_status pack_weight(struct load *load, uint32_t index)
@@ -287,11 +332,10 @@ static llcuda_status pack_weight(struct load *load, uint32_t index)
         weight->data = source.data;
         return report(load, file_bytes);
     }
-    if (status == LLCUDA_OK && !region_map(&weight->packed, packed_bytes)) {
-        status = error_no_memory(load->error, "a packed weight", packed_bytes);
+    if (status == LLCUDA_OK) {
+        status = place_packed(load, index, packed_bytes);
     }
     if (status == LLCUDA_OK) {
-        weight->data = weight->packed.data;
         status = pack_rows(load, &source, weight, file_bytes / source.rows,
                            model->base.plan->weights_mapped && !converts);
     }

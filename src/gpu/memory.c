@@ -57,6 +57,11 @@ void gpu_memory_release(struct gpu_model *model)
 
 /* --- what a model needs ---------------------------------------------------------------------- */
 
+const char *gpu_memory_kind_name(enum device_memory_kind kind)
+{
+    return kind_names[kind];
+}
+
 struct need {
     enum device_memory_kind kind;
     const char *what;
@@ -64,7 +69,7 @@ struct need {
     uint64_t *address; /* where it goes */
 };
 
-#define NEEDS_MAX 16u
+#define NEEDS_MAX 20u
 
 static uint64_t larger(uint64_t a, uint64_t b)
 {
@@ -79,12 +84,14 @@ static uint32_t list_needs(struct gpu_model *model, struct need needs[NEEDS_MAX]
     const struct device_model_options *options = &model->base.options;
     struct gpu_buffers *buffers = &model->buffers;
     uint64_t activation = dtype_info(model->activation)->block_bytes;
-    uint64_t cache_element = dtype_info(options->kv_dtype)->block_bytes;
+    uint64_t query_element = options->kv_dtype == DTYPE_F32 ? 4 : 2;
     uint64_t rows = options->rows_max;
     uint64_t query = plan->width[PLAN_BUFFER_QUERY];
     uint64_t raw = query + 2ull * plan->kv_head_count * plan->head_size;
     uint64_t embedding = plan->embedding_length;
-    raw = larger(larger(raw, 2ull * plan->width[PLAN_BUFFER_HIDDEN]), embedding);
+    uint64_t hidden = larger(plan->width[PLAN_BUFFER_HIDDEN], plan->shared_width);
+    uint64_t places = rows * plan->used_count;
+    raw = larger(larger(raw, 2 * hidden), embedding);
     uint64_t normed_rows = larger(rows, options->logits_rows_max);
     uint64_t attention = gpu_attention_workspace_bytes(&model->attention, options->rows_max,
                                                        gpu_step_groups_max(model));
@@ -96,10 +103,17 @@ static uint32_t list_needs(struct gpu_model *model, struct need needs[NEEDS_MAX]
         {DEVICE_MEMORY_WORKSPACE, "normed rows", normed_rows * embedding, activation,
          &buffers->normed},
         {DEVICE_MEMORY_WORKSPACE, "raw projections", rows * raw, 4, &buffers->raw},
-        {DEVICE_MEMORY_WORKSPACE, "queries", rows * query, cache_element, &buffers->query},
+        {DEVICE_MEMORY_WORKSPACE, "queries", rows * query, query_element, &buffers->query},
         {DEVICE_MEMORY_WORKSPACE, "attended rows", rows * query, activation, &buffers->attended},
-        {DEVICE_MEMORY_WORKSPACE, "hidden rows", rows * plan->width[PLAN_BUFFER_HIDDEN], activation,
-         &buffers->hidden},
+        {DEVICE_MEMORY_WORKSPACE, "hidden rows", rows * hidden, activation, &buffers->hidden},
+        {DEVICE_MEMORY_WORKSPACE, "logits of routers", rows * plan->expert_count, 4,
+         &buffers->router},
+        {DEVICE_MEMORY_WORKSPACE, "rows of experts", gpu_experts_route_bytes(model), 1,
+         &buffers->routes},
+        {DEVICE_MEMORY_WORKSPACE, "hidden rows of experts", places * plan->expert_width, activation,
+         &buffers->expert_hidden},
+        {DEVICE_MEMORY_WORKSPACE, "products of experts", places * gpu_experts_raw_floats(model), 4,
+         &buffers->expert_raw},
         {DEVICE_MEMORY_WORKSPACE, "products", rows * embedding, 4, &buffers->product},
         {DEVICE_MEMORY_WORKSPACE, "partial sums of attention", attention, 1, &buffers->attention},
         {DEVICE_MEMORY_WORKSPACE, "workspace of matrix products",

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "gpu/model.h"
+#include "gpu/profile.h"
 
 #define TIMEOUT_MS_DEFAULT 4500u
 /* Block table entries that every model has room for. */
@@ -304,13 +305,17 @@ llcuda_status gpu_model_step_begin(struct device_model *base, const struct step_
         status = copy_residual(model, batch, error);
     }
     if (status == LLCUDA_OK) {
+        status = gpu_profile_step(model, batch, error);
+    }
+    if (status == LLCUDA_OK) {
         status = gpu_step_graph(model, error);
     }
     if (status == LLCUDA_OK) {
         status = copy_results(model, batch, error);
     }
     model->step_count++;
-    model->weight_bytes_read += model->step_weight_bytes;
+    model->weight_bytes_read +=
+        model->step_weight_bytes + gpu_experts_step_bytes(model, batch->row_count);
     return status == LLCUDA_OK ? status : give_up(model, status);
 }
 
