@@ -96,6 +96,14 @@ class Plan(Folder):
         self.assertFalse(more["fits"])
         self.assertEqual(more["gpu_layers_fit"], fitting)
 
+    def test_a_limit_as_a_share(self):
+        part, = self.plan("--gpu-memory-limit", "25%")["parts"]
+        self.assertTrue(part["is_limited"])
+        self.assertEqual(part["available_bytes"], 2 << 30)
+        for wrong in ("0%", "101%", "x", "1 GiB", "-1", "nan", "1%x", "0"):
+            self.assertIn("--gpu-memory-limit is a number",
+                          run("infer", "--gpu-memory-limit=" + wrong, "-p", "x", status=2).err)
+
     def test_a_limit_for_nothing(self):
         text = run("plan", MODEL, "--device", "emu", "-c", "64", "--gpu-memory-limit", "0.001").out
         self.assertIn("it does not fit, nor would one layer", text)
