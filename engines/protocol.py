@@ -39,10 +39,15 @@ def say(message):
     Hold.written = time.monotonic()
 
 
-def tell_token(run, index, token):
-    """A token, with the time at which it was known, so that it may wait a little."""
-    at_ns = time.monotonic_ns()
+def tell_row(run, index, token, at_ns):
+    """A token that was known at a time; it is written with whatever comes next."""
     Hold.rows.append((run, index, token, at_ns))
+
+
+def tell_token(run, index, token):
+    """A token that is known now; it may wait a little."""
+    at_ns = time.monotonic_ns()
+    tell_row(run, index, token, at_ns)
     if at_ns / 1e9 - Hold.written >= Hold.seconds:
         write_rows()
         LINES.flush()

@@ -22,6 +22,74 @@ static double number_of(const struct json_value *object, const char *key)
     return json_number(json_member(object, key), &value) && isfinite(value) ? value : 0;
 }
 
+/* NaN when it is not there. */
+static double said(const struct json_value *object, const char *key)
+{
+    double value = NAN;
+    return json_number(json_member(object, key), &value) && isfinite(value) ? value : NAN;
+}
+
+static void copy_said(const struct json_value *object, const char *key, char *out, size_t bytes)
+{
+    struct text_view text = json_text(json_member(object, key));
+    size_t length = text.length < bytes - 1 ? text.length : bytes - 1;
+    snprintf(out, bytes, "%.*s", (int)length, text.data ? text.data : "");
+}
+
+/* A mean that is weighted by time over the operations that say something. */
+struct weighted {
+    double sum, weight;
+};
+
+static void weigh(struct weighted *mean, double value, double weight)
+{
+    if (!isnan(value)) {
+        mean->sum += value * weight;
+        mean->weight += weight;
+    }
+}
+
+static double weighted_mean(const struct weighted *mean)
+{
+    return mean->weight > 0 ? mean->sum / mean->weight : NAN;
+}
+
+static void read_test(struct roofline *roofline, const struct json_value *profile)
+{
+    enum { ARITHMETIC, OCCUPANCY, ACHIEVED, TENSOR, MEANS };
+    static const char *const keys[MEANS] = {"arithmetic_share", "occupancy", "achieved_occupancy",
+                                            "tensor_share"};
+    struct weighted means[MEANS] = {{0}};
+    double bytes = 0;
+    double ns = number_of(profile, "ns");
+    struct text_view name = json_text(json_member(profile, "test"));
+    if (roofline->test_count == ROOFLINE_TESTS_MAX || !(ns > 0)) {
+        return;
+    }
+    JSON_EACH(row, json_member(profile, "operations"))
+    {
+        bytes += number_of(row, "bytes");
+        for (int i = 0; i < MEANS; i++) {
+            weigh(&means[i], said(row, keys[i]), number_of(row, "ns"));
+        }
+    }
+    struct roofline_test *test = &roofline->tests[roofline->test_count++];
+    *test = (struct roofline_test){
+        .is_prompt = text_view_is(name, "pp"),
+        .memory_share = roofline->bytes_s > 0 ? bytes / ns * 1e9 / roofline->bytes_s : NAN,
+        .arithmetic_share = weighted_mean(&means[ARITHMETIC]),
+        .occupancy = weighted_mean(&means[OCCUPANCY]),
+        .achieved_occupancy = weighted_mean(&means[ACHIEVED]),
+        .tensor_share = weighted_mean(&means[TENSOR]),
+        .launches_per_step = said(profile, "launches_per_step"),
+        .graph_ns = said(profile, "graph_ns"),
+        .plain_ns = said(profile, "plain_ns"),
+    };
+    snprintf(test->name, sizeof test->name, "%.*s%.0f depth %.0f",
+             (int)(name.length < 4 ? name.length : 4), name.data ? name.data : "",
+             number_of(profile, "tokens"), number_of(profile, "depth"));
+}
+
 static void read_operation(struct roofline *roofline, const struct json_value *profile,
                            const struct json_value *row, double total_ns)
 {
@@ -41,7 +109,15 @@ static void read_operation(struct roofline *roofline, const struct json_value *p
                                      .rate = operations / ns * 1e9,
                                      .time_share = total_ns > 0 ? ns / total_ns : 0,
                                      .ceiling_share = fmax(memory, arithmetic),
-                                     .from_memory = memory >= arithmetic};
+                                     .from_memory = memory >= arithmetic,
+                                     .launches = said(row, "launches"),
+                                     .fused = said(row, "fused"),
+                                     .registers = said(row, "registers"),
+                                     .shared_bytes = said(row, "shared_bytes"),
+                                     .occupancy = said(row, "occupancy"),
+                                     .achieved_occupancy = said(row, "achieved_occupancy"),
+                                     .tensor_share = said(row, "tensor_share"),
+                                     .sectors_per_request = said(row, "sectors_per_request")};
     snprintf(point->operation, sizeof point->operation, "%.*s%s%.*s",
              (int)(name.length < 30 ? name.length : 30), name.data ? name.data : "",
              type.length ? " " : "", (int)(type.length < 12 ? type.length : 12),
@@ -64,9 +140,15 @@ llcuda_status roofline_read(struct text_view json, struct roofline *roofline,
     roofline->bytes_s = number_of(root, "read_bytes_per_second");
     roofline->flop_s = number_of(root, "flop_per_second");
     roofline->integer_s = number_of(root, "integer_op_per_second");
+    const struct json_value *pool = json_member(root, "memory_pool");
+    roofline->pool_reserved_bytes = said(pool, "reserved_bytes");
+    roofline->pool_peak_bytes = said(pool, "used_peak_bytes");
+    copy_said(root, "device_name", roofline->device, sizeof roofline->device);
+    copy_said(root, "counters", roofline->counters, sizeof roofline->counters);
     JSON_EACH(profile, json_member(root, "profiles"))
     {
         double total = number_of(profile, "ns");
+        read_test(roofline, profile);
         JSON_EACH(row, json_member(profile, "operations"))
         {
             read_operation(roofline, profile, row, total);
@@ -181,12 +263,62 @@ void roofline_svg(const struct roofline *roofline, struct buffer *out)
     canvas_svg_end(&canvas);
 }
 
+/* A number cell; a dash for what the profile does not say. `scale` 100: a share in per cent. */
+static void cell(struct buffer *out, double value, double scale)
+{
+    if (!isfinite(value)) {
+        buffer_append_text(out, "<td class=\"n\">–</td>");
+    } else {
+        buffer_printf(out, "<td class=\"n\">%.4g%s</td>", value * scale, scale == 100 ? " %" : "");
+    }
+}
+
+/* Prompts and generations as wholes: launches, graphs, and how busy the device is. */
+static void write_tests(const struct roofline *roofline, struct buffer *out)
+{
+    buffer_append_text(out,
+                       "<table><tr><th>Test</th><th class=\"n\">bandwidth, of the ceiling</th>"
+                       "<th class=\"n\">arithmetic, of the ceiling</th><th class=\"n\">"
+                       "occupancy</th><th class=\"n\">achieved</th><th class=\"n\">tensor "
+                       "cores</th><th class=\"n\">launches a step</th><th class=\"n\">step as "
+                       "a graph, µs</th><th class=\"n\">step launch by launch, µs</th></tr>\n");
+    for (uint32_t i = 0; i < roofline->test_count; i++) {
+        const struct roofline_test *test = &roofline->tests[i];
+        const double values[] = {test->memory_share,      test->arithmetic_share,
+                                 test->occupancy,         test->achieved_occupancy,
+                                 test->tensor_share,      test->launches_per_step,
+                                 test->graph_ns / 1000.0, test->plain_ns / 1000.0};
+        buffer_append_text(out, "<tr><td>");
+        canvas_escape(out, test->name);
+        buffer_append_text(out, "</td>");
+        for (size_t v = 0; v < sizeof values / sizeof values[0]; v++) {
+            cell(out, values[v], v < 5 ? 100 : 1);
+        }
+        buffer_append_text(out, "</tr>\n");
+    }
+    buffer_append_text(out, "</table><p class=\"small\">");
+    if (isfinite(roofline->pool_peak_bytes)) {
+        buffer_printf(out, "Memory pool: %.4g of %.4g MB used at most. ",
+                      roofline->pool_peak_bytes / 1e6, roofline->pool_reserved_bytes / 1e6);
+    }
+    canvas_escape(out, roofline->counters[0]
+                           ? roofline->counters
+                           : "The profile has no counters of a GPU: achieved occupancy and the use "
+                             "of tensor cores are not measured here.");
+    buffer_append_text(out, "</p>\n");
+}
+
 void roofline_html(const struct roofline *roofline, struct buffer *out)
 {
+    write_tests(roofline, out);
     buffer_append_text(out,
                        "<table><tr><th>Test</th><th>Operation</th><th class=\"n\">share of the "
                        "time</th><th class=\"n\">GOP/s</th><th class=\"n\">share of the ceiling"
-                       "</th><th>bound by</th><th class=\"n\">gain at most</th></tr>\n");
+                       "</th><th>bound by</th><th class=\"n\">gain at most</th><th class=\"n\">"
+                       "launches</th><th class=\"n\">operations fused</th><th class=\"n\">"
+                       "registers</th><th class=\"n\">shared, KB</th><th class=\"n\">occupancy"
+                       "</th><th class=\"n\">achieved</th><th class=\"n\">tensor cores</th>"
+                       "<th class=\"n\">sectors a request</th></tr>\n");
     for (uint32_t i = 0; i < roofline->count; i++) {
         const struct roofline_point *point = &roofline->points[i];
         /* If it reached its ceiling and nothing else changed. */
@@ -197,13 +329,23 @@ void roofline_html(const struct roofline *roofline, struct buffer *out)
         canvas_escape(out, point->operation);
         buffer_printf(out,
                       "</td><td class=\"n\">%.1f %%</td><td class=\"n\">%.4g</td><td class=\"n\">"
-                      "%.1f %%</td><td>%s</td><td class=\"n\">%.1f %%</td></tr>\n",
+                      "%.1f %%</td><td>%s</td><td class=\"n\">%.1f %%</td>",
                       point->time_share * 100, point->rate / 1e9, point->ceiling_share * 100,
                       point->from_memory ? "memory" : "arithmetic",
                       left > 0 ? (1 / left - 1) * 100 : 0.0);
+        const double values[] = {point->launches,     point->fused,
+                                 point->registers,    point->shared_bytes / 1024.0,
+                                 point->occupancy,    point->achieved_occupancy,
+                                 point->tensor_share, point->sectors_per_request};
+        for (size_t v = 0; v < sizeof values / sizeof values[0]; v++) {
+            cell(out, values[v], v >= 4 && v < 7 ? 100 : 1);
+        }
+        buffer_append_text(out, "</tr>\n");
     }
     buffer_append_text(out,
                        "</table><p class=\"small\">Gain at most: how much faster the test would "
                        "be if this operation reached its ceiling. Bytes and operations are the "
-                       "plan's, times are the device's own.</p>\n");
+                       "plan's, times are the device's own. Occupancy: resident warps / the most "
+                       "that a multiprocessor holds, from registers and shared memory; achieved "
+                       "occupancy, tensor cores and sectors are the GPU's counters.</p>\n");
 }

@@ -18,12 +18,32 @@ struct roofline_point {
     double time_share;  /* of its test */
     double ceiling_share;
     bool from_memory; /* the roof above it is that of memory */
+    /* Of a GPU's kernels; NaN: the profile does not say. */
+    double launches, fused, registers, shared_bytes;
+    double occupancy; /* from registers and shared memory */
+    double achieved_occupancy, tensor_share, sectors_per_request; /* of the GPU's counters */
 };
+
+/* A prompt or a generation as a whole; NaN: the profile does not say. */
+struct roofline_test {
+    char name[24];
+    bool is_prompt;
+    double memory_share;     /* bytes of all operations / time / ceiling */
+    double arithmetic_share; /* shares of the ceilings, weighted by time */
+    double occupancy, achieved_occupancy, tensor_share; /* of kernels, weighted by time */
+    double launches_per_step, graph_ns, plain_ns; /* a step as one graph, and launch by launch */
+};
+#define ROOFLINE_TESTS_MAX 16u
 
 struct roofline {
     double bytes_s, flop_s, integer_s; /* ceilings; 0: not measured */
     struct roofline_point points[ROOFLINE_POINTS_MAX];
     uint32_t count;
+    struct roofline_test tests[ROOFLINE_TESTS_MAX];
+    uint32_t test_count;
+    char device[96];                             /* "" when the profile does not say */
+    char counters[240];                          /* what it says about the GPU's counters */
+    double pool_reserved_bytes, pool_peak_bytes; /* of the memory pool; NaN */
 };
 
 /* Reads kernels.json. Errors: BAD_FORMAT. */

@@ -117,6 +117,52 @@ class Kernels(unittest.TestCase):
         self.assertEqual([part["test"] for part in profile["profiles"]], ["pp", "tg"])
         folder.remove()
 
+    def test_what_a_gpu_says(self):
+        """A profile with occupancy, counters, launches and graphs: tables and criteria."""
+        folder = Folder(json.dumps({
+            "benchmark": {"name": "kernels", "repeats": 1}, "engines": [fake("one")],
+            "workloads": [{"name": "w", "batch_sizes": [1], "output_tokens": 2, "iterations": 1}]}))
+
+        def criteria():
+            bench("report", folder.path)
+            summary = json.loads((folder.path / "summary.json").read_text())
+            return {row["text"]: row for row in summary["criteria"]}
+        asked = {"occupancy above 75 %", "bandwidth above 80 %", "tensor cores above 60 %"}
+        for text in asked:
+            self.assertEqual(criteria()[text]["state"], "not measured")
+        row = {"operation": "down", "type": "bf16", "times": 4, "bytes": 900, "memory_share": 0.9,
+               "arithmetic_share": 0.2, "arithmetic_operations": 1800, "launches": 16, "fused": 3,
+               "registers": 96, "shared_bytes": 49152, "occupancy": 0.5}
+        profile = {"read_bytes_per_second": 1e9, "flop_per_second": 1e10, "device_name": "<GPU>",
+                   "memory_pool": {"reserved_bytes": 8e6, "used_peak_bytes": 6e6},
+                   "counters": "the driver gives counters to administrators <only>",
+                   "profiles": [
+                       {"test": "tg", "tokens": 1, "depth": 0, "ns": 1000, "graph_ns": 1000,
+                        "plain_ns": 1700, "launches_per_step": 16,
+                        "operations": [dict(row, ns=1000)]},
+                       {"test": "pp", "tokens": 512, "depth": 0, "ns": 1000,
+                        "operations": [dict(row, ns=750, occupancy=0.9, tensor_share=0.55),
+                                       dict(row, ns=250, occupancy=0.5, tensor_share=0.95)]}]}
+        (folder.path / "kernels.json").write_text(json.dumps(profile))
+        seen = criteria()
+        self.assertEqual(seen["bandwidth above 80 %"]["state"], "met")
+        self.assertTrue(seen["bandwidth above 80 %"]["seen"].startswith("90.0 %, tg1 depth 0"))
+        self.assertEqual(seen["occupancy above 75 %"]["state"], "met")  # 0.75 × 0.9 + 0.25 × 0.5
+        self.assertTrue(seen["occupancy above 75 %"]["seen"].startswith("80.0 %"))
+        self.assertEqual(seen["tensor cores above 60 %"]["state"], "met")
+        self.assertTrue(seen["tensor cores above 60 %"]["seen"].startswith("65.0 %"))
+        page = (folder.path / "report.html").read_text()
+        for text in ("administrators &lt;only&gt;", "Memory pool: 6 of 8 MB", "<td class=\"n\">1.7</td>",
+                     "<td class=\"n\">48</td>", "<td class=\"n\">96</td>"):
+            self.assertIn(text, page)
+        for operation in profile["profiles"][1]["operations"]:
+            del operation["tensor_share"]
+        (folder.path / "kernels.json").write_text(json.dumps(profile))
+        seen = criteria()["tensor cores above 60 %"]
+        self.assertEqual(seen["state"], "not measured")
+        self.assertIn("administrators", seen["seen"])
+        folder.remove()
+
     def test_damaged_profile(self):
         folder = Folder(json.dumps({
             "benchmark": {"name": "kernels", "repeats": 1}, "engines": [fake("one")],
