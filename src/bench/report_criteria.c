@@ -103,8 +103,9 @@ static void kernel_criteria(const struct roofline *roofline, struct criterion *c
                 criteria, count, rows[i].text, -1,
                 "no profile of kernels lies beside: llcuda bench --mode kernels --output DIR");
         } else {
+            const char *reason = roofline->test_count ? roofline->tests[0].counters : "";
             criterion(criteria, count, rows[i].text, -1, "the profile does not say it%s%.150s",
-                      roofline->counters[0] ? ": " : "", roofline->counters);
+                      reason[0] ? ": " : "", reason);
         }
     }
 }

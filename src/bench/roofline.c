@@ -29,11 +29,12 @@ static double said(const struct json_value *object, const char *key)
     return json_number(json_member(object, key), &value) && isfinite(value) ? value : NAN;
 }
 
-static void copy_said(const struct json_value *object, const char *key, char *out, size_t bytes)
+/* "pp512 depth 0" */
+static void test_name(const struct json_value *profile, char *out, size_t bytes)
 {
-    struct text_view text = json_text(json_member(object, key));
-    size_t length = text.length < bytes - 1 ? text.length : bytes - 1;
-    snprintf(out, bytes, "%.*s", (int)length, text.data ? text.data : "");
+    struct text_view test = json_text(json_member(profile, "test"));
+    snprintf(out, bytes, "%.*s%.0f depth %.0f", (int)(test.length < 4 ? test.length : 4),
+             test.data ? test.data : "", number_of(profile, "tokens"), number_of(profile, "depth"));
 }
 
 /* A mean that is weighted by time over the operations that say something. */
@@ -54,40 +55,93 @@ static double weighted_mean(const struct weighted *mean)
     return mean->weight > 0 ? mean->sum / mean->weight : NAN;
 }
 
+static void read_kernel(struct roofline *roofline, const struct json_value *profile,
+                        const struct json_value *row, double total_ns)
+{
+    struct text_view name = json_text(json_member(row, "kernel"));
+    if (roofline->kernel_count == ROOFLINE_KERNELS_MAX) {
+        return;
+    }
+    struct roofline_kernel *kernel = &roofline->kernels[roofline->kernel_count++];
+    *kernel = (struct roofline_kernel){.launches = said(row, "launches"),
+                                       .us = said(row, "ns") / said(row, "launches") / 1e3,
+                                       .time_share = said(row, "ns") / total_ns,
+                                       .memory_share = said(row, "memory_share"),
+                                       .arithmetic_share = said(row, "arithmetic_share"),
+                                       .registers = said(row, "registers"),
+                                       .shared_bytes = said(row, "shared_bytes"),
+                                       .occupancy = said(row, "occupancy")};
+    test_name(profile, kernel->test, sizeof kernel->test);
+    snprintf(kernel->kernel, sizeof kernel->kernel, "%.*s",
+             (int)(name.length < 47 ? name.length : 47), name.data ? name.data : "");
+}
+
+/* {"weights": 24000000, …} as text. */
+static void read_memory(const struct json_value *memory, char *out, size_t bytes)
+{
+    size_t used = 0;
+    JSON_EACH_KEY(key, memory)
+    {
+        struct text_view name = json_text(key);
+        double value = 0;
+        if (json_number(json_next(key), &value) && used < bytes) {
+            int length =
+                snprintf(out + used, bytes - used, "%s%.*s %.4g MB", used ? ", " : "",
+                         (int)(name.length < 24 ? name.length : 24), name.data, value / 1e6);
+            used += length > 0 ? (size_t)length : 0;
+        }
+    }
+}
+
+static void read_steps(struct roofline_test *test, const struct json_value *steps,
+                       const struct json_value *counters)
+{
+    double count = said(steps, "count");
+    struct text_view reason = json_text(json_member(counters, "reason"));
+    test->launches = said(steps, "launches") / count;
+    test->fused = said(steps, "plan_operations") / said(steps, "launches");
+    test->graph_us = said(steps, "graph_ns") / count / 1e3;
+    test->plain_us = said(steps, "plain_ns") / count / 1e3;
+    test->achieved_occupancy = said(counters, "occupancy");
+    test->tensor_share = said(counters, "tensor_share");
+    test->sectors_per_request = said(counters, "sectors_per_request");
+    read_memory(json_member(steps, "memory_bytes"), test->memory, sizeof test->memory);
+    snprintf(test->counters, sizeof test->counters, "%.*s",
+             (int)(reason.length < 199 ? reason.length : 199), reason.data ? reason.data : "");
+}
+
 static void read_test(struct roofline *roofline, const struct json_value *profile)
 {
-    enum { ARITHMETIC, OCCUPANCY, ACHIEVED, TENSOR, MEANS };
-    static const char *const keys[MEANS] = {"arithmetic_share", "occupancy", "achieved_occupancy",
-                                            "tensor_share"};
-    struct weighted means[MEANS] = {{0}};
+    struct weighted arithmetic = {0};
+    struct weighted occupancy = {0};
     double bytes = 0;
+    double kernel_ns = 0;
     double ns = number_of(profile, "ns");
-    struct text_view name = json_text(json_member(profile, "test"));
     if (roofline->test_count == ROOFLINE_TESTS_MAX || !(ns > 0)) {
         return;
     }
     JSON_EACH(row, json_member(profile, "operations"))
     {
         bytes += number_of(row, "bytes");
-        for (int i = 0; i < MEANS; i++) {
-            weigh(&means[i], said(row, keys[i]), number_of(row, "ns"));
-        }
+        weigh(&arithmetic, said(row, "arithmetic_share"), number_of(row, "ns"));
+    }
+    JSON_EACH(row, json_member(profile, "kernels"))
+    {
+        kernel_ns += number_of(row, "ns");
+        weigh(&occupancy, said(row, "occupancy"), number_of(row, "ns"));
+    }
+    JSON_EACH(row, json_member(profile, "kernels"))
+    {
+        read_kernel(roofline, profile, row, kernel_ns);
     }
     struct roofline_test *test = &roofline->tests[roofline->test_count++];
     *test = (struct roofline_test){
-        .is_prompt = text_view_is(name, "pp"),
+        .is_prompt = text_view_is(json_text(json_member(profile, "test")), "pp"),
         .memory_share = roofline->bytes_s > 0 ? bytes / ns * 1e9 / roofline->bytes_s : NAN,
-        .arithmetic_share = weighted_mean(&means[ARITHMETIC]),
-        .occupancy = weighted_mean(&means[OCCUPANCY]),
-        .achieved_occupancy = weighted_mean(&means[ACHIEVED]),
-        .tensor_share = weighted_mean(&means[TENSOR]),
-        .launches_per_step = said(profile, "launches_per_step"),
-        .graph_ns = said(profile, "graph_ns"),
-        .plain_ns = said(profile, "plain_ns"),
-    };
-    snprintf(test->name, sizeof test->name, "%.*s%.0f depth %.0f",
-             (int)(name.length < 4 ? name.length : 4), name.data ? name.data : "",
-             number_of(profile, "tokens"), number_of(profile, "depth"));
+        .arithmetic_share = weighted_mean(&arithmetic),
+        .occupancy = weighted_mean(&occupancy)};
+    test_name(profile, test->name, sizeof test->name);
+    read_steps(test, json_member(profile, "steps"), json_member(profile, "counters"));
 }
 
 static void read_operation(struct roofline *roofline, const struct json_value *profile,
@@ -104,27 +158,16 @@ static void read_operation(struct roofline *roofline, const struct json_value *p
     struct roofline_point *point = &roofline->points[roofline->count++];
     struct text_view name = json_text(json_member(row, "operation"));
     struct text_view type = json_text(json_member(row, "type"));
-    struct text_view test = json_text(json_member(profile, "test"));
     *point = (struct roofline_point){.intensity = operations / bytes,
                                      .rate = operations / ns * 1e9,
                                      .time_share = total_ns > 0 ? ns / total_ns : 0,
                                      .ceiling_share = fmax(memory, arithmetic),
-                                     .from_memory = memory >= arithmetic,
-                                     .launches = said(row, "launches"),
-                                     .fused = said(row, "fused"),
-                                     .registers = said(row, "registers"),
-                                     .shared_bytes = said(row, "shared_bytes"),
-                                     .occupancy = said(row, "occupancy"),
-                                     .achieved_occupancy = said(row, "achieved_occupancy"),
-                                     .tensor_share = said(row, "tensor_share"),
-                                     .sectors_per_request = said(row, "sectors_per_request")};
+                                     .from_memory = memory >= arithmetic};
     snprintf(point->operation, sizeof point->operation, "%.*s%s%.*s",
              (int)(name.length < 30 ? name.length : 30), name.data ? name.data : "",
              type.length ? " " : "", (int)(type.length < 12 ? type.length : 12),
              type.data ? type.data : "");
-    snprintf(point->test, sizeof point->test, "%.*s%.0f depth %.0f",
-             (int)(test.length < 4 ? test.length : 4), test.data ? test.data : "",
-             number_of(profile, "tokens"), number_of(profile, "depth"));
+    test_name(profile, point->test, sizeof point->test);
 }
 
 llcuda_status roofline_read(struct text_view json, struct roofline *roofline,
@@ -140,11 +183,6 @@ llcuda_status roofline_read(struct text_view json, struct roofline *roofline,
     roofline->bytes_s = number_of(root, "read_bytes_per_second");
     roofline->flop_s = number_of(root, "flop_per_second");
     roofline->integer_s = number_of(root, "integer_op_per_second");
-    const struct json_value *pool = json_member(root, "memory_pool");
-    roofline->pool_reserved_bytes = said(pool, "reserved_bytes");
-    roofline->pool_peak_bytes = said(pool, "used_peak_bytes");
-    copy_said(root, "device_name", roofline->device, sizeof roofline->device);
-    copy_said(root, "counters", roofline->counters, sizeof roofline->counters);
     JSON_EACH(profile, json_member(root, "profiles"))
     {
         double total = number_of(profile, "ns");
@@ -273,39 +311,75 @@ static void cell(struct buffer *out, double value, double scale)
     }
 }
 
+static void name_cell(struct buffer *out, const char *name)
+{
+    buffer_append_text(out, "<td>");
+    canvas_escape(out, name);
+    buffer_append_text(out, "</td>");
+}
+
 /* Prompts and generations as wholes: launches, graphs, and how busy the device is. */
 static void write_tests(const struct roofline *roofline, struct buffer *out)
 {
-    buffer_append_text(out,
-                       "<table><tr><th>Test</th><th class=\"n\">bandwidth, of the ceiling</th>"
-                       "<th class=\"n\">arithmetic, of the ceiling</th><th class=\"n\">"
-                       "occupancy</th><th class=\"n\">achieved</th><th class=\"n\">tensor "
-                       "cores</th><th class=\"n\">launches a step</th><th class=\"n\">step as "
-                       "a graph, µs</th><th class=\"n\">step launch by launch, µs</th></tr>\n");
+    const char *reason = "";
+    buffer_append_text(out, "<table><tr><th>Test</th><th class=\"n\">bandwidth, of the ceiling</th>"
+                            "<th class=\"n\">arithmetic, of the ceiling</th><th class=\"n\">"
+                            "occupancy</th><th class=\"n\">achieved</th><th class=\"n\">tensor "
+                            "cores</th><th class=\"n\">sectors a request</th><th class=\"n\">"
+                            "launches a step</th><th class=\"n\">operations a launch</th>"
+                            "<th class=\"n\">step as a graph, µs</th><th class=\"n\">step launch "
+                            "by launch, µs</th><th>memory</th></tr>\n");
     for (uint32_t i = 0; i < roofline->test_count; i++) {
         const struct roofline_test *test = &roofline->tests[i];
-        const double values[] = {test->memory_share,      test->arithmetic_share,
-                                 test->occupancy,         test->achieved_occupancy,
-                                 test->tensor_share,      test->launches_per_step,
-                                 test->graph_ns / 1000.0, test->plain_ns / 1000.0};
-        buffer_append_text(out, "<tr><td>");
-        canvas_escape(out, test->name);
-        buffer_append_text(out, "</td>");
+        const double values[] = {test->memory_share, test->arithmetic_share,
+                                 test->occupancy,    test->achieved_occupancy,
+                                 test->tensor_share, test->sectors_per_request,
+                                 test->launches,     test->fused,
+                                 test->graph_us,     test->plain_us};
+        buffer_append_text(out, "<tr>");
+        name_cell(out, test->name);
         for (size_t v = 0; v < sizeof values / sizeof values[0]; v++) {
             cell(out, values[v], v < 5 ? 100 : 1);
         }
+        name_cell(out, test->memory);
+        buffer_append_text(out, "</tr>\n");
+        reason = test->counters[0] ? test->counters : reason;
+    }
+    buffer_append_text(out,
+                       "</table><p class=\"small\">Occupancy: threads that registers and shared "
+                       "memory let a multiprocessor hold / the most that it can, weighted by "
+                       "the kernels' time. Achieved occupancy, tensor cores and sectors are "
+                       "counters of the GPU. ");
+    canvas_escape(out, reason);
+    buffer_append_text(out, "</p>\n");
+}
+
+static void write_kernels(const struct roofline *roofline, struct buffer *out)
+{
+    if (roofline->kernel_count == 0) {
+        return;
+    }
+    buffer_append_text(out, "<table><tr><th>Test</th><th>Kernel</th><th class=\"n\">launches</th>"
+                            "<th class=\"n\">µs each</th><th class=\"n\">share of the kernels' "
+                            "time</th><th class=\"n\">bandwidth</th><th class=\"n\">arithmetic</th>"
+                            "<th class=\"n\">occupancy</th><th class=\"n\">registers</th>"
+                            "<th class=\"n\">shared, KB</th></tr>\n");
+    for (uint32_t i = 0; i < roofline->kernel_count; i++) {
+        const struct roofline_kernel *kernel = &roofline->kernels[i];
+        buffer_append_text(out, "<tr>");
+        name_cell(out, kernel->test);
+        name_cell(out, kernel->kernel);
+        cell(out, kernel->launches, 1);
+        cell(out, kernel->us, 1);
+        cell(out, kernel->time_share, 100);
+        cell(out, kernel->memory_share, 100);
+        cell(out, kernel->arithmetic_share, 100);
+        cell(out, kernel->occupancy, 100);
+        cell(out, kernel->registers, 1);
+        cell(out, kernel->shared_bytes / 1024, 1);
         buffer_append_text(out, "</tr>\n");
     }
-    buffer_append_text(out, "</table><p class=\"small\">");
-    if (isfinite(roofline->pool_peak_bytes)) {
-        buffer_printf(out, "Memory pool: %.4g of %.4g MB used at most. ",
-                      roofline->pool_peak_bytes / 1e6, roofline->pool_reserved_bytes / 1e6);
-    }
-    canvas_escape(out, roofline->counters[0]
-                           ? roofline->counters
-                           : "The profile has no counters of a GPU: achieved occupancy and the use "
-                             "of tensor cores are not measured here.");
-    buffer_append_text(out, "</p>\n");
+    buffer_append_text(out, "</table>\n");
 }
 
 void roofline_html(const struct roofline *roofline, struct buffer *out)
@@ -314,11 +388,7 @@ void roofline_html(const struct roofline *roofline, struct buffer *out)
     buffer_append_text(out,
                        "<table><tr><th>Test</th><th>Operation</th><th class=\"n\">share of the "
                        "time</th><th class=\"n\">GOP/s</th><th class=\"n\">share of the ceiling"
-                       "</th><th>bound by</th><th class=\"n\">gain at most</th><th class=\"n\">"
-                       "launches</th><th class=\"n\">operations fused</th><th class=\"n\">"
-                       "registers</th><th class=\"n\">shared, KB</th><th class=\"n\">occupancy"
-                       "</th><th class=\"n\">achieved</th><th class=\"n\">tensor cores</th>"
-                       "<th class=\"n\">sectors a request</th></tr>\n");
+                       "</th><th>bound by</th><th class=\"n\">gain at most</th></tr>\n");
     for (uint32_t i = 0; i < roofline->count; i++) {
         const struct roofline_point *point = &roofline->points[i];
         /* If it reached its ceiling and nothing else changed. */
@@ -333,19 +403,11 @@ void roofline_html(const struct roofline *roofline, struct buffer *out)
                       point->time_share * 100, point->rate / 1e9, point->ceiling_share * 100,
                       point->from_memory ? "memory" : "arithmetic",
                       left > 0 ? (1 / left - 1) * 100 : 0.0);
-        const double values[] = {point->launches,     point->fused,
-                                 point->registers,    point->shared_bytes / 1024.0,
-                                 point->occupancy,    point->achieved_occupancy,
-                                 point->tensor_share, point->sectors_per_request};
-        for (size_t v = 0; v < sizeof values / sizeof values[0]; v++) {
-            cell(out, values[v], v >= 4 && v < 7 ? 100 : 1);
-        }
         buffer_append_text(out, "</tr>\n");
     }
     buffer_append_text(out,
                        "</table><p class=\"small\">Gain at most: how much faster the test would "
                        "be if this operation reached its ceiling. Bytes and operations are the "
-                       "plan's, times are the device's own. Occupancy: resident warps / the most "
-                       "that a multiprocessor holds, from registers and shared memory; achieved "
-                       "occupancy, tensor cores and sectors are the GPU's counters.</p>\n");
+                       "plan's, times are the device's own.</p>\n");
+    write_kernels(roofline, out);
 }

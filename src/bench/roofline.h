@@ -18,10 +18,6 @@ struct roofline_point {
     double time_share;  /* of its test */
     double ceiling_share;
     bool from_memory; /* the roof above it is that of memory */
-    /* Of a GPU's kernels; NaN: the profile does not say. */
-    double launches, fused, registers, shared_bytes;
-    double occupancy; /* from registers and shared memory */
-    double achieved_occupancy, tensor_share, sectors_per_request; /* of the GPU's counters */
 };
 
 /* A prompt or a generation as a whole; NaN: the profile does not say. */
@@ -30,10 +26,24 @@ struct roofline_test {
     bool is_prompt;
     double memory_share;     /* bytes of all operations / time / ceiling */
     double arithmetic_share; /* shares of the ceilings, weighted by time */
-    double occupancy, achieved_occupancy, tensor_share; /* of kernels, weighted by time */
-    double launches_per_step, graph_ns, plain_ns; /* a step as one graph, and launch by launch */
+    double occupancy;        /* from registers and shared memory, weighted by the kernels' time */
+    double achieved_occupancy, tensor_share, sectors_per_request; /* of the GPU's counters */
+    double launches, fused;    /* a step; operations of the plan that a launch does */
+    double graph_us, plain_us; /* a step as one graph, and launch by launch */
+    char memory[160];          /* "weights 24 MB, cache 8 MB" */
+    char counters[200];        /* why there are no counters, or "" */
 };
 #define ROOFLINE_TESTS_MAX 16u
+
+/* A kernel in one of the tests; NaN likewise. */
+struct roofline_kernel {
+    char test[24];
+    char kernel[48];
+    double launches, us, time_share; /* of all steps; of one launch; of the kernels of the test */
+    double memory_share, arithmetic_share;
+    double registers, shared_bytes, occupancy;
+};
+#define ROOFLINE_KERNELS_MAX 128u
 
 struct roofline {
     double bytes_s, flop_s, integer_s; /* ceilings; 0: not measured */
@@ -41,9 +51,8 @@ struct roofline {
     uint32_t count;
     struct roofline_test tests[ROOFLINE_TESTS_MAX];
     uint32_t test_count;
-    char device[96];                             /* "" when the profile does not say */
-    char counters[240];                          /* what it says about the GPU's counters */
-    double pool_reserved_bytes, pool_peak_bytes; /* of the memory pool; NaN */
+    struct roofline_kernel kernels[ROOFLINE_KERNELS_MAX];
+    uint32_t kernel_count;
 };
 
 /* Reads kernels.json. Errors: BAD_FORMAT. */
