@@ -178,8 +178,7 @@ fn answer(loaded: &mut Option<model::Llama>, lines: &mut Lines, request: &Value)
 
 fn main() -> Result<()> {
     let mut loaded = None;
-    let mut lines =
-        Lines { waiting: Vec::new(), hold: Duration::ZERO, written: Instant::now() };
+    let mut lines = Lines { waiting: Vec::new(), hold: Duration::ZERO, written: Instant::now() };
     for line in std::io::stdin().lock().lines() {
         let request: Value = serde_json::from_str(&line?).context("a line that is no JSON")?;
         let op = request["op"].clone();

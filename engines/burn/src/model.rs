@@ -2,8 +2,8 @@
 //! grouped heads repeated. Names and the rotation by halves are those of Hugging Face's files.
 
 use anyhow::{bail, Context, Result};
-use burn::tensor::{activation::silu, module, Device, Int, Tensor, TensorData};
 use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{activation::silu, module, Device, Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -67,10 +67,9 @@ impl Weights<'_> {
         let data = view.data();
         let pairs = || data.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]]));
         let values = match view.dtype() {
-            Dtype::F32 => data
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect(),
+            Dtype::F32 => {
+                data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+            }
             Dtype::F16 => pairs().map(|bits| half::f16::from_bits(bits).to_f32()).collect(),
             Dtype::BF16 => pairs().map(|bits| half::bf16::from_bits(bits).to_f32()).collect(),
             other => bail!("tensor '{name}' is of type {other:?}"),
@@ -238,10 +237,12 @@ impl Llama {
         let group = self.heads / self.kv_heads;
         let positions = key.dims()[2];
         let repeat = |tensor: Tensor<4>| {
-            tensor
-                .unsqueeze_dim::<5>(2)
-                .repeat_dim(2, group)
-                .reshape([rows, self.heads, positions, self.head_dim])
+            tensor.unsqueeze_dim::<5>(2).repeat_dim(2, group).reshape([
+                rows,
+                self.heads,
+                positions,
+                self.head_dim,
+            ])
         };
         // Prompts run whole on an empty cache, so that a step of several tokens is causal from
         // its first key on.

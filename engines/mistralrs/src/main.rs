@@ -2,19 +2,22 @@
 //! lines on standard input and output, one model, greedy decoding.
 //!
 //! Requests go to the engine of mistral.rs as they come; it batches them as it does for its own
-//! server. Its stream carries texts and no ids, so events carry texts too. A thread of its own
-//! reads the requests; every request is a task that stamps what it receives.
+//! server. Its stream carries texts without ids, and keeps a text back until its characters are
+//! whole, so tokens are taken where they are chosen: a logits processor, which changes nothing,
+//! looks for the largest logit and stamps it. That search is done twice then, which is the price.
 
 use anyhow::{anyhow, bail, Context, Result};
 use mistralrs::core::MistralRsBuilder;
 use mistralrs::model_builder_trait::{build_gguf_pipeline, build_text_pipeline};
 use mistralrs::{
-    Constraint, Device, GgufModelBuilder, MistralRs, ModelDType, NormalRequest, Request,
-    RequestMessage, Response, SamplingParams, StopTokens, TextModelBuilder,
+    Constraint, CustomLogitsProcessor, Device, GgufModelBuilder, MistralRs, ModelDType,
+    NormalRequest, Request, RequestMessage, Response, SamplingParams, StopTokens, Tensor,
+    TextModelBuilder,
 };
 use serde_json::{json, Value};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -47,10 +50,13 @@ impl Lines {
         self.flush();
     }
 
-    fn token(&mut self, id: i64, index: usize, text: &str) {
+    fn token(&mut self, id: i64, index: usize, token: u32) {
         let at_ns = monotonic_ns();
-        self.push(&json!({"event": "token", "id": id, "index": index, "text": text,
-            "at_ns": at_ns}));
+        let line = format!(
+            r#"{{"event":"token","id":{id},"index":{index},"token":{token},"at_ns":{at_ns}}}"#
+        );
+        self.waiting.extend_from_slice(line.as_bytes());
+        self.waiting.push(b'\n');
         if self.written.elapsed() >= self.hold {
             self.flush();
         }
@@ -96,8 +102,7 @@ async fn load(request: &Value) -> Result<Loaded> {
     let (pipeline, scheduler, config, eos) = if path.is_file() {
         let folder = path.parent().context("a file without a folder")?.display().to_string();
         let name = path.file_name().context("a file without a name")?.to_string_lossy();
-        let mut builder =
-            GgufModelBuilder::new(folder, vec![name]).with_max_num_seqs(parallel);
+        let mut builder = GgufModelBuilder::new(folder, vec![name]).with_max_num_seqs(parallel);
         builder = match device {
             Some(device) => builder.with_device(device),
             None => builder.with_force_cpu(),
@@ -154,11 +159,29 @@ fn read_prompts(request: &Value) -> Result<Vec<Prompt>> {
     Ok(prompts)
 }
 
+/// Tells the tokens of an answer as they are chosen, and how many they were.
+fn watcher(
+    lines: Arc<Mutex<Lines>>,
+    id: i64,
+    index: usize,
+    count: Arc<AtomicUsize>,
+) -> Arc<dyn CustomLogitsProcessor> {
+    Arc::new(move |logits: &Tensor, _: &[u32]| {
+        let best = logits.argmax(logits.rank() - 1)?.flatten_all()?.to_vec1::<u32>()?;
+        if let Some(token) = best.first() {
+            count.fetch_add(1, Ordering::Relaxed);
+            lines.lock().unwrap().token(id, index, *token);
+        }
+        Ok(logits.clone())
+    })
+}
+
 /// Hands a prompt to the engine; what comes back arrives at the receiver.
 async fn submit(
     loaded: &Loaded,
     prompt: &Prompt,
     ignore_eos: bool,
+    watcher: Arc<dyn CustomLogitsProcessor>,
 ) -> Result<mpsc::Receiver<Response>> {
     let (sender, receiver) = mpsc::channel(prompt.max_tokens + 8);
     let mut sampling = SamplingParams::deterministic();
@@ -177,7 +200,7 @@ async fn submit(
         suffix: None,
         tools: None,
         tool_choice: None,
-        logits_processors: None,
+        logits_processors: Some(vec![watcher]),
         return_raw_logits: false,
         web_search_options: None,
         model_id: None,
@@ -194,20 +217,17 @@ async fn follow(
     lines: &Mutex<Lines>,
     id: i64,
     index: usize,
-    prompt: Prompt,
-    ignore_eos: bool,
+    prompt_tokens: usize,
+    count: &AtomicUsize,
 ) -> Result<()> {
-    let mut received = 0usize;
-    let mut stopped = false;
+    let mut finish = "length".to_string();
     // A last token that completes no character sends nothing: then the channel closes.
     while let Some(response) = receiver.recv().await {
         match response {
             Response::CompletionChunk(chunk) => {
                 let choice = chunk.choices.first().context("a piece without a choice")?;
-                received += 1;
-                lines.lock().unwrap().token(id, index, &choice.text);
                 if let Some(reason) = &choice.finish_reason {
-                    stopped = reason != "length";
+                    finish.clone_from(reason);
                     break;
                 }
             }
@@ -216,10 +236,9 @@ async fn follow(
             _ => bail!("mistral.rs answered with what is no piece of a completion"),
         }
     }
-    let completion = if ignore_eos { prompt.max_tokens } else { received };
     lines.lock().unwrap().say(&json!({"event": "done", "id": id, "index": index,
-        "prompt_tokens": prompt.ids.len(), "completion_tokens": completion,
-        "finish": if stopped { "stop" } else { "length" }}));
+        "prompt_tokens": prompt_tokens, "completion_tokens": count.load(Ordering::Relaxed),
+        "finish": finish}));
     Ok(())
 }
 
@@ -229,10 +248,12 @@ async fn run(loaded: Arc<Loaded>, lines: Arc<Mutex<Lines>>, request: Value) {
     let result = async {
         let mut tasks = Vec::new();
         for (index, prompt) in read_prompts(&request)?.into_iter().enumerate() {
-            let receiver = submit(&loaded, &prompt, ignore_eos).await?;
+            let count = Arc::new(AtomicUsize::new(0));
+            let watcher = watcher(lines.clone(), id, index, count.clone());
+            let receiver = submit(&loaded, &prompt, ignore_eos, watcher).await?;
             let lines = lines.clone();
             tasks.push(tokio::spawn(async move {
-                follow(receiver, &lines, id, index, prompt, ignore_eos).await
+                follow(receiver, &lines, id, index, prompt.ids.len(), &count).await
             }));
         }
         for task in tasks {
