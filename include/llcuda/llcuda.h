@@ -86,8 +86,9 @@ typedef enum llcuda_kv_type {
     LLCUDA_KV_AUTO, /* F16 */
     LLCUDA_KV_F16,
     LLCUDA_KV_F32,
-    LLCUDA_KV_BF16, /* on the CPU */
-    LLCUDA_KV_Q8_0  /* a byte an element, on the CPU: half the memory of F16 */
+    LLCUDA_KV_BF16,
+    LLCUDA_KV_Q8_0, /* integers with a scale a key or value of a head: half the memory of F16 */
+    LLCUDA_KV_FP8   /* 8-bit floats (E4M3), on GPUs: half the memory of F16, less exact */
 } llcuda_kv_type;
 
 typedef struct llcuda_engine_options {

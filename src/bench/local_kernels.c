@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/random.h"
+#include "bench/local_launches.h"
 #include "bench/local_measure.h"
 
 #define PROFILE_ROWS_MAX 256u
@@ -50,6 +51,7 @@ struct profile {
     uint32_t tokens, depth;
     struct device_profile_row rows[PROFILE_ROWS_MAX];
     uint32_t count;
+    struct local_launches launches;
 };
 
 static uint64_t total_ns(const struct profile *profile)
@@ -100,6 +102,7 @@ static void write_text(const struct profile *profile, const struct device_ceilin
         }
         buffer_append_byte(out, '\n');
     }
+    local_launches_text(&profile->launches, ceilings, out);
 }
 
 static void write_json(struct json_writer *writer, const struct profile *profile,
@@ -142,6 +145,7 @@ static void write_json(struct json_writer *writer, const struct profile *profile
         json_end_object(writer);
     }
     json_end_array(writer);
+    local_launches_json(&profile->launches, ceilings, writer);
     json_end_object(writer);
 }
 
@@ -149,24 +153,32 @@ static void write_json(struct json_writer *writer, const struct profile *profile
 static llcuda_status profile_run(const struct run *run, const struct local_options *options,
                                  uint32_t rows, struct profile *best, struct llcuda_error *error)
 {
-    struct profile profile = *best;
+    struct profile *profile = malloc(sizeof *profile);
+    if (!profile) {
+        return error_no_memory(error, "a profile", sizeof *profile);
+    }
+    *profile = *best;
     best->count = 0;
     llcuda_status status = run_tokens(run, 0, best->depth, run->model->options.rows_max, error);
     for (uint32_t i = 0; !status && i <= options->repeats; i++) {
-        device_profile(run->model, profile.rows, 0);
-        status = run_tokens(run, profile.depth, profile.tokens, rows, error);
-        profile.count = device_profile(run->model, profile.rows, PROFILE_ROWS_MAX);
-        if (!status && profile.count == 0) {
-            return error_set(error, LLCUDA_UNSUPPORTED, "this device keeps no profile");
+        struct local_launches *launches = &profile->launches;
+        device_profile(run->model, profile->rows, 0);
+        status = run_tokens(run, profile->depth, profile->tokens, rows, error);
+        launches->count = device_profile_kernels(run->model, &launches->steps, launches->kernels,
+                                                 LAUNCH_KERNELS_MAX);
+        profile->count = device_profile(run->model, profile->rows, PROFILE_ROWS_MAX);
+        if (!status && profile->count == 0) {
+            status = error_set(error, LLCUDA_UNSUPPORTED, "this device keeps no profile");
         }
-        if (!status && (best->count == 0 || total_ns(&profile) < total_ns(best))) {
-            *best = profile;
+        if (!status && (best->count == 0 || total_ns(profile) < total_ns(best))) {
+            *best = *profile;
         }
         if (!status && options->proceed &&
             !options->proceed(options->user, i, options->repeats + 1)) {
             status = error_set(error, LLCUDA_CANCELLED, "interrupted");
         }
     }
+    free(profile);
     return status;
 }
 

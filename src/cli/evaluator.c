@@ -52,7 +52,7 @@ static llcuda_status open_device(struct evaluator *evaluator, struct options *op
     };
     if (!cache_type_find(cache, NULL, &model_options.kv_dtype)) {
         return error_set(error, LLCUDA_INVALID_ARGUMENT,
-                         "--cache-type is f16, bf16, f32 or q8_0, not '%s'", cache);
+                         "--cache-type is f16, bf16, f32, q8_0 or fp8, not '%s'", cache);
     }
     evaluator->blocks = calloc(model_options.kv_block_count, sizeof *evaluator->blocks);
     if (!evaluator->blocks) {

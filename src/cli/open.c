@@ -42,7 +42,8 @@ bool cache_type_find(const char *name, llcuda_kv_type *type, enum dtype *dtype)
     } types[] = {{"f16", LLCUDA_KV_F16, DTYPE_F16},
                  {"f32", LLCUDA_KV_F32, DTYPE_F32},
                  {"bf16", LLCUDA_KV_BF16, DTYPE_BF16},
-                 {"q8_0", LLCUDA_KV_Q8_0, DTYPE_Q8_0}};
+                 {"q8_0", LLCUDA_KV_Q8_0, DTYPE_Q8_0},
+                 {"fp8", LLCUDA_KV_FP8, DTYPE_F8_E4M3}};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if (strcmp(name, types[i].name) == 0) {
             if (type) {
@@ -62,7 +63,8 @@ static bool cache_type(const struct options *options, llcuda_kv_type *type)
     const char *text = option_text(options, OPTION_CACHE_TYPE);
     bool known = cache_type_find(text, type, NULL);
     if (!known) {
-        console_usage(options->command, "--cache-type is f16, bf16, f32 or q8_0, not '%s'", text);
+        console_usage(options->command, "--cache-type is f16, bf16, f32, q8_0 or fp8, not '%s'",
+                      text);
     }
     return known;
 }

@@ -210,7 +210,7 @@
       "positions to keep, prompt and answer together (default: the model's, at most 8192)")        \
     X(CACHE_TYPE, "cache-type", 0, TEXT, "TYPE", 0, 0, "f16", "Machine",                           \
       FOR_CONTEXT | COMMAND_BIT(KERNELS),                                                          \
-      "key-value cache: f16, f32, or on the CPU bf16 or q8_0 (half the memory of f16)")            \
+      "key-value cache: f16, bf16, f32, q8_0 (half the memory of f16) or, on GPUs, fp8 (E4M3)")    \
     X(CUDA_PATH, "cuda-path", 0, TEXT, "FOLDER[:FOLDER…]", 0, 0, NULL, "Machine",                  \
       FOR_COMPUTING | COMMAND_BIT(DOCTOR) | COMMAND_BIT(KERNELS),                                  \
       "absolute folders in which the GPU vendor's libraries (NVRTC, cuBLASLt) are looked for "     \

@@ -51,7 +51,7 @@ static llcuda_status make_plan(struct options *options, struct memory_plan *memo
     llcuda_status status = open_model(options, &source, error);
     if (!status && !cache_type_find(option_text(options, OPTION_CACHE_TYPE), NULL, &kv_dtype)) {
         status = error_set(error, LLCUDA_INVALID_ARGUMENT,
-                           "--cache-type is f16, bf16, f32 or q8_0, not '%s'",
+                           "--cache-type is f16, bf16, f32, q8_0 or fp8, not '%s'",
                            option_text(options, OPTION_CACHE_TYPE));
     }
     if (!status) {

@@ -28,6 +28,11 @@ static llcuda_status check_options(const struct plan *plan,
                                    struct llcuda_error *error)
 {
     enum dtype kv = options->kv_dtype;
+    if (kv == DTYPE_F8_E4M3) {
+        return error_set(error, LLCUDA_UNSUPPORTED,
+                         "a cache of 8-bit floats is for GPUs: on the CPU use q8_0, which has the "
+                         "same size and is more exact");
+    }
     if (kv != DTYPE_F16 && kv != DTYPE_F32 && kv != DTYPE_BF16 && kv != DTYPE_Q8_0) {
         return error_set(error, LLCUDA_UNSUPPORTED,
                          "a cache of type %s is not supported: use f16, bf16, f32 or q8_0",

@@ -91,8 +91,8 @@ struct step_batch {
 
 struct device_model_options {
     uint32_t kv_block_count;  /* blocks in the cache */
-    enum dtype kv_dtype;      /* DTYPE_F16 or DTYPE_F32, on the CPU also BF16 and Q8_0:
-                                 a byte an element and a scale a key or value of a head */
+    enum dtype kv_dtype;      /* F16, BF16, F32, Q8_0: a byte an element and a scale a key or value
+                                 of a head; on GPUs also F8_E4M3: a byte, saturated */
     uint32_t rows_max;        /* n */
     uint32_t logits_rows_max; /* m */
 };
@@ -129,6 +129,41 @@ struct device_profile_row {
     uint64_t ns;
     uint64_t bytes;      /* weights or cache read; 0 when that is not what it is about */
     uint64_t operations; /* multiply-adds counted as two; likewise */
+};
+
+/* What one kernel took in the same steps, and how it sits on a multiprocessor. */
+struct device_profile_kernel {
+    char kernel[48];       /* "linear_decode f16 2048 pair" */
+    const char *operation; /* the stage that launches it, as in device_profile_row */
+    enum dtype dtype;
+    bool has_dtype;
+    bool is_known;                  /* what follows `ns`, but for the cost; not of a library's */
+    uint64_t launches, ns;          /* of all steps */
+    uint32_t threads;               /* of a block */
+    uint64_t blocks;                /* of the last launch */
+    uint32_t registers;             /* a thread */
+    uint32_t local_bytes;           /* a thread: spills, and arrays that are indexed */
+    uint32_t shared_bytes;          /* a block */
+    uint32_t blocks_resident;       /* that a multiprocessor holds at a time */
+    double occupancy;               /* their threads, of those that it could hold */
+    uint64_t bytes;                 /* the stage's, with the kernel that takes most of its time */
+    uint64_t arithmetic_operations; /* likewise */
+};
+
+/* The same steps as wholes, and the memory of the model. */
+struct device_profile_steps {
+    uint64_t step_count, launches;
+    uint64_t plan_operations; /* elementary ones, of which a kernel does several */
+    bool has_graphs;
+    uint64_t
+        graph_ns; /* from the host's first call until the device is done; plain without graphs */
+    uint64_t plain_ns;  /* likewise, each kernel launched by itself */
+    uint64_t kernel_ns; /* all kernels, as in their rows */
+    struct {
+        const char *name;
+        uint64_t bytes;
+    } memory[8];
+    uint32_t memory_count;
 };
 
 struct device;
@@ -170,6 +205,9 @@ struct device_interface {
     /* NULL: the device keeps no profile. */
     uint32_t (*profile)(struct device_model *model, struct device_profile_row *rows,
                         uint32_t capacity);
+    /* NULL where nothing is launched. */
+    uint32_t (*profile_kernels)(struct device_model *model, struct device_profile_steps *steps,
+                                struct device_profile_kernel *rows, uint32_t capacity);
 };
 
 struct device {
@@ -344,6 +382,18 @@ static inline uint32_t device_profile(struct device_model *model, struct device_
                                       uint32_t capacity)
 {
     return model->interface->profile ? model->interface->profile(model, rows, capacity) : 0;
+}
+
+/* The same steps by kernel and as wholes, from devices that launch some; 0 rows from others. Before
+ * device_profile, which begins anew. */
+static inline uint32_t device_profile_kernels(struct device_model *model,
+                                              struct device_profile_steps *steps,
+                                              struct device_profile_kernel *rows, uint32_t capacity)
+{
+    *steps = (struct device_profile_steps){0};
+    return model->interface->profile_kernels
+               ? model->interface->profile_kernels(model, steps, rows, capacity)
+               : 0;
 }
 
 /* Bytes of one cache block, all layers, keys and values: the unit of every memory plan. */

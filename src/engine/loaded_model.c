@@ -206,11 +206,10 @@ llcuda_status loaded_model_open(struct loaded_model *model, const llcuda_engine_
 {
     struct log_sink log = model->log;
     *model = (struct loaded_model){.log = log};
-    static const enum dtype kv_dtypes[] = {[LLCUDA_KV_AUTO] = DTYPE_F16,
-                                           [LLCUDA_KV_F16] = DTYPE_F16,
-                                           [LLCUDA_KV_F32] = DTYPE_F32,
-                                           [LLCUDA_KV_BF16] = DTYPE_BF16,
-                                           [LLCUDA_KV_Q8_0] = DTYPE_Q8_0};
+    static const enum dtype kv_dtypes[] = {
+        [LLCUDA_KV_AUTO] = DTYPE_F16,  [LLCUDA_KV_F16] = DTYPE_F16,
+        [LLCUDA_KV_F32] = DTYPE_F32,   [LLCUDA_KV_BF16] = DTYPE_BF16,
+        [LLCUDA_KV_Q8_0] = DTYPE_Q8_0, [LLCUDA_KV_FP8] = DTYPE_F8_E4M3};
     model->kv_dtype = kv_dtypes[options->kv_type];
     llcuda_status status = open_parts(model, options, error);
     if (status != LLCUDA_OK) {

@@ -4,6 +4,7 @@
 
 #include "gpu/measure.h"
 #include "gpu/model.h"
+#include "gpu/profile.h"
 
 static void close_device(struct device *base)
 {
@@ -87,6 +88,8 @@ static const struct device_interface interface = {
     .logprobs = gpu_model_logprobs,
     .step_begin = gpu_model_step_begin,
     .step_end = gpu_model_step_end,
+    .profile = gpu_model_profile,
+    .profile_kernels = gpu_model_profile_kernels,
 };
 
 llcuda_status gpu_device_open(struct gpu_driver *driver, const struct gpu_device_options *options,

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "gpu/model.h"
+#include "gpu/profile.h"
 
 /* Positions are counted in 32 bits, with room to add a partition. */
 #define KV_BLOCKS_MAX (1u << 27)
@@ -12,9 +13,10 @@ static llcuda_status check_options(const struct plan *plan,
                                    struct llcuda_error *error)
 {
     enum dtype kv = options->kv_dtype;
-    if (kv != DTYPE_F16 && kv != DTYPE_F32 && kv != DTYPE_BF16) {
+    if (kv != DTYPE_F16 && kv != DTYPE_F32 && kv != DTYPE_BF16 && kv != DTYPE_F8_E4M3 &&
+        kv != DTYPE_Q8_0) {
         return error_set(error, LLCUDA_UNSUPPORTED,
-                         "a cache of type %s is not supported: use f16, bf16 or f32",
+                         "a cache of type %s is not supported: use f16, bf16, f32, fp8 or q8_0",
                          (unsigned)kv < DTYPE_COUNT ? dtype_info(kv)->name : "unknown");
     }
     if (options->rows_max == 0 || options->logits_rows_max == 0 || options->kv_block_count == 0) {
@@ -208,6 +210,7 @@ void gpu_model_unload(struct device_model *base)
         (void)driver->stream_wait(driver, model->stream, model->device->options.timeout_ms,
                                   &ignored);
     }
+    gpu_profile_destroy(model);
     gpu_graphs_release(model);
     gpu_matmuls_release(model);
     gpu_program_release(model);

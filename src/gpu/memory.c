@@ -57,6 +57,11 @@ void gpu_memory_release(struct gpu_model *model)
 
 /* --- what a model needs ---------------------------------------------------------------------- */
 
+const char *gpu_memory_kind_name(enum gpu_memory_kind kind)
+{
+    return kind_names[kind];
+}
+
 struct need {
     enum gpu_memory_kind kind;
     const char *what;
@@ -79,7 +84,7 @@ static uint32_t list_needs(struct gpu_model *model, struct need needs[NEEDS_MAX]
     const struct device_model_options *options = &model->base.options;
     struct gpu_buffers *buffers = &model->buffers;
     uint64_t activation = dtype_info(model->activation)->block_bytes;
-    uint64_t cache_element = dtype_info(options->kv_dtype)->block_bytes;
+    uint64_t query_element = options->kv_dtype == DTYPE_F32 ? 4 : 2;
     uint64_t rows = options->rows_max;
     uint64_t query = plan->width[PLAN_BUFFER_QUERY];
     uint64_t raw = query + 2ull * plan->kv_head_count * plan->head_size;
@@ -96,7 +101,7 @@ static uint32_t list_needs(struct gpu_model *model, struct need needs[NEEDS_MAX]
         {GPU_MEMORY_WORKSPACE, "normed rows", normed_rows * embedding, activation,
          &buffers->normed},
         {GPU_MEMORY_WORKSPACE, "raw projections", rows * raw, 4, &buffers->raw},
-        {GPU_MEMORY_WORKSPACE, "queries", rows * query, cache_element, &buffers->query},
+        {GPU_MEMORY_WORKSPACE, "queries", rows * query, query_element, &buffers->query},
         {GPU_MEMORY_WORKSPACE, "attended rows", rows * query, activation, &buffers->attended},
         {GPU_MEMORY_WORKSPACE, "hidden rows", rows * plan->width[PLAN_BUFFER_HIDDEN], activation,
          &buffers->hidden},

@@ -134,7 +134,10 @@ struct gpu_model {
     uint32_t matmul_count;
     uint32_t matmul_next; /* whose place is taken when all are */
 
+    struct gpu_profile *profile; /* NULL: steps are not profiled */
+
     /* Of the running step. */
+    const struct plan_op *op; /* the stage that is being launched */
     struct gpu_step_shape shape;
     struct gpu_step_layout layout;
 
@@ -169,6 +172,8 @@ llcuda_status gpu_weights_upload(struct gpu_model *model, const struct device_pr
 llcuda_status gpu_memory_take(struct gpu_model *model, enum gpu_memory_kind kind, uint64_t bytes,
                               const char *what, uint64_t *address, struct llcuda_error *error);
 void gpu_memory_release(struct gpu_model *model);
+/* "weights" … */
+const char *gpu_memory_kind_name(enum gpu_memory_kind kind);
 /* Refuses a model that does not fit, with a table of what it needs; counts only. */
 llcuda_status gpu_memory_check(struct gpu_model *model, struct llcuda_error *error);
 /* Allocates cache, workspace and step data. */

@@ -498,6 +498,89 @@ llcuda_status gpu_program_finish(struct gpu_model *model, struct llcuda_error *e
     return status;
 }
 
+/* The name of one of the kernels for a type of weights. */
+static bool name_typed(const struct gpu_program *program, const struct gpu_function *function,
+                       char *name, size_t bytes)
+{
+    static const struct {
+        uint32_t first;
+        const char *name;
+    } families[] = {{GPU_KERNEL_EMBED, "embed"},
+                    {GPU_KERNEL_LINEAR_PLAIN, "linear_plain"},
+                    {GPU_KERNEL_DEQUANTIZE, "dequantize"},
+                    {GPU_KERNEL_PACKED_EMBED, "embed_packed"},
+                    {GPU_KERNEL_PACKED_DEQUANTIZE, "dequantize_packed"}};
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        for (uint32_t dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+            if (program->functions[families[i].first + dtype] == function) {
+                snprintf(name, bytes, "%s_%s", families[i].name,
+                         dtype_info((enum dtype)dtype)->name);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* The name of a kernel for few rows, with what it does, or of one for many. */
+static bool name_linear(const struct gpu_program *program, const struct gpu_function *function,
+                        char *name, size_t bytes)
+{
+    static const char *const ends[] = {
+        [GPU_DECODE_STORE] = "", [GPU_DECODE_ADD] = "_add", [GPU_DECODE_PAIR] = "_pair"};
+    for (uint32_t i = 0; i < program->decode_count; i++) {
+        const struct gpu_decode_key *key = &program->decode[i].key;
+        if (program->decode[i].function == function) {
+            snprintf(name, bytes, "linear_%s_%s_m%u_k%u%s%s",
+                     gpu_dtype_packs((enum dtype)key->dtype) ? "packed" : "decode",
+                     dtype_info((enum dtype)key->dtype)->name, 8 * key->token_tiles, key->columns,
+                     key->from == GPU_DECODE_FROM_NORM ? "_norm" : "", ends[key->to]);
+            return true;
+        }
+    }
+    for (uint32_t i = 0; i < DTYPE_COUNT * 2 * GPU_WIDE_TILE_COUNT; i++) {
+        const uint32_t tile = i % GPU_WIDE_TILE_COUNT;
+        const uint32_t pair = i / GPU_WIDE_TILE_COUNT % 2;
+        const uint32_t dtype = i / GPU_WIDE_TILE_COUNT / 2;
+        if (program->wide[dtype][pair][tile] == function) {
+            char wide[40];
+            gpu_wide_name((enum dtype)dtype, pair != 0, tile, wide);
+            snprintf(name, bytes, "%s", wide);
+            return true;
+        }
+    }
+    return false;
+}
+
+void gpu_program_name(const struct gpu_program *program, const struct gpu_function *function,
+                      char *name, size_t bytes)
+{
+    const struct {
+        const struct gpu_function *function;
+        const char *name;
+    } attention[] = {{program->attention.qkv_finish, "qkv_finish"},
+                     {program->attention.decode, "attention_decode"},
+                     {program->attention.decode_fused, "attention_decode_fused"},
+                     {program->attention.prefill, "attention_prefill"},
+                     {program->attention.copy_blocks, "copy_blocks"}};
+    for (uint32_t i = 0; i < GPU_KERNEL_EMBED; i++) {
+        if (program->functions[i] == function) {
+            snprintf(name, bytes, "%s", kernels[i].name);
+            return;
+        }
+    }
+    for (size_t i = 0; i < sizeof attention / sizeof *attention; i++) {
+        if (attention[i].function == function) {
+            snprintf(name, bytes, "%s", attention[i].name);
+            return;
+        }
+    }
+    if (!name_linear(program, function, name, bytes) &&
+        !name_typed(program, function, name, bytes)) {
+        snprintf(name, bytes, "another kernel");
+    }
+}
+
 void gpu_program_release(struct gpu_model *model)
 {
     struct gpu_program *program = &model->program;

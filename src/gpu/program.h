@@ -117,6 +117,10 @@ void gpu_program_release(struct gpu_model *model);
 const struct gpu_decode_kernel *gpu_decode_find(const struct gpu_program *program,
                                                 const struct gpu_decode_key *key);
 
+/* A name for people: of a kernel for few rows its type, rows, columns, and what it fuses. */
+void gpu_program_name(const struct gpu_program *program, const struct gpu_function *function,
+                      char *name, size_t bytes);
+
 /* Threads of a block of this kernel. */
 uint32_t gpu_kernel_threads(enum gpu_kernel kernel);
 

@@ -376,6 +376,7 @@ llcuda_status gpu_step_launch(struct gpu_model *model, struct llcuda_error *erro
     llcuda_status status = LLCUDA_OK;
     for (uint32_t i = 0; i < plan->op_count && status == LLCUDA_OK; i++) {
         const struct plan_op *op = &plan->ops[i];
+        model->op = op;
         switch (op->kind) {
         case PLAN_EMBED:
             status = run_embed(model, op, error);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "gpu/model.h"
+#include "gpu/profile.h"
 
 #define TIMEOUT_MS_DEFAULT 4500u
 /* Block table entries that every model has room for. */
@@ -287,6 +288,9 @@ llcuda_status gpu_model_step_begin(struct device_model *base, const struct step_
     uint64_t bytes = fill(model, batch, width);
     status =
         driver->copy_in(driver, model->stream, model->buffers.step, model->staging, bytes, error);
+    if (status == LLCUDA_OK) {
+        status = gpu_profile_step(model, batch, error);
+    }
     if (status == LLCUDA_OK) {
         status = gpu_step_graph(model, error);
     }
