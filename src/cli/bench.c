@@ -158,6 +158,13 @@ static int run_kernels(struct options *options, struct local_options *local)
         status = device_measure(evaluator.device, &ceilings, &error);
     }
     if (!status) {
+        struct device_info info;
+        const char *colon = strchr(option_text(options, OPTION_DEVICE), ':');
+        device_describe(evaluator.device, &info);
+        local->has_counters = strcmp(info.kind, "cuda") == 0;
+        if (!colon || sscanf(colon + 1, "%d", &local->counters_device) != 1) {
+            local->counters_device = 0; /* the first is what `auto` takes */
+        }
         console_progress_begin(&progress, "measuring");
         local->proceed = keep_going;
         local->user = &progress;
