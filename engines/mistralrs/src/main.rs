@@ -17,7 +17,7 @@ use mistralrs::{
 use serde_json::{json, Value};
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -159,18 +159,29 @@ fn read_prompts(request: &Value) -> Result<Vec<Prompt>> {
     Ok(prompts)
 }
 
-/// Tells the tokens of an answer as they are chosen, and how many they were.
+/// How far an answer is.
+#[derive(Default)]
+struct Progress {
+    count: AtomicUsize,
+    ended: AtomicBool,
+}
+
+/// Tells the tokens of an answer as they are chosen. The engine may look at one more after the end
+/// of an answer was told: that is none of it.
 fn watcher(
     lines: Arc<Mutex<Lines>>,
     id: i64,
     index: usize,
-    count: Arc<AtomicUsize>,
+    progress: Arc<Progress>,
 ) -> Arc<dyn CustomLogitsProcessor> {
     Arc::new(move |logits: &Tensor, _: &[u32]| {
         let best = logits.argmax(logits.rank() - 1)?.flatten_all()?.to_vec1::<u32>()?;
         if let Some(token) = best.first() {
-            count.fetch_add(1, Ordering::Relaxed);
-            lines.lock().unwrap().token(id, index, *token);
+            let mut lines = lines.lock().unwrap();
+            if !progress.ended.load(Ordering::Relaxed) {
+                progress.count.fetch_add(1, Ordering::Relaxed);
+                lines.token(id, index, *token);
+            }
         }
         Ok(logits.clone())
     })
@@ -218,7 +229,7 @@ async fn follow(
     id: i64,
     index: usize,
     prompt_tokens: usize,
-    count: &AtomicUsize,
+    progress: &Progress,
 ) -> Result<()> {
     let mut finish = "length".to_string();
     // A last token that completes no character sends nothing: then the channel closes.
@@ -236,8 +247,11 @@ async fn follow(
             _ => bail!("mistral.rs answered with what is no piece of a completion"),
         }
     }
-    lines.lock().unwrap().say(&json!({"event": "done", "id": id, "index": index,
-        "prompt_tokens": prompt_tokens, "completion_tokens": count.load(Ordering::Relaxed),
+    let mut lines = lines.lock().unwrap();
+    progress.ended.store(true, Ordering::Relaxed);
+    let count = progress.count.load(Ordering::Relaxed);
+    lines.say(&json!({"event": "done", "id": id, "index": index,
+        "prompt_tokens": prompt_tokens, "completion_tokens": count,
         "finish": finish}));
     Ok(())
 }
@@ -248,12 +262,12 @@ async fn run(loaded: Arc<Loaded>, lines: Arc<Mutex<Lines>>, request: Value) {
     let result = async {
         let mut tasks = Vec::new();
         for (index, prompt) in read_prompts(&request)?.into_iter().enumerate() {
-            let count = Arc::new(AtomicUsize::new(0));
-            let watcher = watcher(lines.clone(), id, index, count.clone());
+            let progress = Arc::new(Progress::default());
+            let watcher = watcher(lines.clone(), id, index, progress.clone());
             let receiver = submit(&loaded, &prompt, ignore_eos, watcher).await?;
             let lines = lines.clone();
             tasks.push(tokio::spawn(async move {
-                follow(receiver, &lines, id, index, prompt.ids.len(), &count).await
+                follow(receiver, &lines, id, index, prompt.ids.len(), &progress).await
             }));
         }
         for task in tasks {
