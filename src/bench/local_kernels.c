@@ -2,6 +2,7 @@
  * took beside what the machine allows. One thread. */
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/random.h"
 #include "bench/local_counters.h"
@@ -14,11 +15,27 @@ struct run {
     struct device_model *model;
     const uint32_t *blocks;
     uint32_t *tokens, *positions, *sequences; /* [rows_max] */
+    const struct local_options *options;
+    struct device_profile_row sampling;
 };
 
+/* Chooses a token as an engine would, and keeps what that took: logits are read, and the weight of
+ * each is an exponential and a sum. */
+static llcuda_status choose_token(struct run *run, const float *logits, struct llcuda_error *error)
+{
+    uint64_t vocabulary = run->model->plan->vocabulary_size;
+    uint64_t began = clock_now_ns();
+    llcuda_status status = run->options->choose(run->options->chooser, logits, error);
+    run->sampling.ns += clock_now_ns() - began;
+    run->sampling.count++;
+    run->sampling.bytes += vocabulary * sizeof *logits;
+    run->sampling.operations += 2 * vocabulary;
+    return status;
+}
+
 /* `count` tokens from `position` on, in steps of at most `rows` rows; logits of the last row. */
-static llcuda_status run_tokens(const struct run *run, uint32_t position, uint32_t count,
-                                uint32_t rows, struct llcuda_error *error)
+static llcuda_status run_tokens(struct run *run, uint32_t position, uint32_t count, uint32_t rows,
+                                struct llcuda_error *error)
 {
     for (uint32_t begin = 0; begin < count; begin += rows) {
         uint32_t n = count - begin < rows ? count - begin : rows;
@@ -40,6 +57,9 @@ static llcuda_status run_tokens(const struct run *run, uint32_t position, uint32
         };
         const float *logits;
         llcuda_status status = device_step(run->model, &batch, &logits, error);
+        if (!status && run->options->choose && batch.logits_count > 0) {
+            status = choose_token(run, logits, error);
+        }
         if (status) {
             return status;
         }
@@ -154,7 +174,7 @@ static void write_json(struct json_writer *writer, const struct profile *profile
 }
 
 /* One prompt or generation after `depth` positions, the best of the repeats. */
-static llcuda_status profile_run(const struct run *run, const struct local_options *options,
+static llcuda_status profile_run(struct run *run, const struct local_options *options,
                                  uint32_t rows, struct profile *best, struct llcuda_error *error)
 {
     struct profile *profile = malloc(sizeof *profile);
@@ -167,12 +187,17 @@ static llcuda_status profile_run(const struct run *run, const struct local_optio
     for (uint32_t i = 0; !status && i <= options->repeats; i++) {
         struct local_launches *launches = &profile->launches;
         device_profile(run->model, profile->rows, 0);
+        run->sampling = (struct device_profile_row){
+            .operation = "sampling", .dtype = DTYPE_F32, .has_dtype = true};
         status = run_tokens(run, profile->depth, profile->tokens, rows, error);
         launches->count = device_profile_kernels(run->model, &launches->steps, launches->kernels,
                                                  LAUNCH_KERNELS_MAX);
-        profile->count = device_profile(run->model, profile->rows, PROFILE_ROWS_MAX);
+        profile->count = device_profile(run->model, profile->rows, PROFILE_ROWS_MAX - 1);
         if (!status && profile->count == 0) {
             status = error_set(error, LLCUDA_UNSUPPORTED, "this device keeps no profile");
+        }
+        if (run->sampling.count) {
+            profile->rows[profile->count++] = run->sampling;
         }
         if (!status && (best->count == 0 || total_ns(profile) < total_ns(best))) {
             *best = *profile;
@@ -187,7 +212,7 @@ static llcuda_status profile_run(const struct run *run, const struct local_optio
 }
 
 struct work {
-    const struct run *run;
+    struct run *run;
     uint32_t depth, tokens, rows;
 };
 
@@ -199,7 +224,7 @@ static llcuda_status do_work(void *user, struct llcuda_error *error)
 
 /* The counters of every test of a list, in the order of profile_list. Before any profile: a device
  * that keeps one does more than its steps. */
-static llcuda_status count_list(const struct run *run, const struct local_options *options,
+static llcuda_status count_list(struct run *run, const struct local_options *options,
                                 const struct local_list *sizes, uint32_t rows,
                                 struct local_counters *counters, struct llcuda_error *error)
 {
@@ -220,7 +245,7 @@ static llcuda_status count_list(const struct run *run, const struct local_option
     return status;
 }
 
-static llcuda_status profile_list(const struct run *run, const struct device_ceilings *ceilings,
+static llcuda_status profile_list(struct run *run, const struct device_ceilings *ceilings,
                                   const struct local_options *options,
                                   const struct local_list *sizes, uint32_t rows, const char *test,
                                   const struct local_counters *counters, struct json_writer *json,
@@ -262,7 +287,7 @@ static void write_ceilings(struct json_writer *writer, const struct device_ceili
     json_write_number(writer, ceilings->integer_op_per_second);
 }
 
-static llcuda_status profile_all(const struct run *run, const struct device_ceilings *ceilings,
+static llcuda_status profile_all(struct run *run, const struct device_ceilings *ceilings,
                                  const struct local_options *options, struct json_writer *json,
                                  struct buffer *out, struct llcuda_error *error)
 {
@@ -299,7 +324,8 @@ llcuda_status local_kernels(struct device_model *model, const uint32_t *blocks,
     if (!arrays) {
         return error_no_memory(error, "a step", rows * 3 * sizeof *arrays);
     }
-    struct run run = {model, blocks, arrays, arrays + rows, arrays + 2 * (uint64_t)rows};
+    struct run run = {model,   blocks, arrays, arrays + rows, arrays + 2 * (uint64_t)rows,
+                      options, {0}};
     struct json_writer writer;
     struct json_writer *target = json ? &writer : NULL;
     if (json) {

@@ -18,7 +18,8 @@ llcuda_status open_device_name(struct options *options, const char **name,
 {
     const char *device = option_text(options, OPTION_DEVICE);
     const char *level = option_text(options, OPTION_CPU_LEVEL);
-    *name = device;
+    /* Who names no device is told nothing of GPUs that the machine does not have. */
+    *name = option_given(options, OPTION_DEVICE) ? device : NULL;
     if (!level) {
         return LLCUDA_OK;
     }
@@ -109,8 +110,35 @@ static const char *kernel_cache(struct options *options)
     return kept;
 }
 
+/* "auto", "all" or a number; false for anything else. */
+static bool read_layers(const char *text, int32_t *layers)
+{
+    uint32_t value = 0;
+    if (strcmp(text, "auto") == 0 || strcmp(text, "all") == 0) {
+        *layers = strcmp(text, "auto") == 0 ? LLCUDA_GPU_LAYERS_AUTO : 0;
+        return true;
+    }
+    for (const char *digit = text; *digit; digit++) {
+        if (*digit < '0' || *digit > '9') {
+            return false;
+        }
+        value = value * 10 + (uint32_t)(*digit - '0');
+        if (value > LIMIT_LAYER_COUNT) {
+            return false;
+        }
+    }
+    *layers = value == 0 ? LLCUDA_GPU_LAYERS_NONE : (int32_t)value;
+    return *text != 0;
+}
+
 int open_gpu_options(struct options *options, llcuda_engine_options *engine_options)
 {
+    const char *layers = option_text(options, OPTION_GPU_LAYERS);
+    if (!read_layers(layers, &engine_options->gpu_layers)) {
+        return console_usage(options->command,
+                             "--gpu-layers is a number up to %u, auto or all, not '%s'",
+                             LIMIT_LAYER_COUNT, layers);
+    }
     const char *graphs = option_text(options, OPTION_GPU_GRAPHS);
     if (strcmp(graphs, "on") != 0 && strcmp(graphs, "off") != 0) {
         return console_usage(options->command, "--gpu-graphs is on or off, not '%s'", graphs);

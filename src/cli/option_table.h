@@ -219,6 +219,9 @@
       "the GPU's architecture, such as sm_90a or gfx90a; llcuda devices shows it")                 \
     X(GPU_MEMORY_LIMIT, "gpu-memory-limit", 0, NUMBER, "GIB", 0.001, 1000000, NULL, "Machine",     \
       FOR_COMPUTING, "memory of the GPU that may be used (default: what is free)")                 \
+    X(GPU_LAYERS, "gpu-layers", 0, TEXT, "N|auto|all", 0, 0, "all", "Machine", FOR_COMPUTING,      \
+      "how many of the model's last layers the GPU computes, with the logits; the CPU computes "   \
+      "those before; auto: as many as fit the GPU's memory")                                       \
     X(GPU_GRAPHS, "gpu-graphs", 0, TEXT, "on|off", 0, 0, "on", "Machine", FOR_COMPUTING,           \
       "off: the kernels of a step are launched one by one, the reference of step graphs")          \
     X(KERNEL_CACHE, "kernel-cache", 0, TEXT, "FOLDER", 0, 0, NULL, "Machine", FOR_COMPUTING,       \

@@ -169,6 +169,23 @@ static void read_pooling(struct loaded_model *model)
                                  : LLCUDA_POOLING_NONE;
 }
 
+static struct device_open_options device_options_of(const struct loaded_model *model,
+                                                    const llcuda_engine_options *options)
+{
+    return (struct device_open_options){
+        .name = options->device,
+        .thread_count = options->threads,
+        .log = &model->log,
+        .library_path = options->gpu_library_path,
+        .kernel_cache = options->gpu_kernel_cache,
+        .kernel_pack = options->gpu_kernel_pack,
+        .device_memory_limit = options->gpu_memory_limit_bytes,
+        .no_graphs = options->gpu_no_graphs,
+        .deterministic = options->deterministic,
+        .gpu_layers = options->gpu_layers,
+    };
+}
+
 static llcuda_status open_parts(struct loaded_model *model, const llcuda_engine_options *options,
                                 struct llcuda_error *error)
 {
@@ -184,17 +201,7 @@ static llcuda_status open_parts(struct loaded_model *model, const llcuda_engine_
         if (status == LLCUDA_OK) {
             model->vocabulary_size = model->plan->vocabulary_size;
             read_pooling(model);
-            const struct device_open_options device = {
-                .name = options->device,
-                .thread_count = options->threads,
-                .log = &model->log,
-                .library_path = options->gpu_library_path,
-                .kernel_cache = options->gpu_kernel_cache,
-                .kernel_pack = options->gpu_kernel_pack,
-                .device_memory_limit = options->gpu_memory_limit_bytes,
-                .no_graphs = options->gpu_no_graphs,
-                .deterministic = options->deterministic,
-            };
+            const struct device_open_options device = device_options_of(model, options);
             status = device_open(&device, &model->device, error);
         }
     }
@@ -222,8 +229,23 @@ llcuda_status loaded_model_wake(struct loaded_model *model, const llcuda_engine_
                                 struct llcuda_error *error)
 {
     struct device_progress progress = {options->progress, options->progress_user};
-    return device_model_load(model->device, model->plan, &model->device_options, &progress,
-                             &model->device_model, error);
+    struct llcuda_error reason = {0};
+    llcuda_status status;
+    do {
+        status = device_model_load(model->device, model->plan, &model->device_options, &progress,
+                                   &model->device_model, &reason);
+    } while (status != LLCUDA_OK && loaded_model_fall_back(model, options, &reason));
+    if (status != LLCUDA_OK && error) {
+        *error = reason;
+    }
+    return status;
+}
+
+bool loaded_model_fall_back(struct loaded_model *model, const llcuda_engine_options *options,
+                            const struct llcuda_error *reason)
+{
+    const struct device_open_options device = device_options_of(model, options);
+    return device_fall_back(&device, reason, &model->device);
 }
 
 /* Pages of the file that were read in place go too: they come back from the file when needed. */

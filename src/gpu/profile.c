@@ -427,6 +427,9 @@ static uint32_t elementary(const struct plan_op *op, const struct plan_op *qkv)
         return 2u + (op->project.bias != PLAN_NONE) + (op->project.norm.weight != PLAN_NONE);
     case PLAN_FEED_FORWARD:
         return op->feed_forward.gate != PLAN_NONE ? 5 : 3;
+    case PLAN_EXPERTS:
+        /* Norm, router, choice; gate, up, activation, product, sum; of shared ones likewise. */
+        return 8u + (op->experts.shared_gate != PLAN_NONE ? 5 : 0);
     case PLAN_LOGITS:
         return 2u + (op->logits.scale != 1.0f) + (op->logits.soft_cap != 0);
     case PLAN_OP_KIND_COUNT:
@@ -626,11 +629,11 @@ uint32_t gpu_model_profile_kernels(struct device_model *base, struct device_prof
         return 0;
     }
     *steps = profile->steps;
-    for (int kind = 0; kind < GPU_MEMORY_KIND_COUNT; kind++) {
-        steps->memory[kind].name = gpu_memory_kind_name((enum gpu_memory_kind)kind);
+    for (int kind = 0; kind < DEVICE_MEMORY_KIND_COUNT; kind++) {
+        steps->memory[kind].name = gpu_memory_kind_name((enum device_memory_kind)kind);
         steps->memory[kind].bytes = model->memory.bytes[kind];
     }
-    steps->memory_count = GPU_MEMORY_KIND_COUNT;
+    steps->memory_count = DEVICE_MEMORY_KIND_COUNT;
     for (; count < profile->kernel_count && count < capacity; count++) {
         const struct kernel *kernel = &profile->kernels[count];
         const struct device_profile_row *stage = &profile->rows[kernel->work][kernel->dtype];

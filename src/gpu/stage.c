@@ -394,6 +394,10 @@ llcuda_status gpu_step_launch(struct gpu_model *model, struct llcuda_error *erro
         case PLAN_FEED_FORWARD:
             status = run_feed_forward(model, op, error);
             break;
+        case PLAN_EXPERTS:
+            status = norm_all(model, &op->experts.norm, error);
+            status = status == LLCUDA_OK ? gpu_experts_run(model, op, error) : status;
+            break;
         case PLAN_LOGITS:
             status = run_logits(model, op, error);
             if (status == LLCUDA_OK && model->shape.chooses != 0) {

@@ -166,9 +166,11 @@ static void agrees_in_every_type(void **state)
 static void agrees_when_packed(void **state)
 {
     (void)state;
-    static const enum dtype dtypes[] = {DTYPE_Q4_0, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
+    static const enum dtype dtypes[] = {DTYPE_MXFP4, DTYPE_Q4_0, DTYPE_Q8_0, DTYPE_Q4_K,
+                                        DTYPE_Q5_K,  DTYPE_Q6_K, DTYPE_Q4_1, DTYPE_Q5_0,
+                                        DTYPE_Q5_1,  DTYPE_Q2_K, DTYPE_Q3_K};
     static const uint32_t chunks[] = {1, 7, 13, 25, 40};
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 11; i++) {
         struct toy_options options = toy_defaults();
         options.dtype = dtypes[i];
         options.embedding = 256;
@@ -176,10 +178,10 @@ static void agrees_when_packed(void **state)
         options.heads = 4;
         options.head_size = 64;
         options.layers = 1;
-        for (int c = i; c <= i + 2; c += 2) { /* each width with two of the types */
+        for (int c = i; c <= i + 2; c += 2) { /* each width with four of the types */
             check_one(&options, GPU_LINEAR_FAST, 40, chunks[c % 5], 4e-3);
         }
-        if (i % 4 == 0) { /* compute capability 7.5: no room for the sums */
+        if (i == 1 || i == 5) { /* compute capability 7.5: no room for the sums */
             check_within(&options, GPU_LINEAR_FAST, 12, 5, 4e-3, 65536);
         }
     }

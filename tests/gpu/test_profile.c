@@ -1,5 +1,7 @@
 /* The profile of the GPU device on the emulated driver: what it counts, and that steps do not
  * change under it. */
+#include "base/json.h"
+#include "bench/local.h"
 #include "cpu/toy.h"
 #include "gpu/model.h"
 
@@ -203,6 +205,52 @@ static void choosing_has_a_row(void **state)
     close_fixture(&fixture);
 }
 
+/* As `bench --mode kernels` prints it: the kernels' times are the stages', and so are the launches.
+ */
+static void kernels_are_printed(void **state)
+{
+    (void)state;
+    static uint32_t blocks[BLOCKS];
+    const struct device_ceilings ceilings = {.read_bytes_per_second = 1e9, .flop_per_second = 1e9};
+    const struct local_options options = {
+        .prompts = {{0}, 1}, .generations = {{2}, 1}, .depths = {{5}, 1}, .repeats = 1};
+    struct fixture fixture;
+    struct buffer out = {0};
+    struct json_document *document;
+    struct llcuda_error error;
+    open_fixture(&fixture);
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        blocks[i] = i;
+    }
+    assert_ok(local_kernels(fixture.model, blocks, &ceilings, &options, true, &out, &error), error);
+    assert_ok(json_parse(buffer_view(&out), NULL, &document, &error), error);
+    uint32_t profiles = 0;
+    JSON_EACH(profile, json_member(json_root(document), "profiles"))
+    {
+        double wanted[2] = {0};
+        double sums[2] = {0};
+        profiles++;
+        json_number(json_member(profile, "ns"), &wanted[0]);
+        json_number(json_member(json_member(profile, "steps"), "launches"), &wanted[1]);
+        JSON_EACH(kernel, json_member(profile, "kernels"))
+        {
+            double ns = 0;
+            double launches = 0;
+            json_number(json_member(kernel, "ns"), &ns);
+            json_number(json_member(kernel, "launches"), &launches);
+            sums[0] += ns;
+            sums[1] += launches;
+        }
+        assert_true(wanted[0] > 0 && wanted[1] > 0);
+        assert_true(fabs(sums[0] - wanted[0]) < 0.5); /* whole numbers */
+        assert_true(fabs(sums[1] - wanted[1]) < 0.5);
+    }
+    assert_int_equal(profiles, 1);
+    json_destroy(document);
+    buffer_deinit(&out);
+    close_fixture(&fixture);
+}
+
 /* Any call that fails ends the step with its status, and all is given back. */
 static void failures_leak_nothing(void **state)
 {
@@ -225,9 +273,8 @@ static void failures_leak_nothing(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(results_stay),
-    cmocka_unit_test(rows_say_what_ran),
-    cmocka_unit_test(choosing_has_a_row),
+    cmocka_unit_test(results_stay),          cmocka_unit_test(rows_say_what_ran),
+    cmocka_unit_test(choosing_has_a_row),    cmocka_unit_test(kernels_are_printed),
     cmocka_unit_test(failures_leak_nothing),
 };
 
