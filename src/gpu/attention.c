@@ -30,6 +30,7 @@ const char *const gpu_attention_files[] = {
     "attention_qkv.cu",
     "attention_decode.cu",
     "attention_prefill.cu",
+    "attention_exact.cu",
     "attention_copy.cu",
     NULL,
 };
@@ -50,6 +51,12 @@ static bool has_matrix(const struct gpu_attention_shape *shape)
     return shape->kv != DTYPE_F32 && shape->head_size % 8 == 0;
 }
 
+/* Whether partitions are worked on as attention_exact.cu does: EXACT_MATRIX of the kernels. */
+static bool is_exact(const struct gpu_attention_shape *shape)
+{
+    return shape->exact && has_matrix(shape);
+}
+
 /* sizeof(struct decode_shared). */
 static uint32_t decode_shared_bytes(const struct gpu_attention_config *config)
 {
@@ -58,13 +65,20 @@ static uint32_t decode_shared_bytes(const struct gpu_attention_config *config)
     uint32_t size = shape->head_size;
     uint32_t size_tiled = (size + 31) / 32 * 32;
     uint32_t summing = has_matrix(shape) ? config->decode_warps : 1;
-    uint32_t vectors = (heads + 7) / 8 * 8 + 2;
-    uint32_t words = size                                   /* rotary table */
-                     + 14                                   /* place */
-                     + summing * heads * (size + 2) + heads /* sums, totals, largest */
+    uint32_t padded = (heads + 7) / 8 * 8;
+    uint32_t values = (padded + 2) * size_tiled; /* queries, key, value */
+    uint32_t words = size                        /* rotary table */
+                     + 14                        /* place */
                      + 2 * MERGE_GROUPS * heads + 2 * heads /* merge */
                      + 4;
-    return (vectors * size_tiled * type_bytes(shape->kv) + words * 4 + 7) / 8 * 8;
+    if (is_exact(shape)) {
+        values += config->partition * ((size + 15) / 16 * 16 + 8) /* values */
+                  + padded * (config->partition + 8);             /* weights */
+        words += config->decode_warps * heads * 5;                /* totals, largest */
+    } else {
+        words += summing * heads * (size + 2) + heads; /* sums, totals, largest */
+    }
+    return (values * type_bytes(shape->kv) + words * 4 + 7) / 8 * 8;
 }
 
 static void choose_decode(struct gpu_attention_config *config)
@@ -77,7 +91,7 @@ static void choose_decode(struct gpu_attention_config *config)
     /* A warp holds a cache block and its sums in registers: the larger the head, the fewer warps.
      */
     config->decode_warps = 4;
-    if (config->tile_heads <= 8 && shape->head_size <= 128) {
+    if (!is_exact(shape) && config->tile_heads <= 8 && shape->head_size <= 128) {
         config->decode_warps = 8;
     }
     config->partition = KV_BLOCK_TOKENS * config->decode_warps;
@@ -93,6 +107,12 @@ static void choose_decode(struct gpu_attention_config *config)
 static uint32_t prefill_shared_bytes(const struct gpu_attention_shape *shape, uint32_t rows,
                                      uint32_t positions)
 {
+    if (shape->exact) {
+        uint32_t tiled = (shape->head_size + 31) / 32 * 32;
+        return ((rows + 2 * positions) * tiled +
+                2 * positions * ((shape->head_size + 15) / 16 * 16 + 8)) *
+               2;
+    }
     return (rows + 4 * positions) * ((shape->head_size + 15) / 16 * 16 + 8) * 2;
 }
 
@@ -100,10 +120,12 @@ static uint32_t prefill_shared_bytes(const struct gpu_attention_shape *shape, ui
 static void choose_prefill(struct gpu_attention_config *config, uint32_t shared_bytes_max)
 {
     const struct gpu_attention_shape *shape = &config->shape;
-    if (shape->exact || !has_matrix(shape) || shape->head_size > PREFILL_HEAD_MAX) {
+    if (!has_matrix(shape) || shape->head_size > PREFILL_HEAD_MAX) {
         return;
     }
-    for (uint32_t positions = 64; positions >= 16; positions /= 2) {
+    /* Exact sums are of whole partitions. */
+    uint32_t positions_min = shape->exact ? config->partition : 16;
+    for (uint32_t positions = 64; positions >= positions_min; positions /= 2) {
         uint32_t rows = shape->head_size <= 128 ? 128 : 64;
         for (; rows >= 64; rows /= 2) {
             uint32_t bytes = prefill_shared_bytes(shape, rows, positions);
@@ -171,6 +193,7 @@ bool gpu_attention_prelude(const struct gpu_attention_config *config, struct buf
         {"DECODE_WARPS", config->decode_warps},
         {"DECODE_GROUPS_MAX", config->groups_max},
         {"DECODE_SHARED_BYTES", config->decode_shared_bytes},
+        {"ATTENTION_EXACT", shape->exact},
     };
     for (size_t i = 0; i < sizeof constants / sizeof constants[0]; i++) {
         prelude_integer(out, constants[i].name, constants[i].value);

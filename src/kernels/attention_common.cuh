@@ -3,7 +3,7 @@
  * decode must do to the bit alike: whoever writes a key, the cache holds the same.
  *
  * Of the prelude: HEADS, KV_HEADS, HEAD_SIZE (even), KV_TYPE, ACT_TYPE (TYPE_*), DECODE_WARPS,
- * DECODE_GROUPS_MAX. Products and sums that could be contracted are written as fmaf, so that no
+ * DECODE_GROUPS_MAX, ATTENTION_EXACT (0 or 1). Products and sums that could be contracted are written as fmaf, so that no
  * compiler has a choice. */
 
 #define TYPE_F32  0
@@ -13,6 +13,8 @@
 #define KV_BLOCK         16u
 #define HEAD_GROUP       (HEADS / KV_HEADS)
 #define ATTENTION_MATRIX (KV_TYPE != TYPE_F32 && HEAD_SIZE % 8 == 0)
+/* Sums in the one order of attention_exact.cu. */
+#define EXACT_MATRIX (ATTENTION_EXACT && ATTENTION_MATRIX)
 #define LOG2_E           1.44269504088896340736f
 /* Stands for "no position yet": finite, so that differences of two are zero and not NaN. */
 #define SCORE_NONE (-1e30f)

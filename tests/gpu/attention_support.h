@@ -84,7 +84,9 @@ void world_destroy(struct world *world);
 /* `counts[s]` new rows of each sequence. */
 void rows_make(struct rows *rows, const struct rig *rig, const struct world *world,
                const uint32_t *counts);
-/* Row `index` alone. The raw values are borrowed. */
+/* `count` rows from row `index`, or that row alone. The raw values are borrowed. */
+struct rows rows_some(const struct rig *rig, const struct rows *rows, uint32_t index,
+                      uint32_t count);
 struct rows rows_one(const struct rig *rig, const struct rows *rows, uint32_t index);
 
 /* Puts the world and the rows on the device, results and workspace poisoned. */
