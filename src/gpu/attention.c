@@ -25,14 +25,8 @@
 #define PREFILL_ROWS_MIN 9u
 
 const char *const gpu_attention_files[] = {
-    "arguments_attention.h",
-    "attention_common.cuh",
-    "attention_qkv.cu",
-    "attention_decode.cu",
-    "attention_prefill.cu",
-    "attention_exact.cu",
-    "attention_copy.cu",
-    NULL,
+    "arguments_attention.h", "attention_common.cuh", "attention_qkv.cu",  "attention_decode.cu",
+    "attention_prefill.cu",  "attention_exact.cu",   "attention_copy.cu", NULL,
 };
 
 static uint32_t type_bytes(enum dtype type)
@@ -66,9 +60,9 @@ static uint32_t decode_shared_bytes(const struct gpu_attention_config *config)
     uint32_t size_tiled = (size + 31) / 32 * 32;
     uint32_t summing = has_matrix(shape) ? config->decode_warps : 1;
     uint32_t padded = (heads + 7) / 8 * 8;
-    uint32_t values = (padded + 2) * size_tiled; /* queries, key, value */
-    uint32_t words = size                        /* rotary table */
-                     + 14                        /* place */
+    uint32_t values = (padded + 2) * size_tiled;            /* queries, key, value */
+    uint32_t words = size                                   /* rotary table */
+                     + 14                                   /* place */
                      + 2 * MERGE_GROUPS * heads + 2 * heads /* merge */
                      + 4;
     if (is_exact(shape)) {

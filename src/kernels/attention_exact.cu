@@ -311,7 +311,9 @@ prefill_scores(float scores[PREFILL_ROW_TILES][PREFILL_COLUMNS][4],
             scores[r][i / 4][i % 4] = 0;
         }
     }
-#pragma unroll(HEAD_SIZE > 64 ? 1 : 2)
+    /* Unrolled, the next fragments would need registers that a large head does not leave. */
+    constexpr uint32_t UNROLL = HEAD_SIZE > 64 ? 1 : 2;
+#pragma unroll(UNROLL)
     for (uint32_t d = 0; d < HEAD_SIZE_TILED; d += 32) {
         /* All rows that a lane reads are even or odd as g is. */
         const uint32_t column = exact_column(g, d + 8 * (lane % 4));
@@ -425,8 +427,9 @@ prefill_weigh(float scores[PREFILL_ROW_TILES][PREFILL_COLUMNS][4], struct prefil
     }
 }
 
-/* O += P·V, a partition's sums from zero: of EXACT_TOGETHER output tiles at a time. */
-#define EXACT_TOGETHER (PREFILL_OUTPUTS % 4 == 0 ? 4 : 2)
+/* O += P·V, a partition's sums from zero: of EXACT_TOGETHER output tiles at a time, for large heads
+ * fewer, since registers are. */
+#define EXACT_TOGETHER (HEAD_SIZE <= 64 && PREFILL_OUTPUTS % 4 == 0 ? 4 : 2)
 
 __device__ __forceinline__ void
 prefill_add_values(struct prefill_rows *rows,

@@ -62,6 +62,7 @@ static const struct gpu_attention_shape attention_shapes[] = {
     {32, 32, 96, DTYPE_F16, DTYPE_F16, false},   /* Phi-3 mini */
     {8, 4, 256, DTYPE_BF16, DTYPE_BF16, false},  /* Gemma-2-2B */
     {64, 8, 64, DTYPE_BF16, DTYPE_BF16, false},  {32, 8, 128, DTYPE_BF16, DTYPE_BF16, true},
+    {32, 8, 64, DTYPE_BF16, DTYPE_BF16, true},   {8, 4, 256, DTYPE_BF16, DTYPE_BF16, true},
     {8, 2, 64, DTYPE_F32, DTYPE_F32, false},
 };
 
