@@ -48,9 +48,10 @@ struct gpu_decode_kernel {
 #define GPU_DECODE_KERNELS_MAX 96u
 #define GPU_DECODE_THREADS     512u
 
-/* The kernels of linear_wide.cu and linear_blocks.cu: tiles of weight rows by rows of x, from the
- * largest on, each once for plain layers and once for gate and up together. */
-enum { GPU_WIDE_TILE_COUNT = 3 };
+/* The kernels of linear_groups.cu, linear_wide.cu and linear_blocks.cu: tiles of weight rows by
+ * rows of x, from the largest on, each once for plain layers and once for gate and up together. The
+ * first are of linear_groups.cu, for 16-bit weights on devices that have such products. */
+enum { GPU_WIDE_GROUP_TILE_COUNT = 3, GPU_WIDE_TILE_COUNT = 6 };
 struct gpu_wide_tile {
     uint32_t warps_rows, warps_tokens, row_tiles, token_tiles; /* template parameters */
 };

@@ -1,6 +1,8 @@
-/* Owns the choice among the tiles of linear_wide.cu and linear_blocks.cu. Invariant: the bits of a
- * result depend on no choice made here, only the time does. One thread. Knows no stages. */
+/* Owns the choice among the tiles of linear_groups.cu, linear_wide.cu and linear_blocks.cu.
+ * Invariant: the bits of a result depend on no choice made here, only the time does. One thread.
+ * Knows no stages. */
 #include <stdio.h>
+#include <string.h>
 
 #include "gpu/model.h"
 #include "gpu/prelude.h"
@@ -17,15 +19,34 @@
  * By calculation, not measured. */
 #define BLOCK_ROWS_MAX 512u
 
-const char *const gpu_wide_files[] = {"arguments_linear.h", "device.cuh",
-                                      "weight_formats.cuh", "linear_wide.cu",
-                                      "linear_blocks.cu",   NULL};
+/* Of linear_groups.cu: one is worked on, one may still be. */
+#define GROUP_STAGES_MAX 8u
+#define GROUP_STAGES_MIN 4u
+
+const char *const gpu_wide_files[] = {
+    "arguments_linear.h", "device.cuh", "weight_formats.cuh", "linear_wide.cu", "linear_groups.cu",
+    "linear_blocks.cu",   NULL};
 
 const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_TILE_COUNT] = {
-    {2, 4, 4, 4}, /* 128 rows of the weight, 128 of x */
-    {2, 2, 2, 4}, /* 64, 64 */
-    {2, 2, 2, 2}, /* 64, 32 */
+    {8, 1, 1, 24}, /* 128 rows of the weight, 192 of x */
+    {8, 1, 1, 16}, /* 128, 128 */
+    {8, 1, 1, 8},  /* 128, 64 */
+    {2, 4, 4, 4},  /* 128, 128 */
+    {2, 2, 2, 4},  /* 64, 64 */
+    {2, 2, 2, 2},  /* 64, 32 */
 };
+
+static bool is_group(const struct gpu_wide_tile *tile)
+{
+    return tile < gpu_wide_tiles + GPU_WIDE_GROUP_TILE_COUNT;
+}
+
+/* Products of four warps together: VENDOR_WARPGROUPS of the kernels. */
+static bool device_has_groups(const struct gpu_device_info *device)
+{
+    return device->vendor == GPU_EMU ||
+           (device->vendor == GPU_CUDA && strcmp(device->arch, "sm_90a") == 0);
+}
 
 static uint32_t tile_rows(const struct gpu_wide_tile *tile)
 {
@@ -48,6 +69,9 @@ static uint32_t quantised_bytes(enum dtype dtype)
 static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype, uint32_t stages)
 {
     uint32_t bytes = quantised_bytes(dtype);
+    if (is_group(tile)) {
+        return stages * 8 * (16 * tile_rows(tile) + 16 * tile_tokens(tile) + 64);
+    }
     if (bytes == 0) {
         return stages * (tile_rows(tile) + tile_tokens(tile)) * 128;
     }
@@ -60,8 +84,14 @@ static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype,
 static uint32_t stages(const struct gpu_device_info *device, const struct gpu_wide_tile *tile,
                        enum dtype dtype)
 {
-    tile = quantised_bytes(dtype) ? tile : &gpu_wide_tiles[0];
-    for (uint32_t count = STAGES_MAX; count >= STAGES_MIN; count--) {
+    if (is_group(tile) && (quantised_bytes(dtype) || !device_has_groups(device))) {
+        return 0;
+    }
+    tile = quantised_bytes(dtype) || is_group(tile) ? tile
+                                                    : &gpu_wide_tiles[GPU_WIDE_GROUP_TILE_COUNT];
+    uint32_t most = is_group(tile) ? GROUP_STAGES_MAX : STAGES_MAX;
+    uint32_t least = is_group(tile) ? GROUP_STAGES_MIN : STAGES_MIN;
+    for (uint32_t count = most; count >= least; count--) {
         if (shared_bytes(tile, dtype, count) <= device->shared_bytes_block_max) {
             return count;
         }
@@ -80,8 +110,8 @@ static bool device_can(const struct gpu_device_info *device)
            (device->vendor == GPU_CUDA && device->capability >= CAPABILITY_MIN);
 }
 
-/* Appends the kernels of one type. */
-static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dtype,
+/* Appends the kernels of one type: of linear_groups.cu, or the others. */
+static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dtype, bool groups,
                              struct buffer *prelude)
 {
     uint32_t count = 0;
@@ -89,19 +119,25 @@ static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dt
         bool is_pair = i >= GPU_WIDE_TILE_COUNT;
         const struct gpu_wide_tile *tile = &gpu_wide_tiles[i % GPU_WIDE_TILE_COUNT];
         uint32_t depth = stages(device, tile, dtype);
+        const char *pair = is_pair ? "true" : "false";
         char name[40];
-        if (depth == 0) {
+        if (depth == 0 || is_group(tile) != groups) {
             continue;
         }
         gpu_wide_name(dtype, is_pair, i % GPU_WIDE_TILE_COUNT, name);
         buffer_printf(prelude, " X(%s,", name);
+        count++;
+        if (groups) {
+            buffer_printf(prelude, " %u, %u, %s, %u)", tile_tokens(tile), tile_rows(tile) / 64,
+                          pair, depth);
+            continue;
+        }
         if (quantised_bytes(dtype)) {
             buffer_printf(prelude, " %s, %u, %u,", dtype_info(dtype)->name, quantised_bytes(dtype),
                           depth);
         }
         buffer_printf(prelude, " %u, %u, %u, %u, %s, 1)", tile->warps_rows, tile->warps_tokens,
-                      tile->row_tiles, tile->token_tiles, is_pair ? "true" : "false");
-        count++;
+                      tile->row_tiles, tile->token_tiles, pair);
     }
     return count;
 }
@@ -110,19 +146,22 @@ bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
                       const bool wanted[DTYPE_COUNT], struct buffer *prelude)
 {
     uint32_t count = 0;
-    uint32_t depth = stages(device, &gpu_wide_tiles[0], act);
+    uint32_t depth = stages(device, &gpu_wide_tiles[GPU_WIDE_GROUP_TILE_COUNT], act);
     if (!device_can(device) || act == DTYPE_F32) {
         return false;
     }
     prelude_integer(prelude, "WIDE_STAGES", depth ? depth : STAGES_MIN);
-    buffer_append_text(prelude, "#define LINEAR_WIDE_KERNELS(X)");
-    if (wanted[act]) {
-        count += list_kernels(device, act, prelude);
+    for (int groups = 0; groups < 2; groups++) {
+        buffer_printf(prelude, "#define LINEAR_%s_KERNELS(X)", groups ? "GROUP" : "WIDE");
+        if (wanted[act]) {
+            count += list_kernels(device, act, groups, prelude);
+        }
+        buffer_append_byte(prelude, '\n');
     }
-    buffer_append_text(prelude, "\n#define LINEAR_BLOCK_KERNELS(X)");
+    buffer_append_text(prelude, "#define LINEAR_BLOCK_KERNELS(X)");
     for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
         if (wanted[dtype] && quantised_bytes((enum dtype)dtype)) {
-            count += list_kernels(device, (enum dtype)dtype, prelude);
+            count += list_kernels(device, (enum dtype)dtype, false, prelude);
         }
     }
     buffer_append_byte(prelude, '\n');
@@ -236,19 +275,51 @@ bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uin
     return depth != 0;
 }
 
+/* Tiles of x times tiles of the weight. */
+static uint64_t count_blocks(const struct gpu_linear *linear, const uint32_t *rows, uint32_t index)
+{
+    const struct gpu_wide_tile *tile = &gpu_wide_tiles[index];
+    return (uint64_t)((linear->rows + tile_tokens(tile) - 1) / tile_tokens(tile)) *
+           count_tiles(tile, linear->is_pair, rows, linear->part_count);
+}
+
+/* Of linear_groups.cu: the tile with which the last multiprocessor is done first. GROUP_TILE_COUNT
+ * when there is none. */
+static uint32_t choose_group_tile(const struct gpu_model *model, const struct gpu_linear *linear,
+                                  enum dtype dtype, const uint32_t *rows)
+{
+    uint32_t best = GPU_WIDE_GROUP_TILE_COUNT;
+    uint64_t least = UINT64_MAX;
+    uint32_t multiprocessors = model->device->info.multiprocessor_count;
+    for (uint32_t tile = 0; tile < GPU_WIDE_GROUP_TILE_COUNT; tile++) {
+        if (!model->program.wide[dtype][linear->is_pair][tile]) {
+            continue;
+        }
+        uint64_t turns = (count_blocks(linear, rows, tile) + multiprocessors - 1) / multiprocessors;
+        /* A product waits for the second-level cache: for rows of the weight and of x. */
+        uint64_t cost =
+            turns * (tile_rows(&gpu_wide_tiles[tile]) + tile_tokens(&gpu_wide_tiles[tile]));
+        if (cost < least) {
+            least = cost;
+            best = tile;
+        }
+    }
+    return best;
+}
+
 /* Larger tiles read less a product, but must be many enough for all multiprocessors. */
 static uint32_t choose_tile(const struct gpu_model *model, const struct gpu_linear *linear,
                             enum dtype dtype, const uint32_t *rows)
 {
-    uint32_t tile = 0;
+    uint32_t tile = choose_group_tile(model, linear, dtype, rows);
+    if (tile < GPU_WIDE_GROUP_TILE_COUNT) {
+        return tile;
+    }
     for (; tile + 1 < GPU_WIDE_TILE_COUNT; tile++) {
-        uint32_t tokens = tile_tokens(&gpu_wide_tiles[tile]);
-        uint64_t blocks =
-            (uint64_t)((linear->rows + tokens - 1) / tokens) *
-            count_tiles(&gpu_wide_tiles[tile], linear->is_pair, rows, linear->part_count);
-        bool wasteful = linear->rows <= tokens / 2;
+        bool wasteful = linear->rows <= tile_tokens(&gpu_wide_tiles[tile]) / 2;
         if (!wasteful && model->program.wide[dtype][linear->is_pair][tile] &&
-            4 * blocks >= 3ull * model->device->info.multiprocessor_count) {
+            4 * count_blocks(linear, rows, tile) >=
+                3ull * model->device->info.multiprocessor_count) {
             break;
         }
     }
