@@ -16,6 +16,9 @@
 #define MERGE_GROUPS     32u
 #define QKV_THREADS      256u
 #define COPY_BLOCK_BYTES 4096u
+/* Partial sums, a row, group and head tile each, that the workspace has room for at once when sums
+ * are exact and groups therefore as many as a long past needs; more take turns. */
+#define EXACT_PARTIALS_MAX (64u << 10)
 /* Rows that a launch may decode: for this many the workspace has counters. */
 #define DECODE_ROWS_MAX 16384u
 #define PREFILL_THREADS 128u
@@ -91,8 +94,10 @@ static void choose_decode(struct gpu_attention_config *config)
     config->partition = KV_BLOCK_TOKENS * config->decode_warps;
     uint32_t groups = SPREAD_BLOCKS / config->head_tiles;
     config->groups_max = groups < 4 ? 4 : groups > 64 ? 64 : groups;
+    config->partials_max = UINT32_MAX;
     if (shape->exact) {
         config->groups_max = LIMIT_CONTEXT_LENGTH;
+        config->partials_max = EXACT_PARTIALS_MAX;
     }
     config->decode_shared_bytes = decode_shared_bytes(config);
 }
@@ -230,12 +235,23 @@ uint64_t gpu_attention_counter_bytes(const struct gpu_attention_config *config)
     return (uint64_t)DECODE_ROWS_MAX * config->head_tiles * 4;
 }
 
+/* Rows of a launch: all, or as many as have partial sums at once. */
+static uint32_t rows_at_once(const struct gpu_attention_config *config, uint32_t rows,
+                             uint32_t groups)
+{
+    uint64_t most = config->partials_max / ((uint64_t)config->head_tiles * (groups ? groups : 1));
+    return most >= rows ? rows : most ? (uint32_t)most : 1;
+}
+
 uint64_t gpu_attention_workspace_bytes(const struct gpu_attention_config *config, uint32_t rows,
                                        uint32_t groups)
 {
     uint64_t partial = (uint64_t)config->tile_heads * (config->shape.head_size + 2) * 4;
-    return gpu_attention_counter_bytes(config) +
-           (uint64_t)rows * config->head_tiles * groups * partial;
+    uint64_t of_row = (uint64_t)config->head_tiles * groups;
+    /* Not only for rows_at_once: fewer groups may leave room for more. */
+    uint64_t most = of_row > config->partials_max ? of_row : config->partials_max;
+    uint64_t partials = rows * of_row < most ? rows * of_row : most;
+    return gpu_attention_counter_bytes(config) + partials * partial;
 }
 
 /* Tiles of rows [row, next), the last one first: it has the longest past. */
@@ -347,14 +363,22 @@ static llcuda_status launch_decode(struct gpu_driver *driver, struct gpu_stream 
         .window = call->window,
         .group_stride = call->groups,
     };
+    const uint32_t each = rows_at_once(config, rows, call->groups);
     struct gpu_launch launch = {
-        .grid = {call->groups, config->head_tiles, rows},
+        .grid = {call->groups, config->head_tiles, each},
         .block = {32 * config->decode_warps, 1, 1},
         .shared_bytes = config->decode_shared_bytes,
         .overlap = call->overlap,
     };
-    return driver->launch(driver, stream, call->decode ? kernels->decode_fused : kernels->decode,
-                          &launch, &arguments, sizeof arguments, error);
+    llcuda_status status = LLCUDA_OK;
+    for (; arguments.index_first < rows && status == LLCUDA_OK; arguments.index_first += each) {
+        uint32_t rest = rows - arguments.index_first;
+        launch.grid[2] = rest < each ? rest : each;
+        status =
+            driver->launch(driver, stream, call->decode ? kernels->decode_fused : kernels->decode,
+                           &launch, &arguments, sizeof arguments, error);
+    }
+    return status;
 }
 
 static llcuda_status launch_qkv_finish(struct gpu_driver *driver, struct gpu_stream *stream,

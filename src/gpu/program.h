@@ -51,7 +51,7 @@ struct gpu_decode_kernel {
 /* The kernels of linear_groups.cu, linear_wide.cu and linear_blocks.cu: tiles of weight rows by
  * rows of x, from the largest on, each once for plain layers and once for gate and up together. The
  * first are of linear_groups.cu, for 16-bit weights on devices that have such products. */
-enum { GPU_WIDE_GROUP_TILE_COUNT = 3, GPU_WIDE_TILE_COUNT = 6 };
+enum { GPU_WIDE_GROUP_TILE_COUNT = 4, GPU_WIDE_TILE_COUNT = 7 };
 struct gpu_wide_tile {
     uint32_t warps_rows, warps_tokens, row_tiles, token_tiles; /* template parameters */
 };
@@ -106,10 +106,18 @@ extern const char *const gpu_wide_files[];
 bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
                       const bool wanted[DTYPE_COUNT], struct buffer *prelude);
 /* How the kernel of tile `tile` for weights of `dtype` is launched for parts of these rows (of a
- * pair gate, up) and `n` rows of x, and its name; false when it does not fit the device. */
+ * pair gate, up) and `n` rows of x, by one block a tile, and its name; false when it does not fit
+ * the device. */
 bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uint32_t tile,
                      bool is_pair, const uint32_t *rows, uint32_t part_count, uint32_t n,
                      struct gpu_launch *launch);
+/* Blocks of linear_groups.cu can share a tile: launch.grid[2] of them, when the tiles have room for
+ * the sums of their ranges in GPU_WIDE_PARTIAL_BYTES: first GPU_WIDE_COUNTERS counters, which are
+ * zero before and after. */
+#define GPU_WIDE_SPLITS_MAX    16u
+#define GPU_WIDE_COUNTERS      1024u
+#define GPU_WIDE_PARTIAL_BYTES (32u << 20)
+bool gpu_wide_can_split(uint32_t tile, const struct gpu_launch *launch);
 void gpu_wide_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
 /* At any time. */
 void gpu_program_release(struct gpu_model *model);

@@ -14,6 +14,7 @@
 /* Fewer rows are served better by kernels that stream the weights. */
 #define PLAIN_ROWS_MIN 33u
 #define BLOCK_ROWS_MIN 17u
+#define GROUP_ROWS_MIN 17u
 /* From here on unpacking all weights, 4.6 bytes a weight of the memory's time, costs less than what
  * the vendor's product gains: 2 · n FLOP a weight at about 600 instead of 350 TFLOP/s on an H200.
  * By calculation, not measured. */
@@ -31,6 +32,7 @@ const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_TILE_COUNT] = {
     {8, 1, 1, 24}, /* 128 rows of the weight, 192 of x */
     {8, 1, 1, 16}, /* 128, 128 */
     {8, 1, 1, 8},  /* 128, 64 */
+    {8, 1, 1, 4},  /* 128, 32 */
     {2, 4, 4, 4},  /* 128, 128 */
     {2, 2, 2, 4},  /* 64, 64 */
     {2, 2, 2, 2},  /* 64, 32 */
@@ -180,6 +182,16 @@ bool gpu_wide_choose(const struct gpu_model *model, struct buffer *prelude)
     return gpu_wide_prelude(&model->device->info, model->activation, wanted, prelude);
 }
 
+uint64_t gpu_wide_partial_bytes(const struct gpu_model *model)
+{
+    const struct gpu_device_options *options = &model->device->options;
+    bool has_vendor = model->driver->matmul_create && !options->deterministic &&
+                      options->linear == GPU_LINEAR_FAST;
+    return has_vendor || !device_has_groups(&model->device->info) || model->activation == DTYPE_F32
+               ? 0
+               : GPU_WIDE_PARTIAL_BYTES;
+}
+
 static llcuda_status load_type(struct gpu_model *model, struct gpu_module *module, enum dtype dtype,
                                struct llcuda_error *error)
 {
@@ -230,6 +242,9 @@ bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *lin
     bool has_vendor = model->driver->matmul_create && !options->deterministic &&
                       options->linear == GPU_LINEAR_FAST;
     uint32_t rows_min = !quantised ? PLAIN_ROWS_MIN : options->deterministic ? 1 : BLOCK_ROWS_MIN;
+    if (!quantised && model->program.wide[dtype][linear->is_pair][0]) {
+        rows_min = GROUP_ROWS_MIN;
+    }
     if (model->weights[linear->weights[0]].is_packed || linear->rows < rows_min ||
         (quantised && has_vendor && linear->rows > BLOCK_ROWS_MAX) ||
         !model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT - 1]) {
@@ -275,51 +290,74 @@ bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uin
     return depth != 0;
 }
 
-/* Tiles of x times tiles of the weight. */
-static uint64_t count_blocks(const struct gpu_linear *linear, const uint32_t *rows, uint32_t index)
+bool gpu_wide_can_split(uint32_t tile, const struct gpu_launch *launch)
 {
-    const struct gpu_wide_tile *tile = &gpu_wide_tiles[index];
-    return (uint64_t)((linear->rows + tile_tokens(tile) - 1) / tile_tokens(tile)) *
-           count_tiles(tile, linear->is_pair, rows, linear->part_count);
+    const struct gpu_wide_tile *shape = &gpu_wide_tiles[tile];
+    uint64_t tiles = (uint64_t)launch->grid[0] * launch->grid[1];
+    uint64_t bytes = tiles * GPU_WIDE_SPLITS_MAX * tile_rows(shape) * tile_tokens(shape) * 4;
+    return is_group(shape) && tiles <= GPU_WIDE_COUNTERS &&
+           bytes + GPU_WIDE_COUNTERS * sizeof(uint32_t) <= GPU_WIDE_PARTIAL_BYTES;
 }
 
-/* Of linear_groups.cu: the tile with which the last multiprocessor is done first. GROUP_TILE_COUNT
- * when there is none. */
-static uint32_t choose_group_tile(const struct gpu_model *model, const struct gpu_linear *linear,
-                                  enum dtype dtype, const uint32_t *rows)
+/* Nanoseconds that a launch of linear_groups.cu takes, by calculation: a multiprocessor takes about
+ * 40 bytes a nanosecond, and what shares a tile ends with the sums of all ranges, which one block
+ * reads. */
+static uint64_t group_cost(const struct gpu_model *model, uint32_t tile, uint64_t columns,
+                           const struct gpu_launch *launch)
+{
+    const struct gpu_wide_tile *shape = &gpu_wide_tiles[tile];
+    uint64_t multiprocessors = model->device->info.multiprocessor_count;
+    uint64_t blocks = (uint64_t)launch->grid[0] * launch->grid[1] * launch->grid[2];
+    uint64_t turns = (blocks + multiprocessors - 1) / multiprocessors;
+    uint64_t rows = tile_rows(shape);
+    uint64_t tokens = tile_tokens(shape);
+    uint64_t cost = turns * (rows + tokens) * columns * 2 / launch->grid[2] / 40;
+    return launch->grid[2] == 1 ? cost : cost + 1500 + 16 * rows * tokens * 4 / 100;
+}
+
+/* The fastest tile of linear_groups.cu and how many blocks share one, as a launch. Returns
+ * GPU_WIDE_GROUP_TILE_COUNT when there is none. */
+static uint32_t choose_group(const struct gpu_model *model, const struct gpu_linear *linear,
+                             enum dtype dtype, const uint32_t *rows, struct gpu_launch *launch)
 {
     uint32_t best = GPU_WIDE_GROUP_TILE_COUNT;
     uint64_t least = UINT64_MAX;
-    uint32_t multiprocessors = model->device->info.multiprocessor_count;
+    uint64_t columns = model->base.plan->weights[linear->weights[0]].columns;
     for (uint32_t tile = 0; tile < GPU_WIDE_GROUP_TILE_COUNT; tile++) {
-        if (!model->program.wide[dtype][linear->is_pair][tile]) {
+        struct gpu_launch tried;
+        if (!model->program.wide[dtype][linear->is_pair][tile] ||
+            !gpu_wide_launch(&model->device->info, dtype, tile, linear->is_pair, rows,
+                             linear->part_count, linear->rows, &tried)) {
             continue;
         }
-        uint64_t turns = (count_blocks(linear, rows, tile) + multiprocessors - 1) / multiprocessors;
-        /* A product waits for the second-level cache: for rows of the weight and of x. */
-        uint64_t cost =
-            turns * (tile_rows(&gpu_wide_tiles[tile]) + tile_tokens(&gpu_wide_tiles[tile]));
-        if (cost < least) {
-            least = cost;
-            best = tile;
+        uint32_t most =
+            gpu_wide_can_split(tile, &tried) && model->buffers.partials ? GPU_WIDE_SPLITS_MAX : 1;
+        for (tried.grid[2] = 1; tried.grid[2] <= most; tried.grid[2] *= 2) {
+            uint64_t cost = group_cost(model, tile, columns, &tried);
+            if (cost < least) {
+                least = cost;
+                best = tile;
+                *launch = tried;
+            }
         }
     }
     return best;
 }
 
-/* Larger tiles read less a product, but must be many enough for all multiprocessors. */
+/* Of the others. Larger tiles read less a product, but must be many enough for all
+ * multiprocessors. */
 static uint32_t choose_tile(const struct gpu_model *model, const struct gpu_linear *linear,
                             enum dtype dtype, const uint32_t *rows)
 {
-    uint32_t tile = choose_group_tile(model, linear, dtype, rows);
-    if (tile < GPU_WIDE_GROUP_TILE_COUNT) {
-        return tile;
-    }
+    uint32_t tile = GPU_WIDE_GROUP_TILE_COUNT;
     for (; tile + 1 < GPU_WIDE_TILE_COUNT; tile++) {
-        bool wasteful = linear->rows <= tile_tokens(&gpu_wide_tiles[tile]) / 2;
+        uint32_t tokens = tile_tokens(&gpu_wide_tiles[tile]);
+        uint64_t blocks =
+            (uint64_t)((linear->rows + tokens - 1) / tokens) *
+            count_tiles(&gpu_wide_tiles[tile], linear->is_pair, rows, linear->part_count);
+        bool wasteful = linear->rows <= tokens / 2;
         if (!wasteful && model->program.wide[dtype][linear->is_pair][tile] &&
-            4 * count_blocks(linear, rows, tile) >=
-                3ull * model->device->info.multiprocessor_count) {
+            4 * blocks >= 3ull * model->device->info.multiprocessor_count) {
             break;
         }
     }
@@ -339,15 +377,20 @@ llcuda_status gpu_wide_run(struct gpu_model *model, const struct gpu_linear *lin
         .columns = (uint32_t)weights[linear->weights[0]].columns,
         .output_stride = linear->output_stride,
         .kind = linear->is_pair ? linear->activation : linear->mode,
+        .arrivals = model->buffers.partials,
+        .partials = model->buffers.partials + GPU_WIDE_COUNTERS * sizeof(uint32_t),
     };
     for (uint32_t i = 0; i < linear->part_count; i++) {
         arguments.weights[i] = model->weights[linear->weights[i]].address;
         arguments.rows[i] = (uint32_t)weights[linear->weights[i]].rows;
     }
-    uint32_t tile = choose_tile(model, linear, first->dtype, arguments.rows);
     struct gpu_launch launch;
-    gpu_wide_launch(&model->device->info, first->dtype, tile, linear->is_pair, arguments.rows,
-                    linear->part_count, linear->rows, &launch);
+    uint32_t tile = choose_group(model, linear, first->dtype, arguments.rows, &launch);
+    if (tile == GPU_WIDE_GROUP_TILE_COUNT) {
+        tile = choose_tile(model, linear, first->dtype, arguments.rows);
+        gpu_wide_launch(&model->device->info, first->dtype, tile, linear->is_pair, arguments.rows,
+                        linear->part_count, linear->rows, &launch);
+    }
     launch.overlap = !model->device->options.no_overlap;
     return model->driver->launch(model->driver, model->stream,
                                  model->program.wide[first->dtype][linear->is_pair][tile], &launch,

@@ -49,7 +49,7 @@ __device__ __forceinline__ struct decode_span decode_span_of(uint32_t position, 
 
 /* Where a block works. */
 struct decode_place {
-    uint32_t index; /* of the row among the rows of this launch: its partials */
+    uint32_t index; /* of the row among those that decode: its counter */
     uint32_t row;
     uint32_t position;
     uint32_t kv_head;
@@ -64,7 +64,7 @@ __device__ __forceinline__ bool decode_place_find(struct decode_place *place,
                                                   const struct attention_decode_arguments &a)
 {
     const struct step_state *state = a.step.state;
-    place->index = blockIdx.z;
+    place->index = a.index_first + blockIdx.z;
     if (place->index >= (a.decode_rows ? state->decode_count : state->row_count)) {
         return false;
     }
@@ -236,7 +236,7 @@ __device__ __forceinline__ void decode_merge(const struct attention_decode_argum
 __device__ __forceinline__ float *decode_partials(const struct attention_decode_arguments &a,
                                                   const struct decode_place &place)
 {
-    const uint32_t tile = place.index * (KV_HEADS * HEAD_TILES) + blockIdx.y;
+    const uint32_t tile = blockIdx.z * (KV_HEADS * HEAD_TILES) + blockIdx.y;
     return a.partials + (uint64_t)tile * a.group_stride * DECODE_PARTIAL;
 }
 

@@ -10,14 +10,18 @@
  * so that writing meets no bank twice.
  *
  * A block of GROUPS · 128 threads makes 64 GROUPS rows of W for TOKENS rows of x. STAGES pieces of 64
- * columns of both come by background copies, of which STAGES − 2 are ahead of the products. Grid and
- * arguments as linear_wide.cu. PAIR: of a warp's sixteen rows eight are of the gate and eight of up,
- * so that a thread has both. Shared memory: STAGES · 8 · (1,024 GROUPS + 16 TOKENS + 64).
+ * columns of both come by background copies, of which STAGES − 2 are ahead of the products; copies
+ * are asked for while products run, since a warp waits for the unit that takes its copies. PAIR: of a
+ * warp's sixteen rows eight are of the gate and eight of up, so that a thread has both.
  *
- * Bound: the matrix rate; before it, the second-level cache: a block brings 64 GROUPS + TOKENS rows
- * for 64 GROUPS · TOKENS · 2 operations a column. With 128 by 192 that is one byte for 77, at
- * 5.5 TB/s 420 TFLOP/s. Two sets of sums, of the range and of those before, keep the tile from
- * being larger. */
+ * Grid: x, y as linear_wide.cu; z: blocks that share the ranges of a tile. With one, the sums of
+ * ranges are added as they end; with more, every range's go to memory, and the last block of a tile
+ * to arrive adds them, in the same order. Shared memory: STAGES · 8 · (1,024 GROUPS + 16 TOKENS + 64).
+ *
+ * Bound: the matrix rate, and for few rows the bytes of W. Before them the first-level cache: a copy
+ * of 32 times 8 bytes takes it about 5 clocks, of a piece of 128 by 192 rows 160 copies, 864 clocks
+ * beside 256 of reading by products that take 768. Two sets of sums, of the range and of those
+ * before, keep the tile from being larger. */
 #ifdef VENDOR_WARPGROUPS
 
 #define GROUP_PAD 32u
@@ -30,6 +34,7 @@
 
 template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_group {
     static constexpr int ROWS = 64 * GROUPS;
+    static constexpr int THREADS = 128 * GROUPS;
     static constexpr int OWN_ROWS = PAIR ? ROWS / 2 : ROWS; /* of one part */
     static constexpr int STEP = 8 * GROUPS;                 /* rows that all threads copy at a time */
     static constexpr int AHEAD = STAGES - 2;
@@ -42,6 +47,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_group {
     uint8_t *shared;
     const uint32_t first, n; /* rows of x: the tile's first, and how many there are */
     uint32_t part, row_begin, rows;
+    uint32_t of_range, range_begin, chunk_begin, chunk_end; /* of this block */
 
     __device__ __forceinline__ wide_group(const struct linear_wide_arguments &arguments,
                                           uint8_t *memory, uint32_t count)
@@ -57,6 +63,13 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_group {
             row_begin -= part == 0 ? 0 : (part == 1 ? tiles0 : tiles0 + tiles1) * ROWS;
         }
         rows = part == 0 ? a.rows[0] : part == 1 ? a.rows[1] : a.rows[2];
+        const uint32_t chunks = a.columns / 32;
+        const uint32_t ranges = (WIDE_RANGES + gridDim.z - 1) / gridDim.z;
+        of_range = (chunks + WIDE_RANGES - 1) / WIDE_RANGES;
+        range_begin = blockIdx.z * ranges;
+        chunk_begin = range_begin * of_range < chunks ? range_begin * of_range : chunks;
+        chunk_end = chunks - chunk_begin < ranges * of_range ? chunks
+                                                             : chunk_begin + ranges * of_range;
     }
 
     /* Where this thread's piece of a row goes: 16 threads copy 64 columns of a row. */
@@ -67,11 +80,12 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_group {
         return (chunk * 4 + half * 2 + t / 2) * slab + t % 2 * 8 + threadIdx.x / 16 * 16;
     }
 
-    /* Starts to bring 64 columns from `k` of the weights, of x. */
-    __device__ __forceinline__ void fetch_weights(uint8_t *stage, uint32_t k) const
+    /* Starts to bring 64 columns, piece `step` of the block's, of the weights and of x. */
+    __device__ __forceinline__ void fetch_weights(uint32_t step) const
     {
+        uint8_t *stage = shared + step % STAGES * STAGE_BYTES;
         const uint32_t own = threadIdx.x / 16;
-        const uint32_t column = k + threadIdx.x % 16 * 4;
+        const uint32_t column = chunk_begin * 32 + step * 64 + threadIdx.x % 16 * 4;
         const uint32_t set = PAIR ? own % 16 / 8 : part;
         const void *matrix = set == 0 ? a.weights[0] : set == 1 ? a.weights[1] : a.weights[2];
         uint8_t *to = stage + piece_place(ROWS_SLAB);
@@ -79,21 +93,22 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_group {
         for (int i = 0; i < ROWS / STEP; i++) {
             const uint32_t place = i * STEP + own;
             const uint32_t row = row_begin + (PAIR ? place / 16 * 8 + place % 8 : place);
-            const bool valid = row < rows && column < a.columns;
+            const bool valid = row < rows && column < chunk_end * 32;
             const uint64_t at = valid ? (uint64_t)row * a.columns + column : 0;
             copy_async8(to + i * STEP * 16, (const uint16_t *)matrix + at, valid);
         }
     }
 
-    __device__ __forceinline__ void fetch_tokens(uint8_t *stage, uint32_t k) const
+    __device__ __forceinline__ void fetch_tokens(uint32_t step) const
     {
+        uint8_t *stage = shared + step % STAGES * STAGE_BYTES;
         const uint32_t own = threadIdx.x / 16;
-        const uint32_t column = k + threadIdx.x % 16 * 4;
+        const uint32_t column = chunk_begin * 32 + step * 64 + threadIdx.x % 16 * 4;
         uint8_t *to = stage + 8 * ROWS_SLAB + piece_place(TOKENS_SLAB);
 #pragma unroll
         for (int i = 0; i < TOKENS / STEP; i++) {
             const uint32_t token = i * STEP + own;
-            const bool valid = token < n && column < a.columns;
+            const bool valid = token < n && column < chunk_end * 32;
             const uint64_t at = valid ? (uint64_t)(first + token) * a.columns + column : 0;
             copy_async8(to + i * STEP * 16, (const uint16_t *)a.input + at, valid);
         }
@@ -101,24 +116,28 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_group {
 
     __device__ __forceinline__ uint32_t steps() const
     {
-        return n ? (a.columns / 32 + 1) / 2 : 0;
+        return n ? (chunk_end - chunk_begin + 1) / 2 : 0;
     }
 
-    /* Piece `step` has arrived, and that before the last is done with: the next may come there. */
-    __device__ __forceinline__ void advance(uint32_t step) const
+    /* The next piece has arrived, and all but the last before it is done with. */
+    __device__ __forceinline__ void arrived() const
     {
         warpgroup_wait<1>();
         copy_async_wait<AHEAD - 1>();
         warpgroup_fence_shared();
         __syncthreads();
+    }
+
+    __device__ __forceinline__ void fetch_ahead(uint32_t step) const
+    {
         if (step + AHEAD < steps()) {
-            uint8_t *stage = shared + (step + AHEAD) % STAGES * STAGE_BYTES;
-            fetch_weights(stage, (step + AHEAD) * 64);
-            fetch_tokens(stage, (step + AHEAD) * 64);
+            fetch_weights(step + AHEAD);
+            fetch_tokens(step + AHEAD);
         }
         copy_async_commit();
     }
 
+    /* `chunk` counts from the block's first. */
     __device__ __forceinline__ void multiply(float (&d)[TOKENS / 8][4], uint32_t chunk,
                                              bool more) const
     {
@@ -168,44 +187,108 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_group {
         }
     }
 
-    __device__ __forceinline__ void run() const
+    /* Where a thread's sums of a range lie, THREADS floats apart. */
+    __device__ __forceinline__ float *partial(uint32_t range) const
+    {
+        const uint64_t tile = (uint64_t)blockIdx.y * gridDim.x + blockIdx.x;
+        return a.partials + (tile * WIDE_RANGES + range) * (ROWS * TOKENS) + threadIdx.x;
+    }
+
+    /* A range has ended. */
+    __device__ __forceinline__ void keep(float (&all)[TOKENS / 8][4],
+                                         const float (&range)[TOKENS / 8][4], uint32_t index) const
+    {
+        if (gridDim.z == 1) {
+#pragma unroll
+            for (int i = 0; i < TOKENS / 2; i++) {
+                all[i / 4][i % 4] += range[i / 4][i % 4];
+            }
+            return;
+        }
+        float *to = partial(index);
+#pragma unroll
+        for (int i = 0; i < TOKENS / 2; i++) {
+            to[i * THREADS] = range[i / 4][i % 4];
+        }
+    }
+
+    /* Whether this block is the last of its tile; then the sums of all ranges are added. */
+    __device__ __forceinline__ bool join(float (&all)[TOKENS / 8][4], uint32_t *is_last) const
+    {
+        thread_fence();
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            uint32_t *arrivals = a.arrivals + blockIdx.y * gridDim.x + blockIdx.x;
+            *is_last = atomic_add(arrivals, 1) + 1 == gridDim.z;
+            if (*is_last) {
+                *arrivals = 0;
+            }
+        }
+        __syncthreads();
+        if (!*is_last) {
+            return false;
+        }
+        thread_fence();
+#pragma unroll 2
+        for (uint32_t range = 0; range < WIDE_RANGES; range++) {
+            const uint32_t *from = (const uint32_t *)partial(range);
+            if (range * of_range < a.columns / 32) {
+#pragma unroll
+                for (int i = 0; i < TOKENS / 2; i++) {
+                    all[i / 4][i % 4] += float_of_bits(load_volatile(from + i * THREADS));
+                }
+            }
+        }
+        return true;
+    }
+
+    __device__ __forceinline__ void run(uint32_t *is_last) const
     {
 #pragma unroll
         for (uint32_t i = 0; i < AHEAD; i++) {
             if (i < steps()) {
-                fetch_weights(shared + i * STAGE_BYTES, i * 64);
+                fetch_weights(i);
             }
         }
         wait_for_predecessor();
 #pragma unroll
         for (uint32_t i = 0; i < AHEAD; i++) {
             if (i < steps()) {
-                fetch_tokens(shared + i * STAGE_BYTES, i * 64);
+                fetch_tokens(i);
             }
             copy_async_commit();
         }
-        if (n == 0) { /* the same for all threads */
+        if (n == 0) { /* the same for all blocks of a tile */
             return;
         }
-        const uint32_t chunks = a.columns / 32;
-        const uint32_t of_range = (chunks + WIDE_RANGES - 1) / WIDE_RANGES;
+        const uint32_t count = chunk_end - chunk_begin;
         float all[TOKENS / 8][4] = {}, range[TOKENS / 8][4] = {};
-        for (uint32_t chunk = 0; chunk < chunks;) {
+        uint32_t index = range_begin;
+        for (uint32_t chunk = 0; chunk < count;) {
             const uint32_t begin = chunk;
-            const uint32_t end = chunks - begin < of_range ? chunks : begin + of_range;
-            for (; chunk < end; chunk++) {
-                if (chunk % 2 == 0) {
-                    advance(chunk / 2);
+            const uint32_t end = count - begin < of_range ? count : begin + of_range;
+            while (chunk < end) {
+                const uint32_t step = chunk / 2;
+                const bool starts = chunk % 2 == 0;
+                if (starts) {
+                    arrived();
                 }
                 multiply(range, chunk, chunk != begin);
+                chunk++;
+                if (starts && chunk < end) {
+                    multiply(range, chunk, true);
+                    chunk++;
+                }
+                if (starts) {
+                    fetch_ahead(step);
+                }
             }
             warpgroup_wait<0>();
-#pragma unroll
-            for (int i = 0; i < TOKENS / 2; i++) {
-                all[i / 4][i % 4] += range[i / 4][i % 4];
-            }
+            keep(all, range, index++);
         }
-        store(all);
+        if (gridDim.z == 1 || join(all, is_last)) {
+            store(all);
+        }
     }
 };
 
@@ -216,9 +299,10 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_group {
         name(const struct linear_wide_arguments arguments)                                     \
     {                                                                                          \
         SHARED_DYNAMIC(uint8_t, memory);                                                       \
+        __shared__ uint32_t is_last;                                                           \
         const uint32_t count = *arguments.count; /* written before anything that overlaps */   \
         release_successor();                                                                   \
-        wide_group<tokens, groups, pair, stages>(arguments, memory, count).run();              \
+        wide_group<tokens, groups, pair, stages>(arguments, memory, count).run(&is_last);      \
     }
 
 LINEAR_GROUP_KERNELS(LINEAR_GROUP_KERNEL)

@@ -498,6 +498,8 @@ __device__ __forceinline__ void warpgroup_fence_shared()
 #define GROUP_SUMS32(d, j)                                                                         \
     GROUP_SUMS4(d, j), GROUP_SUMS4(d, j + 1), GROUP_SUMS4(d, j + 2), GROUP_SUMS4(d, j + 3),        \
         GROUP_SUMS4(d, j + 4), GROUP_SUMS4(d, j + 5), GROUP_SUMS4(d, j + 6), GROUP_SUMS4(d, j + 7)
+#define GROUP_NAMES16                                                                               \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define GROUP_NAMES0 \
     "%0, %1, %2, %3, %4, %5, %6, %7, " \
     "%8, %9, %10, %11, %12, %13, %14, %15, " \
@@ -523,7 +525,10 @@ __device__ __forceinline__ void warpgroup_fence_shared()
                      : sums                                                                        \
                      : "l"(a.bits), "l"(b.bits), "r"((int)more));                                  \
     }
+#define GROUP_SUMS16(d, j)                                                                         \
+    GROUP_SUMS4(d, j), GROUP_SUMS4(d, j + 1), GROUP_SUMS4(d, j + 2), GROUP_SUMS4(d, j + 3)
 #define GROUP_WORDS(word, type)                                                                    \
+    GROUP_WORD(word, type, 32, GROUP_NAMES16, GROUP_SUMS16(d, 0), "%16", "%17", "%18")             \
     GROUP_WORD(word, type, 64, GROUP_NAMES0, GROUP_SUMS32(d, 0), "%32", "%33", "%34")              \
     GROUP_WORD(word, type, 128, GROUP_NAMES0 ", " GROUP_NAMES1,                                    \
                GROUP_LIST(GROUP_SUMS32(d, 0), GROUP_SUMS32(d, 8)), "%64", "%65", "%66")            \

@@ -190,6 +190,9 @@ void rig_open(struct rig *rig, const struct setup *setup, enum gpu_emu_order ord
     if (setup->groups_max) {
         rig->config.groups_max = setup->groups_max;
     }
+    if (setup->partials_max) {
+        rig->config.partials_max = setup->partials_max;
+    }
     char *text = kernel_text(rig, without, occurrence);
     gpu_bench_load(&rig->bench, text);
     free(text);

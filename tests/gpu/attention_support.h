@@ -16,7 +16,8 @@ struct setup {
     uint32_t head_count, kv_head_count, head_size;
     enum dtype kv, act;
     bool exact;
-    uint32_t groups_max; /* 0: as configured */
+    uint32_t groups_max;   /* 0: as configured */
+    uint32_t partials_max; /* likewise */
     uint32_t rotary_kind, rotary_size;
     bool has_bias, has_norm, has_sinks;
     float soft_cap;

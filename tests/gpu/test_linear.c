@@ -243,9 +243,33 @@ static bool run_wide(struct rig *rig, const struct case_of *c, enum dtype dtype,
         arguments.weights[i] = device.weights[i];
         arguments.rows[i] = c->rows[i];
     }
+    uint64_t counters = GPU_WIDE_COUNTERS * sizeof(uint32_t);
+    if (gpu_wide_can_split(tile, &how)) {
+        const struct gpu_wide_tile *shape = &gpu_wide_tiles[tile];
+        uint64_t bytes = counters + 16ull * 4 * how.grid[0] * how.grid[1] *
+                                        (16 * shape->warps_rows) * (8 * shape->token_tiles);
+        how.grid[2] = 1u << test_random_below(5);
+        arguments.arrivals = gpu_bench_upload(&rig->bench, NULL, bytes);
+        arguments.partials = arguments.arrivals + counters;
+        struct gpu_driver *driver = rig->bench.driver;
+        assert_ok(driver->fill(driver, rig->bench.stream, arguments.arrivals, 0, counters,
+                               &rig->bench.error),
+                  rig->bench.error);
+        assert_ok(driver->fill(driver, rig->bench.stream, arguments.partials, 0xff,
+                               bytes - counters, &rig->bench.error),
+                  rig->bench.error);
+    }
     gpu_wide_name(dtype, c->pair, tile, name);
     launch(rig, name, how, &arguments, sizeof arguments);
     case_release(rig, c, &device, output);
+    if (arguments.arrivals) {
+        static uint32_t arrivals[GPU_WIDE_COUNTERS];
+        gpu_bench_download(&rig->bench, arrivals, arguments.arrivals, counters);
+        for (uint32_t i = 0; i < GPU_WIDE_COUNTERS; i++) {
+            assert_int_equal(arrivals[i], 0);
+        }
+        rig->bench.driver->memory_free(rig->bench.driver, arguments.arrivals);
+    }
     return true;
 }
 
