@@ -23,6 +23,8 @@
 /* Of linear_groups.cu: one is worked on, one may still be. */
 #define GROUP_STAGES_MAX 8u
 #define GROUP_STAGES_MIN 4u
+/* What kernels have beside it. */
+#define SHARED_STATIC_BYTES 128u
 
 const char *const gpu_wide_files[] = {
     "arguments_linear.h", "device.cuh", "weight_formats.cuh", "linear_wide.cu", "linear_groups.cu",
@@ -94,7 +96,8 @@ static uint32_t stages(const struct gpu_device_info *device, const struct gpu_wi
     uint32_t most = is_group(tile) ? GROUP_STAGES_MAX : STAGES_MAX;
     uint32_t least = is_group(tile) ? GROUP_STAGES_MIN : STAGES_MIN;
     for (uint32_t count = most; count >= least; count--) {
-        if (shared_bytes(tile, dtype, count) <= device->shared_bytes_block_max) {
+        if (shared_bytes(tile, dtype, count) + SHARED_STATIC_BYTES <=
+            device->shared_bytes_block_max) {
             return count;
         }
     }
