@@ -101,7 +101,7 @@ struct gpu_buffers {
     uint64_t sampling;  /* scratch and results of sample.cu */
     uint64_t step;      /* the step's data */
     uint64_t matmul;    /* GPU_MATMUL_WORKSPACE_BYTES */
-    uint64_t partials;  /* of linear_groups.cu: counters, zero between launches, and sums */
+    uint64_t partials;  /* of linear_quads.cu: counters, zero between launches, and sums */
     uint64_t unpacked;  /* activations: rows of a quantised weight, GPU_UNPACKED_BYTES */
 };
 

@@ -48,14 +48,14 @@ struct gpu_decode_kernel {
 #define GPU_DECODE_KERNELS_MAX 96u
 #define GPU_DECODE_THREADS     512u
 
-/* The kernels of linear_groups.cu, linear_wide.cu and linear_blocks.cu: tiles of weight rows by
- * rows of x, from the largest on, each once for plain layers and once for gate and up together. The
- * first are of linear_groups.cu, for 16-bit weights on devices that have such products. */
-enum { GPU_WIDE_GROUP_TILE_COUNT = 4, GPU_WIDE_TILE_COUNT = 7 };
+/* The kernels of linear_wide.cu and linear_blocks.cu: tiles of weight rows by rows of x, from the
+ * largest on, each once for plain layers and once for gate and up together. Those from
+ * GPU_WIDE_TILE_COUNT on are of linear_quads.cu, for 16-bit weights on devices that can. */
+enum { GPU_WIDE_TILE_COUNT = 3, GPU_WIDE_ALL_TILE_COUNT = 7 };
 struct gpu_wide_tile {
     uint32_t warps_rows, warps_tokens, row_tiles, token_tiles; /* template parameters */
 };
-extern const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_TILE_COUNT];
+extern const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_ALL_TILE_COUNT];
 
 struct texts;
 struct gpu_jit_batch;
@@ -73,7 +73,7 @@ struct gpu_program {
     struct gpu_decode_kernel decode[GPU_DECODE_KERNELS_MAX];
     uint32_t decode_count;
     /* [type of the weight][is a pair]; NULL: not for this model or device. */
-    struct gpu_function *wide[DTYPE_COUNT][2][GPU_WIDE_TILE_COUNT];
+    struct gpu_function *wide[DTYPE_COUNT][2][GPU_WIDE_ALL_TILE_COUNT];
     bool has_wide;
 };
 
@@ -111,7 +111,7 @@ bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
 bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uint32_t tile,
                      bool is_pair, const uint32_t *rows, uint32_t part_count, uint32_t n,
                      struct gpu_launch *launch);
-/* Blocks of linear_groups.cu can share a tile: launch.grid[2] of them, when the tiles have room for
+/* Blocks of linear_quads.cu can share a tile: launch.grid[2] of them, when the tiles have room for
  * the sums of their ranges in GPU_WIDE_PARTIAL_BYTES: first GPU_WIDE_COUNTERS counters, which are
  * zero before and after. */
 #define GPU_WIDE_SPLITS_MAX    16u

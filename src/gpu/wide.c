@@ -1,4 +1,4 @@
-/* Owns the choice among the tiles of linear_groups.cu, linear_wide.cu and linear_blocks.cu.
+/* Owns the choice among the tiles of linear_quads.cu, linear_wide.cu and linear_blocks.cu.
  * Invariant: the bits of a result depend on no choice made here, only the time does. One thread.
  * Knows no stages. */
 #include <stdio.h>
@@ -14,39 +14,39 @@
 /* Fewer rows are served better by kernels that stream the weights. */
 #define PLAIN_ROWS_MIN 33u
 #define BLOCK_ROWS_MIN 17u
-#define GROUP_ROWS_MIN 17u
+#define QUAD_ROWS_MIN  17u
 /* From here on unpacking all weights, 4.6 bytes a weight of the memory's time, costs less than what
  * the vendor's product gains: 2 · n FLOP a weight at about 600 instead of 350 TFLOP/s on an H200.
  * By calculation, not measured. */
 #define BLOCK_ROWS_MAX 512u
 
-/* Of linear_groups.cu: one is worked on, one may still be. */
-#define GROUP_STAGES_MAX 8u
-#define GROUP_STAGES_MIN 4u
+/* Of linear_quads.cu: one is worked on, one may still be. */
+#define QUAD_STAGES_MAX 8u
+#define QUAD_STAGES_MIN 4u
 /* What kernels have beside it. */
 #define SHARED_STATIC_BYTES 128u
 
 const char *const gpu_wide_files[] = {
-    "arguments_linear.h", "device.cuh", "weight_formats.cuh", "linear_wide.cu", "linear_groups.cu",
+    "arguments_linear.h", "device.cuh", "weight_formats.cuh", "linear_wide.cu", "linear_quads.cu",
     "linear_blocks.cu",   NULL};
 
-const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_TILE_COUNT] = {
-    {8, 1, 1, 24}, /* 128 rows of the weight, 192 of x */
+const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_ALL_TILE_COUNT] = {
+    {2, 4, 4, 4},  /* 128 rows of the weight, 128 of x */
+    {2, 2, 2, 4},  /* 64, 64 */
+    {2, 2, 2, 2},  /* 64, 32 */
+    {8, 1, 1, 24}, /* of linear_quads.cu: 128, 192 */
     {8, 1, 1, 16}, /* 128, 128 */
     {8, 1, 1, 8},  /* 128, 64 */
     {8, 1, 1, 4},  /* 128, 32 */
-    {2, 4, 4, 4},  /* 128, 128 */
-    {2, 2, 2, 4},  /* 64, 64 */
-    {2, 2, 2, 2},  /* 64, 32 */
 };
 
-static bool is_group(const struct gpu_wide_tile *tile)
+static bool is_quad(const struct gpu_wide_tile *tile)
 {
-    return tile < gpu_wide_tiles + GPU_WIDE_GROUP_TILE_COUNT;
+    return tile >= gpu_wide_tiles + GPU_WIDE_TILE_COUNT;
 }
 
 /* Products of four warps together: VENDOR_WARPGROUPS of the kernels. */
-static bool device_has_groups(const struct gpu_device_info *device)
+static bool device_has_quads(const struct gpu_device_info *device)
 {
     return device->vendor == GPU_EMU ||
            (device->vendor == GPU_CUDA && strcmp(device->arch, "sm_90a") == 0);
@@ -73,7 +73,7 @@ static uint32_t quantised_bytes(enum dtype dtype)
 static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype, uint32_t stages)
 {
     uint32_t bytes = quantised_bytes(dtype);
-    if (is_group(tile)) {
+    if (is_quad(tile)) {
         return stages * 8 * (16 * tile_rows(tile) + 16 * tile_tokens(tile) + 64);
     }
     if (bytes == 0) {
@@ -88,13 +88,12 @@ static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype,
 static uint32_t stages(const struct gpu_device_info *device, const struct gpu_wide_tile *tile,
                        enum dtype dtype)
 {
-    if (is_group(tile) && (quantised_bytes(dtype) || !device_has_groups(device))) {
+    if (is_quad(tile) && (quantised_bytes(dtype) || !device_has_quads(device))) {
         return 0;
     }
-    tile = quantised_bytes(dtype) || is_group(tile) ? tile
-                                                    : &gpu_wide_tiles[GPU_WIDE_GROUP_TILE_COUNT];
-    uint32_t most = is_group(tile) ? GROUP_STAGES_MAX : STAGES_MAX;
-    uint32_t least = is_group(tile) ? GROUP_STAGES_MIN : STAGES_MIN;
+    tile = quantised_bytes(dtype) || is_quad(tile) ? tile : &gpu_wide_tiles[0];
+    uint32_t most = is_quad(tile) ? QUAD_STAGES_MAX : STAGES_MAX;
+    uint32_t least = is_quad(tile) ? QUAD_STAGES_MIN : STAGES_MIN;
     for (uint32_t count = most; count >= least; count--) {
         if (shared_bytes(tile, dtype, count) + SHARED_STATIC_BYTES <=
             device->shared_bytes_block_max) {
@@ -115,24 +114,24 @@ static bool device_can(const struct gpu_device_info *device)
            (device->vendor == GPU_CUDA && device->capability >= CAPABILITY_MIN);
 }
 
-/* Appends the kernels of one type: of linear_groups.cu, or the others. */
-static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dtype, bool groups,
+/* Appends the kernels of one type: of linear_quads.cu, or the others. */
+static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dtype, bool quads,
                              struct buffer *prelude)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < 2 * GPU_WIDE_TILE_COUNT; i++) {
-        bool is_pair = i >= GPU_WIDE_TILE_COUNT;
-        const struct gpu_wide_tile *tile = &gpu_wide_tiles[i % GPU_WIDE_TILE_COUNT];
+    for (uint32_t i = 0; i < 2 * GPU_WIDE_ALL_TILE_COUNT; i++) {
+        bool is_pair = i >= GPU_WIDE_ALL_TILE_COUNT;
+        const struct gpu_wide_tile *tile = &gpu_wide_tiles[i % GPU_WIDE_ALL_TILE_COUNT];
         uint32_t depth = stages(device, tile, dtype);
         const char *pair = is_pair ? "true" : "false";
         char name[40];
-        if (depth == 0 || is_group(tile) != groups) {
+        if (depth == 0 || is_quad(tile) != quads) {
             continue;
         }
-        gpu_wide_name(dtype, is_pair, i % GPU_WIDE_TILE_COUNT, name);
+        gpu_wide_name(dtype, is_pair, i % GPU_WIDE_ALL_TILE_COUNT, name);
         buffer_printf(prelude, " X(%s,", name);
         count++;
-        if (groups) {
+        if (quads) {
             buffer_printf(prelude, " %u, %u, %s, %u)", tile_tokens(tile), tile_rows(tile) / 64,
                           pair, depth);
             continue;
@@ -151,15 +150,15 @@ bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
                       const bool wanted[DTYPE_COUNT], struct buffer *prelude)
 {
     uint32_t count = 0;
-    uint32_t depth = stages(device, &gpu_wide_tiles[GPU_WIDE_GROUP_TILE_COUNT], act);
+    uint32_t depth = stages(device, &gpu_wide_tiles[0], act);
     if (!device_can(device) || act == DTYPE_F32) {
         return false;
     }
     prelude_integer(prelude, "WIDE_STAGES", depth ? depth : STAGES_MIN);
-    for (int groups = 0; groups < 2; groups++) {
-        buffer_printf(prelude, "#define LINEAR_%s_KERNELS(X)", groups ? "GROUP" : "WIDE");
+    for (int quads = 0; quads < 2; quads++) {
+        buffer_printf(prelude, "#define LINEAR_%s_KERNELS(X)", quads ? "QUAD" : "WIDE");
         if (wanted[act]) {
-            count += list_kernels(device, act, groups, prelude);
+            count += list_kernels(device, act, quads, prelude);
         }
         buffer_append_byte(prelude, '\n');
     }
@@ -190,7 +189,7 @@ uint64_t gpu_wide_partial_bytes(const struct gpu_model *model)
     const struct gpu_device_options *options = &model->device->options;
     bool has_vendor = model->driver->matmul_create && !options->deterministic &&
                       options->linear == GPU_LINEAR_FAST;
-    return has_vendor || !device_has_groups(&model->device->info) || model->activation == DTYPE_F32
+    return has_vendor || !device_has_quads(&model->device->info) || model->activation == DTYPE_F32
                ? 0
                : GPU_WIDE_PARTIAL_BYTES;
 }
@@ -202,16 +201,16 @@ static llcuda_status load_type(struct gpu_model *model, struct gpu_module *modul
     const struct gpu_device_info *device = &model->device->info;
     llcuda_status status = LLCUDA_OK;
     for (uint32_t i = 0; i < 2 * GPU_WIDE_TILE_COUNT && status == LLCUDA_OK; i++) {
-        bool is_pair = i >= GPU_WIDE_TILE_COUNT;
-        const struct gpu_wide_tile *tile = &gpu_wide_tiles[i % GPU_WIDE_TILE_COUNT];
+        bool is_pair = i >= GPU_WIDE_ALL_TILE_COUNT;
+        const struct gpu_wide_tile *tile = &gpu_wide_tiles[i % GPU_WIDE_ALL_TILE_COUNT];
         struct gpu_function **function =
-            &model->program.wide[dtype][is_pair][i % GPU_WIDE_TILE_COUNT];
+            &model->program.wide[dtype][is_pair][i % GPU_WIDE_ALL_TILE_COUNT];
         uint32_t depth = stages(device, tile, dtype);
         char name[40];
         if (depth == 0) {
             continue;
         }
-        gpu_wide_name(dtype, is_pair, i % GPU_WIDE_TILE_COUNT, name);
+        gpu_wide_name(dtype, is_pair, i % GPU_WIDE_ALL_TILE_COUNT, name);
         status = driver->function_get(driver, module, name, function, error);
         if (status == LLCUDA_OK) {
             status = driver->function_shared_limit(driver, *function,
@@ -245,8 +244,8 @@ bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *lin
     bool has_vendor = model->driver->matmul_create && !options->deterministic &&
                       options->linear == GPU_LINEAR_FAST;
     uint32_t rows_min = !quantised ? PLAIN_ROWS_MIN : options->deterministic ? 1 : BLOCK_ROWS_MIN;
-    if (!quantised && model->program.wide[dtype][linear->is_pair][0]) {
-        rows_min = GROUP_ROWS_MIN;
+    if (!quantised && model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT]) {
+        rows_min = QUAD_ROWS_MIN;
     }
     if (model->weights[linear->weights[0]].is_packed || linear->rows < rows_min ||
         (quantised && has_vendor && linear->rows > BLOCK_ROWS_MAX) ||
@@ -298,15 +297,15 @@ bool gpu_wide_can_split(uint32_t tile, const struct gpu_launch *launch)
     const struct gpu_wide_tile *shape = &gpu_wide_tiles[tile];
     uint64_t tiles = (uint64_t)launch->grid[0] * launch->grid[1];
     uint64_t bytes = tiles * GPU_WIDE_SPLITS_MAX * tile_rows(shape) * tile_tokens(shape) * 4;
-    return is_group(shape) && tiles <= GPU_WIDE_COUNTERS &&
+    return is_quad(shape) && tiles <= GPU_WIDE_COUNTERS &&
            bytes + GPU_WIDE_COUNTERS * sizeof(uint32_t) <= GPU_WIDE_PARTIAL_BYTES;
 }
 
-/* Nanoseconds that a launch of linear_groups.cu takes, by calculation: a multiprocessor takes about
+/* Nanoseconds that a launch of linear_quads.cu takes, by calculation: a multiprocessor takes about
  * 40 bytes a nanosecond, and what shares a tile ends with the sums of all ranges, which one block
  * reads. */
-static uint64_t group_cost(const struct gpu_model *model, uint32_t tile, uint64_t columns,
-                           const struct gpu_launch *launch)
+static uint64_t quad_cost(const struct gpu_model *model, uint32_t tile, uint64_t columns,
+                          const struct gpu_launch *launch)
 {
     const struct gpu_wide_tile *shape = &gpu_wide_tiles[tile];
     uint64_t multiprocessors = model->device->info.multiprocessor_count;
@@ -318,15 +317,15 @@ static uint64_t group_cost(const struct gpu_model *model, uint32_t tile, uint64_
     return launch->grid[2] == 1 ? cost : cost + 1500 + 16 * rows * tokens * 4 / 100;
 }
 
-/* The fastest tile of linear_groups.cu and how many blocks share one, as a launch. Returns
- * GPU_WIDE_GROUP_TILE_COUNT when there is none. */
-static uint32_t choose_group(const struct gpu_model *model, const struct gpu_linear *linear,
-                             enum dtype dtype, const uint32_t *rows, struct gpu_launch *launch)
+/* The fastest tile of linear_quads.cu and how many blocks share one, as a launch. Returns 0
+ * when there is none. */
+static uint32_t choose_quad(const struct gpu_model *model, const struct gpu_linear *linear,
+                            enum dtype dtype, const uint32_t *rows, struct gpu_launch *launch)
 {
-    uint32_t best = GPU_WIDE_GROUP_TILE_COUNT;
+    uint32_t best = 0;
     uint64_t least = UINT64_MAX;
     uint64_t columns = model->base.plan->weights[linear->weights[0]].columns;
-    for (uint32_t tile = 0; tile < GPU_WIDE_GROUP_TILE_COUNT; tile++) {
+    for (uint32_t tile = GPU_WIDE_TILE_COUNT; tile < GPU_WIDE_ALL_TILE_COUNT; tile++) {
         struct gpu_launch tried;
         if (!model->program.wide[dtype][linear->is_pair][tile] ||
             !gpu_wide_launch(&model->device->info, dtype, tile, linear->is_pair, rows,
@@ -336,7 +335,7 @@ static uint32_t choose_group(const struct gpu_model *model, const struct gpu_lin
         uint32_t most =
             gpu_wide_can_split(tile, &tried) && model->buffers.partials ? GPU_WIDE_SPLITS_MAX : 1;
         for (tried.grid[2] = 1; tried.grid[2] <= most; tried.grid[2] *= 2) {
-            uint64_t cost = group_cost(model, tile, columns, &tried);
+            uint64_t cost = quad_cost(model, tile, columns, &tried);
             if (cost < least) {
                 least = cost;
                 best = tile;
@@ -352,7 +351,7 @@ static uint32_t choose_group(const struct gpu_model *model, const struct gpu_lin
 static uint32_t choose_tile(const struct gpu_model *model, const struct gpu_linear *linear,
                             enum dtype dtype, const uint32_t *rows)
 {
-    uint32_t tile = GPU_WIDE_GROUP_TILE_COUNT;
+    uint32_t tile = 0;
     for (; tile + 1 < GPU_WIDE_TILE_COUNT; tile++) {
         uint32_t tokens = tile_tokens(&gpu_wide_tiles[tile]);
         uint64_t blocks =
@@ -388,8 +387,8 @@ llcuda_status gpu_wide_run(struct gpu_model *model, const struct gpu_linear *lin
         arguments.rows[i] = (uint32_t)weights[linear->weights[i]].rows;
     }
     struct gpu_launch launch;
-    uint32_t tile = choose_group(model, linear, first->dtype, arguments.rows, &launch);
-    if (tile == GPU_WIDE_GROUP_TILE_COUNT) {
+    uint32_t tile = choose_quad(model, linear, first->dtype, arguments.rows, &launch);
+    if (tile == 0) {
         tile = choose_tile(model, linear, first->dtype, arguments.rows);
         gpu_wide_launch(&model->device->info, first->dtype, tile, linear->is_pair, arguments.rows,
                         linear->part_count, linear->rows, &launch);

@@ -42,7 +42,7 @@ static void rig_open(struct rig *rig, enum dtype act, const bool wanted[DTYPE_CO
 {
     static const char *const files[] = {
         "arguments_linear.h", "device.cuh",     "weight_formats.cuh", "linear_tiles.cuh",
-        "linear_decode.cu",   "linear_wide.cu", "linear_groups.cu",   "linear_blocks.cu"};
+        "linear_decode.cu",   "linear_wide.cu", "linear_quads.cu",   "linear_blocks.cu"};
     struct buffer text = {0};
     *rig = (struct rig){.act = act};
     gpu_bench_open(&rig->bench, GPU_EMU_RANDOM, test_random());
@@ -224,7 +224,7 @@ static bool run_wide(struct rig *rig, const struct case_of *c, enum dtype dtype,
     /* Buckets are larger than what is in them. */
     if (!gpu_wide_launch(&rig->info, dtype, tile, c->pair, c->rows, c->parts,
                          c->tokens + (uint32_t)test_random_below(40), &how)) {
-        assert_true(tile < GPU_WIDE_GROUP_TILE_COUNT);
+        assert_true(tile >= GPU_WIDE_TILE_COUNT);
         return false;
     }
     case_upload(rig, c, dtype, &device);
@@ -335,7 +335,7 @@ static void check_case(struct rig *rig, const struct case_of *c)
 {
     case_make(rig, c);
     run_few(rig, c);
-    for (uint32_t tile = 0; tile < GPU_WIDE_TILE_COUNT; tile++) {
+    for (uint32_t tile = 0; tile < GPU_WIDE_ALL_TILE_COUNT; tile++) {
         if (!run_wide(rig, c, rig->act, tile, rig->wide)) {
             continue;
         }
@@ -408,7 +408,7 @@ static void check_packed(struct rig *rig, enum dtype dtype, uint32_t columns, ui
     case_make(rig, &c);
     case_pack(rig, &c, dtype);
     assert_true(run_wide(rig, &c, rig->act, GPU_WIDE_TILE_COUNT - 1, rig->few));
-    for (uint32_t tile = 0; tile < GPU_WIDE_TILE_COUNT; tile++) {
+    for (uint32_t tile = 0; tile < GPU_WIDE_ALL_TILE_COUNT; tile++) {
         if (!run_wide(rig, &c, dtype, tile, rig->wide)) {
             continue;
         }

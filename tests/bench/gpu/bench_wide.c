@@ -243,7 +243,7 @@ static bool run_shape(struct bench *bench, const struct shape *shape, uint32_t n
     bool good = fine(bench, driver->copy_in(driver, bench->stream, bench->count, &n, sizeof n,
                                             &bench->error)) &&
                 fine(bench, driver->stream_wait(driver, bench->stream, 0, &bench->error));
-    for (; subject.tile < GPU_WIDE_TILE_COUNT && good; subject.tile++) {
+    for (; subject.tile < GPU_WIDE_ALL_TILE_COUNT && good; subject.tile++) {
         const struct gpu_wide_tile *tile = &gpu_wide_tiles[subject.tile];
         char name[40], label[32];
         struct gpu_launch launch;

@@ -6,7 +6,7 @@
  * the four t for the first and 8 t + 4 … 8 t + 7 for the second, so both operands come to shared
  * memory in pieces of four columns: piece 2 t + half goes to unit t % 2 of 16 bytes' half ... of the
  * core matrices (eight rows of 16 bytes) 2 half + t / 2 of the chunk. Core matrices of neighbouring
- * rows lie side by side, those of the next sixteen bytes of columns GROUP_PAD further than they need,
+ * rows lie side by side, those of the next sixteen bytes of columns QUAD_PAD further than they need,
  * so that writing meets no bank twice.
  *
  * A block of GROUPS · 128 threads makes 64 GROUPS rows of W for TOKENS rows of x. STAGES pieces of 64
@@ -24,22 +24,22 @@
  * before, keep the tile from being larger. */
 #ifdef VENDOR_WARPGROUPS
 
-#define GROUP_PAD 32u
+#define QUAD_PAD 32u
 
 #if ACT_TYPE == TYPE_BF16
-#define group_mma(d, a, b, more) warpgroup_mma_bf16(d, a, b, more)
+#define quad_mma(d, a, b, more) warpgroup_mma_bf16(d, a, b, more)
 #else
-#define group_mma(d, a, b, more) warpgroup_mma_f16(d, a, b, more)
+#define quad_mma(d, a, b, more) warpgroup_mma_f16(d, a, b, more)
 #endif
 
-template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_group {
+template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
     static constexpr int ROWS = 64 * GROUPS;
     static constexpr int THREADS = 128 * GROUPS;
     static constexpr int OWN_ROWS = PAIR ? ROWS / 2 : ROWS; /* of one part */
     static constexpr int STEP = 8 * GROUPS;                 /* rows that all threads copy at a time */
     static constexpr int AHEAD = STAGES - 2;
-    static constexpr uint32_t ROWS_SLAB = 16 * ROWS + GROUP_PAD; /* 16 bytes of all rows */
-    static constexpr uint32_t TOKENS_SLAB = 16 * TOKENS + GROUP_PAD;
+    static constexpr uint32_t ROWS_SLAB = 16 * ROWS + QUAD_PAD; /* 16 bytes of all rows */
+    static constexpr uint32_t TOKENS_SLAB = 16 * TOKENS + QUAD_PAD;
     static constexpr uint32_t STAGE_BYTES = 8 * (ROWS_SLAB + TOKENS_SLAB);
     static_assert(TOKENS % STEP == 0, "copies are of whole steps");
 
@@ -49,7 +49,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_group {
     uint32_t part, row_begin, rows;
     uint32_t of_range, range_begin, chunk_begin, chunk_end; /* of this block */
 
-    __device__ __forceinline__ wide_group(const struct linear_wide_arguments &arguments,
+    __device__ __forceinline__ wide_quad(const struct linear_wide_arguments &arguments,
                                           uint8_t *memory, uint32_t count)
         : a(arguments), shared(memory), first(blockIdx.x * TOKENS),
           n(count <= first ? 0 : count - first < TOKENS ? count - first : TOKENS)
@@ -147,7 +147,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_group {
         warpgroup_arrive();
 #pragma unroll
         for (uint32_t half = 0; half < 2; half++) {
-            group_mma(d, warpgroup_operand_of(weights + half * 2 * ROWS_SLAB, ROWS_SLAB),
+            quad_mma(d, warpgroup_operand_of(weights + half * 2 * ROWS_SLAB, ROWS_SLAB),
                       warpgroup_operand_of(tokens + half * 2 * TOKENS_SLAB, TOKENS_SLAB),
                       more || half);
         }
@@ -292,9 +292,9 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_group {
     }
 };
 
-/* The prelude lists what the model needs: LINEAR_GROUP_KERNELS(X) is X(name, rows of x, groups of
+/* The prelude lists what the model needs: LINEAR_QUAD_KERNELS(X) is X(name, rows of x, groups of
  * four warps, pair, stages) … */
-#define LINEAR_GROUP_KERNEL(name, tokens, groups, pair, stages)                                \
+#define LINEAR_QUAD_KERNEL(name, tokens, groups, pair, stages)                                \
     extern "C" __global__ void KERNEL_BOUNDS(128 * groups, 1)                                  \
         name(const struct linear_wide_arguments arguments)                                     \
     {                                                                                          \
@@ -302,8 +302,8 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_group {
         __shared__ uint32_t is_last;                                                           \
         const uint32_t count = *arguments.count; /* written before anything that overlaps */   \
         release_successor();                                                                   \
-        wide_group<tokens, groups, pair, stages>(arguments, memory, count).run(&is_last);      \
+        wide_quad<tokens, groups, pair, stages>(arguments, memory, count).run(&is_last);      \
     }
 
-LINEAR_GROUP_KERNELS(LINEAR_GROUP_KERNEL)
+LINEAR_QUAD_KERNELS(LINEAR_QUAD_KERNEL)
 #endif
