@@ -35,6 +35,9 @@ struct local_options {
     /* Called between measurements; false cancels. May be NULL. */
     bool (*proceed)(void *user, uint32_t done, uint32_t total);
     void *user;
+    /* For the profile of kernels: chooses a token from logits [vocabulary]. May be NULL. */
+    llcuda_status (*choose)(void *chooser, const float *logits, struct llcuda_error *error);
+    void *chooser;
 };
 
 /* One measurement: tokens a second of each repeat. */

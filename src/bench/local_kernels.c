@@ -2,8 +2,10 @@
  * took beside what the machine allows. One thread. */
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/random.h"
+#include "bench/local_launches.h"
 #include "bench/local_measure.h"
 
 #define PROFILE_ROWS_MAX 256u
@@ -12,11 +14,27 @@ struct run {
     struct device_model *model;
     const uint32_t *blocks;
     uint32_t *tokens, *positions, *sequences; /* [rows_max] */
+    const struct local_options *options;
+    struct device_profile_row sampling;
 };
 
+/* Chooses a token as an engine would, and keeps what that took: logits are read, and the weight of
+ * each is an exponential and a sum. */
+static llcuda_status choose_token(struct run *run, const float *logits, struct llcuda_error *error)
+{
+    uint64_t vocabulary = run->model->plan->vocabulary_size;
+    uint64_t began = clock_now_ns();
+    llcuda_status status = run->options->choose(run->options->chooser, logits, error);
+    run->sampling.ns += clock_now_ns() - began;
+    run->sampling.count++;
+    run->sampling.bytes += vocabulary * sizeof *logits;
+    run->sampling.operations += 2 * vocabulary;
+    return status;
+}
+
 /* `count` tokens from `position` on, in steps of at most `rows` rows; logits of the last row. */
-static llcuda_status run_tokens(const struct run *run, uint32_t position, uint32_t count,
-                                uint32_t rows, struct llcuda_error *error)
+static llcuda_status run_tokens(struct run *run, uint32_t position, uint32_t count, uint32_t rows,
+                                struct llcuda_error *error)
 {
     for (uint32_t begin = 0; begin < count; begin += rows) {
         uint32_t n = count - begin < rows ? count - begin : rows;
@@ -38,6 +56,9 @@ static llcuda_status run_tokens(const struct run *run, uint32_t position, uint32
         };
         const float *logits;
         llcuda_status status = device_step(run->model, &batch, &logits, error);
+        if (!status && run->options->choose && batch.logits_count > 0) {
+            status = choose_token(run, logits, error);
+        }
         if (status) {
             return status;
         }
@@ -50,6 +71,7 @@ struct profile {
     uint32_t tokens, depth;
     struct device_profile_row rows[PROFILE_ROWS_MAX];
     uint32_t count;
+    struct local_launches launches;
 };
 
 static uint64_t total_ns(const struct profile *profile)
@@ -100,6 +122,7 @@ static void write_text(const struct profile *profile, const struct device_ceilin
         }
         buffer_append_byte(out, '\n');
     }
+    local_launches_text(&profile->launches, ceilings, out);
 }
 
 static void write_json(struct json_writer *writer, const struct profile *profile,
@@ -142,35 +165,49 @@ static void write_json(struct json_writer *writer, const struct profile *profile
         json_end_object(writer);
     }
     json_end_array(writer);
+    local_launches_json(&profile->launches, ceilings, writer);
     json_end_object(writer);
 }
 
 /* One prompt or generation after `depth` positions, the best of the repeats. */
-static llcuda_status profile_run(const struct run *run, const struct local_options *options,
+static llcuda_status profile_run(struct run *run, const struct local_options *options,
                                  uint32_t rows, struct profile *best, struct llcuda_error *error)
 {
-    struct profile profile = *best;
+    struct profile *profile = malloc(sizeof *profile);
+    if (!profile) {
+        return error_no_memory(error, "a profile", sizeof *profile);
+    }
+    *profile = *best;
     best->count = 0;
     llcuda_status status = run_tokens(run, 0, best->depth, run->model->options.rows_max, error);
     for (uint32_t i = 0; !status && i <= options->repeats; i++) {
-        device_profile(run->model, profile.rows, 0);
-        status = run_tokens(run, profile.depth, profile.tokens, rows, error);
-        profile.count = device_profile(run->model, profile.rows, PROFILE_ROWS_MAX);
-        if (!status && profile.count == 0) {
-            return error_set(error, LLCUDA_UNSUPPORTED, "this device keeps no profile");
+        struct local_launches *launches = &profile->launches;
+        device_profile(run->model, profile->rows, 0);
+        run->sampling = (struct device_profile_row){
+            .operation = "sampling", .dtype = DTYPE_F32, .has_dtype = true};
+        status = run_tokens(run, profile->depth, profile->tokens, rows, error);
+        launches->count = device_profile_kernels(run->model, &launches->steps, launches->kernels,
+                                                 LAUNCH_KERNELS_MAX);
+        profile->count = device_profile(run->model, profile->rows, PROFILE_ROWS_MAX - 1);
+        if (!status && profile->count == 0) {
+            status = error_set(error, LLCUDA_UNSUPPORTED, "this device keeps no profile");
         }
-        if (!status && (best->count == 0 || total_ns(&profile) < total_ns(best))) {
-            *best = profile;
+        if (run->sampling.count) {
+            profile->rows[profile->count++] = run->sampling;
+        }
+        if (!status && (best->count == 0 || total_ns(profile) < total_ns(best))) {
+            *best = *profile;
         }
         if (!status && options->proceed &&
             !options->proceed(options->user, i, options->repeats + 1)) {
             status = error_set(error, LLCUDA_CANCELLED, "interrupted");
         }
     }
+    free(profile);
     return status;
 }
 
-static llcuda_status profile_list(const struct run *run, const struct device_ceilings *ceilings,
+static llcuda_status profile_list(struct run *run, const struct device_ceilings *ceilings,
                                   const struct local_options *options,
                                   const struct local_list *sizes, uint32_t rows, const char *test,
                                   struct json_writer *json, struct buffer *out,
@@ -221,7 +258,8 @@ llcuda_status local_kernels(struct device_model *model, const uint32_t *blocks,
     if (!arrays) {
         return error_no_memory(error, "a step", rows * 3 * sizeof *arrays);
     }
-    struct run run = {model, blocks, arrays, arrays + rows, arrays + 2 * (uint64_t)rows};
+    struct run run = {model,   blocks, arrays, arrays + rows, arrays + 2 * (uint64_t)rows,
+                      options, {0}};
     struct json_writer writer;
     struct json_writer *target = json ? &writer : NULL;
     if (json) {

@@ -11,6 +11,7 @@
 #include "cli/bench_suite.h"
 #include "cli/evaluator.h"
 #include "cpu/cpu.h"
+#include "engine/sampler.h"
 
 /* Rows of a step when kernels are profiled: what an engine would use for prompts. */
 #define PROFILE_ROWS 512u
@@ -139,12 +140,50 @@ static int keep_kernels(struct options *options, const char *folder, const struc
     return run ? bench_make_report(options, folder) : EXIT_DONE;
 }
 
+/* A sampler of one token keeps next to nothing. */
+#define CHOOSER_BYTES_MAX (1u << 20)
+
+/* A sampler with usual settings, from which none of its passes over the logits is missing. */
+struct chooser {
+    struct sampler_params params;
+    struct sampler sampler;
+    struct sampler_workspace workspace;
+    struct arena arena;
+};
+
+static llcuda_status choose(void *user, const float *logits, struct llcuda_error *error)
+{
+    struct chooser *chooser = user;
+    uint32_t before = 0; /* a token that the choice may look back at */
+    uint32_t token;
+    return sampler_choose(&chooser->sampler, &chooser->workspace, logits, &before, 1, 1, &token,
+                          NULL, error);
+}
+
+static llcuda_status chooser_init(struct chooser *chooser, uint32_t vocabulary_size,
+                                  struct llcuda_error *error)
+{
+    const uint32_t before = 0;
+    chooser->params = (struct sampler_params){.vocabulary_size = vocabulary_size,
+                                              .temperature = 0.8,
+                                              .top_p = 0.95,
+                                              .typical_p = 1,
+                                              .repetition_penalty = 1,
+                                              .top_k = 40};
+    arena_init(&chooser->arena, CHOOSER_BYTES_MAX);
+    llcuda_status status = sampler_workspace_init(&chooser->workspace, vocabulary_size, 2, error);
+    return status ? status
+                  : sampler_init(&chooser->sampler, &chooser->params, 1, &before, 1, 2,
+                                 &chooser->arena, error);
+}
+
 /* Directly on the device, with a profile. */
 static int run_kernels(struct options *options, struct local_options *local)
 {
     struct llcuda_error error = {0};
     struct evaluator evaluator = {.rows_max = PROFILE_ROWS, .logits_rows_max = 1};
     struct device_ceilings ceilings = {0};
+    struct chooser chooser = {0};
     struct console_progress progress;
     struct buffer out = {0};
     uint32_t positions = local_context_length(local);
@@ -156,6 +195,11 @@ static int run_kernels(struct options *options, struct local_options *local)
     }
     if (!status) {
         status = device_measure(evaluator.device, &ceilings, &error);
+    }
+    if (!status) {
+        status = chooser_init(&chooser, evaluator.plan->vocabulary_size, &error);
+        local->choose = choose;
+        local->chooser = &chooser;
     }
     if (!status) {
         console_progress_begin(&progress, "measuring");
@@ -170,6 +214,8 @@ static int run_kernels(struct options *options, struct local_options *local)
     const char *folder = option_text(options, OPTION_OUTPUT);
     int result = !status && folder ? keep_kernels(options, folder, &out)
                                    : print(options, status, &error, &out);
+    sampler_workspace_deinit(&chooser.workspace);
+    arena_deinit(&chooser.arena);
     evaluator_close(&evaluator);
     buffer_deinit(&out);
     return result;

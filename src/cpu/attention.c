@@ -23,13 +23,13 @@ static void to_half(enum dtype dtype, const struct cpu_ops *ops, const float *x,
     }
 }
 
-static void write_f32(const struct kv_layer *layer, unsigned char *block, uint32_t slot,
-                      const float *key, const float *value)
+static void write_f32(const struct kv_layer *layer, uint32_t block, uint32_t slot, const float *key,
+                      const float *value)
 {
     uint32_t size = layer->head_size;
     for (uint32_t head = 0; head < layer->kv_head_count; head++) {
-        float *keys = (float *)(void *)(block + head * layer->head_bytes);
-        float *values = keys + (uint64_t)size * KV_BLOCK_TOKENS;
+        float *keys = (float *)(void *)kv_piece(layer, block, head, false);
+        float *values = (float *)(void *)kv_piece(layer, block, head, true);
         for (uint32_t d = 0; d < size; d++) {
             keys[d * KV_BLOCK_TOKENS + slot] = key[head * size + d];
         }
@@ -55,13 +55,13 @@ static float to_codes(const float *x, uint32_t size, int8_t *codes, uint32_t str
     return finite ? inverse == 0 ? 0 : largest / 127.0f : NAN;
 }
 
-static void write_codes(const struct kv_layer *layer, unsigned char *block, uint32_t slot,
+static void write_codes(const struct kv_layer *layer, uint32_t block, uint32_t slot,
                         const float *key, const float *value)
 {
     uint32_t size = layer->head_size;
     for (uint32_t head = 0; head < layer->kv_head_count; head++) {
-        unsigned char *keys = block + head * layer->head_bytes;
-        unsigned char *values = keys + layer->head_bytes / 2;
+        unsigned char *keys = kv_piece(layer, block, head, false);
+        unsigned char *values = kv_piece(layer, block, head, true);
         uint64_t scales = (uint64_t)KV_BLOCK_TOKENS * size + slot * sizeof(float);
         float scale =
             to_codes(key + (uint64_t)head * size, size, (int8_t *)keys + slot, KV_BLOCK_TOKENS);
@@ -72,10 +72,9 @@ static void write_codes(const struct kv_layer *layer, unsigned char *block, uint
     }
 }
 
-void kv_write(const struct kv_layer *layer, const struct cpu_ops *ops, uint32_t block_index,
+void kv_write(const struct kv_layer *layer, const struct cpu_ops *ops, uint32_t block,
               uint32_t slot, const float *key, const float *value, uint16_t *scratch)
 {
-    unsigned char *block = layer->data + block_index * layer->block_bytes;
     uint32_t size = layer->head_size;
     if (layer->dtype == DTYPE_F32) {
         write_f32(layer, block, slot, key, value);
@@ -87,14 +86,13 @@ void kv_write(const struct kv_layer *layer, const struct cpu_ops *ops, uint32_t 
     }
     to_half(layer->dtype, ops, key, scratch, (uint64_t)layer->kv_head_count * size);
     for (uint32_t head = 0; head < layer->kv_head_count; head++) {
-        uint16_t *keys = (uint16_t *)(void *)(block + head * layer->head_bytes);
+        uint16_t *keys = (uint16_t *)(void *)kv_piece(layer, block, head, false);
         for (uint32_t d = 0; d < size; d++) {
             keys[d * KV_BLOCK_TOKENS + slot] = scratch[head * size + d];
         }
     }
     for (uint32_t head = 0; head < layer->kv_head_count; head++) {
-        uint16_t *keys = (uint16_t *)(void *)(block + head * layer->head_bytes);
-        uint16_t *values = keys + (uint64_t)size * KV_BLOCK_TOKENS;
+        uint16_t *values = (uint16_t *)(void *)kv_piece(layer, block, head, true);
         to_half(layer->dtype, ops, value + (uint64_t)head * size, values + (uint64_t)slot * size,
                 size);
     }
@@ -126,7 +124,9 @@ static void merge(float *state, float *partial, uint32_t head_size)
 
 static void finish(const struct attention_call *call, float *state, uint32_t pair)
 {
-    uint32_t head = pair % call->head_count;
+    uint32_t pairs = call->row_count * call->head_count; /* of one key-value head */
+    uint32_t row = pair % pairs / call->head_count;
+    uint32_t head = pair / pairs * call->head_count + pair % call->head_count;
     const float *tail = attention_partial_tail(state, call->head_size);
     float scale = 1.0f;
     float total = tail[1];
@@ -137,22 +137,19 @@ static void finish(const struct attention_call *call, float *state, uint32_t pai
         total = total * scale + expf(sink - largest);
     }
     scale /= total;
-    float *out =
-        call->out + pair / call->head_count * call->out_stride + (uint64_t)head * call->head_size;
+    float *out = call->out + row * call->out_stride + (uint64_t)head * call->head_size;
     for (uint32_t d = 0; d < call->head_size; d++) {
         out[d] = state[d] * scale;
     }
 }
 
-void attention_combine(const struct attention_call *call, float *partials)
+void attention_combine(const struct attention_call *call, float *partials, uint64_t stride)
 {
-    uint32_t pairs = call->row_count * call->head_count;
     uint32_t count = attention_partition_end(call) - attention_partition_begin(call);
-    uint64_t stride = attention_partial_floats(call->head_size);
-    for (uint32_t pair = 0; pair < pairs; pair++) {
-        float *state = partials + pair * stride;
+    for (uint32_t pair = 0; pair < attention_pairs(call); pair++) {
+        float *state = partials + (uint64_t)pair * attention_partial_floats(call->head_size);
         for (uint32_t i = 1; i < count; i++) {
-            merge(state, partials + ((uint64_t)i * pairs + pair) * stride, call->head_size);
+            merge(state, state + i * stride, call->head_size);
         }
         finish(call, state, pair);
     }
@@ -168,24 +165,30 @@ static float read_code(const unsigned char *half, uint32_t size, uint32_t slot, 
     return scale * (float)((const int8_t *)half)[index];
 }
 
+/* What cache_read looks at. */
+struct reading {
+    const struct attention_call *call;
+    uint32_t kv_head;
+};
+
 static void cache_read(void *user, uint64_t position, float *key, float *value)
 {
-    const struct attention_call *call = user;
+    const struct reading *reading = user;
+    const struct attention_call *call = reading->call;
     const struct kv_layer *layer = call->layer;
     uint32_t block = call->block_table[position / KV_BLOCK_TOKENS];
     uint32_t slot = position % KV_BLOCK_TOKENS;
     uint32_t size = layer->head_size;
     uint32_t bytes = dtype_info(layer->dtype)->block_bytes;
-    const unsigned char *keys =
-        layer->data + block * layer->block_bytes + call->kv_head * layer->head_bytes;
+    const unsigned char *keys = kv_piece(layer, block, reading->kv_head, false);
+    const unsigned char *values = kv_piece(layer, block, reading->kv_head, true);
     if (layer->dtype == DTYPE_Q8_0) {
         for (uint32_t d = 0; d < size; d++) {
             if (key) {
                 key[d] = read_code(keys, size, slot, (uint64_t)d * KV_BLOCK_TOKENS + slot);
             }
             if (value) {
-                value[d] =
-                    read_code(keys + layer->head_bytes / 2, size, slot, (uint64_t)slot * size + d);
+                value[d] = read_code(values, size, slot, (uint64_t)slot * size + d);
             }
         }
         return;
@@ -197,18 +200,16 @@ static void cache_read(void *user, uint64_t position, float *key, float *value)
         }
     }
     if (value) {
-        const unsigned char *values = keys + (uint64_t)KV_BLOCK_TOKENS * size * bytes;
         dequantize_row(layer->dtype, values + (uint64_t)slot * size * bytes, value, size);
     }
 }
 
 static void run_reference(const struct attention_call *call)
 {
-    /* cache_read only reads the call; the callback's type cannot say so. */
-    struct attention_call copy = *call;
     for (uint32_t row = 0; row < call->row_count; row++) {
         struct attention_span span = attention_span(call, row);
-        for (uint32_t head = 0; head < call->head_count; head++) {
+        for (uint32_t head = 0; head < call->kv_heads * call->head_count; head++) {
+            struct reading reading = {call, call->kv_head + head / call->head_count};
             uint64_t offset = (uint64_t)head * call->head_size;
             struct reference_attention reference = {
                 .query = call->query + row * call->query_stride + offset,
@@ -218,7 +219,7 @@ static void run_reference(const struct attention_call *call)
                 .scale = call->scale,
                 .soft_cap = call->soft_cap,
                 .sink = call->sinks ? &call->sinks[head] : NULL,
-                .cache = {cache_read, &copy},
+                .cache = {cache_read, &reading},
                 .scores = call->scratch,
             };
             reference_attention(&reference, call->out + row * call->out_stride + offset);
@@ -245,7 +246,7 @@ void attention_run(const struct attention_call *call, const struct cpu_ops *ops)
         run_reference(call);
         return;
     }
-    uint32_t pairs = call->row_count * call->head_count;
+    uint32_t pairs = attention_pairs(call);
     uint64_t stride = attention_partial_floats(call->head_size);
     float *partials = call->scratch + attention_query_floats(pairs, call->head_size) +
                       (uint64_t)pairs * ATTENTION_PARTITION_TOKENS;

@@ -1,12 +1,13 @@
 /* Attention over the paged cache.
  *
- * The cache: [layer][block][kv head], and of each head in a block first the keys, then the values:
+ * The cache: [layer][block], and in a block first the keys of all heads, then the values:
  *
- *     keys   [head_size][16]   element d of the 16 positions side by side
- *     values [16][head_size]
+ *     keys   [kv head][head_size][16]   element d of the 16 positions side by side
+ *     values [kv head][16][head_size]
  *
  * Both are read as they are summed: 16 scores at a time need no sum across a vector, and neither
- * do the values. A head's part of a block is one contiguous piece (4 KB at head size 64 in F16).
+ * do the values. A head's keys or values in a block are one contiguous piece (2 KB at head size 64
+ * in F16), and the pieces that are read one after another lie one after another.
  *
  * A row's softmax runs in an order fixed by absolute position (idea 7): partitions of 512
  * positions, each summed by itself in order of its blocks, merged from the first to the last. Rows,
@@ -43,6 +44,14 @@ static inline uint64_t kv_head_bytes(enum dtype dtype, uint32_t head_size)
     return 2ull * KV_BLOCK_TOKENS * head_size * dtype_info(dtype)->block_bytes;
 }
 
+/* Where the keys or the values of one head in one block lie. */
+static inline unsigned char *kv_piece(const struct kv_layer *layer, uint32_t block, uint32_t head,
+                                      bool values)
+{
+    return layer->data + block * layer->block_bytes + (values ? layer->block_bytes / 2 : 0) +
+           head * (layer->head_bytes / 2);
+}
+
 struct cpu_ops;
 
 /* Writes key and value, [kv heads · head_size] each, of one position. `scratch`: that many
@@ -50,21 +59,22 @@ struct cpu_ops;
 void kv_write(const struct kv_layer *layer, const struct cpu_ops *ops, uint32_t block,
               uint32_t slot, const float *key, const float *value, uint16_t *scratch);
 
-/* A tile: consecutive rows of one sequence, and the query heads that share one key-value head. A
- * pair is a row and a head; pair index = row · head_count + head. */
+/* A tile: consecutive rows of one sequence, one or more neighbouring key-value heads, and the query
+ * heads that share them. A pair is a row and a query head; of each key-value head in turn,
+ * pair index = row · head_count + head. */
 struct attention_call {
-    const float *query;    /* first row, first head of the group; heads follow one another */
+    const float *query;    /* first row, first head of the groups; heads follow one another */
     uint64_t query_stride; /* elements from row to row */
     float *out;            /* laid out like query */
     uint64_t out_stride;
-    uint32_t row_count, head_count, head_size;
-    uint32_t position; /* of the first row */
+    uint32_t row_count, head_count, head_size; /* head_count: of one key-value head */
+    uint32_t position;                         /* of the first row */
     const uint32_t *block_table;
     const struct kv_layer *layer;
-    uint32_t kv_head;
+    uint32_t kv_head, kv_heads; /* the first, and how many */
     float scale, soft_cap;
     uint32_t window;    /* 0: none */
-    const float *sinks; /* [head_count] or NULL */
+    const float *sinks; /* [kv_heads · head_count] or NULL */
     float *scratch;     /* attention_scratch_floats, 64-byte aligned, of this worker */
 };
 
@@ -103,10 +113,10 @@ static inline uint32_t attention_partition_end(const struct attention_call *call
     return last / ATTENTION_PARTITION_TOKENS + 1;
 }
 
-/* Floats of a tile's queries in the scratch: pairs in groups of eight. */
+/* Floats of a tile's queries in the scratch. */
 static inline uint64_t attention_query_floats(uint32_t pairs, uint32_t head_size)
 {
-    return (uint64_t)((pairs + 7) / 8 * 8) * ((head_size + 15) / 16 * 16);
+    return (uint64_t)pairs * ((head_size + 15) / 16 * 16);
 }
 
 /* Two blocks of keys or values as floats, in the scratch behind queries, scores, a partial and the
@@ -132,8 +142,15 @@ void attention_partition_neon(const struct attention_call *call, uint32_t partit
 /* Computes a tile from beginning to end. */
 void attention_run(const struct attention_call *call, const struct cpu_ops *ops);
 
+/* All pairs of a call. */
+static inline uint32_t attention_pairs(const struct attention_call *call)
+{
+    return call->kv_heads * call->row_count * call->head_count;
+}
+
 /* The same in two steps: partitions in any order on any thread by ops->attention_partition, then
- * this, given the partials of all partitions [begin, end), [partition][pair][partial floats]. */
-void attention_combine(const struct attention_call *call, float *partials);
+ * this, given the partials of all partitions [begin, end), [partition][pair][partial floats].
+ * `stride`: floats from partition to partition. */
+void attention_combine(const struct attention_call *call, float *partials, uint64_t stride);
 
 #endif

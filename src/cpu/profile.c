@@ -11,12 +11,15 @@ static const char *const names[CPU_WORK_COUNT] = {
 #undef CPU_WORK_NAME
 };
 
-void cpu_profile_add(struct cpu_profile *profile, enum cpu_work work, uint64_t began)
+void cpu_profile_add(struct cpu_profile *profile, enum cpu_work work, enum dtype dtype,
+                     uint64_t began, struct cpu_work_cost cost)
 {
     if (profile->on) {
-        struct device_profile_row *row = &profile->rows[work][DTYPE_COUNT];
+        struct device_profile_row *row = &profile->rows[work][dtype];
         row->ns += clock_now_ns() - began;
         row->count++;
+        row->bytes += cost.bytes;
+        row->operations += cost.operations;
     }
 }
 
@@ -32,13 +35,13 @@ uint32_t cpu_model_profile(struct device_model *base, struct device_profile_row 
     struct cpu_profile *profile = &((struct cpu_model *)base)->profile;
     uint32_t count = 0;
     for (int work = 0; work < CPU_WORK_COUNT; work++) {
-        for (int dtype = 0; dtype <= DTYPE_COUNT; dtype++) {
+        for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
             struct device_profile_row *row = &profile->rows[work][dtype];
             if (row->count && count < capacity) {
                 rows[count] = *row;
                 rows[count].operation = names[work];
-                rows[count].has_dtype = dtype < DTYPE_COUNT;
-                rows[count].dtype = dtype < DTYPE_COUNT ? (enum dtype)dtype : DTYPE_F32;
+                rows[count].has_dtype = true;
+                rows[count].dtype = (enum dtype)dtype;
                 count++;
             }
         }

@@ -19,6 +19,8 @@
     X(PROJECT, "project")      \
     X(GATE_UP, "gate, up")     \
     X(DOWN, "down")            \
+    X(ROUTER, "router")        \
+    X(EXPERTS, "experts")      \
     X(LOGITS, "logits")
 
 enum cpu_work {
@@ -30,8 +32,7 @@ enum cpu_work {
 
 struct cpu_profile {
     bool on;
-    /* [kind][type]; kinds without a type use the last column. */
-    struct device_profile_row rows[CPU_WORK_COUNT][DTYPE_COUNT + 1];
+    struct device_profile_row rows[CPU_WORK_COUNT][DTYPE_COUNT]; /* [kind][type] */
 };
 
 /* The time now, or 0 while profiling is off. */
@@ -40,8 +41,15 @@ static inline uint64_t cpu_profile_now(const struct cpu_profile *profile)
     return profile->on ? clock_now_ns() : 0;
 }
 
-/* Adds what has passed since `began` (from cpu_profile_now) to work without a type. */
-void cpu_profile_add(struct cpu_profile *profile, enum cpu_work work, uint64_t began);
+/* Memory that a piece of work reads and writes, and its floating-point operations: a function of a
+ * number counts as one, a multiply-add as two. */
+struct cpu_work_cost {
+    uint64_t bytes, operations;
+};
+
+/* Adds what has passed since `began` (from cpu_profile_now) to work on a type. */
+void cpu_profile_add(struct cpu_profile *profile, enum cpu_work work, enum dtype dtype,
+                     uint64_t began, struct cpu_work_cost cost);
 
 /* The row of work with weights of a type, for the caller to add to. */
 struct device_profile_row *cpu_profile_row(struct cpu_profile *profile, enum cpu_work work,

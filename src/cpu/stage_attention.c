@@ -1,7 +1,12 @@
-/* Owns how the attention of a step is cut into items: (tile of rows, key-value head), and when
- * there are too few of those for the threads — long sequences, few of them — also partitions of
- * 512 positions, merged afterwards. The sums are the same in the same order either way. */
+/* Owns how the attention of a step is cut into items: (tile of rows, some neighbouring key-value
+ * heads), and when there are too few of those for the threads — long sequences, few of them — also
+ * partitions of 512 positions, merged afterwards. The sums are the same in the same order either
+ * way. Heads together are read in the order in which they lie in memory, which is why an item has
+ * as many as there is scratch for. */
 #include "cpu/model.h"
+
+/* Items a thread: who is late holds one of them. */
+#define ITEMS_PER_THREAD 4u
 
 struct stage {
     struct cpu_model *model;
@@ -12,7 +17,8 @@ struct stage {
 };
 
 static struct attention_call make_call(const struct stage *stage, uint32_t worker,
-                                       const struct cpu_attention_tile *tile, uint32_t kv_head)
+                                       const struct cpu_attention_tile *tile, uint32_t kv_head,
+                                       uint32_t kv_heads)
 {
     struct cpu_model *model = stage->model;
     const struct plan_op *op = stage->op;
@@ -35,6 +41,7 @@ static struct attention_call make_call(const struct stage *stage, uint32_t worke
             model->batch->block_tables + (uint64_t)run->sequence * model->batch->block_table_stride,
         .layer = &stage->layer,
         .kv_head = kv_head,
+        .kv_heads = kv_heads,
         .scale = op->attention.scale,
         .soft_cap = op->attention.soft_cap,
         .window = op->attention.window,
@@ -43,38 +50,57 @@ static struct attention_call make_call(const struct stage *stage, uint32_t worke
     };
 }
 
+/* The tile that an item belongs to. */
+static const struct cpu_attention_tile *tile_of(const struct stage *stage, uint64_t item)
+{
+    const struct cpu_attention_tile *tiles = stage->model->tiles;
+    uint32_t low = 0;
+    uint32_t high = stage->tile_count;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (tiles[middle].item_begin <= item) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return &tiles[low];
+}
+
+static struct attention_call item_call(const struct stage *stage, uint32_t worker,
+                                       const struct cpu_attention_tile *tile, uint64_t set)
+{
+    uint32_t kv_head = (uint32_t)set * tile->kv_heads;
+    uint32_t rest = stage->op->attention.kv_head_count - kv_head;
+    return make_call(stage, worker, tile, kv_head, rest < tile->kv_heads ? rest : tile->kv_heads);
+}
+
 static void run_tile(void *context, uint32_t worker, uint64_t item)
 {
     const struct stage *stage = context;
-    uint32_t kv_heads = stage->op->attention.kv_head_count;
-    struct attention_call call = make_call(stage, worker, &stage->model->tiles[item / kv_heads],
-                                           (uint32_t)(item % kv_heads));
+    const struct cpu_attention_tile *tile = tile_of(stage, item);
+    struct attention_call call = item_call(stage, worker, tile, item - tile->item_begin);
     attention_run(&call, stage->model->device->ops);
 }
 
-/* Floats of one kv head of a tile: all its partitions and pairs. */
-static uint64_t tile_floats(const struct stage *stage, const struct cpu_attention_tile *tile)
+/* Floats of a tile's partials in one partition, by kv head. */
+static uint64_t head_floats(const struct stage *stage, const struct cpu_attention_tile *tile)
 {
     uint32_t group = stage->op->attention.head_count / stage->op->attention.kv_head_count;
-    return (uint64_t)tile->partition_count * tile->row_count * group *
+    return (uint64_t)tile->row_count * group *
            attention_partial_floats(stage->op->attention.head_size);
 }
 
 static void run_partition(void *context, uint32_t worker, uint64_t item)
 {
     const struct stage *stage = context;
-    const struct cpu_attention_tile *tile = stage->model->tiles;
-    const struct cpu_attention_tile *last = tile + stage->tile_count - 1;
-    while (tile < last && item >= tile[1].item_begin) {
-        tile++;
-    }
-    uint64_t within = item - tile->item_begin;
-    uint32_t kv_head = (uint32_t)(within / tile->partition_count);
-    uint32_t partition = (uint32_t)(within % tile->partition_count);
-    struct attention_call call = make_call(stage, worker, tile, kv_head);
-    uint64_t floats = tile_floats(stage, tile);
-    float *partials = stage->model->partials + tile->partial_offset + kv_head * floats +
-                      partition * (floats / tile->partition_count);
+    const struct cpu_attention_tile *tile = tile_of(stage, item);
+    uint64_t set = (item - tile->item_begin) / tile->partition_count;
+    uint32_t partition = (uint32_t)((item - tile->item_begin) % tile->partition_count);
+    struct attention_call call = item_call(stage, worker, tile, set);
+    uint64_t heads = (uint64_t)partition * stage->op->attention.kv_head_count + call.kv_head;
+    float *partials =
+        stage->model->partials + tile->partial_offset + heads * head_floats(stage, tile);
     stage->model->device->ops->attention_partition(
         &call, attention_partition_begin(&call) + partition, partials);
 }
@@ -85,9 +111,10 @@ static void combine_tile(void *context, uint32_t worker, uint64_t item)
     uint32_t kv_heads = stage->op->attention.kv_head_count;
     const struct cpu_attention_tile *tile = &stage->model->tiles[item / kv_heads];
     uint32_t kv_head = (uint32_t)(item % kv_heads);
-    struct attention_call call = make_call(stage, worker, tile, kv_head);
-    attention_combine(&call, stage->model->partials + tile->partial_offset +
-                                 kv_head * tile_floats(stage, tile));
+    struct attention_call call = make_call(stage, worker, tile, kv_head, 1);
+    uint64_t floats = head_floats(stage, tile);
+    attention_combine(&call, stage->model->partials + tile->partial_offset + kv_head * floats,
+                      kv_heads * floats);
 }
 
 static void cut_run(struct stage *stage, uint32_t run_index, uint32_t tile_rows)
@@ -102,32 +129,57 @@ static void cut_run(struct stage *stage, uint32_t run_index, uint32_t tile_rows)
             .row_begin = run->row_begin + row,
             .row_count = rest < tile_rows ? rest : tile_rows,
         };
-        struct attention_call call = make_call(stage, 0, tile, 0);
+        struct attention_call call = make_call(stage, 0, tile, 0, 1);
         tile->partition_count = attention_partition_end(&call) - attention_partition_begin(&call);
     }
 }
 
+/* Gives each tile its items: as many key-value heads together as scratch allows and as leave
+ * `wanted` items, `partitions` of them spread or not. Returns the number of items. */
+static uint64_t place_items(struct stage *stage, uint64_t wanted)
+{
+    const struct plan_op *op = stage->op;
+    uint32_t kv_heads = op->attention.kv_head_count;
+    uint32_t group = op->attention.head_count / kv_heads;
+    uint64_t parts = 0;
+    for (uint32_t i = 0; i < stage->tile_count; i++) {
+        parts += stage->spread ? stage->model->tiles[i].partition_count : 1;
+    }
+    uint64_t items = 0;
+    for (uint32_t i = 0; i < stage->tile_count; i++) {
+        struct cpu_attention_tile *tile = &stage->model->tiles[i];
+        uint32_t most = ATTENTION_PAIRS / (tile->row_count * group);
+        uint64_t sets = (wanted + parts - 1) / parts;
+        sets = sets < kv_heads ? sets : kv_heads;
+        uint32_t together = (uint32_t)(kv_heads / sets);
+        together = together < most ? together : most;
+        tile->kv_heads = together ? together : 1;
+        tile->item_begin = items;
+        items += (uint64_t)((kv_heads + tile->kv_heads - 1) / tile->kv_heads) *
+                 (stage->spread ? tile->partition_count : 1);
+    }
+    return items;
+}
+
 /* Decides whether to spread partitions over threads and gives each tile its place; returns the
- * number of items then. */
-static uint64_t place_partials(struct stage *stage)
+ * number of items. */
+static uint64_t place_tiles(struct stage *stage)
 {
     struct cpu_model *model = stage->model;
     uint64_t kv_heads = stage->op->attention.kv_head_count;
-    uint64_t wanted = 2ull * pool_thread_count(model->device->pool);
-    uint64_t floats = 0;
-    uint64_t items = 0;
-    if (model->partial_floats == 0 || stage->tile_count * kv_heads >= wanted) {
-        return 0;
+    uint64_t threads = pool_thread_count(model->device->pool);
+    if (model->partial_floats != 0 && stage->tile_count < 2 * threads) {
+        uint64_t floats = 0;
+        uint64_t partitions = 0;
+        for (uint32_t i = 0; i < stage->tile_count; i++) {
+            struct cpu_attention_tile *tile = &model->tiles[i];
+            tile->partial_offset = floats;
+            floats += kv_heads * tile->partition_count * head_floats(stage, tile);
+            partitions += tile->partition_count;
+        }
+        stage->spread = floats <= model->partial_floats && partitions > stage->tile_count;
     }
-    for (uint32_t i = 0; i < stage->tile_count; i++) {
-        struct cpu_attention_tile *tile = &model->tiles[i];
-        tile->partial_offset = floats;
-        tile->item_begin = items;
-        floats += kv_heads * tile_floats(stage, tile);
-        items += kv_heads * tile->partition_count;
-    }
-    stage->spread = floats <= model->partial_floats && items > stage->tile_count * kv_heads;
-    return items;
+    return place_items(stage, ITEMS_PER_THREAD * threads);
 }
 
 /* Cache bytes are counted once a tile of rows, products for every position that a row sees. */
@@ -141,7 +193,7 @@ static void profile_attention(const struct stage *stage, uint64_t taken_ns)
     row->ns += taken_ns;
     for (uint32_t i = 0; i < stage->tile_count; i++) {
         const struct cpu_attention_tile *tile = &model->tiles[i];
-        struct attention_call call = make_call(stage, 0, tile, 0);
+        struct attention_call call = make_call(stage, 0, tile, 0, 1);
         struct attention_span last = attention_span(&call, tile->row_count - 1);
         uint64_t blocks = (last.end + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS -
                           attention_span(&call, 0).begin / KV_BLOCK_TOKENS;
@@ -165,13 +217,13 @@ void attention_stage_run(struct cpu_model *model, const struct plan_op *op)
         cut_run(&stage, i, tile_rows);
     }
     struct pool *pool = model->device->pool;
-    uint64_t tiles = (uint64_t)stage.tile_count * op->attention.kv_head_count;
-    uint64_t items = place_partials(&stage);
+    uint64_t items = place_tiles(&stage);
     if (stage.spread) {
         pool_run(pool, items, run_partition, &stage);
-        pool_run(pool, tiles, combine_tile, &stage);
+        pool_run(pool, (uint64_t)stage.tile_count * op->attention.kv_head_count, combine_tile,
+                 &stage);
     } else {
-        pool_run(pool, tiles, run_tile, &stage);
+        pool_run(pool, items, run_tile, &stage);
     }
     if (model->profile.on) {
         profile_attention(&stage, clock_now_ns() - began);

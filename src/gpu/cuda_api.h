@@ -289,6 +289,9 @@ struct nvml_api {
     cuda_status_text *text;
 };
 
+/* Whether there is a library of that name, be it one that can be loaded or not. */
+bool cuda_driver_present(const char *folders);
+
 /* Each loads a library (folders as library_open) and fills its table. UNSUPPORTED when it is not on
  * this machine, cannot be loaded or lacks a function; the sentence says what to do. */
 llcuda_status cuda_driver_load(const char *folders, struct cuda_driver_api *api,

@@ -208,7 +208,8 @@ enum gpu_emu_order { GPU_EMU_FORWARD, GPU_EMU_REVERSE, GPU_EMU_RANDOM };
 struct gpu_open_options {
     uint32_t index;       /* which device */
     const char *compiler; /* path of the compiler library or program; NULL: found by name */
-    /* cuda, hip: absolute folders ("/a:/b") in which libraries are looked for first, or NULL. */
+    /* Absolute folders ("/a:/b") in which libraries are looked for first, or NULL; emu: in which a
+     * `c++` is looked for. */
     const char *library_path;
     const char *arch;  /* gpu_compiler_open_…: what to describe and compile for, or NULL */
     const char *cache; /* emu: folder for shared objects that must be loaded from a file */
@@ -243,6 +244,9 @@ llcuda_status gpu_compiler_open_cuda(const struct gpu_open_options *, struct gpu
                                      struct llcuda_error *);
 llcuda_status gpu_compiler_open_hip(const struct gpu_open_options *, struct gpu_driver **,
                                     struct llcuda_error *);
+
+/* Whether there is anything of NVIDIA's driver, be it of use or not. */
+bool gpu_driver_present_cuda(const struct gpu_open_options *);
 
 /* Devices of a vendor, 0 when its driver is not there. */
 uint32_t gpu_driver_count_cuda(void);

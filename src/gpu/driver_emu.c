@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "gpu/emu_internal.h"
+#include "gpu/library.h"
 
 #define MEMORY_BYTES_DEFAULT (8ull << 30)
 #define POISON_BYTES_MAX     (64ull << 20)
@@ -677,7 +678,13 @@ llcuda_status gpu_driver_open_emu(const struct gpu_open_options *options,
         free(driver);
         return status;
     }
-    emu_compiler_find(&driver->compiler, options->compiler, options->cache);
+    static const char *const compilers[] = {"c++", NULL};
+    char given[LIBRARY_PATH_BYTES];
+    const char *compiler = options->compiler;
+    if (!compiler && library_find(compilers, options->library_path, given)) {
+        compiler = given;
+    }
+    emu_compiler_find(&driver->compiler, compiler, options->cache);
     *result = &driver->table;
     return LLCUDA_OK;
 }

@@ -38,6 +38,7 @@ struct gpu_decode_key {
     uint32_t token_tiles; /* of eight rows: 1, 2, 4 */
     uint32_t from, to;
     uint32_t activation; /* ACTIVATION_*, of pairs */
+    uint32_t grouped;    /* of experts */
 };
 struct gpu_decode_kernel {
     struct gpu_decode_key key;
@@ -51,7 +52,7 @@ struct gpu_decode_kernel {
 /* The kernels of linear_wide.cu and linear_blocks.cu: tiles of weight rows by rows of x, from the
  * largest on, each once for plain layers and once for gate and up together. Those from
  * GPU_WIDE_TILE_COUNT on are of linear_quads.cu, for 16-bit weights on devices that can. */
-enum { GPU_WIDE_TILE_COUNT = 3, GPU_WIDE_ALL_TILE_COUNT = 7 };
+enum { GPU_WIDE_TILE_COUNT = 3, GPU_WIDE_ALL_TILE_COUNT = 6 };
 struct gpu_wide_tile {
     uint32_t warps_rows, warps_tokens, row_tiles, token_tiles; /* template parameters */
 };
@@ -75,6 +76,12 @@ struct gpu_program {
     /* [type of the weight][is a pair]; NULL: not for this model or device. */
     struct gpu_function *wide[DTYPE_COUNT][2][GPU_WIDE_ALL_TILE_COUNT];
     bool has_wide;
+    /* Of experts: likewise, and what lies between their products. */
+    struct gpu_function *group[DTYPE_COUNT][2][GPU_WIDE_TILE_COUNT];
+    struct gpu_function *group_plain[DTYPE_COUNT];
+    struct gpu_function *route, *experts_activate, *experts_combine;
+    bool has_experts;
+    uint32_t experts_module; /* number of their module */
 };
 
 /* Starts compiling, or finding in the cache, what the model's plan needs, on threads of its own;
@@ -95,6 +102,7 @@ extern const char *const gpu_decode_files[];
 void gpu_program_decode_prelude(const struct gpu_program *program, uint32_t part, uint32_t parts,
                                 struct buffer *prelude);
 extern const char *const gpu_repack_files[];
+extern const char *const gpu_experts_files[];
 /* "#define MACRO(X) X(q4_k) …": the types that can be packed, those of `wanted` or all. */
 void gpu_program_packed_prelude(const char *macro, const bool *wanted, struct buffer *prelude);
 /* Dynamic shared memory of a decode kernel where a block may have `limit` bytes. *stages: whether
@@ -105,6 +113,9 @@ extern const char *const gpu_wide_files[];
  * says, of which `act` is not quantised; false when there is nothing for it. */
 bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
                       const bool wanted[DTYPE_COUNT], struct buffer *prelude);
+/* The same of experts, after the first: LINEAR_WIDE_GROUPS and LINEAR_BLOCK_GROUPS. */
+void gpu_wide_group_prelude(const struct gpu_device_info *device, enum dtype act,
+                            const bool wanted[DTYPE_COUNT], struct buffer *prelude);
 /* How the kernel of tile `tile` for weights of `dtype` is launched for parts of these rows (of a
  * pair gate, up) and `n` rows of x, by one block a tile, and its name; false when it does not fit
  * the device. */
@@ -119,12 +130,19 @@ bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uin
 #define GPU_WIDE_PARTIAL_BYTES (32u << 20)
 bool gpu_wide_can_split(uint32_t tile, const struct gpu_launch *launch);
 void gpu_wide_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
+void gpu_wide_group_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
+/* Rows of x of a tile. */
+uint32_t gpu_wide_tokens(uint32_t tile);
 /* At any time. */
 void gpu_program_release(struct gpu_model *model);
 
 /* The kernel of this key, or NULL. */
 const struct gpu_decode_kernel *gpu_decode_find(const struct gpu_program *program,
                                                 const struct gpu_decode_key *key);
+
+/* A name for people: of a kernel for few rows its type, rows, columns, and what it fuses. */
+void gpu_program_name(const struct gpu_program *program, const struct gpu_function *function,
+                      char *name, size_t bytes);
 
 /* Threads of a block of this kernel. */
 uint32_t gpu_kernel_threads(enum gpu_kernel kernel);

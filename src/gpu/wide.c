@@ -27,15 +27,14 @@
 #define SHARED_STATIC_BYTES 128u
 
 const char *const gpu_wide_files[] = {
-    "arguments_linear.h", "device.cuh", "weight_formats.cuh", "linear_wide.cu", "linear_quads.cu",
-    "linear_blocks.cu",   NULL};
+    "arguments_linear.h", "device.cuh",      "weight_formats.cuh", "linear_groups.cuh",
+    "linear_wide.cu",     "linear_quads.cu", "linear_blocks.cu",   NULL};
 
 const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_ALL_TILE_COUNT] = {
     {2, 4, 4, 4},  /* 128 rows of the weight, 128 of x */
     {2, 2, 2, 4},  /* 64, 64 */
     {2, 2, 2, 2},  /* 64, 32 */
-    {8, 1, 1, 24}, /* of linear_quads.cu: 128, 192 */
-    {8, 1, 1, 16}, /* 128, 128 */
+    {8, 1, 1, 16}, /* of linear_quads.cu: 128, 128 */
     {8, 1, 1, 8},  /* 128, 64 */
     {8, 1, 1, 4},  /* 128, 32 */
 };
@@ -74,7 +73,7 @@ static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype,
 {
     uint32_t bytes = quantised_bytes(dtype);
     if (is_quad(tile)) {
-        return stages * 8 * (16 * tile_rows(tile) + 16 * tile_tokens(tile) + 64);
+        return stages * (8 * (16 * tile_rows(tile) + 16 * tile_tokens(tile) + 64) + 256);
     }
     if (bytes == 0) {
         return stages * (tile_rows(tile) + tile_tokens(tile)) * 128;
@@ -108,15 +107,25 @@ void gpu_wide_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40])
     snprintf(name, 40, "linear_wide_%s_%d_%u", dtype_info(dtype)->name, is_pair, tile);
 }
 
+void gpu_wide_group_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40])
+{
+    snprintf(name, 40, "linear_group_%s_%d_%u", dtype_info(dtype)->name, is_pair, tile);
+}
+
+uint32_t gpu_wide_tokens(uint32_t tile)
+{
+    return tile_tokens(&gpu_wide_tiles[tile]);
+}
+
 static bool device_can(const struct gpu_device_info *device)
 {
     return device->vendor == GPU_EMU ||
            (device->vendor == GPU_CUDA && device->capability >= CAPABILITY_MIN);
 }
 
-/* Appends the kernels of one type: of linear_quads.cu, or the others. */
-static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dtype, bool quads,
-                             struct buffer *prelude)
+/* Appends the kernels of one type: of linear_quads.cu, or the others, for experts or not. */
+static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dtype, bool grouped,
+                             bool quads, struct buffer *prelude)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < 2 * GPU_WIDE_ALL_TILE_COUNT; i++) {
@@ -128,7 +137,8 @@ static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dt
         if (depth == 0 || is_quad(tile) != quads) {
             continue;
         }
-        gpu_wide_name(dtype, is_pair, i % GPU_WIDE_ALL_TILE_COUNT, name);
+        (grouped ? gpu_wide_group_name : gpu_wide_name)(dtype, is_pair, i % GPU_WIDE_ALL_TILE_COUNT,
+                                                        name);
         buffer_printf(prelude, " X(%s,", name);
         count++;
         if (quads) {
@@ -146,6 +156,26 @@ static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dt
     return count;
 }
 
+/* Appends the kernels of all types; returns their number. */
+static uint32_t list_all(const struct gpu_device_info *device, enum dtype act,
+                         const bool wanted[DTYPE_COUNT], bool grouped, struct buffer *prelude)
+{
+    uint32_t count = 0;
+    const char *ending = grouped ? "GROUPS" : "KERNELS";
+    buffer_printf(prelude, "#define LINEAR_WIDE_%s(X)", ending);
+    if (wanted[act]) {
+        count += list_kernels(device, act, grouped, false, prelude);
+    }
+    buffer_printf(prelude, "\n#define LINEAR_BLOCK_%s(X)", ending);
+    for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+        if (wanted[dtype] && quantised_bytes((enum dtype)dtype)) {
+            count += list_kernels(device, (enum dtype)dtype, grouped, false, prelude);
+        }
+    }
+    buffer_append_byte(prelude, '\n');
+    return count;
+}
+
 bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
                       const bool wanted[DTYPE_COUNT], struct buffer *prelude)
 {
@@ -155,33 +185,46 @@ bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
         return false;
     }
     prelude_integer(prelude, "WIDE_STAGES", depth ? depth : STAGES_MIN);
-    for (int quads = 0; quads < 2; quads++) {
-        buffer_printf(prelude, "#define LINEAR_%s_KERNELS(X)", quads ? "QUAD" : "WIDE");
-        if (wanted[act]) {
-            count += list_kernels(device, act, quads, prelude);
-        }
-        buffer_append_byte(prelude, '\n');
-    }
-    buffer_append_text(prelude, "#define LINEAR_BLOCK_KERNELS(X)");
-    for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
-        if (wanted[dtype] && quantised_bytes((enum dtype)dtype)) {
-            count += list_kernels(device, (enum dtype)dtype, false, prelude);
-        }
+    count = list_all(device, act, wanted, false, prelude);
+    buffer_append_text(prelude, "#define LINEAR_QUAD_KERNELS(X)");
+    if (wanted[act]) {
+        count += list_kernels(device, act, false, true, prelude);
     }
     buffer_append_byte(prelude, '\n');
     return count != 0;
 }
 
+void gpu_wide_group_prelude(const struct gpu_device_info *device, enum dtype act,
+                            const bool wanted[DTYPE_COUNT], struct buffer *prelude)
+{
+    if (device_can(device) && act != DTYPE_F32) {
+        list_all(device, act, wanted, true, prelude);
+    }
+}
+
+static bool is_served(const struct gpu_model *model, uint32_t weight)
+{
+    return model->weights[weight].is_matrix &&
+           (gpu_weight_streams(model, weight) || gpu_weight_has_blocks(model, weight));
+}
+
 bool gpu_wide_choose(const struct gpu_model *model, struct buffer *prelude)
 {
-    bool wanted[DTYPE_COUNT] = {false};
+    bool wanted[2][DTYPE_COUNT] = {{false}};
+    bool has_groups = false;
     for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
-        if (model->weights[i].is_matrix &&
-            (gpu_weight_streams(model, i) || gpu_weight_has_blocks(model, i))) {
-            wanted[model->weights[i].dtype] = true;
+        if (is_served(model, i)) {
+            bool is_expert = model->weights[i].is_expert;
+            wanted[is_expert][model->weights[i].dtype] = true;
+            has_groups = has_groups || is_expert;
         }
     }
-    return gpu_wide_prelude(&model->device->info, model->activation, wanted, prelude);
+    bool any = gpu_wide_prelude(&model->device->info, model->activation, wanted[0], prelude);
+    has_groups = has_groups && device_can(&model->device->info);
+    if (has_groups) {
+        gpu_wide_group_prelude(&model->device->info, model->activation, wanted[1], prelude);
+    }
+    return any || has_groups;
 }
 
 uint64_t gpu_wide_partial_bytes(const struct gpu_model *model)
@@ -195,22 +238,24 @@ uint64_t gpu_wide_partial_bytes(const struct gpu_model *model)
 }
 
 static llcuda_status load_type(struct gpu_model *model, struct gpu_module *module, enum dtype dtype,
-                               struct llcuda_error *error)
+                               bool grouped, struct llcuda_error *error)
 {
     struct gpu_driver *driver = model->driver;
     const struct gpu_device_info *device = &model->device->info;
     llcuda_status status = LLCUDA_OK;
-    for (uint32_t i = 0; i < 2 * GPU_WIDE_TILE_COUNT && status == LLCUDA_OK; i++) {
+    for (uint32_t i = 0; i < 2 * GPU_WIDE_ALL_TILE_COUNT && status == LLCUDA_OK; i++) {
         bool is_pair = i >= GPU_WIDE_ALL_TILE_COUNT;
-        const struct gpu_wide_tile *tile = &gpu_wide_tiles[i % GPU_WIDE_ALL_TILE_COUNT];
-        struct gpu_function **function =
-            &model->program.wide[dtype][is_pair][i % GPU_WIDE_ALL_TILE_COUNT];
+        uint32_t at = i % GPU_WIDE_ALL_TILE_COUNT;
+        const struct gpu_wide_tile *tile = &gpu_wide_tiles[at];
+        struct gpu_function **function = NULL;
         uint32_t depth = stages(device, tile, dtype);
         char name[40];
-        if (depth == 0) {
+        if (depth == 0 || (grouped && is_quad(tile))) {
             continue;
         }
-        gpu_wide_name(dtype, is_pair, i % GPU_WIDE_ALL_TILE_COUNT, name);
+        (grouped ? gpu_wide_group_name : gpu_wide_name)(dtype, is_pair, at, name);
+        function = grouped ? &model->program.group[dtype][is_pair][at]
+                           : &model->program.wide[dtype][is_pair][at];
         status = driver->function_get(driver, module, name, function, error);
         if (status == LLCUDA_OK) {
             status = driver->function_shared_limit(driver, *function,
@@ -223,43 +268,17 @@ static llcuda_status load_type(struct gpu_model *model, struct gpu_module *modul
 llcuda_status gpu_wide_load(struct gpu_model *model, struct gpu_module *module,
                             struct llcuda_error *error)
 {
-    bool loaded[DTYPE_COUNT] = {false};
+    bool loaded[2][DTYPE_COUNT] = {{false}};
     llcuda_status status = LLCUDA_OK;
     for (uint32_t i = 0; i < model->base.plan->weight_count && status == LLCUDA_OK; i++) {
         enum dtype dtype = model->weights[i].dtype;
-        if (model->weights[i].is_matrix && !loaded[dtype] &&
-            (gpu_weight_streams(model, i) || gpu_weight_has_blocks(model, i))) {
-            loaded[dtype] = true;
-            status = load_type(model, module, dtype, error);
+        bool is_expert = model->weights[i].is_expert;
+        if (is_served(model, i) && !loaded[is_expert][dtype]) {
+            loaded[is_expert][dtype] = true;
+            status = load_type(model, module, dtype, is_expert, error);
         }
     }
     return status;
-}
-
-bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *linear)
-{
-    const struct gpu_device_options *options = &model->device->options;
-    enum dtype dtype = model->weights[linear->weights[0]].dtype;
-    bool quantised = quantised_bytes(dtype) != 0;
-    bool has_vendor = model->driver->matmul_create && !options->deterministic &&
-                      options->linear == GPU_LINEAR_FAST;
-    uint32_t rows_min = !quantised ? PLAIN_ROWS_MIN : options->deterministic ? 1 : BLOCK_ROWS_MIN;
-    if (!quantised && model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT]) {
-        rows_min = QUAD_ROWS_MIN;
-    }
-    if (model->weights[linear->weights[0]].is_packed || linear->rows < rows_min ||
-        (quantised && has_vendor && linear->rows > BLOCK_ROWS_MAX) ||
-        !model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT - 1]) {
-        return false;
-    }
-    for (uint32_t i = 0; i < linear->part_count; i++) {
-        uint32_t weight = linear->weights[i];
-        if (model->weights[weight].dtype != dtype || model->weights[weight].is_packed ||
-            model->base.plan->weights[weight].columns % 32 != 0) {
-            return false;
-        }
-    }
-    return true;
 }
 
 /* Tiles of the weight's rows, each of one part; gate and up share theirs. */
@@ -275,6 +294,47 @@ static uint32_t count_tiles(const struct gpu_wide_tile *tile, bool is_pair, cons
         tiles += (rows[i] + each - 1) / each;
     }
     return tiles;
+}
+
+/* Whether tiles of linear_quads.cu occupy the multiprocessors without sharing: then they stream the
+ * weights faster than linear_decode.cu, which reads more of x. */
+static bool are_enough(const struct gpu_model *model, const struct gpu_linear *linear)
+{
+    enum dtype dtype = model->weights[linear->weights[0]].dtype;
+    uint32_t rows[3] = {0};
+    for (uint32_t i = 0; i < linear->part_count; i++) {
+        rows[i] = (uint32_t)model->base.plan->weights[linear->weights[i]].rows;
+    }
+    return model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT] &&
+           4 * count_tiles(&gpu_wide_tiles[GPU_WIDE_TILE_COUNT], linear->is_pair, rows,
+                           linear->part_count) >=
+               3 * model->device->info.multiprocessor_count;
+}
+
+bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *linear)
+{
+    const struct gpu_device_options *options = &model->device->options;
+    enum dtype dtype = model->weights[linear->weights[0]].dtype;
+    bool quantised = quantised_bytes(dtype) != 0;
+    bool has_vendor = model->driver->matmul_create && !options->deterministic &&
+                      options->linear == GPU_LINEAR_FAST;
+    uint32_t rows_min = !quantised ? PLAIN_ROWS_MIN : options->deterministic ? 1 : BLOCK_ROWS_MIN;
+    if (!quantised && are_enough(model, linear)) {
+        rows_min = QUAD_ROWS_MIN;
+    }
+    if (model->weights[linear->weights[0]].is_packed || linear->rows < rows_min ||
+        (quantised && has_vendor && linear->rows > BLOCK_ROWS_MAX) ||
+        !model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT - 1]) {
+        return false;
+    }
+    for (uint32_t i = 0; i < linear->part_count; i++) {
+        uint32_t weight = linear->weights[i];
+        if (model->weights[weight].dtype != dtype || model->weights[weight].is_packed ||
+            model->base.plan->weights[weight].columns % 32 != 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uint32_t index,

@@ -147,7 +147,7 @@ __device__ __forceinline__ void exact_sum(const struct attention_decode_argument
     const uint32_t lane = threadIdx.x % 32;
     const bool alone = place.span.group_count == 1;
     act_value *out = decode_out(a, place);
-    float *mine = decode_partials(a, place) + (uint64_t)blockIdx.x * DECODE_PARTIAL;
+    float *mine = decode_partials(a) + (uint64_t)blockIdx.x * DECODE_PARTIAL;
     float largest[HEAD_COLUMNS], totals[HEAD_COLUMNS];
 #pragma unroll
     for (uint32_t c = 0; c < HEAD_COLUMNS; c++) {

@@ -123,10 +123,6 @@ static void read_activation(struct model_builder *builder, struct decoder *decod
 /* Features that change the meaning of the tensors, whatever the family. */
 static void refuse_unknown_features(struct model_builder *builder)
 {
-    if (model_read_u32_or(builder, "expert_count", "num_local_experts", 0, UINT32_MAX, 0) > 0) {
-        model_fail(builder, LLCUDA_UNSUPPORTED,
-                   "this is a mixture of experts; only dense models are supported");
-    }
     const struct json_value *quantised = model_config_value(builder, "quantization_config");
     struct text_view method = json_text(json_member(quantised, "quant_method"));
     struct text_view form = json_text(json_member(quantised, "format"));
@@ -450,11 +446,25 @@ static void bind_gate_up(const struct building *building, struct plan_op *op)
                                                  "ffn_up.bias", "mlp.up_proj.bias", rows);
 }
 
+static void build_experts(const struct building *building)
+{
+    struct plan_op *op = model_add_op(building->builder, PLAN_EXPERTS, building->layer);
+    if (op) {
+        op->experts.norm = bind_norm(building, building->layer, "ffn_norm.weight",
+                                     building->decoder->feed_forward_norm_hf);
+        decoder_bind_experts(building->builder, building->decoder, building->layer, op);
+    }
+}
+
 static void build_feed_forward(const struct building *building)
 {
     const struct decoder *decoder = building->decoder;
     struct model_builder *builder = building->builder;
     uint32_t layer = building->layer;
+    if (!decoder_layer_is_dense(decoder, layer)) {
+        build_experts(building);
+        return;
+    }
     struct plan_op *op = model_add_op(builder, PLAN_FEED_FORWARD, layer);
     if (!op) {
         return;
@@ -508,6 +518,10 @@ static void fill_info(const struct decoder *decoder, struct model_info *info)
     info->kv_head_count = decoder->kv_head_count;
     info->head_size = decoder->head_size;
     info->feed_forward_length = decoder->feed_forward_length;
+    info->expert_count = decoder->experts.count;
+    info->used_count = decoder->experts.used_count;
+    info->expert_length = decoder->experts.length;
+    info->shared_length = decoder->experts.shared_length;
     info->vocabulary_size = decoder->vocabulary_size;
     info->context_length = decoder->context_length;
     for (uint32_t i = 0; i < decoder->layer_count; i++) {
@@ -519,6 +533,10 @@ static void fill_info(const struct decoder *decoder, struct model_info *info)
 
 llcuda_status decoder_build(struct model_builder *builder, struct decoder *decoder)
 {
+    if (decoder->experts.count == 0 && decoder_count_experts(builder) > 0) {
+        model_fail(builder, LLCUDA_UNSUPPORTED,
+                   "this is a mixture of experts, which this architecture is only known without");
+    }
     if (builder->status != LLCUDA_OK) {
         return builder->status;
     }

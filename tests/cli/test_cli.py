@@ -384,10 +384,16 @@ class Bench(unittest.TestCase):
                           "1")
         prompt, generation = report["profiles"]
         names = {row["operation"] for row in generation["operations"]}
-        self.assertTrue({"qkv", "attention", "gate, up", "down", "logits"} <= names, names)
+        self.assertTrue({"qkv", "attention", "gate, up", "down", "logits", "norm", "rotary, cache",
+                         "sampling"} <= names, names)
+        for row in prompt["operations"] + generation["operations"]:
+            self.assertIn("type", row)
+            for key in ("bytes", "arithmetic_operations", "memory_share", "arithmetic_share"):
+                self.assertGreater(row[key], 0, row)
         times = {row["operation"]: row["times"] for row in generation["operations"]}
         self.assertEqual(times["logits"], 4)
         self.assertEqual(sum(row["ns"] for row in prompt["operations"]), prompt["ns"])
+        self.assertNotIn("kernels", prompt)
 
     def test_wrong_usage(self):
         self.assertIn("--mode is", run("bench", "--mode", "speed", status=2).err)

@@ -18,7 +18,7 @@ struct scene {
     struct attention_call call;
     float *query, *out, *scratch;
     uint64_t query_bytes, out_bytes, scratch_bytes;
-    float sinks[64];
+    float sinks[160];
 };
 
 static uint32_t pick(const uint32_t *values, uint32_t count)
@@ -62,7 +62,8 @@ static void setup(struct scene *s, const struct cpu_ops *ops)
     uint32_t size = pick(sizes, 8);
     uint32_t group = pick(groups, 6);
     uint32_t rows = group > 32 ? 1 : 1 + (uint32_t)test_random_below(ATTENTION_PAIRS / group);
-    uint32_t kv_heads = 1 + (uint32_t)test_random_below(2);
+    uint32_t together = 1 + (uint32_t)test_random_below(group * rows > 8 ? 2 : 5);
+    uint32_t kv_heads = together + (uint32_t)test_random_below(2);
     uint32_t position =
         (uint32_t)test_random_below(test_random_below(3) ? 80 : TABLE_MAX * 16 - 40);
     s->block_count = (position + rows + 15) / 16;
@@ -80,19 +81,19 @@ static void setup(struct scene *s, const struct cpu_ops *ops)
     s->layer.block_bytes = s->layer.head_bytes * kv_heads;
     s->cache_bytes = s->layer.block_bytes * s->block_count;
     s->layer.data = guard_alloc(s->cache_bytes);
-    uint64_t width = (uint64_t)group * size;
+    uint64_t width = (uint64_t)together * group * size;
     uint64_t stride = width + test_random_below(20);
     s->query_bytes = ((rows - 1) * stride + width) * sizeof(float);
     s->query = guard_alloc(s->query_bytes);
     s->out_bytes = s->query_bytes;
     s->out = guard_alloc(s->out_bytes);
-    uint64_t floats = attention_scratch_floats(rows * group, size, position + rows);
+    uint64_t floats = attention_scratch_floats(together * rows * group, size, position + rows);
     s->scratch_bytes = (floats + 15) / 16 * 64;
     s->scratch = guard_alloc(s->scratch_bytes);
     for (uint64_t i = 0; i < s->query_bytes / sizeof(float); i++) {
         s->query[i] = 2 * test_random_normal();
     }
-    for (uint32_t i = 0; i < group; i++) {
+    for (uint32_t i = 0; i < together * group; i++) {
         s->sinks[i] = 3 * test_random_normal();
     }
     s->call = (struct attention_call){
@@ -106,7 +107,8 @@ static void setup(struct scene *s, const struct cpu_ops *ops)
         .position = position,
         .block_table = s->table,
         .layer = &s->layer,
-        .kv_head = (uint32_t)test_random_below(kv_heads),
+        .kv_head = (uint32_t)test_random_below(kv_heads - together + 1),
+        .kv_heads = together,
         .scale = 1.0f / sqrtf((float)size),
         .soft_cap = test_random_below(2) ? 5.0f : 0.0f,
         .window = test_random_below(2) ? 1 + (uint32_t)test_random_below(1200) : 0,
@@ -137,16 +139,17 @@ static void run(struct scene *s, const struct cpu_ops *ops, float *out)
 static void check_close(const struct scene *s, const float *fast, const float *exact,
                         const struct cpu_ops *ops)
 {
-    uint64_t width = (uint64_t)s->call.head_count * s->call.head_size;
+    uint64_t width = (uint64_t)s->call.kv_heads * s->call.head_count * s->call.head_size;
     for (uint64_t i = 0; i < s->out_bytes / sizeof(float); i++) {
         bool gap = i % s->call.out_stride >= width;
         double difference = fabs((double)fast[i] - (double)exact[i]);
         if (gap ? fast[i] != -12345.0f : !(difference < 2e-5)) {
-            fail_msg("%s, cache %s, size %u, %u heads, %u rows at %u, window %u, cap %g: %g "
-                     "instead of %g",
+            fail_msg("%s, cache %s, size %u, %u times %u heads, %u rows at %u, window %u, cap %g: "
+                     "%g instead of %g",
                      cpu_level_name(ops->level), dtype_info(s->layer.dtype)->name,
-                     s->call.head_size, s->call.head_count, s->call.row_count, s->call.position,
-                     s->call.window, (double)s->call.soft_cap, (double)fast[i], (double)exact[i]);
+                     s->call.head_size, s->call.kv_heads, s->call.head_count, s->call.row_count,
+                     s->call.position, s->call.window, (double)s->call.soft_cap, (double)fast[i],
+                     (double)exact[i]);
         }
     }
 }
@@ -156,8 +159,8 @@ static void check_spread(struct scene *s, const struct cpu_ops *ops, const float
 {
     uint32_t begin = attention_partition_begin(&s->call);
     uint32_t count = attention_partition_end(&s->call) - begin;
-    uint64_t pairs = (uint64_t)s->call.row_count * s->call.head_count;
-    uint64_t floats = pairs * attention_partial_floats(s->call.head_size);
+    uint64_t floats =
+        (uint64_t)attention_pairs(&s->call) * attention_partial_floats(s->call.head_size);
     float *partials = guard_alloc(count * floats * sizeof *partials);
     uint32_t first = (uint32_t)test_random_below(count);
     for (uint32_t i = 0; i < count; i++) {
@@ -165,7 +168,7 @@ static void check_spread(struct scene *s, const struct cpu_ops *ops, const float
         memset(s->scratch, 0xff, s->scratch_bytes);
         ops->attention_partition(&s->call, begin + partition, partials + partition * floats);
     }
-    attention_combine(&s->call, partials);
+    attention_combine(&s->call, partials, floats);
     assert_memory_equal(s->out, whole, s->out_bytes);
     guard_free(partials, count * floats * sizeof *partials);
 }
@@ -175,13 +178,15 @@ static void check_alone(struct scene *s, const struct cpu_ops *ops, const float 
 {
     struct attention_call all = s->call;
     uint32_t row = (uint32_t)test_random_below(all.row_count);
-    uint32_t head = (uint32_t)test_random_below(all.head_count);
+    uint32_t head = (uint32_t)test_random_below(all.kv_heads * all.head_count);
     uint64_t offset = row * all.query_stride + (uint64_t)head * all.head_size;
     s->call.query += offset;
     s->call.out += offset;
     s->call.position += row;
     s->call.row_count = 1;
     s->call.head_count = 1;
+    s->call.kv_head += head / all.head_count;
+    s->call.kv_heads = 1;
     s->call.sinks = all.sinks ? all.sinks + head : NULL;
     attention_run(&s->call, ops);
     assert_memory_equal(s->out + offset, whole + offset, all.head_size * sizeof *whole);

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define LOG_BYTES 65536
@@ -38,6 +39,19 @@ void fake_reset(const struct fake_machine *wanted)
     call_count = 0;
     queries = 0;
     capture_mode_now = 0;
+}
+
+/* A program that cannot call fake_reset says what the machine is like in FAKE_CUDA: driver,
+ * capability, devices, megabytes of memory, as "13000,90,2,80000". */
+__attribute__((constructor)) static void read_environment(void)
+{
+    const char *wanted = getenv("FAKE_CUDA");
+    size_t megabytes = 0;
+    if (wanted && sscanf(wanted, "%d,%d,%d,%zu", &machine.driver_version, &machine.capability,
+                         &machine.device_count, &megabytes) < 3) {
+        abort();
+    }
+    machine.memory_free = megabytes << 20;
 }
 
 void fake_fail(const char *call, int result)
@@ -189,8 +203,8 @@ int cuCtxSetCurrent(void *context)
 
 int cuMemGetInfo_v2(size_t *free_bytes, size_t *total_bytes)
 {
-    *free_bytes = 1000;
-    *total_bytes = 5000;
+    *free_bytes = machine.memory_free ? machine.memory_free : 1000;
+    *total_bytes = machine.memory_free ? machine.memory_free : 5000;
     return called("cuMemGetInfo_v2", "%s", "");
 }
 
@@ -211,11 +225,16 @@ int cuMemFree_v2(uint64_t address)
 
 int cuMemHostAlloc(void **memory, size_t bytes, unsigned int flags)
 {
-    CREATE(memory, 0xb00000, "cuMemHostAlloc", "%zu, %u", bytes, flags);
+    /* A whole program writes into it. */
+    void *real = machine.memory_free ? malloc(bytes) : NULL;
+    CREATE(memory, real ? (uintptr_t)real : 0xb00000, "cuMemHostAlloc", "%zu, %u", bytes, flags);
 }
 
 int cuMemFreeHost(void *memory)
 {
+    if (machine.memory_free) {
+        free(memory);
+    }
     DESTROY("cuMemFreeHost", "%lx", NUMBER(memory));
 }
 

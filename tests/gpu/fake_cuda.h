@@ -11,6 +11,7 @@ struct fake_machine {
     int compile_result; /* of nvrtcCompileProgram */
     int algorithm_count;
     int nvml_fails;
+    unsigned long memory_free; /* 0: a little */
 };
 
 /* Forgets calls and failures. */

@@ -10,7 +10,8 @@ static const char *const models[] = {
     "llama-yarn",    "mistral-window", "qwen2",
     "qwen2-window",  "qwen3",          "gemma",
     "gemma2",        "gemma3",         "phi3",
-    "phi3-longrope",
+    "phi3-longrope", "mixtral",        "qwen2moe",
+    "qwen3moe",
 };
 #define MODEL_COUNT (sizeof models / sizeof *models)
 
