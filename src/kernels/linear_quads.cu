@@ -22,7 +22,6 @@
  * Bound: the matrix rate, and for few rows the bytes of W. Measured on an H200: a background copy of
  * 32 times 8 bytes takes the first-level cache about 13 clocks, which is why large tiles do without.
  * Two sets of sums, of the range and of those before, keep the tile from being larger. */
- */
 #ifdef VENDOR_WARPGROUPS
 
 #define QUAD_PAD 32u
