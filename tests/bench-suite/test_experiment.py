@@ -198,6 +198,29 @@ class LlamaBench(unittest.TestCase):
         folder.remove()
 
 
+class AnyProgram(unittest.TestCase):
+    """A program that answers one prompt a call, without a shell between."""
+
+    def test_command_line(self):
+        program = [sys.executable, "-c", "import sys; print(sys.argv[1][:0] + 'one two three')",
+                   "{prompt}; exit 7", "{max_tokens}"]
+        folder = Folder(json.dumps({
+            "benchmark": {"name": "b", "repeats": 1, "model_path": "builtin"},
+            "engines": [{"name": "program", "engine": "command", "options": {"command": program}},
+                        {"name": "broken", "engine": "command",
+                         "options": {"command": [sys.executable, "-c", "import sys; sys.exit(3)"]}}],
+            "workloads": [{"name": "w", "batch_sizes": [1], "sequence_lengths": [8],
+                           "output_tokens": 4, "iterations": 2}]}),
+            extra=("--engines", SOURCE / "engines"))
+        good, broken = folder.summary()["engines"]
+        self.assertEqual(good["state"], "ok")
+        self.assertEqual({line["output_tokens"] for name, _, line in folder.raw()
+                          if name == "program" and line["kind"] == "sample"}, {3})
+        self.assertIn("ended with status 3", json.dumps(folder.summary()))
+        self.assertNotEqual(broken["state"], "ok")
+        folder.remove()
+
+
 class FewRuns(unittest.TestCase):
     """Three runs cannot reach 5 % by ranks, and the report says so; five can."""
 

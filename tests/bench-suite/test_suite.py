@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import unittest
+import zlib
 
 PROGRAM = os.environ["LLCUDA_PROGRAM"]
 SOURCE = pathlib.Path(os.environ["LLCUDA_SOURCE"])
@@ -191,6 +192,27 @@ class QuickTest(unittest.TestCase):
             self.assertAlmostEqual(figure["deviation"], statistics.stdev(figure["runs"]), 6)
         self.assertTrue(summary["recommendations"])
         self.assertTrue(all(row["evidence"] for row in summary["recommendations"]))
+
+    def test_pdf_has_every_chart(self):
+        """Its outline names them; compressed parts are looked into."""
+        content = (self.folder.path / "report.pdf").read_bytes()
+        for part in re.findall(rb"stream\r?\n(.*?)endstream", content, re.S):
+            try:
+                content += zlib.decompress(part)
+            except zlib.error:
+                pass
+        titles = {html.unescape(re.search(r"<title>(.*?)</title>|aria-label=\"(.*?)\"",
+                                          path.read_text())[1])
+                  for path in (self.folder.path / "plots").glob("*.svg")}
+        outline = {title.decode("utf-16-be") if title.startswith(b"\xfe\xff") else title.decode()
+                   for title in self.titles(content)}
+        self.assertGreater(len(titles), 6)
+        self.assertEqual(titles - outline, set())
+
+    @staticmethod
+    def titles(content):
+        for text, digits in re.findall(rb"/Title \((.*?)\)|/Title <([0-9a-fA-F]+)>", content):
+            yield bytes.fromhex(digits.decode()) if digits else text
 
     def test_every_metric_has_its_formula(self):
         formulas = self.folder.summary()["formulas"]
