@@ -97,6 +97,10 @@ static llcuda_status clear(struct gpu_model *model, struct llcuda_error *error)
     if (attention != 0) {
         status = driver->fill(driver, model->stream, model->buffers.attention, 0, attention, error);
     }
+    if (status == LLCUDA_OK && model->buffers.partials) {
+        status = driver->fill(driver, model->stream, model->buffers.partials, 0,
+                              GPU_WIDE_COUNTERS * sizeof(uint32_t), error);
+    }
     if (status == LLCUDA_OK && model->buffers.routes != 0) {
         status = driver->fill(driver, model->stream, model->buffers.routes, 0,
                               gpu_experts_route_bytes(model), error);

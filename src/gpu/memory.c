@@ -118,6 +118,8 @@ static uint32_t list_needs(struct gpu_model *model, struct need needs[NEEDS_MAX]
         {DEVICE_MEMORY_WORKSPACE, "partial sums of attention", attention, 1, &buffers->attention},
         {DEVICE_MEMORY_WORKSPACE, "workspace of matrix products",
          has_matmul ? GPU_MATMUL_WORKSPACE_BYTES : 0, 1, &buffers->matmul},
+        {DEVICE_MEMORY_WORKSPACE, "partial sums of products", gpu_wide_partial_bytes(model), 1,
+         &buffers->partials},
         {DEVICE_MEMORY_WORKSPACE, "dequantised weights",
          gpu_matmul_unpacks(model) ? GPU_UNPACKED_BYTES : 0, 1, &buffers->unpacked},
         {DEVICE_MEMORY_STEP, "logits", options->logits_rows_max, plan->vocabulary_size * 4ull,

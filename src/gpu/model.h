@@ -96,6 +96,7 @@ struct gpu_buffers {
     uint64_t sampling;  /* scratch and results of sample.cu */
     uint64_t step;      /* the step's data */
     uint64_t matmul;    /* GPU_MATMUL_WORKSPACE_BYTES */
+    uint64_t partials;  /* of linear_quads.cu: counters, zero between launches, and sums */
     uint64_t unpacked;  /* activations: rows of a quantised weight, GPU_UNPACKED_BYTES */
     /* Of experts; a place is a row and one of its experts. */
     uint64_t router;        /* float [R, experts] logits */
@@ -322,6 +323,8 @@ llcuda_status gpu_wide_load(struct gpu_model *model, struct gpu_module *module,
                             struct llcuda_error *error);
 /* Whether they do this layer, all of its parts at once; its input is activations. Quantised weights
  * of very many rows are left to the vendor's products, where these may be taken. */
+/* Bytes of buffers.partials. */
+uint64_t gpu_wide_partial_bytes(const struct gpu_model *model);
 bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *linear);
 llcuda_status gpu_wide_run(struct gpu_model *model, const struct gpu_linear *linear,
                            struct llcuda_error *error);

@@ -51,12 +51,13 @@ struct gpu_decode_kernel {
 #define GPU_DECODE_THREADS     512u
 
 /* The kernels of linear_wide.cu and linear_blocks.cu: tiles of weight rows by rows of x, from the
- * largest on, each once for plain layers and once for gate and up together. */
-enum { GPU_WIDE_TILE_COUNT = 3 };
+ * largest on, each once for plain layers and once for gate and up together. Those from
+ * GPU_WIDE_TILE_COUNT on are of linear_quads.cu, for 16-bit weights on devices that can. */
+enum { GPU_WIDE_TILE_COUNT = 3, GPU_WIDE_ALL_TILE_COUNT = 6 };
 struct gpu_wide_tile {
     uint32_t warps_rows, warps_tokens, row_tiles, token_tiles; /* template parameters */
 };
-extern const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_TILE_COUNT];
+extern const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_ALL_TILE_COUNT];
 
 struct texts;
 struct gpu_jit_batch;
@@ -74,7 +75,7 @@ struct gpu_program {
     struct gpu_decode_kernel decode[GPU_DECODE_KERNELS_MAX];
     uint32_t decode_count;
     /* [type of the weight][is a pair]; NULL: not for this model or device. */
-    struct gpu_function *wide[DTYPE_COUNT][2][GPU_WIDE_TILE_COUNT];
+    struct gpu_function *wide[DTYPE_COUNT][2][GPU_WIDE_ALL_TILE_COUNT];
     bool has_wide;
     /* Of experts: likewise, and what lies between their products. */
     struct gpu_function *group[DTYPE_COUNT][2][GPU_WIDE_TILE_COUNT];
@@ -117,10 +118,18 @@ bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
 void gpu_wide_group_prelude(const struct gpu_device_info *device, enum dtype act,
                             const bool wanted[DTYPE_COUNT], struct buffer *prelude);
 /* How the kernel of tile `tile` for weights of `dtype` is launched for parts of these rows (of a
- * pair gate, up) and `n` rows of x, and its name; false when it does not fit the device. */
+ * pair gate, up) and `n` rows of x, by one block a tile, and its name; false when it does not fit
+ * the device. */
 bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uint32_t tile,
                      bool is_pair, const uint32_t *rows, uint32_t part_count, uint32_t n,
                      struct gpu_launch *launch);
+/* Blocks of linear_quads.cu can share a tile: launch.grid[2] of them, when the tiles have room for
+ * the sums of their ranges in GPU_WIDE_PARTIAL_BYTES: first GPU_WIDE_COUNTERS counters, which are
+ * zero before and after. */
+#define GPU_WIDE_SPLITS_MAX    16u
+#define GPU_WIDE_COUNTERS      1024u
+#define GPU_WIDE_PARTIAL_BYTES (32u << 20)
+bool gpu_wide_can_split(uint32_t tile, const struct gpu_launch *launch);
 void gpu_wide_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
 void gpu_wide_group_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
 /* Rows of x of a tile. */

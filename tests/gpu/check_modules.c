@@ -76,6 +76,8 @@ static const struct gpu_attention_shape attention_shapes[] = {
     {8, 2, 64, DTYPE_F32, DTYPE_F32, false},        {32, 8, 64, DTYPE_F8_E4M3, DTYPE_BF16, false},
     {32, 8, 128, DTYPE_F8_E4M3, DTYPE_BF16, false}, {32, 8, 64, DTYPE_Q8_0, DTYPE_BF16, false},
     {32, 8, 128, DTYPE_Q8_0, DTYPE_BF16, false},    {8, 4, 256, DTYPE_Q8_0, DTYPE_F16, false},
+    {32, 8, 64, DTYPE_BF16, DTYPE_BF16, true},      {8, 4, 256, DTYPE_BF16, DTYPE_BF16, true},
+    {32, 8, 64, DTYPE_Q8_0, DTYPE_BF16, true},
 };
 
 static bool attention(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
