@@ -86,8 +86,9 @@ typedef enum llcuda_kv_type {
     LLCUDA_KV_AUTO, /* F16 */
     LLCUDA_KV_F16,
     LLCUDA_KV_F32,
-    LLCUDA_KV_BF16, /* on the CPU */
-    LLCUDA_KV_Q8_0  /* a byte an element, on the CPU: half the memory of F16 */
+    LLCUDA_KV_BF16,
+    LLCUDA_KV_Q8_0, /* integers with a scale a key or value of a head: half the memory of F16 */
+    LLCUDA_KV_FP8   /* 8-bit floats (E4M3), on GPUs: half the memory of F16, less exact */
 } llcuda_kv_type;
 
 typedef struct llcuda_engine_options {
@@ -102,7 +103,8 @@ typedef struct llcuda_engine_options {
      * llcuda_engine_info work, submitting is UNSUPPORTED. */
     bool vocabulary_only;
 
-    /* "auto" (or NULL: a GPU that can be used, otherwise the CPU, with a warning in the log),
+    /* "auto": a GPU that can be used and has room for the model, otherwise the CPU, with a warning
+     * in the log that says why; NULL: the same, without a warning where there is no GPU at all;
      * "cpu", "cpu:scalar", "cpu:avx2", "cpu:avx512" (a mask that lowers the instruction set),
      * "cuda:0", "hip:0", "emu" (GPU kernels on the CPU, for tests). */
     const char *device;
@@ -155,7 +157,18 @@ typedef struct llcuda_engine_options {
      * returned, and it must not call into the library. May be NULL. */
     void (*on_round)(void *user);
     void *on_round_user;
+
+    /* How many of the model's last layers the GPU computes, together with the logits; the CPU
+     * computes those before in the same step, for models larger than the GPU's memory. 0, or a
+     * number beyond the model's layers: all of them. */
+    int32_t gpu_layers;
+    /* The share of the device's memory that may be used, 0 … 1; with gpu_memory_limit_bytes the
+     * lesser counts. 0: no limit. */
+    double gpu_memory_share;
 } llcuda_engine_options;
+
+#define LLCUDA_GPU_LAYERS_AUTO (-1) /* as many as fit */
+#define LLCUDA_GPU_LAYERS_NONE (-2) /* the CPU computes alone */
 
 /* Fills in the defaults. `size` is sizeof(llcuda_engine_options) as the caller sees it. */
 LLCUDA_API void llcuda_engine_options_init(llcuda_engine_options *options, size_t size);
@@ -209,11 +222,12 @@ typedef struct llcuda_engine_info {
     bool has_chat_template;
     double load_ms; /* what llcuda_engine_open took */
     /* The memory plan: what being awake takes. */
-    uint64_t weight_bytes; /* as the file has them; a packed copy takes about as much */
-    uint64_t logits_bytes; /* of one step */
-    uint64_t host_bytes;   /* scheduler, prefix tree, sampler */
-    uint32_t sequence_max; /* queue_max of the options, defaults filled in */
-    bool embeddings;       /* the device gives what embedding requests need */
+    uint64_t weight_bytes;    /* as the file has them; a packed copy takes about as much */
+    uint64_t logits_bytes;    /* of one step */
+    uint64_t host_bytes;      /* scheduler, prefix tree, sampler */
+    uint32_t sequence_max;    /* queue_max of the options, defaults filled in */
+    bool embeddings;          /* the device gives what embedding requests need */
+    uint32_t gpu_layer_count; /* layers that a GPU computes; 0 on the CPU and while asleep */
 } llcuda_engine_info;
 
 /* Facts about the engine, owned by it, constant until it is closed (memory_bytes as of opening).

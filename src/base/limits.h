@@ -33,6 +33,8 @@
 #define LIMIT_HEAD_COUNT            4096u
 #define LIMIT_HEAD_SIZE             1024u
 #define LIMIT_FEED_FORWARD_LENGTH   (1u << 20)
+#define LIMIT_EXPERT_COUNT          1024u
+#define LIMIT_EXPERTS_USED          64u
 #define LIMIT_CONTEXT_LENGTH        (1u << 24)
 #define LIMIT_STOP_STRINGS          16u
 #define LIMIT_STOP_STRING_BYTES     1024u

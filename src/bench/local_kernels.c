@@ -5,6 +5,8 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/random.h"
+#include "bench/local_counters.h"
+#include "bench/local_launches.h"
 #include "bench/local_measure.h"
 
 #define PROFILE_ROWS_MAX 256u
@@ -70,6 +72,8 @@ struct profile {
     uint32_t tokens, depth;
     struct device_profile_row rows[PROFILE_ROWS_MAX];
     uint32_t count;
+    struct local_launches launches;
+    struct local_counters counters;
 };
 
 static uint64_t total_ns(const struct profile *profile)
@@ -120,6 +124,8 @@ static void write_text(const struct profile *profile, const struct device_ceilin
         }
         buffer_append_byte(out, '\n');
     }
+    local_launches_text(&profile->launches, ceilings, out);
+    local_counters_text(&profile->counters, out);
 }
 
 static void write_json(struct json_writer *writer, const struct profile *profile,
@@ -162,6 +168,8 @@ static void write_json(struct json_writer *writer, const struct profile *profile
         json_end_object(writer);
     }
     json_end_array(writer);
+    local_launches_json(&profile->launches, ceilings, writer);
+    local_counters_json(&profile->counters, writer);
     json_end_object(writer);
 }
 
@@ -169,27 +177,69 @@ static void write_json(struct json_writer *writer, const struct profile *profile
 static llcuda_status profile_run(struct run *run, const struct local_options *options,
                                  uint32_t rows, struct profile *best, struct llcuda_error *error)
 {
-    struct profile profile = *best;
+    struct profile *profile = malloc(sizeof *profile);
+    if (!profile) {
+        return error_no_memory(error, "a profile", sizeof *profile);
+    }
+    *profile = *best;
     best->count = 0;
     llcuda_status status = run_tokens(run, 0, best->depth, run->model->options.rows_max, error);
     for (uint32_t i = 0; !status && i <= options->repeats; i++) {
-        device_profile(run->model, profile.rows, 0);
+        struct local_launches *launches = &profile->launches;
+        device_profile(run->model, profile->rows, 0);
         run->sampling = (struct device_profile_row){
             .operation = "sampling", .dtype = DTYPE_F32, .has_dtype = true};
-        status = run_tokens(run, profile.depth, profile.tokens, rows, error);
-        profile.count = device_profile(run->model, profile.rows, PROFILE_ROWS_MAX - 1);
-        if (!status && profile.count == 0) {
-            return error_set(error, LLCUDA_UNSUPPORTED, "this device keeps no profile");
+        status = run_tokens(run, profile->depth, profile->tokens, rows, error);
+        launches->count = device_profile_kernels(run->model, &launches->steps, launches->kernels,
+                                                 LAUNCH_KERNELS_MAX);
+        profile->count = device_profile(run->model, profile->rows, PROFILE_ROWS_MAX - 1);
+        if (!status && profile->count == 0) {
+            status = error_set(error, LLCUDA_UNSUPPORTED, "this device keeps no profile");
         }
         if (run->sampling.count) {
-            profile.rows[profile.count++] = run->sampling;
+            profile->rows[profile->count++] = run->sampling;
         }
-        if (!status && (best->count == 0 || total_ns(&profile) < total_ns(best))) {
-            *best = profile;
+        if (!status && (best->count == 0 || total_ns(profile) < total_ns(best))) {
+            *best = *profile;
         }
         if (!status && options->proceed &&
             !options->proceed(options->user, i, options->repeats + 1)) {
             status = error_set(error, LLCUDA_CANCELLED, "interrupted");
+        }
+    }
+    free(profile);
+    return status;
+}
+
+struct work {
+    struct run *run;
+    uint32_t depth, tokens, rows;
+};
+
+static llcuda_status do_work(void *user, struct llcuda_error *error)
+{
+    const struct work *work = user;
+    return run_tokens(work->run, work->depth, work->tokens, work->rows, error);
+}
+
+/* The counters of every test of a list, in the order of profile_list. Before any profile: a device
+ * that keeps one does more than its steps. */
+static llcuda_status count_list(struct run *run, const struct local_options *options,
+                                const struct local_list *sizes, uint32_t rows,
+                                struct local_counters *counters, struct llcuda_error *error)
+{
+    llcuda_status status = LLCUDA_OK;
+    uint32_t most = options->has_counters ? options->depths.count * sizes->count : 0;
+    for (uint32_t i = 0; !status && i < most; i++) {
+        uint32_t depth = options->depths.values[i / sizes->count];
+        struct work work = {run, depth, sizes->values[i % sizes->count], rows};
+        if (work.tokens == 0) {
+            continue;
+        }
+        status = run_tokens(run, 0, depth, run->model->options.rows_max, error);
+        if (!status) {
+            status =
+                local_counters_read(&counters[i], options->counters_device, do_work, &work, error);
         }
     }
     return status;
@@ -198,8 +248,8 @@ static llcuda_status profile_run(struct run *run, const struct local_options *op
 static llcuda_status profile_list(struct run *run, const struct device_ceilings *ceilings,
                                   const struct local_options *options,
                                   const struct local_list *sizes, uint32_t rows, const char *test,
-                                  struct json_writer *json, struct buffer *out,
-                                  struct llcuda_error *error)
+                                  const struct local_counters *counters, struct json_writer *json,
+                                  struct buffer *out, struct llcuda_error *error)
 {
     struct profile *profile = calloc(1, sizeof *profile);
     if (!profile) {
@@ -211,6 +261,7 @@ static llcuda_status profile_list(struct run *run, const struct device_ceilings 
             profile->test = test;
             profile->tokens = sizes->values[i];
             profile->depth = options->depths.values[d];
+            profile->counters = counters[d * sizes->count + i];
             if (profile->tokens == 0) {
                 continue;
             }
@@ -234,6 +285,33 @@ static void write_ceilings(struct json_writer *writer, const struct device_ceili
     json_write_number(writer, ceilings->flop_per_second);
     json_key(writer, "integer_op_per_second");
     json_write_number(writer, ceilings->integer_op_per_second);
+}
+
+static llcuda_status profile_all(struct run *run, const struct device_ceilings *ceilings,
+                                 const struct local_options *options, struct json_writer *json,
+                                 struct buffer *out, struct llcuda_error *error)
+{
+    enum { TESTS_MAX = LOCAL_LIST_MAX * LOCAL_LIST_MAX };
+    uint32_t rows = run->model->options.rows_max;
+    struct local_counters *prompts = calloc(2 * TESTS_MAX, sizeof *prompts);
+    if (!prompts) {
+        return error_no_memory(error, "counters", 2 * TESTS_MAX * sizeof *prompts);
+    }
+    struct local_counters *generations = prompts + TESTS_MAX;
+    llcuda_status status = count_list(run, options, &options->prompts, rows, prompts, error);
+    if (!status) {
+        status = count_list(run, options, &options->generations, 1, generations, error);
+    }
+    if (!status) {
+        status = profile_list(run, ceilings, options, &options->prompts, rows, "pp", prompts, json,
+                              out, error);
+    }
+    if (!status) {
+        status = profile_list(run, ceilings, options, &options->generations, 1, "tg", generations,
+                              json, out, error);
+    }
+    free(prompts);
+    return status;
 }
 
 llcuda_status local_kernels(struct device_model *model, const uint32_t *blocks,
@@ -261,12 +339,7 @@ llcuda_status local_kernels(struct device_model *model, const uint32_t *blocks,
                       ceilings->read_bytes_per_second / 1e9, ceilings->flop_per_second / 1e9,
                       ceilings->integer_op_per_second / 1e9);
     }
-    llcuda_status status =
-        profile_list(&run, ceilings, options, &options->prompts, rows, "pp", target, out, error);
-    if (!status) {
-        status = profile_list(&run, ceilings, options, &options->generations, 1, "tg", target, out,
-                              error);
-    }
+    llcuda_status status = profile_all(&run, ceilings, options, target, out, error);
     if (json) {
         json_end_array(&writer);
         json_end_object(&writer);

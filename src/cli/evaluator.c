@@ -11,20 +11,30 @@
 llcuda_status evaluator_open_device(struct options *options, struct device **device,
                                     struct llcuda_error *error)
 {
+    return evaluator_open_device_sharing(options, NULL, device, error);
+}
+
+llcuda_status evaluator_open_device_sharing(struct options *options, const int32_t *gpu_layers,
+                                            struct device **device, struct llcuda_error *error)
+{
+    struct log_sink *log = arena_alloc(&options->arena, 1, sizeof *log);
     struct device_open_options wanted = {
+        .log = log, /* as long as the options live */
         .thread_count = (uint32_t)option_integer(options, OPTION_THREADS, 0),
     };
     llcuda_engine_options gpu;
     llcuda_engine_options_init(&gpu, sizeof gpu);
-    if (open_gpu_options(options, &gpu)) {
+    if (!log || !console_log_sink(options, log) || open_gpu_options(options, &gpu)) {
         return error_set(error, LLCUDA_INVALID_ARGUMENT, "the options of GPUs are not valid");
     }
     wanted.library_path = gpu.gpu_library_path;
     wanted.kernel_cache = gpu.gpu_kernel_cache;
     wanted.kernel_pack = gpu.gpu_kernel_pack;
     wanted.device_memory_limit = gpu.gpu_memory_limit_bytes;
+    wanted.device_memory_share = gpu.gpu_memory_share;
     wanted.no_graphs = gpu.gpu_no_graphs;
     wanted.deterministic = gpu.deterministic;
+    wanted.gpu_layers = gpu_layers ? *gpu_layers : gpu.gpu_layers;
     llcuda_status status = open_device_name(options, &wanted.name, error);
     return status == LLCUDA_OK ? device_open(&wanted, device, error) : status;
 }
@@ -52,7 +62,7 @@ static llcuda_status open_device(struct evaluator *evaluator, struct options *op
     };
     if (!cache_type_find(cache, NULL, &model_options.kv_dtype)) {
         return error_set(error, LLCUDA_INVALID_ARGUMENT,
-                         "--cache-type is f16, bf16, f32 or q8_0, not '%s'", cache);
+                         "--cache-type is f16, bf16, f32, q8_0 or fp8, not '%s'", cache);
     }
     evaluator->blocks = calloc(model_options.kv_block_count, sizeof *evaluator->blocks);
     if (!evaluator->blocks) {

@@ -39,5 +39,8 @@ llcuda_status evaluator_run(struct evaluator *evaluator, const uint32_t *tokens,
 /* The device that --device, --threads and --cpu-level ask for. */
 llcuda_status evaluator_open_device(struct options *options, struct device **device,
                                     struct llcuda_error *error);
+/* The same with other layers on the GPU than --gpu-layers says; NULL: as it says. */
+llcuda_status evaluator_open_device_sharing(struct options *options, const int32_t *gpu_layers,
+                                            struct device **device, struct llcuda_error *error);
 
 #endif

@@ -72,6 +72,7 @@ static void write_document(struct json_writer *writer, const llcuda_engine *engi
     size_t prompt_count;
     const uint32_t *prompt = llcuda_request_prompt(request, &prompt_count);
     const uint32_t *ids = (const uint32_t *)(const void *)sink->ids->data;
+    const llcuda_engine_info *info = llcuda_engine_get_info(engine);
     json_begin_object(writer);
     json_key(writer, "text");
     json_write_text(writer, buffer_view(sink->text));
@@ -91,9 +92,22 @@ static void write_document(struct json_writer *writer, const llcuda_engine *engi
     json_write_unsigned(writer,
                         (uint64_t)done->usage.prompt_tokens + done->usage.completion_tokens);
     json_end_object(writer);
+    json_key(writer, "device");
+    json_begin_object(writer);
+    json_key(writer, "kind");
+    json_write_string(writer, info->device_kind);
+    json_key(writer, "name");
+    json_write_string(writer, info->device);
+    json_key(writer, "layers");
+    json_write_unsigned(writer, info->layer_count);
+    json_key(writer, "gpu_layers");
+    json_write_unsigned(writer, info->gpu_layer_count);
+    json_key(writer, "memory_bytes");
+    json_write_unsigned(writer, info->memory_bytes);
+    json_end_object(writer);
     json_key(writer, "timings");
     json_begin_object(writer);
-    write_milliseconds(writer, "load_ms", llcuda_engine_get_info(engine)->load_ms);
+    write_milliseconds(writer, "load_ms", info->load_ms);
     write_milliseconds(writer, "prefill_ms", done->timings.prefill_ms);
     write_milliseconds(writer, "ttft_ms", done->timings.ttft_ms);
     write_milliseconds(writer, "decode_ms", done->timings.decode_ms);

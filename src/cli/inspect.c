@@ -156,6 +156,11 @@ static void write_text(const struct model_source *source, const struct model_inf
             info->head_count, info->kv_head_count, info->head_size, info->feed_forward_length,
             info->vocabulary_size, info->tied_embeddings ? ", tied" : "", info->context_length,
             info->rotary);
+        if (info->expert_count) {
+            buffer_printf(out, "experts        %u of %u, of length %u%s\n", info->used_count,
+                          info->expert_count, info->expert_length,
+                          info->shared_length ? ", and a shared one" : "");
+        }
         if (info->window) {
             buffer_printf(out, "window         %u in %u layers\n", info->window,
                           info->window_layer_count);
@@ -191,6 +196,8 @@ static void write_info(struct json_writer *writer, const struct model_info *info
     write_number(writer, "kv_heads", info->kv_head_count);
     write_number(writer, "head_size", info->head_size);
     write_number(writer, "feed_forward_length", info->feed_forward_length);
+    write_number(writer, "experts", info->expert_count);
+    write_number(writer, "experts_used", info->used_count);
     write_number(writer, "vocabulary_size", info->vocabulary_size);
     write_number(writer, "context_length", info->context_length);
     write_number(writer, "window", info->window);

@@ -35,9 +35,14 @@ static llcuda_status write_pack(const struct options *options, const struct gpu_
     struct model_info info;
     struct device *device = NULL;
     const char *cache = option_text(options, OPTION_CACHE_TYPE);
+    enum dtype kv_dtype = DTYPE_F16;
+    if (!cache_type_find(cache, NULL, &kv_dtype)) {
+        return error_set(error, LLCUDA_INVALID_ARGUMENT,
+                         "--cache-type is f16, bf16, f32, q8_0 or fp8, not '%s'", cache);
+    }
     const struct device_model_options model_options = {
         .kv_block_count = 1,
-        .kv_dtype = strcmp(cache, "f32") == 0 ? DTYPE_F32 : DTYPE_F16,
+        .kv_dtype = kv_dtype,
         .rows_max = 1,
         .logits_rows_max = 1,
     };

@@ -18,7 +18,8 @@ llcuda_status open_device_name(struct options *options, const char **name,
 {
     const char *device = option_text(options, OPTION_DEVICE);
     const char *level = option_text(options, OPTION_CPU_LEVEL);
-    *name = device;
+    /* Who names no device is told nothing of GPUs that the machine does not have. */
+    *name = option_given(options, OPTION_DEVICE) ? device : NULL;
     if (!level) {
         return LLCUDA_OK;
     }
@@ -42,7 +43,8 @@ bool cache_type_find(const char *name, llcuda_kv_type *type, enum dtype *dtype)
     } types[] = {{"f16", LLCUDA_KV_F16, DTYPE_F16},
                  {"f32", LLCUDA_KV_F32, DTYPE_F32},
                  {"bf16", LLCUDA_KV_BF16, DTYPE_BF16},
-                 {"q8_0", LLCUDA_KV_Q8_0, DTYPE_Q8_0}};
+                 {"q8_0", LLCUDA_KV_Q8_0, DTYPE_Q8_0},
+                 {"fp8", LLCUDA_KV_FP8, DTYPE_F8_E4M3}};
     for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
         if (strcmp(name, types[i].name) == 0) {
             if (type) {
@@ -62,7 +64,8 @@ static bool cache_type(const struct options *options, llcuda_kv_type *type)
     const char *text = option_text(options, OPTION_CACHE_TYPE);
     bool known = cache_type_find(text, type, NULL);
     if (!known) {
-        console_usage(options->command, "--cache-type is f16, bf16, f32 or q8_0, not '%s'", text);
+        console_usage(options->command, "--cache-type is f16, bf16, f32, q8_0 or fp8, not '%s'",
+                      text);
     }
     return known;
 }
@@ -107,8 +110,56 @@ static const char *kernel_cache(struct options *options)
     return kept;
 }
 
+/* "auto", "all" or a number; false for anything else. */
+static bool read_layers(const char *text, int32_t *layers)
+{
+    uint32_t value = 0;
+    if (strcmp(text, "auto") == 0 || strcmp(text, "all") == 0) {
+        *layers = strcmp(text, "auto") == 0 ? LLCUDA_GPU_LAYERS_AUTO : 0;
+        return true;
+    }
+    for (const char *digit = text; *digit; digit++) {
+        if (*digit < '0' || *digit > '9') {
+            return false;
+        }
+        value = value * 10 + (uint32_t)(*digit - '0');
+        if (value > LIMIT_LAYER_COUNT) {
+            return false;
+        }
+    }
+    *layers = value == 0 ? LLCUDA_GPU_LAYERS_NONE : (int32_t)value;
+    return *text != 0;
+}
+
+/* "1.5" GiB or "90%"; NULL is no limit. False for anything else. */
+static bool read_memory_limit(const char *text, llcuda_engine_options *engine_options)
+{
+    if (!text) {
+        return true;
+    }
+    char *end;
+    double value = strtod(text, &end);
+    bool is_number = *text >= '0' && *text <= '9';
+    if (is_number && strcmp(end, "%") == 0 && value >= 1 && value <= 100) {
+        engine_options->gpu_memory_share = value / 100;
+        return true;
+    }
+    if (!is_number || *end != 0 || !(value >= 0.001 && value <= 1000000)) {
+        return false;
+    }
+    engine_options->gpu_memory_limit_bytes = (uint64_t)(value * 0x1p30);
+    return true;
+}
+
 int open_gpu_options(struct options *options, llcuda_engine_options *engine_options)
 {
+    const char *limit = option_text(options, OPTION_GPU_MEMORY_LIMIT);
+    const char *layers = option_text(options, OPTION_GPU_LAYERS);
+    if (!read_layers(layers, &engine_options->gpu_layers)) {
+        return console_usage(options->command,
+                             "--gpu-layers is a number up to %u, auto or all, not '%s'",
+                             LIMIT_LAYER_COUNT, layers);
+    }
     const char *graphs = option_text(options, OPTION_GPU_GRAPHS);
     if (strcmp(graphs, "on") != 0 && strcmp(graphs, "off") != 0) {
         return console_usage(options->command, "--gpu-graphs is on or off, not '%s'", graphs);
@@ -121,8 +172,13 @@ int open_gpu_options(struct options *options, llcuda_engine_options *engine_opti
         return console_usage(options->command, "--kernel-pack: there is no file '%s'",
                              engine_options->gpu_kernel_pack);
     }
-    engine_options->gpu_memory_limit_bytes =
-        (uint64_t)(option_number(options, OPTION_GPU_MEMORY_LIMIT, 0) * 0x1p30);
+    if (!read_memory_limit(limit, engine_options)) {
+        return console_usage(
+            options->command,
+            "--gpu-memory-limit is a number of GiB from 0.001 on or a share of 1%% "
+            "to 100%%, not '%s'",
+            limit);
+    }
     engine_options->deterministic = option_flag(options, OPTION_DETERMINISTIC);
     return EXIT_DONE;
 }

@@ -210,15 +210,20 @@
       "positions to keep, prompt and answer together (default: the model's, at most 8192)")        \
     X(CACHE_TYPE, "cache-type", 0, TEXT, "TYPE", 0, 0, "f16", "Machine",                           \
       FOR_CONTEXT | COMMAND_BIT(KERNELS),                                                          \
-      "key-value cache: f16, f32, or on the CPU bf16 or q8_0 (half the memory of f16)")            \
+      "key-value cache: f16, bf16, f32, q8_0 (half the memory of f16) or, on GPUs, fp8 (E4M3)")    \
     X(CUDA_PATH, "cuda-path", 0, TEXT, "FOLDER[:FOLDER…]", 0, 0, NULL, "Machine",                  \
       FOR_COMPUTING | COMMAND_BIT(DOCTOR) | COMMAND_BIT(KERNELS),                                  \
       "absolute folders in which the GPU vendor's libraries (NVRTC, cuBLASLt) are looked for "     \
       "first")                                                                                     \
     X(ARCH, "arch", 0, TEXT, "ARCH", 0, 0, NULL, "Machine", COMMAND_BIT(KERNELS),                  \
       "the GPU's architecture, such as sm_90a or gfx90a; llcuda devices shows it")                 \
-    X(GPU_MEMORY_LIMIT, "gpu-memory-limit", 0, NUMBER, "GIB", 0.001, 1000000, NULL, "Machine",     \
-      FOR_COMPUTING, "memory of the GPU that may be used (default: what is free)")                 \
+    X(GPU_MEMORY_LIMIT, "gpu-memory-limit", 0, TEXT, "GIB|N%", 0, 0, NULL, "Machine",              \
+      FOR_COMPUTING,                                                                               \
+      "memory of the GPU that may be used, in GiB or as a share of what it has, such as 90% "      \
+      "(default: what is free)")                                                                   \
+    X(GPU_LAYERS, "gpu-layers", 0, TEXT, "N|auto|all", 0, 0, "all", "Machine", FOR_COMPUTING,      \
+      "how many of the model's last layers the GPU computes, with the logits; the CPU computes "   \
+      "those before; auto: as many as fit the GPU's memory")                                       \
     X(GPU_GRAPHS, "gpu-graphs", 0, TEXT, "on|off", 0, 0, "on", "Machine", FOR_COMPUTING,           \
       "off: the kernels of a step are launched one by one, the reference of step graphs")          \
     X(KERNEL_CACHE, "kernel-cache", 0, TEXT, "FOLDER", 0, 0, NULL, "Machine", FOR_COMPUTING,       \

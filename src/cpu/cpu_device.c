@@ -48,6 +48,8 @@ static const struct device_interface interface = {
     .memory_bytes = cpu_model_memory_bytes,
     .hidden = cpu_model_hidden,
     .parallel = run_parallel,
+    .residual = cpu_model_residual,
+    .place = cpu_model_place,
     .profile = cpu_model_profile,
 };
 

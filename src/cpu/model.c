@@ -4,6 +4,7 @@
 #include "cpu/model.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/checked.h"
 #include "tensor/quant.h"
@@ -28,6 +29,11 @@ static llcuda_status check_options(const struct plan *plan,
                                    struct llcuda_error *error)
 {
     enum dtype kv = options->kv_dtype;
+    if (kv == DTYPE_F8_E4M3) {
+        return error_set(error, LLCUDA_UNSUPPORTED,
+                         "a cache of 8-bit floats is for GPUs: on the CPU use q8_0, which has the "
+                         "same size and is more exact");
+    }
     if (kv != DTYPE_F16 && kv != DTYPE_F32 && kv != DTYPE_BF16 && kv != DTYPE_Q8_0) {
         return error_set(error, LLCUDA_UNSUPPORTED,
                          "a cache of type %s is not supported: use f16, bf16, f32 or q8_0",
@@ -79,6 +85,12 @@ static llcuda_status choose_kernel(struct cpu_model *model, uint32_t index,
     return LLCUDA_OK;
 }
 
+/* Floats that a vector, or a table of several rows, takes. */
+static uint64_t vector_room(const struct plan_weight *source)
+{
+    return (source->rows * source->columns + 15) / 16 * 16;
+}
+
 /* Gives every weight that a stage multiplies with its kernel, and counts what small vectors need.
  */
 static llcuda_status choose_kernels(struct cpu_model *model, uint64_t *vector_floats,
@@ -96,12 +108,19 @@ static llcuda_status choose_kernels(struct cpu_model *model, uint64_t *vector_fl
                                  TEXT_ARGUMENTS(source->name));
             }
             if (!used[j].is_matrix) {
-                *vector_floats += (source->columns + 15) / 16 * 16;
-            } else if (plan->ops[i].kind != PLAN_EMBED && !model->weights[used[j].weight].kernel) {
-                llcuda_status status = choose_kernel(model, used[j].weight, error);
-                if (status != LLCUDA_OK) {
-                    return status;
-                }
+                *vector_floats += vector_room(source);
+                continue;
+            }
+            llcuda_status status = LLCUDA_OK;
+            bool is_new = plan->ops[i].kind != PLAN_EMBED && !model->weights[used[j].weight].kernel;
+            for (uint32_t e = 0; is_new && e < used[j].count && !status; e++) {
+                status = choose_kernel(model, used[j].weight + e, error);
+            }
+            if (is_new) {
+                model->weights[used[j].weight].run_count = used[j].count;
+            }
+            if (status != LLCUDA_OK) {
+                return status;
             }
         }
     }
@@ -119,9 +138,11 @@ static void convert_vectors(struct cpu_model *model)
             const struct plan_weight *source = &plan->weights[used[j].weight];
             struct cpu_weight *weight = &model->weights[used[j].weight];
             if (!used[j].is_matrix && !weight->vector) {
-                plan_weight_row(source, 0, next);
+                for (uint64_t row = 0; row < source->rows; row++) {
+                    plan_weight_row(source, row, next + row * source->columns);
+                }
                 weight->vector = next;
-                next += (source->columns + 15) / 16 * 16;
+                next += vector_room(source);
             }
         }
     }
@@ -254,7 +275,7 @@ static llcuda_status pack_rows(struct load *load, const struct plan_weight *sour
     uint64_t shares = pool_thread_count(model->device->pool);
     struct pack pack = {.kernel = kernel,
                         .source = source,
-                        .packed = weight->packed.data,
+                        .packed = weight->packed_data,
                         .share_rows =
                             (source->rows + shares * group - 1) / (shares * group) * group,
                         .item_rows = group_rows(ITEM_BYTES, row_bytes, group)};
@@ -268,6 +289,31 @@ static llcuda_status pack_rows(struct load *load, const struct plan_weight *sour
         status = drop_piece(load, &pack, shares, file_row_bytes, is_mapped);
     }
     return status;
+}
+
+/* Gives a weight its place: memory of its own, or, of experts, in one piece for all of them, which
+ * the first one owns: thousands of small maps would meet the system's limit. */
+static llcuda_status place_packed(struct load *load, uint32_t index, uint64_t packed_bytes)
+{
+    struct cpu_weight *weights = load->model->weights;
+    uint64_t stride = (packed_bytes + 63) / 64 * 64;
+    uint64_t bytes = UINT64_MAX;
+    uint32_t first = index;
+    while (weights[first].run_count == 0) {
+        first--;
+    }
+    if (first != index) {
+        weights[index].packed_data =
+            (unsigned char *)weights[first].packed.data + (index - first) * stride;
+        weights[index].data = weights[index].packed_data;
+        return LLCUDA_OK;
+    }
+    if (!checked_mul_u64(stride, weights[index].run_count, &bytes) ||
+        !region_map(&weights[index].packed, bytes)) {
+        return error_no_memory(load->error, "a packed weight", bytes);
+    }
+    weights[index].data = weights[index].packed_data = weights[index].packed.data;
+    return LLCUDA_OK;
 }
 
 static llcuda_status pack_weight(struct load *load, uint32_t index)
@@ -286,11 +332,10 @@ static llcuda_status pack_weight(struct load *load, uint32_t index)
         weight->data = source.data;
         return report(load, file_bytes);
     }
-    if (status == LLCUDA_OK && !region_map(&weight->packed, packed_bytes)) {
-        status = error_no_memory(load->error, "a packed weight", packed_bytes);
+    if (status == LLCUDA_OK) {
+        status = place_packed(load, index, packed_bytes);
     }
     if (status == LLCUDA_OK) {
-        weight->data = weight->packed.data;
         status = pack_rows(load, &source, weight, file_bytes / source.rows,
                            model->base.plan->weights_mapped && !converts);
     }
@@ -330,20 +375,29 @@ static bool plan_cache(struct cpu_model *model, uint64_t *bytes)
            checked_mul_u64(model->layer_bytes, plan->layer_count, bytes);
 }
 
-/* A refusal with numbers is better than the system's killer in the middle of an answer. */
-static llcuda_status check_memory(const struct cpu_model *model, uint64_t other_bytes,
-                                  struct llcuda_error *error)
+/* Saturates: weights come from outside files. */
+static uint64_t packed_bytes(const struct cpu_model *model)
 {
-    uint64_t needed = other_bytes;
-    uint64_t available = memory_free_bytes();
+    uint64_t bytes = 0;
     for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
         const struct cpu_weight *weight = &model->weights[i];
         uint64_t packed =
             weight->kernel ? weight->kernel->packed_bytes(weight->rows, weight->columns) : 0;
-        if (!checked_add_u64(needed, packed, &needed)) {
-            needed = UINT64_MAX;
-            break;
+        if (!checked_add_u64(bytes, packed, &bytes)) {
+            return UINT64_MAX;
         }
+    }
+    return bytes;
+}
+
+/* A refusal with numbers is better than the system's killer in the middle of an answer. */
+static llcuda_status check_memory(const struct cpu_model *model, uint64_t other_bytes,
+                                  struct llcuda_error *error)
+{
+    uint64_t needed;
+    uint64_t available = memory_free_bytes();
+    if (!checked_add_u64(packed_bytes(model), other_bytes, &needed)) {
+        needed = UINT64_MAX;
     }
     if (available != 0 && needed > available) {
         return error_set(error, LLCUDA_OUT_OF_MEMORY,
@@ -354,22 +408,31 @@ static llcuda_status check_memory(const struct cpu_model *model, uint64_t other_
     return LLCUDA_OK;
 }
 
+/* Chooses kernels, and counts what everything but packed weights will take. */
+static llcuda_status count(struct cpu_model *model, uint64_t *vector_floats, uint64_t *cache_bytes,
+                           uint64_t *workspace_bytes, struct llcuda_error *error)
+{
+    uint64_t total;
+    llcuda_status status = choose_kernels(model, vector_floats, error);
+    if (status == LLCUDA_OK &&
+        (!plan_cache(model, cache_bytes) || !cpu_workspace_plan(model, NULL, workspace_bytes) ||
+         !checked_add_u64(*cache_bytes, *workspace_bytes, &total))) {
+        status = error_set(error, LLCUDA_OUT_OF_MEMORY,
+                           "the cache and workspace asked for exceed any memory");
+    }
+    return status;
+}
+
 static llcuda_status allocate(struct cpu_model *model, struct llcuda_error *error)
 {
     uint64_t vector_floats;
     uint64_t cache_bytes;
     uint64_t workspace_bytes;
-    uint64_t total;
-    llcuda_status status = choose_kernels(model, &vector_floats, error);
+    llcuda_status status = count(model, &vector_floats, &cache_bytes, &workspace_bytes, error);
     if (status != LLCUDA_OK) {
         return status;
     }
-    if (!plan_cache(model, &cache_bytes) || !cpu_workspace_plan(model, NULL, &workspace_bytes) ||
-        !checked_add_u64(cache_bytes, workspace_bytes, &total)) {
-        return error_set(error, LLCUDA_OUT_OF_MEMORY,
-                         "the cache and workspace asked for exceed any memory");
-    }
-    status = check_memory(model, total, error);
+    status = check_memory(model, cache_bytes + workspace_bytes, error);
     if (status != LLCUDA_OK) {
         return status;
     }
@@ -385,6 +448,50 @@ static llcuda_status allocate(struct cpu_model *model, struct llcuda_error *erro
     model->kv.data = model->cache.data;
     cpu_workspace_plan(model, model->workspace.data, &workspace_bytes);
     return LLCUDA_OK;
+}
+
+llcuda_status cpu_model_place(struct device *device, const struct plan *plan,
+                              const struct device_model_options *options,
+                              struct device_part parts[DEVICE_PARTS_MAX], uint32_t *part_count,
+                              struct llcuda_error *error)
+{
+    struct cpu_model model = {
+        .base = {.interface = device->interface, .plan = plan, .options = *options},
+        .device = (struct cpu_device *)device,
+    };
+    struct device_part *part = &parts[0];
+    struct device_info info;
+    uint64_t vector_floats;
+    llcuda_status status = check_options(plan, options, error);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    model.weights = calloc(plan->weight_count, sizeof *model.weights);
+    if (!model.weights) {
+        return error_no_memory(error, "the weights' table",
+                               plan->weight_count * sizeof *model.weights);
+    }
+    device_describe(device, &info);
+    *part = (struct device_part){
+        .layer_end = plan->layer_count,
+        .embeds = !plan->takes_residual,
+        .gives_logits = !plan->gives_residual,
+        .available_bytes = info.memory_free_bytes,
+    };
+    memcpy(part->kind, info.kind, sizeof part->kind);
+    memcpy(part->name, info.name, sizeof part->name);
+    status = count(&model, &vector_floats, &part->bytes[DEVICE_MEMORY_CACHE],
+                   &part->bytes[DEVICE_MEMORY_WORKSPACE], error);
+    if (status == LLCUDA_OK) {
+        uint64_t packed = packed_bytes(&model);
+        if (!checked_add_u64(packed, vector_floats * sizeof(float),
+                             &part->bytes[DEVICE_MEMORY_WEIGHTS])) {
+            part->bytes[DEVICE_MEMORY_WEIGHTS] = UINT64_MAX;
+        }
+    }
+    free(model.weights);
+    *part_count = 1;
+    return status;
 }
 
 llcuda_status cpu_model_load(struct device *device, const struct plan *plan,

@@ -25,7 +25,9 @@ struct cpu_device {
 struct cpu_weight {
     const struct linear_kernel *kernel; /* NULL when no stage multiplies with it */
     const void *data;                   /* what the kernel reads: packed, or the plan's rows */
-    struct region packed;               /* empty when the kernel reads the plan's rows */
+    struct region packed; /* empty when the kernel reads the plan's rows, or another one owns it */
+    void *packed_data;    /* its place in there, or in that of the first of its experts */
+    uint32_t run_count;   /* weights from here on in one piece of memory; 0: in an earlier one's */
     uint64_t rows, columns;
     uint64_t group_bytes; /* memory of row_group rows */
     float *vector;        /* a norm, bias or sinks as floats; NULL otherwise */
@@ -63,6 +65,13 @@ struct cpu_worker {
     uint64_t part_ns[3];        /* in the products of the running stage; while profiling */
 };
 
+/* Rows that one expert gets: consecutive ones, once the rows of a step are sorted by expert. */
+struct cpu_expert_rows {
+    uint32_t expert;
+    uint32_t begin, count;
+    uint64_t item_begin; /* first item of a loop over all experts */
+};
+
 struct cpu_model {
     struct device_model base;
     struct cpu_device *device;
@@ -78,6 +87,16 @@ struct cpu_model {
     struct cpu_rows normed, key, value, up, product;
     unsigned char *prepared[ACTIVATION_BF16 + 1]; /* rows in each format but F32 */
     uint64_t prepared_stride[ACTIVATION_BF16 + 1];
+    /* Of experts; a place is a row and one of its experts, sorted by expert: rows_max · used. */
+    struct cpu_rows router;          /* [row] the logits */
+    struct cpu_rows expert_input;    /* [place] normed rows, and afterwards what experts give */
+    struct cpu_rows expert_hidden;   /* [place] */
+    struct cpu_rows expert_up;       /* [place] */
+    uint32_t *expert_ids;            /* [row, used] ascending */
+    float *expert_weights;           /* [row, used] */
+    uint32_t *expert_places;         /* [row, used] */
+    struct cpu_expert_rows *experts; /* [expert_count] those that have rows */
+    uint32_t experts_touched;
     float *angles; /* [table][row][cosines, sines] */
     uint64_t angles_stride[2];
     struct cpu_run *runs;
@@ -106,6 +125,11 @@ llcuda_status cpu_model_step(struct device_model *model, const struct step_batch
 llcuda_status cpu_model_copy_blocks(struct device_model *model, const uint32_t *from,
                                     const uint32_t *to, uint32_t count, struct llcuda_error *error);
 const float *cpu_model_hidden(const struct device_model *model, uint64_t *stride);
+const float *cpu_model_residual(const struct device_model *model, uint64_t *stride);
+llcuda_status cpu_model_place(struct device *device, const struct plan *plan,
+                              const struct device_model_options *options,
+                              struct device_part parts[DEVICE_PARTS_MAX], uint32_t *count,
+                              struct llcuda_error *error);
 uint64_t cpu_model_weight_bytes_read(const struct device_model *model);
 uint64_t cpu_model_memory_bytes(const struct device_model *model);
 llcuda_status cpu_device_measure(struct device *device, struct device_ceilings *ceilings,
@@ -123,17 +147,29 @@ struct linear_part {
     struct cpu_rows out;
 };
 
+/* Rows of a stage's input that an item multiplies, and by which weight: `expert` behind the one
+ * that a part names. */
+struct linear_rows {
+    uint32_t expert;
+    uint32_t begin, count;
+};
+
 struct linear_stage {
     struct cpu_model *model;
     struct cpu_rows input; /* float rows; other formats are prepared from them */
     uint64_t columns;      /* of the input */
     uint32_t token_count;
+    /* Weights of experts: each multiplies its own rows of the input. NULL: one weight, all rows.
+     * With it there is one part, or `side_by_side`. */
+    struct cpu_expert_rows *experts;
+    uint32_t expert_count;
     uint32_t part_count;
     struct linear_part parts[3];
     /* True: all parts have as many rows, and an item computes the same range of each before it
      * calls `finish` for that range. */
     bool side_by_side;
-    void (*finish)(const struct linear_stage *stage, uint64_t row_begin, uint64_t row_end);
+    void (*finish)(const struct linear_stage *stage, const struct linear_rows *rows,
+                   uint64_t row_begin, uint64_t row_end);
     const struct plan_op *op; /* for finish */
     enum cpu_work work;       /* what the profile calls it */
     /* Filled in by linear_stage_run. */
@@ -143,6 +179,13 @@ struct linear_stage {
 
 /* Prepares the input in every format that the parts' kernels want but float, and runs them. */
 void linear_stage_run(struct linear_stage *stage);
+
+/* model->normed = norm(residual) for `row_count` rows: those listed, or all in order. step.c */
+void cpu_norm_rows(struct cpu_model *model, const struct plan_norm *norm, const uint32_t *rows,
+                   uint32_t row_count);
+
+/* The experts of one layer. stage_experts.c */
+void experts_stage_run(struct cpu_model *model, const struct plan_op *op);
 
 /* The attention stage of one layer over the step's runs. */
 void attention_stage_run(struct cpu_model *model, const struct plan_op *op);

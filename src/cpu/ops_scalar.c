@@ -16,6 +16,9 @@ static void activate(enum plan_activation activation, float *gate, const float *
         case PLAN_GELU_ERF:
             value = reference_gelu_erf(value);
             break;
+        case PLAN_SWIGLU_CLAMPED:
+            gate[i] = reference_swiglu_clamped(value, up[i]);
+            continue;
         }
         gate[i] = up ? value * up[i] : value;
     }

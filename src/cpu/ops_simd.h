@@ -118,6 +118,19 @@ SIMD_INLINE void activate_as(enum plan_activation activation, float *gate, const
     }
 }
 
+static void activate_clamped(float *gate, const float *up, uint64_t count)
+{
+    const SIMD_VECTOR limit = simd_set(7.0f);
+    const SIMD_VECTOR lowest = simd_set(-7.0f);
+    for (uint64_t i = 0; i < count; i += SIMD_WIDTH) {
+        uint32_t lanes = lanes_at(i, count);
+        SIMD_VECTOR g = simd_at_most(simd_load_part(gate + i, lanes), limit);
+        SIMD_VECTOR u = simd_at_least(simd_at_most(simd_load_part(up + i, lanes), limit), lowest);
+        g = simd_sigmoid_times(g, simd_multiply(g, simd_set(1.702f)));
+        simd_store_part(gate + i, simd_multiply(g, simd_add(u, simd_set(1.0f))), lanes);
+    }
+}
+
 static void activate(enum plan_activation activation, float *gate, const float *up, uint64_t count)
 {
     switch (activation) {
@@ -129,6 +142,9 @@ static void activate(enum plan_activation activation, float *gate, const float *
         break;
     case PLAN_GELU_ERF:
         activate_as(PLAN_GELU_ERF, gate, up, count);
+        break;
+    case PLAN_SWIGLU_CLAMPED:
+        activate_clamped(gate, up, count);
         break;
     }
 }

@@ -19,6 +19,8 @@
     X(PROJECT, "project")      \
     X(GATE_UP, "gate, up")     \
     X(DOWN, "down")            \
+    X(ROUTER, "router")        \
+    X(EXPERTS, "experts")      \
     X(LOGITS, "logits")
 
 enum cpu_work {

@@ -50,11 +50,11 @@ static bool prepare_inputs(const struct linear_stage *stage)
     return any;
 }
 
-static void multiply(const struct linear_stage *stage, uint32_t worker, uint32_t part,
-                     uint64_t row_begin, uint64_t row_end)
+static void multiply(const struct linear_stage *stage, const struct linear_rows *rows,
+                     uint32_t worker, uint32_t part, uint64_t row_begin, uint64_t row_end)
 {
     struct cpu_model *model = stage->model;
-    const struct cpu_weight *weight = &model->weights[stage->parts[part].weight];
+    const struct cpu_weight *weight = &model->weights[stage->parts[part].weight + rows->expert];
     const struct linear_kernel *kernel = weight->kernel;
     struct linear_call call = {
         .weight = weight->data,
@@ -64,14 +64,16 @@ static void multiply(const struct linear_stage *stage, uint32_t worker, uint32_t
         .row_count = weight->rows,
         .activations = stage->input.data,
         .activation_stride = stage->input.stride * sizeof(float),
-        .token_count = stage->token_count,
-        .out = stage->parts[part].out.data,
+        .token_count = rows->count,
+        .out = cpu_row(stage->parts[part].out, rows->begin),
         .out_stride = stage->parts[part].out.stride,
     };
     if (kernel->activation != ACTIVATION_F32) {
         call.activations = model->prepared[kernel->activation];
         call.activation_stride = model->prepared_stride[kernel->activation];
     }
+    call.activations =
+        (const unsigned char *)call.activations + rows->begin * call.activation_stride;
     uint64_t began = cpu_profile_now(&model->profile);
     kernel->multiply(&call);
     if (model->profile.on) {
@@ -86,37 +88,61 @@ static uint64_t range_end(uint64_t begin, uint64_t rows, uint64_t row_count)
     return rows < row_count - begin ? begin + rows : row_count;
 }
 
+/* Which rows item `item` multiplies; *first becomes the first item of them. */
+static struct linear_rows rows_of_item(const struct linear_stage *stage, uint64_t item,
+                                       uint64_t *first)
+{
+    if (!stage->experts) {
+        return (struct linear_rows){.count = stage->token_count};
+    }
+    uint32_t low = 0;
+    uint32_t high = stage->expert_count;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (stage->experts[middle].item_begin <= item) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    const struct cpu_expert_rows *found = &stage->experts[low];
+    *first = found->item_begin;
+    return (struct linear_rows){found->expert, found->begin, found->count};
+}
+
 static void run_item(void *context, uint32_t worker, uint64_t item)
 {
     const struct linear_stage *stage = context;
+    uint64_t first = 0;
+    struct linear_rows rows = rows_of_item(stage, item, &first);
     uint32_t part = 0;
-    while (item >= stage->tile_end[part]) {
-        part++;
+    while (!stage->experts && item >= stage->tile_end[part]) {
+        first = stage->tile_end[part++];
     }
-    uint64_t first = part ? stage->tile_end[part - 1] : 0;
     uint64_t row_count = stage->model->weights[stage->parts[part].weight].rows;
     uint64_t begin = (item - first) * stage->tile_rows[part];
     uint64_t end = range_end(begin, stage->tile_rows[part], row_count);
-    multiply(stage, worker, part, begin, end);
+    multiply(stage, &rows, worker, part, begin, end);
     for (uint32_t i = 1; stage->side_by_side && i < stage->part_count; i++) {
-        multiply(stage, worker, i, begin, end);
+        multiply(stage, &rows, worker, i, begin, end);
     }
     if (stage->finish) {
-        stage->finish(stage, begin, end);
+        stage->finish(stage, &rows, begin, end);
     }
 }
 
 /* Rows of an item: a multiple of the group, about ITEMS_PER_THREAD items a thread, within the two
- * limits. */
+ * limits. Experts share the items of a thread, and their rows: what is right on average. */
 static uint64_t tile_rows(const struct linear_stage *stage, const struct cpu_weight *weight,
                           uint64_t group)
 {
     uint64_t threads = pool_thread_count(stage->model->device->pool);
     uint64_t row_bytes = weight->group_bytes / weight->kernel->row_group + 1;
-    uint64_t rows = weight->rows / (threads * ITEMS_PER_THREAD);
-    uint64_t most =
-        (stage->token_count <= TILE_TOKENS_FEW ? TILE_BYTES_FEW : TILE_BYTES_MAX) / row_bytes;
-    uint64_t least = TILE_WORK_MIN / (weight->columns * stage->token_count) + 1;
+    uint64_t sharers = stage->experts ? stage->expert_count : 1;
+    uint64_t tokens = (stage->token_count + sharers - 1) / sharers;
+    uint64_t rows = weight->rows * sharers / (threads * ITEMS_PER_THREAD);
+    uint64_t most = (tokens <= TILE_TOKENS_FEW ? TILE_BYTES_FEW : TILE_BYTES_MAX) / row_bytes;
+    uint64_t least = TILE_WORK_MIN / (weight->columns * tokens) + 1;
     rows = rows < most ? rows : most;
     rows = rows > least ? rows : least;
     /* Kernels read two groups side by side when one token leaves them waiting for memory. */
@@ -143,21 +169,36 @@ static void profile_parts(const struct linear_stage *stage, uint64_t taken_ns)
         struct device_profile_row *row =
             cpu_profile_row(&model->profile, stage->work, weight->kernel->dtype);
         row->is_integer = weight->kernel->activation == ACTIVATION_Q8;
+        uint64_t weights = stage->experts ? stage->expert_count : 1;
         row->count++;
         row->ns += (uint64_t)((double)taken_ns * (double)part_ns[i] / (double)total_ns);
-        row->bytes += (weight->rows + group - 1) / group * weight->group_bytes;
+        row->bytes += (weight->rows + group - 1) / group * weight->group_bytes * weights;
         row->operations += 2 * weight->rows * weight->columns * stage->token_count;
+    }
+}
+
+/* Shows an observer what goes into each product. */
+static void observe(const struct linear_stage *stage)
+{
+    const struct device_observer *observer = stage->model->base.observer;
+    for (uint32_t i = 0; observer && i < stage->part_count; i++) {
+        if (!stage->experts) {
+            observer->inputs(observer->user, stage->parts[i].weight, stage->input.data,
+                             stage->input.stride, stage->token_count, stage->columns);
+        }
+        for (uint32_t e = 0; stage->experts && e < stage->expert_count; e++) {
+            const struct cpu_expert_rows *rows = &stage->experts[e];
+            observer->inputs(observer->user, stage->parts[i].weight + rows->expert,
+                             cpu_row(stage->input, rows->begin), stage->input.stride, rows->count,
+                             stage->columns);
+        }
     }
 }
 
 void linear_stage_run(struct linear_stage *stage)
 {
     struct cpu_profile *profile = &stage->model->profile;
-    const struct device_observer *observer = stage->model->base.observer;
-    for (uint32_t i = 0; observer && i < stage->part_count; i++) {
-        observer->inputs(observer->user, stage->parts[i].weight, stage->input.data,
-                         stage->input.stride, stage->token_count, stage->columns);
-    }
+    observe(stage);
     uint64_t began = cpu_profile_now(profile);
     if (prepare_inputs(stage)) {
         /* Read once, written with about a byte an element; the largest, the product, rounding. */
@@ -180,7 +221,11 @@ void linear_stage_run(struct linear_stage *stage)
     for (uint32_t i = 0; i < counted; i++) {
         const struct cpu_weight *weight = &stage->model->weights[stage->parts[i].weight];
         stage->tile_rows[i] = tile_rows(stage, weight, group);
-        items += (weight->rows + stage->tile_rows[i] - 1) / stage->tile_rows[i];
+        uint64_t tiles = (weight->rows + stage->tile_rows[i] - 1) / stage->tile_rows[i];
+        for (uint32_t e = 0; stage->experts && e < stage->expert_count; e++) {
+            stage->experts[e].item_begin = e * tiles;
+        }
+        items += stage->experts ? tiles * stage->expert_count : tiles;
         stage->tile_end[i] = items;
     }
     began = cpu_profile_now(profile);

@@ -44,8 +44,8 @@ static void norm_row(void *context, uint32_t worker, uint64_t row)
                cpu_row(stage->model->normed, row));
 }
 
-static void norm_rows(struct cpu_model *model, const struct plan_norm *norm, const uint32_t *rows,
-                      uint32_t row_count)
+void cpu_norm_rows(struct cpu_model *model, const struct plan_norm *norm, const uint32_t *rows,
+                   uint32_t row_count)
 {
     struct row_stage stage = {.model = model, .norm = norm, .rows = rows};
     uint64_t began = cpu_profile_now(&model->profile);
@@ -177,7 +177,7 @@ static struct cpu_work_cost finish_cost(const struct cpu_model *model, const str
 static void run_qkv(struct cpu_model *model, const struct plan_op *op)
 {
     uint32_t count = model->batch->row_count;
-    norm_rows(model, &op->qkv.norm, NULL, count);
+    cpu_norm_rows(model, &op->qkv.norm, NULL, count);
     struct linear_stage linear = {
         .model = model,
         .input = model->normed,
@@ -200,8 +200,10 @@ static void run_qkv(struct cpu_model *model, const struct plan_op *op)
 /* --- projections ---------------------------------------------------------------------------- */
 
 /* residual += product + bias for a range of columns of the residual. */
-static void finish_project(const struct linear_stage *stage, uint64_t begin, uint64_t end)
+static void finish_project(const struct linear_stage *stage, const struct linear_rows *rows,
+                           uint64_t begin, uint64_t end)
 {
+    (void)rows;
     struct cpu_model *model = stage->model;
     const float *bias = cpu_vector(model, stage->op->project.bias);
     for (uint32_t token = 0; token < stage->token_count; token++) {
@@ -248,8 +250,10 @@ static void run_project(struct cpu_model *model, const struct plan_op *op)
 
 /* --- feed-forward --------------------------------------------------------------------------- */
 
-static void finish_feed_forward(const struct linear_stage *stage, uint64_t begin, uint64_t end)
+static void finish_feed_forward(const struct linear_stage *stage, const struct linear_rows *rows,
+                                uint64_t begin, uint64_t end)
 {
+    (void)rows;
     struct cpu_model *model = stage->model;
     const struct plan_op *op = stage->op;
     bool gated = op->feed_forward.gate != PLAN_NONE;
@@ -271,7 +275,7 @@ static void run_feed_forward(struct cpu_model *model, const struct plan_op *op)
 {
     uint32_t count = model->batch->row_count;
     bool gated = op->feed_forward.gate != PLAN_NONE;
-    norm_rows(model, &op->feed_forward.norm, NULL, count);
+    cpu_norm_rows(model, &op->feed_forward.norm, NULL, count);
     struct linear_stage linear = {
         .model = model,
         .input = model->normed,
@@ -291,8 +295,10 @@ static void run_feed_forward(struct cpu_model *model, const struct plan_op *op)
 
 /* --- logits --------------------------------------------------------------------------------- */
 
-static void finish_logits(const struct linear_stage *stage, uint64_t begin, uint64_t end)
+static void finish_logits(const struct linear_stage *stage, const struct linear_rows *rows,
+                          uint64_t begin, uint64_t end)
 {
+    (void)rows;
     struct cpu_model *model = stage->model;
     const struct plan_op *op = stage->op;
     const float *bias = cpu_vector(model, op->logits.bias);
@@ -316,7 +322,7 @@ static void run_logits(struct cpu_model *model, const struct plan_op *op)
     if (count == 0) {
         return;
     }
-    norm_rows(model, &op->logits.norm, model->batch->logits_rows, count);
+    cpu_norm_rows(model, &op->logits.norm, model->batch->logits_rows, count);
     struct linear_stage linear = {
         .model = model,
         .input = model->normed,
@@ -335,7 +341,8 @@ static void run_logits(struct cpu_model *model, const struct plan_op *op)
 static void run_hidden(struct cpu_model *model, const struct plan_op *op)
 {
     if (model->batch->hidden_count > 0) {
-        norm_rows(model, &op->logits.norm, model->batch->hidden_rows, model->batch->hidden_count);
+        cpu_norm_rows(model, &op->logits.norm, model->batch->hidden_rows,
+                      model->batch->hidden_count);
     }
 }
 
@@ -398,6 +405,9 @@ static void run_op(struct cpu_model *model, const struct plan_op *op)
     case PLAN_FEED_FORWARD:
         run_feed_forward(model, op);
         break;
+    case PLAN_EXPERTS:
+        experts_stage_run(model, op);
+        break;
     case PLAN_LOGITS:
         run_logits(model, op);
         run_hidden(model, op);
@@ -405,6 +415,23 @@ static void run_op(struct cpu_model *model, const struct plan_op *op)
     case PLAN_OP_KIND_COUNT:
         break;
     }
+}
+
+static void take_residual(struct cpu_model *model)
+{
+    const struct step_batch *batch = model->batch;
+    for (uint32_t row = 0; row < batch->row_count; row++) {
+        memcpy(cpu_row(model->buffers[PLAN_BUFFER_RESIDUAL], row),
+               batch->residual + row * batch->residual_stride,
+               model->base.plan->embedding_length * sizeof(float));
+    }
+}
+
+const float *cpu_model_residual(const struct device_model *base, uint64_t *stride)
+{
+    const struct cpu_model *model = (const struct cpu_model *)base;
+    *stride = model->buffers[PLAN_BUFFER_RESIDUAL].stride;
+    return model->buffers[PLAN_BUFFER_RESIDUAL].data;
 }
 
 llcuda_status cpu_model_step(struct device_model *base, const struct step_batch *batch,
@@ -427,6 +454,9 @@ llcuda_status cpu_model_step(struct device_model *base, const struct step_batch 
     angles *= batch->row_count;
     cpu_profile_add(&model->profile, CPU_WORK_ANGLES, DTYPE_F32, began,
                     (struct cpu_work_cost){angles * sizeof(float), angles});
+    if (base->plan->takes_residual) {
+        take_residual(model);
+    }
     for (uint32_t i = 0; i < base->plan->op_count; i++) {
         run_op(model, &base->plan->ops[i]);
     }

@@ -54,6 +54,29 @@ static uint64_t widest_input(const struct cpu_model *model, bool *wanted)
     return widest;
 }
 
+/* Most rows of an input: each row of the step for each of its experts. */
+static uint64_t places(const struct cpu_model *model)
+{
+    return model->base.options.rows_max * larger(model->base.plan->used_count, 1);
+}
+
+static void take_experts(struct walk *walk, struct cpu_model *model)
+{
+    const struct plan *plan = model->base.plan;
+    if (plan->expert_count == 0) {
+        return;
+    }
+    uint64_t count = places(model);
+    model->router = take_rows(walk, model->base.options.rows_max, plan->expert_count);
+    model->expert_input = take_rows(walk, count, plan->embedding_length);
+    model->expert_hidden = take_rows(walk, count, plan->expert_width);
+    model->expert_up = take_rows(walk, count, plan->expert_width);
+    model->expert_ids = take(walk, count, sizeof *model->expert_ids);
+    model->expert_weights = take(walk, count, sizeof *model->expert_weights);
+    model->expert_places = take(walk, count, sizeof *model->expert_places);
+    model->experts = take(walk, plan->expert_count, sizeof *model->experts);
+}
+
 static void take_prepared(struct walk *walk, struct cpu_model *model)
 {
     bool wanted[ACTIVATION_BF16 + 1] = {false};
@@ -62,8 +85,7 @@ static void take_prepared(struct walk *walk, struct cpu_model *model)
         if (wanted[format]) {
             model->prepared_stride[format] =
                 activation_row_bytes((enum activation_format)format, widest);
-            model->prepared[format] =
-                take(walk, model->base.options.rows_max, model->prepared_stride[format]);
+            model->prepared[format] = take(walk, places(model), model->prepared_stride[format]);
         }
     }
 }
@@ -130,10 +152,12 @@ bool cpu_workspace_plan(struct cpu_model *model, unsigned char *base, uint64_t *
 {
     const struct plan *plan = model->base.plan;
     uint64_t rows = model->base.options.rows_max;
+    uint64_t hidden = larger(plan->width[PLAN_BUFFER_HIDDEN], plan->shared_width);
     struct walk walk = {.base = base};
     for (int i = 0; i < PLAN_BUFFER_COUNT; i++) {
         if (i != PLAN_BUFFER_LOGITS) {
-            model->buffers[i] = take_rows(&walk, rows, plan->width[i]);
+            uint64_t width = i == PLAN_BUFFER_HIDDEN ? hidden : plan->width[i];
+            model->buffers[i] = take_rows(&walk, rows, width);
         }
     }
     /* Logits leave the device row after row without gaps. */
@@ -145,7 +169,8 @@ bool cpu_workspace_plan(struct cpu_model *model, unsigned char *base, uint64_t *
     model->product = take_rows(&walk, rows, plan->embedding_length);
     model->key = take_rows(&walk, rows, kv_width);
     model->value = take_rows(&walk, rows, kv_width);
-    model->up = take_rows(&walk, rows, plan->width[PLAN_BUFFER_HIDDEN]);
+    model->up = take_rows(&walk, rows, hidden);
+    take_experts(&walk, model);
     take_prepared(&walk, model);
     take_angles(&walk, model);
     take_attention(&walk, model);

@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/checked.h"
+
 uint64_t device_kv_block_bytes(const struct plan *plan, enum dtype kv_dtype)
 {
     uint64_t head_bytes = (uint64_t)plan->head_size * dtype_info(kv_dtype)->block_bytes;
@@ -14,6 +16,23 @@ uint64_t device_kv_block_bytes(const struct plan *plan, enum dtype kv_dtype)
     }
     uint64_t row_bytes = plan->kv_head_count * head_bytes;
     return 2ull * plan->layer_count * KV_BLOCK_TOKENS * row_bytes;
+}
+
+uint64_t device_part_bytes(const struct device_part *part)
+{
+    uint64_t bytes = 0;
+    for (int kind = 0; kind < DEVICE_MEMORY_KIND_COUNT; kind++) {
+        if (!checked_add_u64(bytes, part->bytes[kind], &bytes)) {
+            return UINT64_MAX;
+        }
+    }
+    return bytes;
+}
+
+bool device_part_exceeds(const struct device_part *part)
+{
+    bool is_known = part->available_bytes != 0 || part->is_limited;
+    return is_known && device_part_bytes(part) > part->available_bytes;
 }
 
 /* --- batches -------------------------------------------------------------------------------- */
@@ -58,6 +77,12 @@ static llcuda_status check_counts(const struct step_batch *batch, const struct d
         (batch->logits_count && !batch->logits_rows) ||
         (batch->hidden_count && !batch->hidden_rows)) {
         return refuse(error, "an array is missing");
+    }
+    if (model->plan->takes_residual && !batch->residual) {
+        return refuse(error, "its rows bring no residual stream along");
+    }
+    if (model->plan->gives_residual && (batch->logits_count || batch->hidden_count)) {
+        return refuse(error, "the first layers of a model give no logits");
     }
     if (batch->sampling && (batch->choose || !device_samples(model))) {
         return refuse(error, "this device does not draw tokens in this way");

@@ -87,12 +87,16 @@ struct step_batch {
     /* [m] how the device draws each wanted row's token: see device_chosen. NULL: it does not. Only
      * for devices that sample; not together with `choose`. */
     const struct step_sampling *sampling;
+    /* [n, E], row i at i · residual_stride: the residual stream of the rows, for a plan that takes
+     * it; nothing else looks at it. */
+    const float *residual;
+    uint64_t residual_stride;
 };
 
 struct device_model_options {
     uint32_t kv_block_count;  /* blocks in the cache */
-    enum dtype kv_dtype;      /* DTYPE_F16 or DTYPE_F32, on the CPU also BF16 and Q8_0:
-                                 a byte an element and a scale a key or value of a head */
+    enum dtype kv_dtype;      /* F16, BF16, F32, Q8_0: a byte an element and a scale a key or value
+                                 of a head; on GPUs also F8_E4M3: a byte, saturated */
     uint32_t rows_max;        /* n */
     uint32_t logits_rows_max; /* m */
 };
@@ -110,6 +114,30 @@ struct device_info {
     uint64_t memory_bytes;      /* of the device, 0 when unknown */
     uint64_t memory_free_bytes; /* 0 when unknown */
 };
+
+/* What a model takes of a device's memory, by what it is for. */
+enum device_memory_kind {
+    DEVICE_MEMORY_WEIGHTS, /* as they lie there; not those that are read in a mapped file */
+    DEVICE_MEMORY_CACHE,
+    DEVICE_MEMORY_WORKSPACE,
+    DEVICE_MEMORY_STEP, /* what goes in and comes out of a step */
+    DEVICE_MEMORY_KIND_COUNT
+};
+
+/* The layers of a model that one device computes, and what they take of it. */
+struct device_part {
+    char kind[16];
+    char name[96];
+    uint32_t layer_begin, layer_end; /* [begin, end) of the model */
+    bool embeds, gives_logits;
+    uint64_t bytes[DEVICE_MEMORY_KIND_COUNT];
+    uint64_t available_bytes; /* that a model may take now, reserve left out; 0: unknown */
+    uint64_t reserve_bytes;   /* for the driver and its graphs */
+    bool is_limited;          /* by an option and not by what is free */
+};
+
+/* Devices that share a model's layers. */
+#define DEVICE_PARTS_MAX 2u
 
 /* What the machine allows, measured now: the yardstick of every speed report. */
 struct device_ceilings {
@@ -129,6 +157,42 @@ struct device_profile_row {
     uint64_t ns;
     uint64_t bytes;      /* weights or cache read; 0 when that is not what it is about */
     uint64_t operations; /* multiply-adds counted as two; likewise */
+};
+
+/* What one kernel took in the same steps, and how it sits on a multiprocessor. */
+struct device_profile_kernel {
+    char kernel[48];       /* "linear_decode f16 2048 pair" */
+    const char *operation; /* the stage that launches it, as in device_profile_row */
+    enum dtype dtype;
+    bool has_dtype;
+    bool is_known;                  /* what follows `ns`, but for the cost; not of a library's */
+    uint64_t launches, ns;          /* of all steps */
+    uint32_t threads;               /* of a block */
+    uint64_t blocks;                /* of the last launch */
+    uint32_t registers;             /* a thread */
+    uint32_t local_bytes;           /* a thread: spills, and arrays that are indexed */
+    uint32_t shared_bytes;          /* a block */
+    uint32_t blocks_resident;       /* that a multiprocessor holds at a time */
+    double occupancy;               /* their threads, of those that it could hold */
+    uint64_t bytes;                 /* the stage's, with the kernel that takes most of its time */
+    uint64_t arithmetic_operations; /* likewise */
+};
+
+/* The same steps as wholes, and the memory of the model. */
+struct device_profile_steps {
+    uint64_t step_count, launches;
+    uint64_t plan_operations; /* elementary ones, of which a kernel does several */
+    bool has_graphs;
+    uint64_t
+        graph_ns; /* from the host's first call until the device is done; plain without graphs */
+    uint64_t plain_ns;                         /* likewise, each kernel launched by itself */
+    uint64_t graph_submit_ns, plain_submit_ns; /* of these, until the host's calls returned */
+    uint64_t kernel_ns;                        /* all kernels, as in their rows */
+    struct {
+        const char *name;
+        uint64_t bytes;
+    } memory[8];
+    uint32_t memory_count;
 };
 
 struct device;
@@ -167,9 +231,20 @@ struct device_interface {
     /* NULL where the calling thread has no helpers. */
     void (*parallel)(struct device_model *model, uint64_t item_count,
                      void (*task)(void *context, uint32_t worker, uint64_t item), void *context);
+    /* NULL: the device takes whole models only, or last parts. */
+    const float *(*residual)(const struct device_model *model, uint64_t *stride);
+    llcuda_status (*place)(struct device *device, const struct plan *plan,
+                           const struct device_model_options *options,
+                           struct device_part parts[DEVICE_PARTS_MAX], uint32_t *count,
+                           struct llcuda_error *error);
+    /* NULL: none. */
+    uint32_t (*gpu_layers)(const struct device_model *model);
     /* NULL: the device keeps no profile. */
     uint32_t (*profile)(struct device_model *model, struct device_profile_row *rows,
                         uint32_t capacity);
+    /* NULL where nothing is launched. */
+    uint32_t (*profile_kernels)(struct device_model *model, struct device_profile_steps *steps,
+                                struct device_profile_kernel *rows, uint32_t capacity);
 };
 
 struct device {
@@ -281,6 +356,30 @@ static inline const float *device_hidden(const struct device_model *model, uint6
     return model->interface->hidden(model, stride);
 }
 
+/* The residual stream behind the last stage of the last step's rows, for a plan that gives it: row
+ * i, [E], begins at i · stride. In host memory, owned by the model, valid until the next step. */
+static inline const float *device_residual(const struct device_model *model, uint64_t *stride)
+{
+    return model->interface->residual(model, stride);
+}
+
+/* What a model would take, and where, before it is loaded: counts only. A part for each device that
+ * would compute, first layers first; of options that leave it open the split that loading would
+ * choose. What does not fit is no error. */
+static inline llcuda_status device_place(struct device *device, const struct plan *plan,
+                                         const struct device_model_options *options,
+                                         struct device_part parts[DEVICE_PARTS_MAX],
+                                         uint32_t *count, struct llcuda_error *error)
+{
+    return device->interface->place(device, plan, options, parts, count, error);
+}
+
+/* How many of the model's layers a GPU computes. */
+static inline uint32_t device_gpu_layers(const struct device_model *model)
+{
+    return model->interface->gpu_layers ? model->interface->gpu_layers(model) : 0;
+}
+
 /* Of the last step, when its batch said `choose` and the device can, or had `sampling`: [m] the
  * token of each wanted row – with `choose` the one with the largest logit, the first of equals –,
  * or DEVICE_NOT_FINITE, or DEVICE_REFUSED when every token is forbidden. The logits then did not
@@ -346,8 +445,25 @@ static inline uint32_t device_profile(struct device_model *model, struct device_
     return model->interface->profile ? model->interface->profile(model, rows, capacity) : 0;
 }
 
+/* The same steps by kernel and as wholes, from devices that launch some; 0 rows from others. Before
+ * device_profile, which begins anew. */
+static inline uint32_t device_profile_kernels(struct device_model *model,
+                                              struct device_profile_steps *steps,
+                                              struct device_profile_kernel *rows, uint32_t capacity)
+{
+    *steps = (struct device_profile_steps){0};
+    return model->interface->profile_kernels
+               ? model->interface->profile_kernels(model, steps, rows, capacity)
+               : 0;
+}
+
 /* Bytes of one cache block, all layers, keys and values: the unit of every memory plan. */
 uint64_t device_kv_block_bytes(const struct plan *plan, enum dtype kv_dtype);
+
+/* Bytes that a part takes. */
+uint64_t device_part_bytes(const struct device_part *part);
+/* Whether that is known to be more than the device has. */
+bool device_part_exceeds(const struct device_part *part);
 
 /* Checks a batch against a model's options and its plan: what every backend does first. */
 llcuda_status step_batch_check(const struct step_batch *batch, const struct device_model *model,

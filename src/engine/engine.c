@@ -58,6 +58,7 @@ static llcuda_status make_core(struct llcuda_engine *engine, struct llcuda_error
 {
     struct loaded_model *model = &engine->model;
     struct device_info device;
+    struct llcuda_error reason = {0};
     device_describe(model->device, &device);
     struct sizing_input input = {
         .options = &engine->options,
@@ -69,8 +70,17 @@ static llcuda_status make_core(struct llcuda_engine *engine, struct llcuda_error
         .memory_free_bytes = device.memory_free_bytes,
         .sampler_workers = sizing_workers(model->device),
     };
-    llcuda_status status = sizing_compute(&input, &engine->sizing, error);
+    llcuda_status status = sizing_compute(&input, &engine->sizing, &reason);
+    if (status != LLCUDA_OK && loaded_model_fall_back(model, &engine->options, &reason)) {
+        device_describe(model->device, &device);
+        input.memory_free_bytes = device.memory_free_bytes;
+        input.sampler_workers = sizing_workers(model->device);
+        status = sizing_compute(&input, &engine->sizing, &reason);
+    }
     if (status != LLCUDA_OK) {
+        if (error) {
+            *error = reason;
+        }
         return status;
     }
     struct core_options core;

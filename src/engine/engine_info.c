@@ -84,6 +84,7 @@ static void device_facts(struct llcuda_engine *engine, bool *good)
     info->model_context_length = model->plan->context_length;
     info->embedding_length = model->plan->embedding_length;
     info->layer_count = model->plan->layer_count;
+    info->gpu_layer_count = model->device_model ? device_gpu_layers(model->device_model) : 0;
     info->kv_block_count = engine->sizing.kv_block_count;
     info->running_max = engine->sizing.running_max;
     info->step_tokens = engine->sizing.rows_max;

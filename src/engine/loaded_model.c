@@ -169,6 +169,24 @@ static void read_pooling(struct loaded_model *model)
                                  : LLCUDA_POOLING_NONE;
 }
 
+static struct device_open_options device_options_of(const struct loaded_model *model,
+                                                    const llcuda_engine_options *options)
+{
+    return (struct device_open_options){
+        .name = options->device,
+        .thread_count = options->threads,
+        .log = &model->log,
+        .library_path = options->gpu_library_path,
+        .kernel_cache = options->gpu_kernel_cache,
+        .kernel_pack = options->gpu_kernel_pack,
+        .device_memory_limit = options->gpu_memory_limit_bytes,
+        .device_memory_share = options->gpu_memory_share,
+        .no_graphs = options->gpu_no_graphs,
+        .deterministic = options->deterministic,
+        .gpu_layers = options->gpu_layers,
+    };
+}
+
 static llcuda_status open_parts(struct loaded_model *model, const llcuda_engine_options *options,
                                 struct llcuda_error *error)
 {
@@ -184,17 +202,7 @@ static llcuda_status open_parts(struct loaded_model *model, const llcuda_engine_
         if (status == LLCUDA_OK) {
             model->vocabulary_size = model->plan->vocabulary_size;
             read_pooling(model);
-            const struct device_open_options device = {
-                .name = options->device,
-                .thread_count = options->threads,
-                .log = &model->log,
-                .library_path = options->gpu_library_path,
-                .kernel_cache = options->gpu_kernel_cache,
-                .kernel_pack = options->gpu_kernel_pack,
-                .device_memory_limit = options->gpu_memory_limit_bytes,
-                .no_graphs = options->gpu_no_graphs,
-                .deterministic = options->deterministic,
-            };
+            const struct device_open_options device = device_options_of(model, options);
             status = device_open(&device, &model->device, error);
         }
     }
@@ -206,11 +214,10 @@ llcuda_status loaded_model_open(struct loaded_model *model, const llcuda_engine_
 {
     struct log_sink log = model->log;
     *model = (struct loaded_model){.log = log};
-    static const enum dtype kv_dtypes[] = {[LLCUDA_KV_AUTO] = DTYPE_F16,
-                                           [LLCUDA_KV_F16] = DTYPE_F16,
-                                           [LLCUDA_KV_F32] = DTYPE_F32,
-                                           [LLCUDA_KV_BF16] = DTYPE_BF16,
-                                           [LLCUDA_KV_Q8_0] = DTYPE_Q8_0};
+    static const enum dtype kv_dtypes[] = {
+        [LLCUDA_KV_AUTO] = DTYPE_F16,  [LLCUDA_KV_F16] = DTYPE_F16,
+        [LLCUDA_KV_F32] = DTYPE_F32,   [LLCUDA_KV_BF16] = DTYPE_BF16,
+        [LLCUDA_KV_Q8_0] = DTYPE_Q8_0, [LLCUDA_KV_FP8] = DTYPE_F8_E4M3};
     model->kv_dtype = kv_dtypes[options->kv_type];
     llcuda_status status = open_parts(model, options, error);
     if (status != LLCUDA_OK) {
@@ -223,8 +230,23 @@ llcuda_status loaded_model_wake(struct loaded_model *model, const llcuda_engine_
                                 struct llcuda_error *error)
 {
     struct device_progress progress = {options->progress, options->progress_user};
-    return device_model_load(model->device, model->plan, &model->device_options, &progress,
-                             &model->device_model, error);
+    struct llcuda_error reason = {0};
+    llcuda_status status;
+    do {
+        status = device_model_load(model->device, model->plan, &model->device_options, &progress,
+                                   &model->device_model, &reason);
+    } while (status != LLCUDA_OK && loaded_model_fall_back(model, options, &reason));
+    if (status != LLCUDA_OK && error) {
+        *error = reason;
+    }
+    return status;
+}
+
+bool loaded_model_fall_back(struct loaded_model *model, const llcuda_engine_options *options,
+                            const struct llcuda_error *reason)
+{
+    const struct device_open_options device = device_options_of(model, options);
+    return device_fall_back(&device, reason, &model->device);
 }
 
 /* Pages of the file that were read in place go too: they come back from the file when needed. */

@@ -38,6 +38,10 @@ llcuda_status loaded_model_open(struct loaded_model *model, const llcuda_engine_
 /* Loads the weights and makes the cache, or gives both back. */
 llcuda_status loaded_model_wake(struct loaded_model *model, const llcuda_engine_options *options,
                                 struct llcuda_error *error);
+/* After sizing or loading failed on a GPU that the program chose by itself: true when the CPU has
+ * taken its place, and the same may be tried again. */
+bool loaded_model_fall_back(struct loaded_model *model, const llcuda_engine_options *options,
+                            const struct llcuda_error *reason);
 void loaded_model_sleep(struct loaded_model *model);
 /* A zeroed model is fine. */
 void loaded_model_close(struct loaded_model *model);

@@ -360,7 +360,7 @@ llcuda_status parameters_check_engine(const llcuda_engine_options *options,
         {"running_max", options->running_max, 4096},
         {"queue_max", options->queue_max, 1u << 20},
         {"step_tokens", options->step_tokens, 1u << 16},
-        {"kv_type", (uint64_t)options->kv_type, LLCUDA_KV_Q8_0},
+        {"kv_type", (uint64_t)options->kv_type, LLCUDA_KV_FP8},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (rows[i].value > rows[i].maximum) {
@@ -368,6 +368,14 @@ llcuda_status parameters_check_engine(const llcuda_engine_options *options,
                              rows[i].name, (unsigned long long)rows[i].value,
                              (unsigned long long)rows[i].maximum);
         }
+    }
+    if (!(options->gpu_memory_share >= 0 && options->gpu_memory_share <= 1)) {
+        return error_set(error, LLCUDA_INVALID_ARGUMENT,
+                         "gpu_memory_share is %g, but must be 0 to 1", options->gpu_memory_share);
+    }
+    if (options->gpu_layers < LLCUDA_GPU_LAYERS_NONE) {
+        return error_set(error, LLCUDA_INVALID_ARGUMENT, "gpu_layers is %d, no such number",
+                         (int)options->gpu_layers);
     }
     if (!(options->throughput_bias >= 0 && options->throughput_bias <= 1)) {
         return error_set(error, LLCUDA_INVALID_ARGUMENT,

@@ -71,14 +71,17 @@ llcuda_status sizing_compute(const struct sizing_input *input, struct sizing *si
     if (options->context_length > 0 && positions < options->context_length) {
         return error_set(
             error, LLCUDA_LIMIT,
-            "a context of %u positions takes %llu bytes of cache, but only %llu are allowed",
+            "a context of %u positions takes %llu bytes of cache, but only %llu are allowed: "
+            "use a smaller --ctx, or allow more memory",
             options->context_length,
             (unsigned long long)(kv_blocks_for(options->context_length) * input->kv_block_bytes),
             (unsigned long long)(blocks * input->kv_block_bytes));
     }
     if (blocks == 0) {
         return error_set(error, LLCUDA_LIMIT,
-                         "a block of the cache takes %llu bytes, more than the memory allowed",
+                         "a block of the cache takes %llu bytes, more than is left of the device's "
+                         "memory: use a smaller model, --gpu-layers auto or --device cpu, or allow "
+                         "more memory",
                          (unsigned long long)input->kv_block_bytes);
     }
     uint64_t context =

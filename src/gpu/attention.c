@@ -34,14 +34,26 @@ const char *const gpu_attention_files[] = {
     NULL,
 };
 
-static uint32_t type_bytes(enum dtype type)
-{
-    return dtype_info(type)->block_bytes;
-}
-
 static bool is_type_known(enum dtype type)
 {
     return type == DTYPE_F32 || type == DTYPE_F16 || type == DTYPE_BF16;
+}
+
+/* Caches of bytes: KV_STORE_* of the kernels. */
+static bool is_bytes(enum dtype kv)
+{
+    return kv == DTYPE_F8_E4M3 || kv == DTYPE_Q8_0;
+}
+
+/* Of what keys and values are when they are multiplied; bytes become halves. */
+static uint32_t value_bytes(enum dtype kv)
+{
+    return kv == DTYPE_F32 ? 4 : 2;
+}
+
+static uint32_t stored_bytes(enum dtype kv)
+{
+    return is_bytes(kv) ? 1 : value_bytes(kv);
 }
 
 /* Whether the tensor cores can be used: ATTENTION_MATRIX of the kernels. */
@@ -58,13 +70,14 @@ static uint32_t decode_shared_bytes(const struct gpu_attention_config *config)
     uint32_t size = shape->head_size;
     uint32_t size_tiled = (size + 31) / 32 * 32;
     uint32_t summing = has_matrix(shape) ? config->decode_warps : 1;
-    uint32_t vectors = (heads + 7) / 8 * 8 + 2;
+    uint32_t queries = (heads + 7) / 8 * 8;
     uint32_t words = size                                   /* rotary table */
                      + 14                                   /* place */
                      + summing * heads * (size + 2) + heads /* sums, totals, largest */
                      + 2 * MERGE_GROUPS * heads + 2 * heads /* merge */
-                     + 4;
-    return (vectors * size_tiled * type_bytes(shape->kv) + words * 4 + 7) / 8 * 8;
+                     + 6;
+    uint32_t vectors = queries * value_bytes(shape->kv) + 2 * stored_bytes(shape->kv);
+    return (vectors * size_tiled + words * 4 + 7) / 8 * 8;
 }
 
 static void choose_decode(struct gpu_attention_config *config)
@@ -93,7 +106,8 @@ static void choose_decode(struct gpu_attention_config *config)
 static uint32_t prefill_shared_bytes(const struct gpu_attention_shape *shape, uint32_t rows,
                                      uint32_t positions)
 {
-    return (rows + 4 * positions) * ((shape->head_size + 15) / 16 * 16 + 8) * 2;
+    uint32_t scales = shape->kv == DTYPE_Q8_0 ? 4 * positions * 4 : 0;
+    return (rows + 4 * positions) * ((shape->head_size + 15) / 16 * 16 + 8) * 2 + scales;
 }
 
 /* The largest tile whose sums fit in registers and whose keys and values fit in shared memory. */
@@ -133,7 +147,13 @@ llcuda_status gpu_attention_configure(const struct gpu_attention_shape *shape,
                          "attention: a head of %u elements is not supported on a GPU",
                          shape->head_size);
     }
-    if (!is_type_known(shape->kv) || !is_type_known(shape->act)) {
+    if (is_bytes(shape->kv) && shape->head_size % 16 != 0) {
+        return error_set(error, LLCUDA_UNSUPPORTED,
+                         "attention: a cache of %s needs heads of a multiple of 16 elements on a "
+                         "GPU, not %u: use f16",
+                         dtype_info(shape->kv)->name, shape->head_size);
+    }
+    if ((!is_type_known(shape->kv) && !is_bytes(shape->kv)) || !is_type_known(shape->act)) {
         return error_set(error, LLCUDA_UNSUPPORTED,
                          "attention: a cache of %s with activations of %s is not supported",
                          dtype_info(shape->kv)->name, dtype_info(shape->act)->name);
@@ -153,7 +173,12 @@ llcuda_status gpu_attention_configure(const struct gpu_attention_shape *shape,
 
 static uint32_t type_number(enum dtype type)
 {
-    return type == DTYPE_F32 ? 0 : type == DTYPE_F16 ? 1 : 2;
+    return type == DTYPE_F32 ? 0 : type == DTYPE_BF16 ? 2 : 1;
+}
+
+static uint32_t store_number(enum dtype kv)
+{
+    return kv == DTYPE_F8_E4M3 ? 1 : kv == DTYPE_Q8_0 ? 2 : 0;
 }
 
 bool gpu_attention_prelude(const struct gpu_attention_config *config, struct buffer *out)
@@ -167,6 +192,7 @@ bool gpu_attention_prelude(const struct gpu_attention_config *config, struct buf
         {"KV_HEADS", shape->kv_head_count},
         {"HEAD_SIZE", shape->head_size},
         {"KV_TYPE", type_number(shape->kv)},
+        {"KV_STORE", store_number(shape->kv)},
         {"ACT_TYPE", type_number(shape->act)},
         {"DECODE_WARPS", config->decode_warps},
         {"DECODE_GROUPS_MAX", config->groups_max},
@@ -407,8 +433,10 @@ llcuda_status gpu_attention_launch(struct gpu_driver *driver, struct gpu_stream 
 
 uint64_t gpu_attention_block_bytes(const struct gpu_attention_config *config)
 {
-    return 2ull * KV_BLOCK_TOKENS * config->shape.kv_head_count * config->shape.head_size *
-           type_bytes(config->shape.kv);
+    const struct gpu_attention_shape *shape = &config->shape;
+    uint64_t vector = (uint64_t)shape->head_size * stored_bytes(shape->kv) +
+                      (shape->kv == DTYPE_Q8_0 ? sizeof(float) : 0);
+    return 2ull * KV_BLOCK_TOKENS * shape->kv_head_count * vector;
 }
 
 llcuda_status gpu_attention_copy_blocks(struct gpu_driver *driver, struct gpu_stream *stream,

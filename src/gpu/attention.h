@@ -17,7 +17,8 @@
 
 struct gpu_attention_shape {
     uint32_t head_count, kv_head_count, head_size;
-    enum dtype kv;  /* F32, F16 or BF16 */
+    enum dtype kv;  /* F32, F16, BF16, or bytes that are multiplied as halves: F8_E4M3, saturated;
+                       Q8_0, a float scale a key or value of a head */
     enum dtype act; /* of attended rows: F32, F16 or BF16 */
     /* Every row's sums in the order that decode takes, also in prefill and whatever its past: a
      * row's result then does not depend on how a prompt was cut into steps either. */
@@ -96,7 +97,8 @@ llcuda_status gpu_attention_load(struct gpu_driver *driver, struct gpu_module *m
 struct gpu_attention_call {
     struct attention_step step;
     struct attention_projection projection;
-    uint64_t query;    /* [n, H D] of the cache's type: workspace of a mixed step */
+    uint64_t query;    /* [n, H D] of the cache's type (halves beside bytes): workspace of a mixed
+                          step */
     uint64_t cache;    /* of the layer */
     uint64_t attended; /* [n, H D] of the activation type */
     uint64_t sinks;

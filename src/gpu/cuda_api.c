@@ -49,13 +49,20 @@ static const struct library_symbol nvml_symbols[] = {
     NVML_LIST(NVML_SYMBOL){"nvmlErrorString", offsetof(struct nvml_api, text)},
 };
 
+static const char *const driver_names[] = {"libcuda.so.1", NULL};
+
+bool cuda_driver_present(const char *folders)
+{
+    char why[WHY_BYTES];
+    return library_open(driver_names, folders, why, sizeof why) || *why;
+}
+
 llcuda_status cuda_driver_load(const char *folders, struct cuda_driver_api *api,
                                struct llcuda_error *error)
 {
-    static const char *const names[] = {"libcuda.so.1", NULL};
     char why[WHY_BYTES];
     api->names = &cuda_names;
-    void *library = library_open(names, folders, why, sizeof why);
+    void *library = library_open(driver_names, folders, why, sizeof why);
     if (!library && *why) {
         return error_set(error, LLCUDA_UNSUPPORTED, "the NVIDIA driver cannot be loaded: %s", why);
     }

@@ -158,6 +158,11 @@ llcuda_status gpu_driver_probe_cuda(const struct gpu_open_options *options, uint
     return status;
 }
 
+bool gpu_driver_present_cuda(const struct gpu_open_options *options)
+{
+    return cuda_driver_present(options->library_path);
+}
+
 uint32_t gpu_driver_count_cuda(void)
 {
     const struct gpu_open_options options = {0};

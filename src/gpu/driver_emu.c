@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "gpu/emu_internal.h"
+#include "gpu/library.h"
 
 #define MEMORY_BYTES_DEFAULT (8ull << 30)
 #define POISON_BYTES_MAX     (64ull << 20)
@@ -294,6 +296,10 @@ static llcuda_status wait(struct emu_driver *driver, const char *call, uint32_t 
 {
     llcuda_status status = emu_enter(driver, call, error);
     if (status == LLCUDA_OK && driver->faults->hang && timeout_ms) {
+        if (driver->faults->hang_waits) {
+            const struct timespec pause = {timeout_ms / 1000, timeout_ms % 1000 * 1000000l};
+            nanosleep(&pause, NULL);
+        }
         status = error_set(error, LLCUDA_TIMEOUT, "%s: no answer within %u ms", call, timeout_ms);
     }
     return status;
@@ -677,7 +683,13 @@ llcuda_status gpu_driver_open_emu(const struct gpu_open_options *options,
         free(driver);
         return status;
     }
-    emu_compiler_find(&driver->compiler, options->compiler, options->cache);
+    static const char *const compilers[] = {"c++", NULL};
+    char given[LIBRARY_PATH_BYTES];
+    const char *compiler = options->compiler;
+    if (!compiler && library_find(compilers, options->library_path, given)) {
+        compiler = given;
+    }
+    emu_compiler_find(&driver->compiler, compiler, options->cache);
     *result = &driver->table;
     return LLCUDA_OK;
 }

@@ -6,7 +6,7 @@
 #include "gpu/driver.h"
 
 struct emu_compiler {
-    char path[256];   /* empty: none on this machine */
+    char path[1024];  /* empty: none on this machine */
     uint32_t version; /* 120200 for GCC 12.2.0; clang counts from 1000000; 0 for none */
     char work[256];   /* folder for temporary files */
 };

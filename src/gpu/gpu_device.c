@@ -4,6 +4,7 @@
 
 #include "gpu/measure.h"
 #include "gpu/model.h"
+#include "gpu/profile.h"
 
 static void close_device(struct device *base)
 {
@@ -65,10 +66,15 @@ static uint64_t memory_bytes(const struct device_model *base)
 {
     const struct gpu_model *model = (const struct gpu_model *)base;
     uint64_t bytes = 0;
-    for (int kind = 0; kind < GPU_MEMORY_KIND_COUNT; kind++) {
+    for (int kind = 0; kind < DEVICE_MEMORY_KIND_COUNT; kind++) {
         bytes += model->memory.bytes[kind];
     }
     return bytes;
+}
+
+static uint32_t gpu_layers(const struct device_model *base)
+{
+    return base->plan->layer_count;
 }
 
 static const struct device_interface interface = {
@@ -87,6 +93,10 @@ static const struct device_interface interface = {
     .logprobs = gpu_model_logprobs,
     .step_begin = gpu_model_step_begin,
     .step_end = gpu_model_step_end,
+    .profile = gpu_model_profile,
+    .profile_kernels = gpu_model_profile_kernels,
+    .place = gpu_model_place,
+    .gpu_layers = gpu_layers,
 };
 
 llcuda_status gpu_device_open(struct gpu_driver *driver, const struct gpu_device_options *options,
@@ -101,6 +111,11 @@ llcuda_status gpu_device_open(struct gpu_driver *driver, const struct gpu_device
     device->driver = driver;
     device->options = *options;
     driver->describe(driver, &device->info);
+    if (options->memory_share > 0) {
+        uint64_t share = (uint64_t)((double)device->info.memory_bytes * options->memory_share);
+        uint64_t *limit = &device->options.memory_limit_bytes;
+        *limit = *limit == 0 || share < *limit ? share : *limit;
+    }
     if (device->info.warp_size != 32) {
         close_device(&device->base);
         return error_set(error, LLCUDA_UNSUPPORTED,

@@ -103,6 +103,17 @@ void *library_open_file(const char *path, char *why, size_t why_bytes)
     return library;
 }
 
+static bool keep_candidate(void *user, const char *path)
+{
+    snprintf(user, LIBRARY_PATH_BYTES, "%s", path);
+    return true;
+}
+
+bool library_find(const char *const *names, const char *folders, char path[LIBRARY_PATH_BYTES])
+{
+    return each_candidate(names, folders, keep_candidate, path);
+}
+
 bool library_present(const char *const *names, const char *folders)
 {
     return each_candidate(names, folders, accept_candidate, NULL) ||

@@ -38,6 +38,9 @@ void *library_open_file(const char *path, char *why, size_t why_bytes);
  * nothing, for libraries that take long to load. */
 bool library_present(const char *const *names, const char *folders);
 
+/* The path of the first file of these names in the folders; false when there is none. */
+bool library_find(const char *const *names, const char *folders, char path[LIBRARY_PATH_BYTES]);
+
 /* Fills the pointers of `table`. Returns NULL, or the name of the first symbol that is missing. */
 const char *library_bind(void *library, const struct library_symbol *symbols, size_t count,
                          void *table);

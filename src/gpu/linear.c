@@ -72,6 +72,7 @@ uint32_t gpu_activation_kind(enum plan_activation activation)
         [PLAN_SILU] = ACTIVATION_SILU,
         [PLAN_GELU_TANH] = ACTIVATION_GELU_TANH,
         [PLAN_GELU_ERF] = ACTIVATION_GELU_ERF,
+        [PLAN_SWIGLU_CLAMPED] = ACTIVATION_CLAMPED,
     };
     return kinds[activation];
 }

@@ -1,8 +1,10 @@
 /* Owns a model's life on the GPU device: in which order its parts are made, and that all of them
  * are given back. One thread. Knows no model's name. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "gpu/model.h"
+#include "gpu/profile.h"
 
 /* Positions are counted in 32 bits, with room to add a partition. */
 #define KV_BLOCKS_MAX (1u << 27)
@@ -12,9 +14,10 @@ static llcuda_status check_options(const struct plan *plan,
                                    struct llcuda_error *error)
 {
     enum dtype kv = options->kv_dtype;
-    if (kv != DTYPE_F16 && kv != DTYPE_F32 && kv != DTYPE_BF16) {
+    if (kv != DTYPE_F16 && kv != DTYPE_F32 && kv != DTYPE_BF16 && kv != DTYPE_F8_E4M3 &&
+        kv != DTYPE_Q8_0) {
         return error_set(error, LLCUDA_UNSUPPORTED,
-                         "a cache of type %s is not supported: use f16, bf16 or f32",
+                         "a cache of type %s is not supported: use f16, bf16, f32, fp8 or q8_0",
                          (unsigned)kv < DTYPE_COUNT ? dtype_info(kv)->name : "unknown");
     }
     if (options->rows_max == 0 || options->logits_rows_max == 0 || options->kv_block_count == 0) {
@@ -24,6 +27,10 @@ static llcuda_status check_options(const struct plan *plan,
     if (options->kv_block_count > KV_BLOCKS_MAX) {
         return error_set(error, LLCUDA_LIMIT, "%u cache blocks; at most %u are possible",
                          options->kv_block_count, KV_BLOCKS_MAX);
+    }
+    if (plan->gives_residual) {
+        return error_set(error, LLCUDA_UNSUPPORTED,
+                         "a GPU computes the last layers of a model, not the first alone");
     }
     if (plan->op_count == 0 || plan->head_size == 0) {
         return error_set(error, LLCUDA_INVALID_ARGUMENT, "the plan is not finished");
@@ -70,6 +77,13 @@ static llcuda_status make_host_memory(struct gpu_model *model, struct llcuda_err
         status = driver->host_alloc(driver, model->step_bytes, &memory, error);
         model->staging = memory;
     }
+    if (status == LLCUDA_OK && model->base.plan->takes_residual) {
+        memory = NULL;
+        status = driver->host_alloc(
+            driver, (uint64_t)options->rows_max * model->base.plan->embedding_length * 4, &memory,
+            error);
+        model->residual = memory;
+    }
     return status;
 }
 
@@ -82,6 +96,10 @@ static llcuda_status clear(struct gpu_model *model, struct llcuda_error *error)
     llcuda_status status = LLCUDA_OK;
     if (attention != 0) {
         status = driver->fill(driver, model->stream, model->buffers.attention, 0, attention, error);
+    }
+    if (status == LLCUDA_OK && model->buffers.routes != 0) {
+        status = driver->fill(driver, model->stream, model->buffers.routes, 0,
+                              gpu_experts_route_bytes(model), error);
     }
     if (status == LLCUDA_OK) {
         status = driver->fill(driver, model->stream, model->buffers.choices, 0,
@@ -130,7 +148,13 @@ static llcuda_status make_parts(struct gpu_model *model, const struct device_pro
     if (status == LLCUDA_OK) {
         status = gpu_weights_upload(model, progress, error);
     }
-    return status == LLCUDA_OK ? gpu_program_finish(model, error) : status;
+    if (status == LLCUDA_OK) {
+        status = gpu_program_finish(model, error);
+    }
+    if (status == LLCUDA_OK) {
+        gpu_memory_warn(model->device);
+    }
+    return status;
 }
 
 llcuda_status gpu_model_load(struct device *base, const struct plan *plan,
@@ -168,6 +192,48 @@ llcuda_status gpu_model_load(struct device *base, const struct plan *plan,
     }
     *out = &model->base;
     return LLCUDA_OK;
+}
+
+/* Without a word in the log: what is chosen for a weight is told when it is loaded. */
+llcuda_status gpu_model_place(struct device *base, const struct plan *plan,
+                              const struct device_model_options *options,
+                              struct device_part parts[DEVICE_PARTS_MAX], uint32_t *count,
+                              struct llcuda_error *error)
+{
+    struct gpu_device quiet = *(struct gpu_device *)base;
+    struct gpu_model model = {
+        .base = {.interface = base->interface, .plan = plan, .options = *options},
+        .device = &quiet,
+        .driver = quiet.driver,
+    };
+    struct device_info info;
+    quiet.options.log = NULL;
+    llcuda_status status = check_options(plan, options, error);
+    if (status == LLCUDA_OK) {
+        status = quiet.driver->attach(quiet.driver, error);
+    }
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    device_describe(base, &info);
+    parts[0] = (struct device_part){
+        .layer_end = plan->layer_count, .embeds = !plan->takes_residual, .gives_logits = true};
+    memcpy(parts[0].kind, info.kind, sizeof info.kind);
+    memcpy(parts[0].name, info.name, sizeof info.name);
+    *count = 1;
+    model.weights = calloc(plan->weight_count + 1u, sizeof *model.weights);
+    status = model.weights ? gpu_weights_choose(&model, error)
+                           : error_no_memory(error, "the weights' table",
+                                             plan->weight_count * sizeof *model.weights);
+    if (status == LLCUDA_OK) {
+        status = make_attention(&model, error);
+    }
+    if (status == LLCUDA_OK) {
+        model.step_bytes = gpu_step_bytes(&model, 0);
+        status = gpu_memory_count(&model, &parts[0], error);
+    }
+    free(model.weights);
+    return status;
 }
 
 llcuda_status gpu_device_pack(struct device *base, const struct plan *plan,
@@ -208,6 +274,7 @@ void gpu_model_unload(struct device_model *base)
         (void)driver->stream_wait(driver, model->stream, model->device->options.timeout_ms,
                                   &ignored);
     }
+    gpu_profile_destroy(model);
     gpu_graphs_release(model);
     gpu_matmuls_release(model);
     gpu_program_release(model);
@@ -215,8 +282,10 @@ void gpu_model_unload(struct device_model *base)
     driver->host_free(driver, model->logits);
     driver->host_free(driver, model->chosen);
     driver->host_free(driver, model->hidden);
+    driver->host_free(driver, model->residual);
     driver->host_free(driver, model->logprobs);
     gpu_memory_release(model);
+    gpu_memory_warn(model->device); /* it has fallen */
     driver->event_destroy(driver, model->done);
     driver->stream_destroy(driver, model->stream);
     free(model->frequencies);

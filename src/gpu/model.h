@@ -4,11 +4,13 @@
 #ifndef GPU_MODEL_H
 #define GPU_MODEL_H
 
+#include "base/level_alarm.h"
 #include "gpu/attention.h"
 #include "gpu/gpu.h"
 #include "gpu/jit.h"
 #include "gpu/program.h"
 #include "kernels/arguments_choose.h"
+#include "kernels/arguments_experts.h"
 #include "kernels/arguments_linear.h"
 #include "kernels/arguments_sample.h"
 
@@ -19,7 +21,8 @@ struct gpu_device {
     struct gpu_device_options options;
     struct gpu_jit *jit;
     uint64_t used_bytes; /* by all models */
-    bool lost;           /* a step timed out: nothing can be expected of the device any more */
+    struct level_alarm memory_alarm;
+    bool lost; /* a step timed out: nothing can be expected of the device any more */
 };
 
 /* A weight as it lies on the device. */
@@ -30,22 +33,14 @@ struct gpu_weight {
     uint64_t bytes;     /* that a step reads */
     bool is_matrix, is_vector, is_embedding;
     bool is_packed; /* in the order of packed_formats.cuh */
-};
-
-/* What memory went where. */
-enum gpu_memory_kind {
-    GPU_MEMORY_WEIGHTS,
-    GPU_MEMORY_CACHE,
-    GPU_MEMORY_WORKSPACE,
-    GPU_MEMORY_STEP, /* step data and logits */
-    GPU_MEMORY_KIND_COUNT
+    bool is_expert; /* one of several matrices, of which a row chooses */
 };
 
 /* The memory of a model: allocations of the driver, counted by kind and released together. */
 struct gpu_memory {
     uint64_t *addresses;
     uint32_t count, capacity;
-    uint64_t bytes[GPU_MEMORY_KIND_COUNT];
+    uint64_t bytes[DEVICE_MEMORY_KIND_COUNT];
 };
 
 /* What the launches of a step depend on; everything else is data. Equal shapes share a graph. */
@@ -102,6 +97,11 @@ struct gpu_buffers {
     uint64_t step;      /* the step's data */
     uint64_t matmul;    /* GPU_MATMUL_WORKSPACE_BYTES */
     uint64_t unpacked;  /* activations: rows of a quantised weight, GPU_UNPACKED_BYTES */
+    /* Of experts; a place is a row and one of its experts. */
+    uint64_t router;        /* float [R, experts] logits */
+    uint64_t routes;        /* lists: experts.c; zero between launches where it counts arrivals */
+    uint64_t expert_hidden; /* activations [R · used, G] */
+    uint64_t expert_raw;    /* float [R · used, 2 G], and afterwards [R · used, E] */
 };
 
 struct gpu_model {
@@ -126,6 +126,7 @@ struct gpu_model {
     float *logits;                   /* pinned, [M, V] */
     uint32_t *chosen;                /* pinned, [M] */
     float *hidden;                   /* pinned, [R, E]; made when first wanted */
+    float *residual;                 /* pinned, [R, E], of a plan that takes it; or NULL */
     struct sample_logprob *logprobs; /* pinned, [M]; likewise */
 
     struct gpu_graph_entry graphs[GPU_GRAPHS_MAX];
@@ -134,7 +135,10 @@ struct gpu_model {
     uint32_t matmul_count;
     uint32_t matmul_next; /* whose place is taken when all are */
 
+    struct gpu_profile *profile; /* NULL: steps are not profiled */
+
     /* Of the running step. */
+    const struct plan_op *op; /* the stage that is being launched */
     struct gpu_step_shape shape;
     struct gpu_step_layout layout;
 
@@ -150,6 +154,10 @@ llcuda_status gpu_model_load(struct device *device, const struct plan *plan,
                              const struct device_progress *progress, struct device_model **model,
                              struct llcuda_error *error);
 void gpu_model_unload(struct device_model *model);
+llcuda_status gpu_model_place(struct device *device, const struct plan *plan,
+                              const struct device_model_options *options,
+                              struct device_part parts[DEVICE_PARTS_MAX], uint32_t *count,
+                              struct llcuda_error *error);
 
 /* --- weights.c: choosing types, converting, uploading ----------------------------------------- */
 
@@ -166,11 +174,19 @@ llcuda_status gpu_weights_upload(struct gpu_model *model, const struct device_pr
 /* --- memory.c -------------------------------------------------------------------------------- */
 
 /* Allocates `bytes`, which the model owns. OUT_OF_MEMORY names `what`. */
-llcuda_status gpu_memory_take(struct gpu_model *model, enum gpu_memory_kind kind, uint64_t bytes,
+llcuda_status gpu_memory_take(struct gpu_model *model, enum device_memory_kind kind, uint64_t bytes,
                               const char *what, uint64_t *address, struct llcuda_error *error);
 void gpu_memory_release(struct gpu_model *model);
+/* "weights" … */
+const char *gpu_memory_kind_name(enum device_memory_kind kind);
+/* Counts what a model needs, and what there is for it: bytes, available_bytes, is_limited and
+ * reserve_bytes of the part. OUT_OF_MEMORY when no number can hold the need. */
+llcuda_status gpu_memory_count(struct gpu_model *model, struct device_part *part,
+                               struct llcuda_error *error);
 /* Refuses a model that does not fit, with a table of what it needs; counts only. */
 llcuda_status gpu_memory_check(struct gpu_model *model, struct llcuda_error *error);
+/* Says so in the log when models leave little of what they may have together. */
+void gpu_memory_warn(struct gpu_device *device);
 /* Allocates cache, workspace and step data. */
 llcuda_status gpu_memory_make(struct gpu_model *model, struct llcuda_error *error);
 
@@ -284,6 +300,19 @@ llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *l
 /* Does the parts of a layer, without a norm: together where one product can, or one by one. */
 llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear *linear,
                                struct llcuda_error *error);
+
+/* --- experts.c ------------------------------------------------------------------------------- */
+
+/* The stage of a block of experts, over the normed rows: routing, products, the sum. */
+llcuda_status gpu_experts_run(struct gpu_model *model, const struct plan_op *op,
+                              struct llcuda_error *error);
+/* Whether gate and up of experts go through one kernel that activates. */
+bool gpu_experts_are_pair(const struct gpu_model *model, const struct plan_op *op);
+/* Bytes of buffers.routes and of a row of buffers.expert_raw, in floats. */
+uint64_t gpu_experts_route_bytes(const struct gpu_model *model);
+uint64_t gpu_experts_raw_floats(const struct gpu_model *model);
+/* Bytes of the matrices that a step of so many rows reads, at most. */
+uint64_t gpu_experts_step_bytes(const struct gpu_model *model, uint32_t rows);
 
 /* --- wide.c: kernels for many rows ------------------------------------------------------------ */
 

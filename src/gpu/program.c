@@ -10,20 +10,11 @@
 #include "gpu/prelude.h"
 
 const char *const gpu_element_files[] = {
-    "arguments_linear.h",
-    "device.cuh",
-    "weight_formats.cuh",
-    "packed_formats.cuh",
-    "norm.cu",
-    "embed.cu",
-    "activation.cu",
-    "linear_plain.cu",
-    "arguments_choose.h",
-    "choose.cu",
-    "arguments_sample.h",
-    "sample.cu",
-    "dequantize.cu",
-    NULL,
+    "arguments_linear.h", "device.cuh",        "weight_formats.cuh",
+    "packed_formats.cuh", "norm.cu",           "embed.cu",
+    "activation.cu",      "linear_groups.cuh", "linear_plain.cu",
+    "arguments_choose.h", "choose.cu",         "arguments_sample.h",
+    "sample.cu",          "dequantize.cu",     NULL,
 };
 
 static const struct {
@@ -79,12 +70,21 @@ static void append_formats(const struct gpu_model *model, const char *macro, boo
     bool wanted[DTYPE_COUNT] = {false};
     for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
         const struct gpu_weight *weight = &model->weights[i];
-        if ((embeddings ? weight->is_embedding : weight->is_matrix) &&
+        if ((embeddings ? weight->is_embedding : weight->is_matrix && !weight->is_expert) &&
             weight->is_packed == packed) {
             wanted[weight->dtype] = true;
         }
     }
     append_types(macro, wanted, prelude);
+}
+
+static void append_expert_formats(const struct gpu_model *model, struct buffer *prelude)
+{
+    bool wanted[DTYPE_COUNT] = {false};
+    for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
+        wanted[model->weights[i].dtype] |= model->weights[i].is_expert;
+    }
+    append_types("LINEAR_PLAIN_GROUPS", wanted, prelude);
 }
 
 void gpu_program_packed_prelude(const char *macro, const bool *wanted, struct buffer *prelude)
@@ -105,19 +105,20 @@ enum { MODULE_ELEMENTS, MODULE_ATTENTION, MODULE_DECODE };
 static uint32_t decode_modules(const struct gpu_program *program)
 {
     uint32_t wanted = (program->decode_count + DECODE_KERNELS_MODULE - 1) / DECODE_KERNELS_MODULE;
-    uint32_t room = GPU_PROGRAM_MODULES_MAX - MODULE_DECODE - 1; /* one for the wide kernels */
+    uint32_t room = GPU_PROGRAM_MODULES_MAX - MODULE_DECODE - 2; /* the wide kernels, experts */
     return wanted < room ? wanted : room;
 }
 
-const char *const gpu_decode_files[] = {"arguments_linear.h",
-                                        "device.cuh",
-                                        "linear_tiles.cuh",
-                                        "linear_decode.cu",
-                                        "packed_formats.cuh",
-                                        "linear_packed.cu",
-                                        NULL};
+const char *const gpu_decode_files[] = {
+    "arguments_linear.h", "device.cuh",       "linear_groups.cuh",
+    "linear_tiles.cuh",   "linear_decode.cu", "linear_stream.cu",
+    "packed_formats.cuh", "linear_packed.cu", NULL};
 const char *const gpu_repack_files[] = {"arguments_linear.h", "device.cuh", "weight_formats.cuh",
                                         "packed_formats.cuh", "repack.cu",  NULL};
+
+const char *const gpu_experts_files[] = {
+    "arguments_linear.h", "arguments_experts.h", "device.cuh", "weight_formats.cuh",
+    "linear_groups.cuh",  "linear_plain.cu",     "experts.cu", NULL};
 
 /* --- decode kernels -------------------------------------------------------------------------- */
 
@@ -132,18 +133,16 @@ const struct gpu_decode_kernel *gpu_decode_find(const struct gpu_program *progra
     return NULL;
 }
 
-#define PACK_PAD 32u /* as in linear_packed.cu */
+#define PACK_PAD     32u /* as in linear_packed.cu */
+#define DECODE_WARPS 16u /* of all kernels for few rows */
 /* What the decode kernels declare themselves, at most: a float a warp and row of activations, and
  * one a row. */
 #define STATIC_SHARED_BYTES 4096u
 
-uint32_t gpu_decode_shared_bytes(const struct gpu_decode_key *key, uint32_t limit, bool *stages)
+/* Shared memory of a packed kernel; activations lie there when there is room. */
+static uint32_t packed_shared_bytes(const struct gpu_decode_key *key, uint32_t sums, uint32_t limit,
+                                    bool *stages)
 {
-    uint32_t sums = (key->to == GPU_DECODE_PAIR ? 2u : 1u) * key->token_tiles;
-    if (!gpu_dtype_packs((enum dtype)key->dtype)) {
-        *stages = false;
-        return sums * (16u << 10);
-    }
     uint32_t group = sums >= 4 ? 1 : 4 / sums; /* as in linear_packed.cu */
     uint32_t bytes = sums * (sums >= 8 ? 1 : 2 * group) * (8u << 10);
     uint32_t activations = 8 * key->token_tiles * (2 * key->columns + PACK_PAD);
@@ -152,42 +151,100 @@ uint32_t gpu_decode_shared_bytes(const struct gpu_decode_key *key, uint32_t limi
     return bytes + (*stages ? activations : 0);
 }
 
+/* Runs of a ring of linear_stream.cu: as many as leave memory no time to idle. */
+#define RING_MIN 3u
+#define RING_MAX 6u
+
+/* Long runs before long rings; nothing where copies in the background or the room is missing. */
+static void choose_stream(const struct gpu_device_info *device, uint32_t limit,
+                          struct gpu_decode_kernel *kernel)
+{
+    if (device->vendor == GPU_HIP || (device->vendor == GPU_CUDA && device->capability < 80)) {
+        return;
+    }
+    for (uint32_t segment = 128; segment >= 64; segment /= 2) {
+        uint32_t run = DECODE_WARPS * segment * 32;
+        uint32_t ring = limit > kernel->shared_bytes ? (limit - kernel->shared_bytes) / run : 0;
+        if (kernel->key.columns % (DECODE_WARPS * segment) == 0 && ring >= RING_MIN) {
+            kernel->segment = segment;
+            kernel->ring = ring < RING_MAX ? ring : RING_MAX;
+            kernel->shared_bytes += kernel->ring * run;
+            return;
+        }
+    }
+}
+
+bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel)
+{
+    uint32_t sums = (kernel->key.to == GPU_DECODE_PAIR ? 2u : 1u) * kernel->key.token_tiles;
+    uint32_t limit = device->shared_bytes_block_max - STATIC_SHARED_BYTES;
+    kernel->stages = false;
+    kernel->segment = kernel->ring = 0;
+    if (gpu_dtype_packs((enum dtype)kernel->key.dtype)) {
+        kernel->shared_bytes = packed_shared_bytes(&kernel->key, sums, limit, &kernel->stages);
+    } else {
+        kernel->shared_bytes = sums * (16u << 10);
+        choose_stream(device, limit, kernel);
+    }
+    return kernel->shared_bytes <= limit;
+}
+
 /* In all widths that fit the device's shared memory; more kernels than there is room for are left
  * out, and what needs them takes the plain ones. */
-static void want_decode(struct gpu_model *model, uint32_t weight, uint32_t from, uint32_t to,
-                        uint32_t activation)
+static void want_decode_of(struct gpu_model *model, uint32_t weight, uint32_t from, uint32_t to,
+                           uint32_t activation, uint32_t grouped)
 {
     struct gpu_program *program = &model->program;
     if (!gpu_weight_streams(model, weight)) {
         return;
     }
     for (uint32_t tiles = 1; tiles <= (from == GPU_DECODE_FROM_NORM ? 1u : 4u); tiles *= 2) {
-        const struct gpu_decode_key key = {
-            .dtype = (uint32_t)model->weights[weight].dtype,
-            .columns = (uint32_t)model->base.plan->weights[weight].columns,
-            .token_tiles = tiles,
-            .from = from,
-            .to = to,
-            .activation = activation,
+        struct gpu_decode_kernel kernel = {
+            .key =
+                {
+                    .dtype = (uint32_t)model->weights[weight].dtype,
+                    .columns = (uint32_t)model->base.plan->weights[weight].columns,
+                    .token_tiles = tiles,
+                    .from = from,
+                    .to = to,
+                    .activation = activation,
+                    .grouped = grouped,
+                },
         };
-        bool stages;
-        uint32_t limit = model->device->info.shared_bytes_block_max - STATIC_SHARED_BYTES;
-        uint32_t shared = gpu_decode_shared_bytes(&key, limit, &stages);
-        struct gpu_decode_key half = key;
-        half.token_tiles = tiles / 2;
-        bool half_stages = false;
-        if (tiles == 4 && !stages) {
-            (void)gpu_decode_shared_bytes(&half, limit, &half_stages);
-        }
-        if (half_stages) {
+        bool fits = gpu_decode_choose(&model->device->info, &kernel);
+        struct gpu_decode_kernel half = kernel;
+        half.key.token_tiles = tiles / 2;
+        if (tiles == 4 && !kernel.stages && gpu_decode_choose(&model->device->info, &half) &&
+            half.stages) {
             continue; /* reading weights twice costs less than activations from far away */
         }
-        if (shared <= limit && program->decode_count < GPU_DECODE_KERNELS_MAX &&
-            !gpu_decode_find(program, &key)) {
-            program->decode[program->decode_count++] =
-                (struct gpu_decode_kernel){.key = key, .shared_bytes = shared, .stages = stages};
+        if (fits && program->decode_count < GPU_DECODE_KERNELS_MAX &&
+            !gpu_decode_find(program, &kernel.key)) {
+            program->decode[program->decode_count++] = kernel;
         }
     }
+}
+
+static void want_decode(struct gpu_model *model, uint32_t weight, uint32_t from, uint32_t to,
+                        uint32_t activation)
+{
+    want_decode_of(model, weight, from, to, activation, 0);
+}
+
+static void want_experts(struct gpu_model *model, const struct plan_op *op)
+{
+    const uint32_t plain[] = {op->experts.router, op->experts.shared_gate, op->experts.shared_up,
+                              op->experts.shared_down};
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+        if (plain[i] != PLAN_NONE) {
+            want_decode(model, plain[i], GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_STORE, 0);
+        }
+    }
+    bool pair = gpu_experts_are_pair(model, op);
+    want_decode_of(model, op->experts.up, GPU_DECODE_FROM_ACTIVATIONS,
+                   pair ? GPU_DECODE_PAIR : GPU_DECODE_STORE,
+                   pair ? gpu_activation_kind(op->experts.activation) : 0, 1);
+    want_decode_of(model, op->experts.down, GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_STORE, 0, 1);
 }
 
 static void want_decode_both(struct gpu_model *model, const struct plan_norm *norm, uint32_t weight,
@@ -229,6 +286,9 @@ static void want_stage(struct gpu_model *model, const struct plan_op *op)
     case PLAN_LOGITS:
         want_decode(model, op->logits.weight, GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_STORE, 0);
         break;
+    case PLAN_EXPERTS:
+        want_experts(model, op);
+        break;
     case PLAN_EMBED:
     case PLAN_ATTENTION:
     case PLAN_OP_KIND_COUNT:
@@ -248,22 +308,31 @@ static void append_decode(const struct gpu_decode_kernel *kernel, uint32_t index
                       key->activation, (unsigned)kernel->stages);
         return;
     }
-    uint32_t own = (key->columns / 32 + 15) / 16;
-    uint32_t unroll = own < 4 / sets ? own : 4 / sets;
-    buffer_printf(prelude, " X(linear_decode_%u, %u, %u, %u, %u, %u, %u, %u)", index, key->columns,
-                  unroll, sets, key->token_tiles, key->from, key->to, key->activation);
+    buffer_printf(prelude, " X(linear_decode_%u, %u,", index, key->columns);
+    if (kernel->segment) {
+        buffer_printf(prelude, " %u, %u,", kernel->segment, kernel->ring);
+    } else {
+        uint32_t own = (key->columns / 32 + DECODE_WARPS - 1) / DECODE_WARPS;
+        buffer_printf(prelude, " %u,", own < 4 / sets ? own : 4 / sets);
+    }
+    buffer_printf(prelude, " %u, %u, %u, %u, %u)", sets, key->token_tiles, key->from, key->to,
+                  key->activation);
 }
 
 /* "#define LINEAR_DECODE_KERNELS(X) X(linear_decode_0, 2048, 4, 1, 1, …) …" and the packed ones. */
 void gpu_program_decode_prelude(const struct gpu_program *program, uint32_t part, uint32_t parts,
                                 struct buffer *prelude)
 {
-    for (int packed = 0; packed < 2; packed++) {
-        buffer_append_text(prelude, packed ? "#define LINEAR_PACKED_KERNELS(X)"
-                                           : "#define LINEAR_DECODE_KERNELS(X)");
+    static const char *const lists[] = {"LINEAR_DECODE_KERNELS", "LINEAR_DECODE_GROUPS",
+                                        "LINEAR_STREAM_KERNELS", "LINEAR_STREAM_GROUPS",
+                                        "LINEAR_PACKED_KERNELS"};
+    for (uint32_t list = 0; list < sizeof lists / sizeof *lists; list++) {
+        buffer_printf(prelude, "#define %s(X)", lists[list]);
         for (uint32_t i = part; i < program->decode_count; i += parts) {
             const struct gpu_decode_kernel *kernel = &program->decode[i];
-            if (gpu_dtype_packs((enum dtype)kernel->key.dtype) == (packed != 0)) {
+            uint32_t own = kernel->segment ? 2 : 0;
+            own = gpu_dtype_packs((enum dtype)kernel->key.dtype) ? 4 : own + kernel->key.grouped;
+            if (own == list) {
                 append_decode(kernel, i, prelude);
             }
         }
@@ -324,7 +393,9 @@ static void write_texts(struct gpu_model *model, struct texts *texts)
     struct buffer wide_prelude = {0};
     model->program.has_wide = gpu_wide_choose(model, &wide_prelude);
     model->program.wide_module = wide;
-    texts->count = wide + model->program.has_wide + texts->repacks;
+    model->program.has_experts = model->base.plan->expert_count != 0;
+    model->program.experts_module = wide + model->program.has_wide;
+    texts->count = wide + model->program.has_wide + model->program.has_experts + texts->repacks;
     for (uint32_t i = 0; i < texts->count; i++) {
         prelude_word(&texts->preludes[i], "KERNEL_POINTER(type)", "type *");
         prelude_word(&texts->preludes[i], "ACT_TYPE", type_word(model->activation));
@@ -352,6 +423,13 @@ static void write_texts(struct gpu_model *model, struct texts *texts)
         texts->modules[wide] = module_of("linear_wide", prelude, gpu_wide_files);
     }
     buffer_deinit(&wide_prelude);
+    if (model->program.has_experts) {
+        struct buffer *prelude = &texts->preludes[model->program.experts_module];
+        buffer_append_text(prelude, "#define LINEAR_PLAIN_FORMATS(X)\n");
+        append_expert_formats(model, prelude);
+        texts->modules[model->program.experts_module] =
+            module_of("experts", prelude, gpu_experts_files);
+    }
     if (texts->repacks) {
         struct buffer *prelude = &texts->preludes[texts->count - 1];
         append_formats(model, "REPACK_FORMATS", false, true, prelude);
@@ -440,6 +518,7 @@ static llcuda_status get_functions(struct gpu_model *model, struct llcuda_error 
     }
     for (uint32_t i = 0; i < model->base.plan->weight_count && status == LLCUDA_OK; i++) {
         const struct gpu_weight *weight = &model->weights[i];
+        bool is_plain = weight->is_matrix && !weight->is_packed && !weight->is_expert;
         const struct {
             const char *name;
             uint32_t kernel;
@@ -447,8 +526,8 @@ static llcuda_status get_functions(struct gpu_model *model, struct llcuda_error 
         } typed[] = {
             {"embed", GPU_KERNEL_EMBED, weight->is_embedding && !weight->is_packed},
             {"embed_packed", GPU_KERNEL_PACKED_EMBED, weight->is_embedding && weight->is_packed},
-            {"linear_plain", GPU_KERNEL_LINEAR_PLAIN, weight->is_matrix && !weight->is_packed},
-            {"dequantize", GPU_KERNEL_DEQUANTIZE, weight->is_matrix && !weight->is_packed},
+            {"linear_plain", GPU_KERNEL_LINEAR_PLAIN, is_plain},
+            {"dequantize", GPU_KERNEL_DEQUANTIZE, is_plain},
             {"dequantize_packed", GPU_KERNEL_PACKED_DEQUANTIZE, weight->is_packed},
         };
         for (size_t j = 0; j < sizeof typed / sizeof *typed && status == LLCUDA_OK; j++) {
@@ -459,6 +538,34 @@ static llcuda_status get_functions(struct gpu_model *model, struct llcuda_error 
                 status = driver->function_get(driver, program->modules[MODULE_ELEMENTS], name,
                                               &program->functions[kernel], error);
             }
+        }
+    }
+    return status;
+}
+
+static llcuda_status get_experts(struct gpu_model *model, struct llcuda_error *error)
+{
+    struct gpu_driver *driver = model->driver;
+    struct gpu_program *program = &model->program;
+    struct gpu_module *module = program->modules[program->experts_module];
+    const struct {
+        const char *name;
+        struct gpu_function **function;
+    } functions[] = {{"route", &program->route},
+                     {"experts_activate", &program->experts_activate},
+                     {"experts_combine", &program->experts_combine}};
+    llcuda_status status = LLCUDA_OK;
+    for (size_t i = 0; i < sizeof functions / sizeof *functions && status == LLCUDA_OK; i++) {
+        status =
+            driver->function_get(driver, module, functions[i].name, functions[i].function, error);
+    }
+    for (uint32_t i = 0; i < model->base.plan->weight_count && status == LLCUDA_OK; i++) {
+        const struct gpu_weight *weight = &model->weights[i];
+        if (weight->is_expert && !program->group_plain[weight->dtype]) {
+            char name[64];
+            snprintf(name, sizeof name, "linear_plain_group_%s", dtype_info(weight->dtype)->name);
+            status = driver->function_get(driver, module, name,
+                                          &program->group_plain[weight->dtype], error);
         }
     }
     return status;
@@ -491,11 +598,108 @@ llcuda_status gpu_program_finish(struct gpu_model *model, struct llcuda_error *e
     if (status == LLCUDA_OK && program->has_wide) {
         status = gpu_wide_load(model, program->modules[program->wide_module], error);
     }
+    if (status == LLCUDA_OK && program->has_experts) {
+        status = get_experts(model, error);
+    }
     if (status == LLCUDA_OK) {
         status = gpu_attention_load(model->driver, program->modules[MODULE_ATTENTION],
                                     &model->attention, &program->attention, error);
     }
     return status;
+}
+
+/* The name of one of the kernels for a type of weights. */
+static bool name_typed(const struct gpu_program *program, const struct gpu_function *function,
+                       char *name, size_t bytes)
+{
+    static const struct {
+        uint32_t first;
+        const char *name;
+    } families[] = {{GPU_KERNEL_EMBED, "embed"},
+                    {GPU_KERNEL_LINEAR_PLAIN, "linear_plain"},
+                    {GPU_KERNEL_DEQUANTIZE, "dequantize"},
+                    {GPU_KERNEL_PACKED_EMBED, "embed_packed"},
+                    {GPU_KERNEL_PACKED_DEQUANTIZE, "dequantize_packed"}};
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        for (uint32_t dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+            if (program->group_plain[dtype] == function) {
+                snprintf(name, bytes, "linear_plain_group_%s", dtype_info((enum dtype)dtype)->name);
+                return true;
+            }
+            if (program->functions[families[i].first + dtype] == function) {
+                snprintf(name, bytes, "%s_%s", families[i].name,
+                         dtype_info((enum dtype)dtype)->name);
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* The name of a kernel for few rows, with what it does, or of one for many. */
+static bool name_linear(const struct gpu_program *program, const struct gpu_function *function,
+                        char *name, size_t bytes)
+{
+    static const char *const ends[] = {
+        [GPU_DECODE_STORE] = "", [GPU_DECODE_ADD] = "_add", [GPU_DECODE_PAIR] = "_pair"};
+    for (uint32_t i = 0; i < program->decode_count; i++) {
+        const struct gpu_decode_key *key = &program->decode[i].key;
+        if (program->decode[i].function == function) {
+            snprintf(name, bytes, "linear_%s_%s_m%u_k%u%s%s",
+                     key->grouped                              ? "group"
+                     : gpu_dtype_packs((enum dtype)key->dtype) ? "packed"
+                                                               : "decode",
+                     dtype_info((enum dtype)key->dtype)->name, 8 * key->token_tiles, key->columns,
+                     key->from == GPU_DECODE_FROM_NORM ? "_norm" : "", ends[key->to]);
+            return true;
+        }
+    }
+    for (uint32_t i = 0; i < DTYPE_COUNT * 2 * GPU_WIDE_TILE_COUNT; i++) {
+        const uint32_t tile = i % GPU_WIDE_TILE_COUNT;
+        const uint32_t pair = i / GPU_WIDE_TILE_COUNT % 2;
+        const uint32_t dtype = i / GPU_WIDE_TILE_COUNT / 2;
+        bool grouped = program->group[dtype][pair][tile] == function;
+        if (grouped || program->wide[dtype][pair][tile] == function) {
+            char wide[40];
+            (grouped ? gpu_wide_group_name : gpu_wide_name)((enum dtype)dtype, pair != 0, tile,
+                                                            wide);
+            snprintf(name, bytes, "%s", wide);
+            return true;
+        }
+    }
+    return false;
+}
+
+void gpu_program_name(const struct gpu_program *program, const struct gpu_function *function,
+                      char *name, size_t bytes)
+{
+    const struct {
+        const struct gpu_function *function;
+        const char *name;
+    } others[] = {{program->route, "route"},
+                  {program->experts_activate, "experts_activate"},
+                  {program->experts_combine, "experts_combine"},
+                  {program->attention.qkv_finish, "qkv_finish"},
+                  {program->attention.decode, "attention_decode"},
+                  {program->attention.decode_fused, "attention_decode_fused"},
+                  {program->attention.prefill, "attention_prefill"},
+                  {program->attention.copy_blocks, "copy_blocks"}};
+    for (uint32_t i = 0; i < GPU_KERNEL_EMBED; i++) {
+        if (program->functions[i] == function) {
+            snprintf(name, bytes, "%s", kernels[i].name);
+            return;
+        }
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (others[i].function == function) {
+            snprintf(name, bytes, "%s", others[i].name);
+            return;
+        }
+    }
+    if (!name_linear(program, function, name, bytes) &&
+        !name_typed(program, function, name, bytes)) {
+        snprintf(name, bytes, "another kernel");
+    }
 }
 
 void gpu_program_release(struct gpu_model *model)

@@ -29,7 +29,7 @@ enum gpu_kernel {
 
 #define GPU_PROGRAM_MODULES_MAX 12u
 
-/* A kernel of linear_decode.cu or linear_packed.cu: its template's parameters. */
+/* A kernel of linear_decode.cu, linear_stream.cu or linear_packed.cu: its template's parameters. */
 enum gpu_decode_from { GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_FROM_NORM };
 enum gpu_decode_to { GPU_DECODE_STORE, GPU_DECODE_ADD, GPU_DECODE_PAIR };
 struct gpu_decode_key {
@@ -38,12 +38,14 @@ struct gpu_decode_key {
     uint32_t token_tiles; /* of eight rows: 1, 2, 4 */
     uint32_t from, to;
     uint32_t activation; /* ACTIVATION_*, of pairs */
+    uint32_t grouped;    /* of experts */
 };
 struct gpu_decode_kernel {
     struct gpu_decode_key key;
     struct gpu_function *function;
     uint32_t shared_bytes;
-    bool stages; /* activations lie in shared memory */
+    bool stages;            /* activations lie in shared memory */
+    uint32_t segment, ring; /* of linear_stream.cu; 0: another */
 };
 #define GPU_DECODE_KERNELS_MAX 96u
 #define GPU_DECODE_THREADS     512u
@@ -74,6 +76,12 @@ struct gpu_program {
     /* [type of the weight][is a pair]; NULL: not for this model or device. */
     struct gpu_function *wide[DTYPE_COUNT][2][GPU_WIDE_TILE_COUNT];
     bool has_wide;
+    /* Of experts: likewise, and what lies between their products. */
+    struct gpu_function *group[DTYPE_COUNT][2][GPU_WIDE_TILE_COUNT];
+    struct gpu_function *group_plain[DTYPE_COUNT];
+    struct gpu_function *route, *experts_activate, *experts_combine;
+    bool has_experts;
+    uint32_t experts_module; /* number of their module */
 };
 
 /* Starts compiling, or finding in the cache, what the model's plan needs, on threads of its own;
@@ -94,28 +102,39 @@ extern const char *const gpu_decode_files[];
 void gpu_program_decode_prelude(const struct gpu_program *program, uint32_t part, uint32_t parts,
                                 struct buffer *prelude);
 extern const char *const gpu_repack_files[];
+extern const char *const gpu_experts_files[];
 /* "#define MACRO(X) X(q4_k) …": the types that can be packed, those of `wanted` or all. */
 void gpu_program_packed_prelude(const char *macro, const bool *wanted, struct buffer *prelude);
-/* Dynamic shared memory of a decode kernel where a block may have `limit` bytes. *stages: whether
- * it keeps activations there. */
-uint32_t gpu_decode_shared_bytes(const struct gpu_decode_key *key, uint32_t limit, bool *stages);
+/* Fills in which kernel does what kernel->key says on a device, and its dynamic shared memory;
+ * false when that is more than a block may have. */
+bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel);
 extern const char *const gpu_wide_files[];
 /* wide.c: what its kernels are compiled with for a device and weights of the types that `wanted`
  * says, of which `act` is not quantised; false when there is nothing for it. */
 bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
                       const bool wanted[DTYPE_COUNT], struct buffer *prelude);
+/* The same of experts, after the first: LINEAR_WIDE_GROUPS and LINEAR_BLOCK_GROUPS. */
+void gpu_wide_group_prelude(const struct gpu_device_info *device, enum dtype act,
+                            const bool wanted[DTYPE_COUNT], struct buffer *prelude);
 /* How the kernel of tile `tile` for weights of `dtype` is launched for parts of these rows (of a
  * pair gate, up) and `n` rows of x, and its name; false when it does not fit the device. */
 bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uint32_t tile,
                      bool is_pair, const uint32_t *rows, uint32_t part_count, uint32_t n,
                      struct gpu_launch *launch);
 void gpu_wide_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
+void gpu_wide_group_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
+/* Rows of x of a tile. */
+uint32_t gpu_wide_tokens(uint32_t tile);
 /* At any time. */
 void gpu_program_release(struct gpu_model *model);
 
 /* The kernel of this key, or NULL. */
 const struct gpu_decode_kernel *gpu_decode_find(const struct gpu_program *program,
                                                 const struct gpu_decode_key *key);
+
+/* A name for people: of a kernel for few rows its type, rows, columns, and what it fuses. */
+void gpu_program_name(const struct gpu_program *program, const struct gpu_function *function,
+                      char *name, size_t bytes);
 
 /* Threads of a block of this kernel. */
 uint32_t gpu_kernel_threads(enum gpu_kernel kernel);

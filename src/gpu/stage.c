@@ -376,6 +376,7 @@ llcuda_status gpu_step_launch(struct gpu_model *model, struct llcuda_error *erro
     llcuda_status status = LLCUDA_OK;
     for (uint32_t i = 0; i < plan->op_count && status == LLCUDA_OK; i++) {
         const struct plan_op *op = &plan->ops[i];
+        model->op = op;
         switch (op->kind) {
         case PLAN_EMBED:
             status = run_embed(model, op, error);
@@ -392,6 +393,10 @@ llcuda_status gpu_step_launch(struct gpu_model *model, struct llcuda_error *erro
             break;
         case PLAN_FEED_FORWARD:
             status = run_feed_forward(model, op, error);
+            break;
+        case PLAN_EXPERTS:
+            status = norm_all(model, &op->experts.norm, error);
+            status = status == LLCUDA_OK ? gpu_experts_run(model, op, error) : status;
             break;
         case PLAN_LOGITS:
             status = run_logits(model, op, error);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "gpu/model.h"
+#include "gpu/profile.h"
 
 #define TIMEOUT_MS_DEFAULT 4500u
 /* Block table entries that every model has room for. */
@@ -118,7 +119,7 @@ static llcuda_status reserve(struct gpu_model *model, uint64_t tail_bytes,
     if (status != LLCUDA_OK) {
         return status;
     }
-    status = gpu_memory_take(model, GPU_MEMORY_STEP, 2 * bytes, "step data", &address, error);
+    status = gpu_memory_take(model, DEVICE_MEMORY_STEP, 2 * bytes, "step data", &address, error);
     if (status != LLCUDA_OK) {
         driver->host_free(driver, memory);
         return status;
@@ -261,6 +262,19 @@ static llcuda_status give_up(struct gpu_model *model, llcuda_status status)
     return status;
 }
 
+/* The residual stream that rows bring along goes the way of the step's data. */
+static llcuda_status copy_residual(struct gpu_model *model, const struct step_batch *batch,
+                                   struct llcuda_error *error)
+{
+    uint64_t width = model->base.plan->embedding_length;
+    for (uint32_t row = 0; row < batch->row_count; row++) {
+        memcpy(model->residual + row * width, batch->residual + row * batch->residual_stride,
+               width * sizeof(float));
+    }
+    return model->driver->copy_in(model->driver, model->stream, model->buffers.residual,
+                                  model->residual, batch->row_count * width * sizeof(float), error);
+}
+
 llcuda_status gpu_model_step_begin(struct device_model *base, const struct step_batch *batch,
                                    struct llcuda_error *error)
 {
@@ -287,6 +301,12 @@ llcuda_status gpu_model_step_begin(struct device_model *base, const struct step_
     uint64_t bytes = fill(model, batch, width);
     status =
         driver->copy_in(driver, model->stream, model->buffers.step, model->staging, bytes, error);
+    if (status == LLCUDA_OK && base->plan->takes_residual) {
+        status = copy_residual(model, batch, error);
+    }
+    if (status == LLCUDA_OK) {
+        status = gpu_profile_step(model, batch, error);
+    }
     if (status == LLCUDA_OK) {
         status = gpu_step_graph(model, error);
     }
@@ -294,7 +314,8 @@ llcuda_status gpu_model_step_begin(struct device_model *base, const struct step_
         status = copy_results(model, batch, error);
     }
     model->step_count++;
-    model->weight_bytes_read += model->step_weight_bytes;
+    model->weight_bytes_read +=
+        model->step_weight_bytes + gpu_experts_step_bytes(model, batch->row_count);
     return status == LLCUDA_OK ? status : give_up(model, status);
 }
 

@@ -16,6 +16,18 @@
 
 /* --- choosing -------------------------------------------------------------------------------- */
 
+static void mark_use(struct gpu_weight *weight, const struct plan_op *op,
+                     const struct plan_op_weight *use)
+{
+    weight->is_vector = weight->is_vector || !use->is_matrix;
+    weight->is_expert = weight->is_expert || use->is_experts;
+    if (use->is_matrix && op->kind == PLAN_EMBED) {
+        weight->is_embedding = true;
+    } else if (use->is_matrix) {
+        weight->is_matrix = true;
+    }
+}
+
 static llcuda_status mark_uses(struct gpu_model *model, struct llcuda_error *error)
 {
     const struct plan *plan = model->base.plan;
@@ -23,17 +35,13 @@ static llcuda_status mark_uses(struct gpu_model *model, struct llcuda_error *err
         struct plan_op_weight used[PLAN_OP_WEIGHTS_MAX];
         uint32_t count = plan_op_weights(&plan->ops[i], used);
         for (uint32_t j = 0; j < count; j++) {
-            const struct plan_weight *source = &plan->weights[used[j].weight];
-            struct gpu_weight *weight = &model->weights[used[j].weight];
-            if (!source->data) {
-                return error_set(error, LLCUDA_INVALID_ARGUMENT, "weight '%.*s' has no data",
-                                 TEXT_ARGUMENTS(source->name));
-            }
-            weight->is_vector = weight->is_vector || !used[j].is_matrix;
-            if (used[j].is_matrix && plan->ops[i].kind == PLAN_EMBED) {
-                weight->is_embedding = true;
-            } else if (used[j].is_matrix) {
-                weight->is_matrix = true;
+            for (uint32_t e = 0; e < used[j].count; e++) {
+                const struct plan_weight *source = &plan->weights[used[j].weight + e];
+                if (!source->data) {
+                    return error_set(error, LLCUDA_INVALID_ARGUMENT, "weight '%.*s' has no data",
+                                     TEXT_ARGUMENTS(source->name));
+                }
+                mark_use(&model->weights[used[j].weight + e], &plan->ops[i], &used[j]);
             }
         }
     }
@@ -74,8 +82,10 @@ static bool has_kernel(enum dtype dtype)
 static const struct packed_form {
     uint32_t columns, bytes;
 } packed_forms[DTYPE_COUNT] = {
-    [DTYPE_Q4_0] = {128, 1152}, [DTYPE_Q8_0] = {128, 2176}, [DTYPE_Q4_K] = {256, 2368},
-    [DTYPE_Q5_K] = {256, 2880}, [DTYPE_Q6_K] = {256, 3360},
+    [DTYPE_Q4_0] = {128, 1152}, [DTYPE_Q8_0] = {128, 2176},  [DTYPE_Q4_K] = {256, 2368},
+    [DTYPE_Q5_K] = {256, 2880}, [DTYPE_Q6_K] = {256, 3360},  [DTYPE_Q4_1] = {128, 1280},
+    [DTYPE_Q5_0] = {128, 1408}, [DTYPE_Q5_1] = {128, 1536},  [DTYPE_Q2_K] = {256, 1344},
+    [DTYPE_Q3_K] = {256, 1824}, [DTYPE_MXFP4] = {128, 1088},
 };
 
 bool gpu_dtype_packs(enum dtype dtype)
@@ -94,7 +104,8 @@ static bool can_pack(const struct gpu_model *model, const struct plan_weight *so
 {
     const struct packed_form *form = &packed_forms[weight->dtype];
     return form->columns != 0 && source->columns % form->columns == 0 && weight->is_matrix &&
-           model->activation == DTYPE_F16 && !model->device->options.deterministic &&
+           !weight->is_expert && model->activation == DTYPE_F16 &&
+           !model->device->options.deterministic &&
            model->device->info.shared_bytes_block_max >= PACKED_SHARED_BYTES &&
            model->device->options.linear != GPU_LINEAR_PLAIN;
 }
@@ -121,6 +132,12 @@ static enum dtype choose_type(const struct gpu_model *model, const struct plan_w
     return model->activation;
 }
 
+/* Weights of the layers of another device have no use here. */
+static bool is_used(const struct gpu_weight *weight)
+{
+    return weight->is_matrix || weight->is_vector || weight->is_embedding;
+}
+
 llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *error)
 {
     const struct plan *plan = model->base.plan;
@@ -131,6 +148,9 @@ llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *e
     model->activation = choose_activation(model);
     for (uint32_t i = 0; i < plan->weight_count; i++) {
         struct gpu_weight *weight = &model->weights[i];
+        if (!is_used(weight)) {
+            continue;
+        }
         weight->dtype = choose_type(model, &plan->weights[i], weight);
         if (!dtype_row_bytes(weight->dtype, plan->weights[i].columns, &weight->row_bytes)) {
             return error_set(error, LLCUDA_BAD_FORMAT, "weight '%.*s' has rows of no whole blocks",
@@ -142,14 +162,10 @@ llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *e
             weight->row_bytes = plan->weights[i].columns / form->columns * form->bytes / PAD_ROWS;
         }
         weight->bytes = weight->row_bytes * plan->weights[i].rows;
-        model->step_weight_bytes += weight->is_matrix || weight->is_vector ? weight->bytes : 0;
+        bool is_read = (weight->is_matrix || weight->is_vector) && !weight->is_expert;
+        model->step_weight_bytes += is_read ? weight->bytes : 0;
     }
     return LLCUDA_OK;
-}
-
-static bool is_used(const struct gpu_weight *weight)
-{
-    return weight->is_matrix || weight->is_vector || weight->is_embedding;
 }
 
 uint64_t gpu_weight_stored_bytes(const struct gpu_model *model, uint32_t index)
@@ -359,10 +375,27 @@ static llcuda_status place_together(struct upload *upload, const uint32_t *indic
     }
     uint64_t address;
     llcuda_status status =
-        gpu_memory_take(model, GPU_MEMORY_WEIGHTS, total, "weights", &address, upload->error);
+        gpu_memory_take(model, DEVICE_MEMORY_WEIGHTS, total, "weights", &address, upload->error);
     for (uint32_t i = 0; i < count && status == LLCUDA_OK; i++) {
         model->weights[indices[i]].address = address;
         address += gpu_weight_stored_bytes(model, indices[i]);
+    }
+    return status;
+}
+
+/* The matrices of a stage's experts lie one after another, each padded to whole tiles. */
+static llcuda_status place_experts(struct upload *upload, uint32_t first, uint32_t count)
+{
+    struct gpu_model *model = upload->model;
+    uint64_t stored = gpu_weight_stored_bytes(model, first);
+    uint64_t address;
+    if (model->weights[first].address != 0) {
+        return LLCUDA_OK;
+    }
+    llcuda_status status = gpu_memory_take(model, DEVICE_MEMORY_WEIGHTS, stored * count, "experts",
+                                           &address, upload->error);
+    for (uint32_t i = 0; i < count && status == LLCUDA_OK; i++) {
+        model->weights[first + i].address = address + i * stored;
     }
     return status;
 }
@@ -379,6 +412,11 @@ static llcuda_status place_all(struct upload *upload)
         } else if (op->kind == PLAN_FEED_FORWARD && op->feed_forward.gate != PLAN_NONE) {
             const uint32_t parts[2] = {op->feed_forward.gate, op->feed_forward.up};
             status = place_together(upload, parts, 2);
+        } else if (op->kind == PLAN_EXPERTS) {
+            const uint32_t firsts[3] = {op->experts.gate, op->experts.up, op->experts.down};
+            for (int j = 0; j < 3 && status == LLCUDA_OK; j++) {
+                status = place_experts(upload, firsts[j], op->experts.expert_count);
+            }
         }
     }
     return status;
@@ -393,7 +431,7 @@ static llcuda_status upload_weight(struct upload *upload, uint32_t index)
     uint64_t stored = gpu_weight_stored_bytes(model, index);
     llcuda_status status = LLCUDA_OK;
     if (weight->address == 0) {
-        status = gpu_memory_take(model, GPU_MEMORY_WEIGHTS, stored, "a weight", &weight->address,
+        status = gpu_memory_take(model, DEVICE_MEMORY_WEIGHTS, stored, "a weight", &weight->address,
                                  upload->error);
     }
     if (status == LLCUDA_OK && weight->is_packed && upload->published == 0) {
@@ -428,7 +466,7 @@ static llcuda_status upload_frequencies(struct upload *upload)
         if (bytes == 0) {
             continue;
         }
-        status = gpu_memory_take(model, GPU_MEMORY_WEIGHTS, bytes, "rotary frequencies",
+        status = gpu_memory_take(model, DEVICE_MEMORY_WEIGHTS, bytes, "rotary frequencies",
                                  &model->frequencies[i], upload->error);
         if (status == LLCUDA_OK) {
             status = driver->copy_in(driver, model->stream, model->frequencies[i],

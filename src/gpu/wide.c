@@ -17,9 +17,9 @@
  * By calculation, not measured. */
 #define BLOCK_ROWS_MAX 512u
 
-const char *const gpu_wide_files[] = {"arguments_linear.h", "device.cuh",
-                                      "weight_formats.cuh", "linear_wide.cu",
-                                      "linear_blocks.cu",   NULL};
+const char *const gpu_wide_files[] = {
+    "arguments_linear.h", "device.cuh", "weight_formats.cuh", "linear_groups.cuh", "linear_wide.cu",
+    "linear_blocks.cu",   NULL};
 
 const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_TILE_COUNT] = {
     {2, 4, 4, 4}, /* 128 rows of the weight, 128 of x */
@@ -74,6 +74,16 @@ void gpu_wide_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40])
     snprintf(name, 40, "linear_wide_%s_%d_%u", dtype_info(dtype)->name, is_pair, tile);
 }
 
+void gpu_wide_group_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40])
+{
+    snprintf(name, 40, "linear_group_%s_%d_%u", dtype_info(dtype)->name, is_pair, tile);
+}
+
+uint32_t gpu_wide_tokens(uint32_t tile)
+{
+    return tile_tokens(&gpu_wide_tiles[tile]);
+}
+
 static bool device_can(const struct gpu_device_info *device)
 {
     return device->vendor == GPU_EMU ||
@@ -81,7 +91,7 @@ static bool device_can(const struct gpu_device_info *device)
 }
 
 /* Appends the kernels of one type. */
-static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dtype,
+static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dtype, bool grouped,
                              struct buffer *prelude)
 {
     uint32_t count = 0;
@@ -93,7 +103,8 @@ static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dt
         if (depth == 0) {
             continue;
         }
-        gpu_wide_name(dtype, is_pair, i % GPU_WIDE_TILE_COUNT, name);
+        (grouped ? gpu_wide_group_name : gpu_wide_name)(dtype, is_pair, i % GPU_WIDE_TILE_COUNT,
+                                                        name);
         buffer_printf(prelude, " X(%s,", name);
         if (quantised_bytes(dtype)) {
             buffer_printf(prelude, " %s, %u, %u,", dtype_info(dtype)->name, quantised_bytes(dtype),
@@ -106,6 +117,26 @@ static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dt
     return count;
 }
 
+/* Appends the kernels of all types; returns their number. */
+static uint32_t list_all(const struct gpu_device_info *device, enum dtype act,
+                         const bool wanted[DTYPE_COUNT], bool grouped, struct buffer *prelude)
+{
+    uint32_t count = 0;
+    const char *ending = grouped ? "GROUPS" : "KERNELS";
+    buffer_printf(prelude, "#define LINEAR_WIDE_%s(X)", ending);
+    if (wanted[act]) {
+        count += list_kernels(device, act, grouped, prelude);
+    }
+    buffer_printf(prelude, "\n#define LINEAR_BLOCK_%s(X)", ending);
+    for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+        if (wanted[dtype] && quantised_bytes((enum dtype)dtype)) {
+            count += list_kernels(device, (enum dtype)dtype, grouped, prelude);
+        }
+    }
+    buffer_append_byte(prelude, '\n');
+    return count;
+}
+
 bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
                       const bool wanted[DTYPE_COUNT], struct buffer *prelude)
 {
@@ -115,34 +146,45 @@ bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
         return false;
     }
     prelude_integer(prelude, "WIDE_STAGES", depth ? depth : STAGES_MIN);
-    buffer_append_text(prelude, "#define LINEAR_WIDE_KERNELS(X)");
-    if (wanted[act]) {
-        count += list_kernels(device, act, prelude);
-    }
-    buffer_append_text(prelude, "\n#define LINEAR_BLOCK_KERNELS(X)");
-    for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
-        if (wanted[dtype] && quantised_bytes((enum dtype)dtype)) {
-            count += list_kernels(device, (enum dtype)dtype, prelude);
-        }
-    }
-    buffer_append_byte(prelude, '\n');
+    count = list_all(device, act, wanted, false, prelude);
     return count != 0;
+}
+
+void gpu_wide_group_prelude(const struct gpu_device_info *device, enum dtype act,
+                            const bool wanted[DTYPE_COUNT], struct buffer *prelude)
+{
+    if (device_can(device) && act != DTYPE_F32) {
+        list_all(device, act, wanted, true, prelude);
+    }
+}
+
+static bool is_served(const struct gpu_model *model, uint32_t weight)
+{
+    return model->weights[weight].is_matrix &&
+           (gpu_weight_streams(model, weight) || gpu_weight_has_blocks(model, weight));
 }
 
 bool gpu_wide_choose(const struct gpu_model *model, struct buffer *prelude)
 {
-    bool wanted[DTYPE_COUNT] = {false};
+    bool wanted[2][DTYPE_COUNT] = {{false}};
+    bool has_groups = false;
     for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
-        if (model->weights[i].is_matrix &&
-            (gpu_weight_streams(model, i) || gpu_weight_has_blocks(model, i))) {
-            wanted[model->weights[i].dtype] = true;
+        if (is_served(model, i)) {
+            bool is_expert = model->weights[i].is_expert;
+            wanted[is_expert][model->weights[i].dtype] = true;
+            has_groups = has_groups || is_expert;
         }
     }
-    return gpu_wide_prelude(&model->device->info, model->activation, wanted, prelude);
+    bool any = gpu_wide_prelude(&model->device->info, model->activation, wanted[0], prelude);
+    has_groups = has_groups && device_can(&model->device->info);
+    if (has_groups) {
+        gpu_wide_group_prelude(&model->device->info, model->activation, wanted[1], prelude);
+    }
+    return any || has_groups;
 }
 
 static llcuda_status load_type(struct gpu_model *model, struct gpu_module *module, enum dtype dtype,
-                               struct llcuda_error *error)
+                               bool grouped, struct llcuda_error *error)
 {
     struct gpu_driver *driver = model->driver;
     const struct gpu_device_info *device = &model->device->info;
@@ -150,14 +192,15 @@ static llcuda_status load_type(struct gpu_model *model, struct gpu_module *modul
     for (uint32_t i = 0; i < 2 * GPU_WIDE_TILE_COUNT && status == LLCUDA_OK; i++) {
         bool is_pair = i >= GPU_WIDE_TILE_COUNT;
         const struct gpu_wide_tile *tile = &gpu_wide_tiles[i % GPU_WIDE_TILE_COUNT];
-        struct gpu_function **function =
-            &model->program.wide[dtype][is_pair][i % GPU_WIDE_TILE_COUNT];
+        uint32_t at = i % GPU_WIDE_TILE_COUNT;
+        struct gpu_function **function = grouped ? &model->program.group[dtype][is_pair][at]
+                                                 : &model->program.wide[dtype][is_pair][at];
         uint32_t depth = stages(device, tile, dtype);
         char name[40];
         if (depth == 0) {
             continue;
         }
-        gpu_wide_name(dtype, is_pair, i % GPU_WIDE_TILE_COUNT, name);
+        (grouped ? gpu_wide_group_name : gpu_wide_name)(dtype, is_pair, at, name);
         status = driver->function_get(driver, module, name, function, error);
         if (status == LLCUDA_OK) {
             status = driver->function_shared_limit(driver, *function,
@@ -170,14 +213,14 @@ static llcuda_status load_type(struct gpu_model *model, struct gpu_module *modul
 llcuda_status gpu_wide_load(struct gpu_model *model, struct gpu_module *module,
                             struct llcuda_error *error)
 {
-    bool loaded[DTYPE_COUNT] = {false};
+    bool loaded[2][DTYPE_COUNT] = {{false}};
     llcuda_status status = LLCUDA_OK;
     for (uint32_t i = 0; i < model->base.plan->weight_count && status == LLCUDA_OK; i++) {
         enum dtype dtype = model->weights[i].dtype;
-        if (model->weights[i].is_matrix && !loaded[dtype] &&
-            (gpu_weight_streams(model, i) || gpu_weight_has_blocks(model, i))) {
-            loaded[dtype] = true;
-            status = load_type(model, module, dtype, error);
+        bool is_expert = model->weights[i].is_expert;
+        if (is_served(model, i) && !loaded[is_expert][dtype]) {
+            loaded[is_expert][dtype] = true;
+            status = load_type(model, module, dtype, is_expert, error);
         }
     }
     return status;

@@ -4,7 +4,8 @@
  * a comment says "or none". Axis letters: n rows, H query heads, K key-value heads, D head size.
  *
  * Cache of one layer: [block][K] of { keys [16][D], values [16][D] } in the cache's type, so that
- * what one head reads of one block is contiguous. */
+ * what one head reads of one block is contiguous; in a cache of Q8_0 float scales [2][16] follow.
+ */
 #ifndef KERNELS_ARGUMENTS_ATTENTION_H
 #define KERNELS_ARGUMENTS_ATTENTION_H
 
@@ -60,7 +61,7 @@ struct attention_projection {
 struct qkv_finish_arguments {
     struct attention_step step;
     struct attention_projection projection;
-    KERNEL_POINTER(void) query; /* [n, H D] of the cache's type */
+    KERNEL_POINTER(void) query; /* [n, H D] of the cache's type; halves beside bytes */
     KERNEL_POINTER(void) cache; /* of this layer */
 };
 

@@ -83,6 +83,7 @@ struct repack_arguments {
 #define ACTIVATION_SILU      0u
 #define ACTIVATION_GELU_TANH 1u
 #define ACTIVATION_GELU_ERF  2u
+#define ACTIVATION_CLAMPED   3u /* of gate and up together: experts.cu alone */
 
 #define DECODE_PARTS_MAX 3u
 
@@ -110,6 +111,41 @@ struct linear_wide_arguments {
     uint32_t columns;
     uint32_t output_stride; /* elements from one row to the next */
     uint32_t kind;          /* LINEAR_*; of a pair ACTIVATION_* */
+};
+
+/* Rows that one expert gets, at most as many as a block of a kernel takes. */
+struct expert_tile {
+    uint32_t expert;
+    uint32_t begin; /* in the list of places */
+    uint32_t count;
+    uint32_t reserved;
+};
+
+/* What makes a linear layer one of experts: each block takes a tile of rows, and the weights of its
+ * expert. A place is a row and one of its experts, row · used + which; rows of the output are
+ * places. */
+struct linear_group {
+    KERNEL_POINTER(const struct expert_tile) tiles;
+    KERNEL_POINTER(const uint32_t) tile_count;
+    KERNEL_POINTER(const uint32_t) places; /* sorted by expert */
+    uint64_t expert_bytes;                 /* from one expert's weights to the next one's */
+    uint32_t divisor;                      /* places a row of the input */
+    uint32_t reserved;
+};
+
+struct linear_plain_group_arguments {
+    struct linear_plain_arguments linear;
+    struct linear_group group;
+};
+
+struct linear_decode_group_arguments {
+    struct linear_decode_arguments linear;
+    struct linear_group group;
+};
+
+struct linear_wide_group_arguments {
+    struct linear_wide_arguments linear;
+    struct linear_group group;
 };
 
 /* hidden[t, i] = activation(gate[t, i]) · up[t, i], or activation(up[t, i]) */

@@ -2,15 +2,24 @@
  * cache block, and the finishing of a raw projection (bias, head norm, rotary), which prefill and
  * decode must do to the bit alike: whoever writes a key, the cache holds the same.
  *
- * Of the prelude: HEADS, KV_HEADS, HEAD_SIZE (even), KV_TYPE, ACT_TYPE (TYPE_*), DECODE_WARPS,
- * DECODE_GROUPS_MAX. Products and sums that could be contracted are written as fmaf, so that no
+ * KV_STORE says how the cache keeps keys and values: as they are computed with (KV_TYPE), or as
+ * bytes that become halves when they meet the tensor cores – floats of e4m3, saturated, or integers
+ * with a scale a key or value of a head. Scales are halves, kept as floats.
+ *
+ * Of the prelude: HEADS, KV_HEADS, HEAD_SIZE (even; with bytes a multiple of 16), KV_TYPE, ACT_TYPE
+ * (TYPE_*), KV_STORE (KV_STORE_*), DECODE_WARPS, DECODE_GROUPS_MAX. Products and sums that could be contracted are written as fmaf, so that no
  * compiler has a choice. */
 
 #define TYPE_F32  0
 #define TYPE_F16  1
 #define TYPE_BF16 2
 
+#define KV_STORE_PLAIN 0
+#define KV_STORE_E4M3  1
+#define KV_STORE_Q8_0  2
+
 #define KV_BLOCK         16u
+#define KV_IS_BYTES      (KV_STORE != KV_STORE_PLAIN)
 #define HEAD_GROUP       (HEADS / KV_HEADS)
 #define ATTENTION_MATRIX (KV_TYPE != TYPE_F32 && HEAD_SIZE % 8 == 0)
 #define LOG2_E           1.44269504088896340736f
@@ -73,13 +82,103 @@ __device__ __forceinline__ void kv_mma(float d[4], const uint32_t a[4], const ui
 }
 #endif
 
+#if KV_IS_BYTES
+static_assert(ATTENTION_MATRIX && KV_TYPE == TYPE_F16 && HEAD_SIZE % 16 == 0,
+              "bytes become halves, sixteen at a time");
+typedef uint8_t kv_store;
+typedef struct word2 kv_piece; /* eight elements on their way */
+#else
+typedef kv_value kv_store;
+typedef struct word4 kv_piece;
+#endif
+
+/* Behind a unit's values: the scales of 16 keys, then of 16 values. */
+#define KV_UNIT_ELEMENTS (2 * KV_BLOCK * HEAD_SIZE)
+#define KV_UNIT_BYTES                        \
+    (KV_UNIT_ELEMENTS * sizeof(kv_store) +   \
+     (KV_STORE == KV_STORE_Q8_0 ? 2 * KV_BLOCK * sizeof(float) : 0))
+
 /* Keys [16][D] of a block; its values follow. */
-__device__ __forceinline__ const kv_value *kv_unit(const void *cache, uint32_t block,
+__device__ __forceinline__ const kv_store *kv_unit(const void *cache, uint32_t block,
                                                    uint32_t kv_head)
 {
-    return (const kv_value *)cache +
-           ((uint64_t)block * KV_HEADS + kv_head) * (2 * KV_BLOCK * HEAD_SIZE);
+    return (const kv_store *)((const uint8_t *)cache +
+                              ((uint64_t)block * KV_HEADS + kv_head) * KV_UNIT_BYTES);
 }
+
+/* The scale of a key, or of a value: slot + 16. */
+__device__ __forceinline__ const float *kv_scale(const kv_store *unit, uint32_t slot)
+{
+    return (const float *)(unit + KV_UNIT_ELEMENTS) + slot;
+}
+
+#if ATTENTION_MATRIX
+__device__ __forceinline__ void kv_piece_load(struct word4 *piece, const void *from)
+{
+    *piece = load_stream16(from);
+}
+
+__device__ __forceinline__ void kv_piece_load(struct word2 *piece, const void *from)
+{
+    *piece = load_stream8(from);
+}
+
+__device__ __forceinline__ void kv_piece_load_shared(struct word4 *piece, const void *from)
+{
+    *piece = load16(from);
+}
+
+__device__ __forceinline__ void kv_piece_load_shared(struct word2 *piece, const void *from)
+{
+    *piece = load_pair(from);
+}
+
+/* Eight values of a piece as what the tensor cores take. */
+__device__ __forceinline__ struct word4 kv_widen(const struct word4 &piece, float)
+{
+    return piece;
+}
+
+#if KV_STORE == KV_STORE_E4M3
+
+#ifndef VENDOR_E4M3
+/* Two floats of e4m3, the low half of `bits`, as halves. The bits of one, put where those of a half
+ * are, are 2^-8 of its value; NaN, which saturation does not leave, counts as 480. */
+__device__ __forceinline__ uint32_t f16x2_of_e4m3(uint32_t bits)
+{
+    const uint32_t spread = byte_permute(bits, 0, 0x1404);
+    return half2_mul((spread & 0x80008000u) | (spread & 0x7f007f00u) >> 1, 0x5c005c00u);
+}
+#endif
+
+__device__ __forceinline__ struct word4 kv_widen(const struct word2 &piece, float)
+{
+    const struct word4 halves = {f16x2_of_e4m3(piece.x), f16x2_of_e4m3(piece.x >> 16),
+                                 f16x2_of_e4m3(piece.y), f16x2_of_e4m3(piece.y >> 16)};
+    return halves;
+}
+
+#elif KV_STORE == KV_STORE_Q8_0
+
+/* Bytes i and i + 1 of what was biased by 128, behind the exponent of 1024: integers, exactly. */
+__device__ __forceinline__ uint32_t kv_halves(uint32_t biased, uint32_t selector, uint32_t scale)
+{
+    const uint32_t halves = byte_permute(biased, 0x64646464u, selector);
+    return half2_mul(half2_sub(halves, 0x64806480u), scale);
+}
+
+__device__ __forceinline__ struct word4 kv_widen(const struct word2 &piece, float scale)
+{
+    const uint32_t pair = f16x2_of_floats(scale, scale);
+    const uint32_t x = piece.x ^ 0x80808080u;
+    const uint32_t y = piece.y ^ 0x80808080u;
+    const struct word4 halves = {kv_halves(x, 0x4140, pair), kv_halves(x, 0x4342, pair),
+                                 kv_halves(y, 0x4140, pair), kv_halves(y, 0x4342, pair)};
+    return halves;
+}
+
+#endif
+#endif
 
 __device__ __forceinline__ float bits_float(uint32_t bits)
 {
@@ -89,6 +188,16 @@ __device__ __forceinline__ float bits_float(uint32_t bits)
     } both;
     both.bits = bits;
     return both.value;
+}
+
+__device__ __forceinline__ uint32_t float_bits(float value)
+{
+    union {
+        uint32_t bits;
+        float value;
+    } both;
+    both.value = value;
+    return both.bits;
 }
 
 __device__ __forceinline__ float warp_sum(float x)
@@ -240,6 +349,77 @@ __device__ __forceinline__ void head_store(const struct head_pairs *head, kv_val
             out[head->second_index[p]] = value_of_float<KV_TYPE>(head->second[p]);
         }
     }
+}
+
+#if KV_STORE == KV_STORE_E4M3
+/* To nearest, ties to even; beyond 448 it is 448, and NaN stays. */
+__device__ __forceinline__ uint8_t e4m3_of_float(float x)
+{
+    const float size = fminf(fabsf(x), 448.0f);
+    const uint32_t bits = float_bits(size);
+    const uint32_t exponent = bits >> 23 < 121 ? 121 : bits >> 23; /* of 2^-6, the least */
+    /* How many times the last place, 2^(exponent - 127 - 3), it is: 8 to 16, or below 8 when small. */
+    const uint32_t count = (uint32_t)rintf(size * bits_float((257 - exponent) << 23));
+    return x != x ? 127 : (uint8_t)((exponent - 121) * 8 + count + (x < 0 ? 128 : 0));
+}
+#elif KV_STORE == KV_STORE_Q8_0
+/* The scale of a vector: the half at or above its largest value / 127, which is at most 65504 / 127
+ * as a half's largest is; NaN when a value is not finite. */
+__device__ __forceinline__ float head_scale(const struct head_pairs *head)
+{
+    float largest = 0;
+    bool finite = true;
+#pragma unroll
+    for (uint32_t p = 0; p < HEAD_PAIRS; p++) {
+        if (threadIdx.x % 32 + 32 * p < HEAD_SIZE / 2) {
+            const float size = fmaxf(fabsf(head->first[p]), fabsf(head->second[p]));
+            finite = finite && fabsf(head->first[p]) < 3e38f && fabsf(head->second[p]) < 3e38f;
+            largest = fmaxf(largest, size);
+        }
+    }
+    if (warp_any(!finite)) {
+        return bits_float(0x7fc00000u);
+    }
+    largest = fminf(warp_max(largest), 65504.0f);
+    uint16_t bits = f16_of_float(largest * (1.0f / 127.0f));
+    return float_of_f16(float_of_f16(bits) * 127.0f < largest ? bits + 1 : bits);
+}
+
+__device__ __forceinline__ uint8_t byte_of_float(float x, float scale)
+{
+    const float steps = scale > 0 ? rintf(x / scale) : 0.0f;
+    return (uint8_t)(int32_t)fmaxf(-127.0f, fminf(steps, 127.0f));
+}
+#endif
+
+/* Keeps a key or value as the cache does, at `out`; its scale, where it has one, at `scale`. */
+__device__ __forceinline__ void head_keep(const struct head_pairs *head, kv_store *out, float *scale)
+{
+#if KV_IS_BYTES
+#if KV_STORE == KV_STORE_Q8_0
+    const float step = head_scale(head);
+    if (threadIdx.x % 32 == 0) {
+        *scale = step;
+    }
+#else
+    (void)scale;
+#endif
+#pragma unroll
+    for (uint32_t p = 0; p < HEAD_PAIRS; p++) {
+        if (threadIdx.x % 32 + 32 * p < HEAD_SIZE / 2) {
+#if KV_STORE == KV_STORE_Q8_0
+            out[head->first_index[p]] = byte_of_float(head->first[p], step);
+            out[head->second_index[p]] = byte_of_float(head->second[p], step);
+#else
+            out[head->first_index[p]] = e4m3_of_float(head->first[p]);
+            out[head->second_index[p]] = e4m3_of_float(head->second[p]);
+#endif
+        }
+    }
+#else
+    (void)scale;
+    head_store(head, out);
+#endif
 }
 
 /* The vector of a row's raw projections: heads 0 … H − 1 are queries, then K keys, K values. */

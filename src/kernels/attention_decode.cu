@@ -109,8 +109,8 @@ __device__ __forceinline__ uint32_t decode_blocks_end(const struct decode_place 
 struct decode_shared {
     /* Zero above D and above the block's heads. */
     kv_value query[8 * HEAD_COLUMNS][HEAD_SIZE_TILED];
-    kv_value key[HEAD_SIZE_TILED]; /* of the row's own position, in the fused kernel */
-    kv_value value[HEAD_SIZE_TILED];
+    kv_store key[HEAD_SIZE_TILED]; /* of the row's own position, in the fused kernel */
+    kv_store value[HEAD_SIZE_TILED];
     struct rotary_row table;
     /* For the tail of a block: kept here, the loop over the past has its registers. */
     struct decode_place place;
@@ -125,6 +125,7 @@ struct decode_shared {
     float merged_largest[TILE_HEADS];
     float merged_totals[TILE_HEADS];
     uint32_t is_last;
+    float own_scales[2]; /* of key and value */
     uint32_t unused[3];
 };
 static_assert(sizeof(struct decode_shared) == DECODE_SHARED_BYTES, "the host knows another size");
@@ -288,12 +289,16 @@ __device__ __forceinline__ void decode_prepare(const struct attention_decode_arg
             uint32_t vector =
                 is_query ? place.head_first + i : HEADS + (is_key ? 0 : KV_HEADS) + place.kv_head;
             vector_finish(&head, vector, place.row, &shared->table, a.projection);
-            head_store(&head, is_query ? shared->query[i] : is_key ? shared->key : shared->value);
-            if (!is_query && blockIdx.y % HEAD_TILES == 0) {
-                kv_value *unit = (kv_value *)kv_unit(
+            if (is_query) {
+                head_store(&head, shared->query[i]);
+                continue;
+            }
+            head_keep(&head, is_key ? shared->key : shared->value, &shared->own_scales[!is_key]);
+            if (blockIdx.y % HEAD_TILES == 0) {
+                kv_store *unit = (kv_store *)kv_unit(
                     a.cache, place.block_table[place.position / KV_BLOCK], place.kv_head);
                 uint32_t slot = (is_key ? 0 : KV_BLOCK) + place.position % KV_BLOCK;
-                head_store(&head, unit + slot * HEAD_SIZE);
+                head_keep(&head, unit + slot * HEAD_SIZE, (float *)kv_scale(unit, slot));
             }
         }
     } else {
@@ -304,13 +309,15 @@ __device__ __forceinline__ void decode_prepare(const struct attention_decode_arg
         }
     }
     /* Zeros where no head and no element is. */
-    const uint32_t rows = 8 * HEAD_COLUMNS;
-    for (uint32_t i = warp; i < rows + 2; i += DECODE_WARPS) {
-        kv_value *vector = i < rows ? shared->query[i] : i == rows ? shared->key : shared->value;
-        uint32_t first = i < place.head_count || i >= rows ? HEAD_SIZE : 0;
+    for (uint32_t i = warp; i < 8 * HEAD_COLUMNS; i += DECODE_WARPS) {
+        uint32_t first = i < place.head_count ? HEAD_SIZE : 0;
         for (uint32_t d = first + lane; d < HEAD_SIZE_TILED; d += 32) {
-            vector[d] = 0;
+            shared->query[i][d] = 0;
         }
+    }
+    for (uint32_t d = HEAD_SIZE + threadIdx.x; d < HEAD_SIZE_TILED; d += DECODE_BLOCK) {
+        shared->key[d] = 0;
+        shared->value[d] = 0;
     }
 }
 
@@ -318,11 +325,13 @@ __device__ __forceinline__ void decode_prepare(const struct attention_decode_arg
 
 /* A lane's part of a cache block. */
 struct decode_keys {
-    struct word4 pieces[2][KEY_PIECES]; /* slot of tile u, elements 32 j + 8 (lane % 4) … + 7 */
+    kv_piece pieces[2][KEY_PIECES]; /* slot of tile u, elements 32 j + 8 (lane % 4) … + 7 */
+    float scales[2];                /* where there are scales */
 };
 struct decode_values {
-    struct word4 pieces[VALUE_PIECES]
-                       [4]; /* slots 4 (lane % 4) + s, elements 64 i + 8 (lane / 4) … */
+    kv_piece pieces[VALUE_PIECES]
+                   [4]; /* slots 4 (lane % 4) + s, elements 64 i + 8 (lane / 4) … */
+    float scales[4];
 };
 
 __device__ __forceinline__ uint32_t decode_key_slot(uint32_t tile)
@@ -332,7 +341,7 @@ __device__ __forceinline__ uint32_t decode_key_slot(uint32_t tile)
 }
 
 /* Positions [begin, end) of the cache are read, the others are zeros. */
-__device__ __forceinline__ void decode_load_keys(struct decode_keys *keys, const kv_value *unit,
+__device__ __forceinline__ void decode_load_keys(struct decode_keys *keys, const kv_store *unit,
                                                  uint32_t position, uint32_t begin, uint32_t end)
 {
     const uint32_t lane = threadIdx.x % 32;
@@ -343,17 +352,20 @@ __device__ __forceinline__ void decode_load_keys(struct decode_keys *keys, const
 #pragma unroll
         for (uint32_t j = 0; j < KEY_PIECES; j++) {
             const uint32_t d = 32 * j + 8 * (lane % 4);
-            struct word4 piece = {0, 0, 0, 0};
+            kv_piece piece = {};
             if (valid && d < HEAD_SIZE) {
-                piece = load_stream16(unit + slot * HEAD_SIZE + d);
+                kv_piece_load(&piece, unit + slot * HEAD_SIZE + d);
             }
             keys->pieces[u][j] = piece;
+        }
+        if constexpr (KV_STORE == KV_STORE_Q8_0) {
+            keys->scales[u] = valid ? bits_float(load_stream4(kv_scale(unit, slot))) : 0.0f;
         }
     }
 }
 
 __device__ __forceinline__ void decode_load_values(struct decode_values *values,
-                                                   const kv_value *unit, uint32_t position,
+                                                   const kv_store *unit, uint32_t position,
                                                    uint32_t begin, uint32_t end)
 {
     const uint32_t lane = threadIdx.x % 32;
@@ -364,11 +376,15 @@ __device__ __forceinline__ void decode_load_values(struct decode_values *values,
 #pragma unroll
         for (uint32_t i = 0; i < VALUE_PIECES; i++) {
             const uint32_t d = 64 * i + 8 * (lane / 4);
-            struct word4 piece = {0, 0, 0, 0};
+            kv_piece piece = {};
             if (valid && d < HEAD_SIZE) {
-                piece = load_stream16(unit + (KV_BLOCK + slot) * HEAD_SIZE + d);
+                kv_piece_load(&piece, unit + (KV_BLOCK + slot) * HEAD_SIZE + d);
             }
             values->pieces[i][s] = piece;
+        }
+        if constexpr (KV_STORE == KV_STORE_Q8_0) {
+            values->scales[s] =
+                valid ? bits_float(load_stream4(kv_scale(unit, KV_BLOCK + slot))) : 0.0f;
         }
     }
 }
@@ -384,8 +400,11 @@ __device__ __forceinline__ void decode_insert(struct decode_keys *keys,
 #pragma unroll
         for (uint32_t j = 0; j < KEY_PIECES; j++) {
             if (decode_key_slot(u) == own_slot) {
-                keys->pieces[u][j] = load16(shared->key + 32 * j + 8 * (lane % 4));
+                kv_piece_load_shared(&keys->pieces[u][j], shared->key + 32 * j + 8 * (lane % 4));
             }
+        }
+        if (KV_STORE == KV_STORE_Q8_0 && decode_key_slot(u) == own_slot) {
+            keys->scales[u] = shared->own_scales[0];
         }
     }
 #pragma unroll
@@ -394,8 +413,11 @@ __device__ __forceinline__ void decode_insert(struct decode_keys *keys,
         for (uint32_t i = 0; i < VALUE_PIECES; i++) {
             const uint32_t d = 64 * i + 8 * (lane / 4);
             if (4 * (lane % 4) + s == own_slot && d < HEAD_SIZE) {
-                values->pieces[i][s] = load16(shared->value + d);
+                kv_piece_load_shared(&values->pieces[i][s], shared->value + d);
             }
+        }
+        if (KV_STORE == KV_STORE_Q8_0 && 4 * (lane % 4) + s == own_slot) {
+            values->scales[s] = shared->own_scales[1];
         }
     }
 }
@@ -427,7 +449,7 @@ __device__ __forceinline__ void decode_scores(float scores[HEAD_COLUMNS][4],
         const uint32_t second[4] = {low.z, high.z, low.w, high.w};
 #pragma unroll
         for (uint32_t u = 0; u < 2; u++) {
-            const struct word4 &key = keys->pieces[u][j];
+            const struct word4 key = kv_widen(keys->pieces[u][j], keys->scales[u]);
             const uint32_t key_first[2] = {key.x, key.y};
             const uint32_t key_second[2] = {key.z, key.w};
             kv_mma(products[u], first, key_first);
@@ -507,12 +529,16 @@ __device__ __forceinline__ void decode_add_values(struct decode_sums *sums,
     }
 #pragma unroll
     for (uint32_t i = 0; i < VALUE_PIECES; i++) {
+        const struct word4 slots[4] = {kv_widen(values->pieces[i][0], values->scales[0]),
+                                       kv_widen(values->pieces[i][1], values->scales[1]),
+                                       kv_widen(values->pieces[i][2], values->scales[2]),
+                                       kv_widen(values->pieces[i][3], values->scales[3])};
 #pragma unroll
         for (uint32_t j = 0; j < 4; j++) {
-            const uint32_t v0 = word_of(values->pieces[i][0], j);
-            const uint32_t v1 = word_of(values->pieces[i][1], j);
-            const uint32_t v2 = word_of(values->pieces[i][2], j);
-            const uint32_t v3 = word_of(values->pieces[i][3], j);
+            const uint32_t v0 = word_of(slots[0], j);
+            const uint32_t v1 = word_of(slots[1], j);
+            const uint32_t v2 = word_of(slots[2], j);
+            const uint32_t v3 = word_of(slots[3], j);
             const uint32_t transposed[4] = {
                 (v0 & 0xffffu) | v1 << 16,
                 v0 >> 16 | (v1 & 0xffff0000u),
@@ -597,7 +623,7 @@ __device__ __forceinline__ void decode_run(const struct attention_decode_argumen
     }
     struct decode_keys keys;
     struct decode_values values;
-    const kv_value *unit = nullptr;
+    const kv_store *unit = nullptr;
     if constexpr (!FUSED) {
         wait_for_predecessor();
     }
@@ -695,7 +721,7 @@ __device__ __forceinline__ void decode_run(const struct attention_decode_argumen
             if (slot >= low && slot < high) {
                 const uint32_t p = position + slot;
                 const bool own = FUSED && p == place.position;
-                const kv_value *key =
+                const kv_store *key =
                     own ? shared->key
                         : kv_unit(a.cache, place.block_table[p / KV_BLOCK], place.kv_head) +
                               p % KV_BLOCK * HEAD_SIZE;
@@ -737,7 +763,7 @@ __device__ __forceinline__ void decode_run(const struct attention_decode_argumen
             for (uint32_t slot = low; slot < high; slot++) {
                 const uint32_t p = position + slot;
                 const bool own = FUSED && p == place.position;
-                const kv_value *value =
+                const kv_store *value =
                     own ? shared->value
                         : kv_unit(a.cache, place.block_table[p / KV_BLOCK], place.kv_head) +
                               (KV_BLOCK + p % KV_BLOCK) * HEAD_SIZE;

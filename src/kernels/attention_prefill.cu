@@ -29,6 +29,9 @@ struct prefill_shared {
     kv_value query[PREFILL_ROWS][PREFILL_STRIDE];
     kv_value keys[2][PREFILL_POSITIONS][PREFILL_STRIDE];
     kv_value values[2][PREFILL_POSITIONS][PREFILL_STRIDE];
+#if KV_STORE == KV_STORE_Q8_0
+    float scales[2][2][PREFILL_POSITIONS]; /* of keys, of values */
+#endif
 };
 static_assert(sizeof(struct prefill_shared) == PREFILL_SHARED_BYTES, "the host knows another size");
 
@@ -54,22 +57,68 @@ __device__ __forceinline__ void prefill_fetch(struct prefill_shared *shared, uin
                                               const void *cache, uint32_t kv_head, uint32_t block,
                                               uint32_t first, uint32_t begin, uint32_t end)
 {
+    constexpr uint32_t IN_PIECE = KV_IS_BYTES ? 16 : 8; /* elements */
+    /* Bytes come to the second half of their row, whose first half they fill as halves later. */
+    constexpr uint32_t OFFSET = KV_IS_BYTES ? HEAD_SIZE / 2 : 0;
 #pragma unroll
     for (uint32_t i = 0; i < PREFILL_POSITIONS / KV_BLOCK; i++) {
-        const kv_value *unit = kv_unit(cache, warp_shuffle(block, i), kv_head);
-        for (uint32_t piece = threadIdx.x; piece < KV_BLOCK * PREFILL_PIECES;
+        const kv_store *unit = kv_unit(cache, warp_shuffle(block, i), kv_head);
+#if KV_STORE == KV_STORE_Q8_0
+        if (threadIdx.x < 8) {
+            copy_async16(&shared->scales[stage][threadIdx.x / 4][KV_BLOCK * i + threadIdx.x % 4 * 4],
+                         kv_scale(unit, threadIdx.x * 4), first + KV_BLOCK * i < end);
+        }
+#endif
+        for (uint32_t piece = threadIdx.x; piece < KV_BLOCK * (HEAD_SIZE_PADDED / IN_PIECE);
              piece += PREFILL_THREADS) {
-            const uint32_t slot = piece / PREFILL_PIECES;
-            const uint32_t d = piece % PREFILL_PIECES * 8;
+            const uint32_t slot = piece / (HEAD_SIZE_PADDED / IN_PIECE);
+            const uint32_t d = piece % (HEAD_SIZE_PADDED / IN_PIECE) * IN_PIECE;
+            const uint32_t at = OFFSET + d / (IN_PIECE / 8);
             const uint32_t position = first + KV_BLOCK * i + slot;
             const bool valid = d < HEAD_SIZE && position >= begin && position < end;
-            const kv_value *key = unit + (d < HEAD_SIZE ? slot * HEAD_SIZE + d : 0);
-            copy_async16(&shared->keys[stage][KV_BLOCK * i + slot][d], key, valid);
-            copy_async16(&shared->values[stage][KV_BLOCK * i + slot][d],
+            const kv_store *key = unit + (d < HEAD_SIZE ? slot * HEAD_SIZE + d : 0);
+            copy_async16(&shared->keys[stage][KV_BLOCK * i + slot][at], key, valid);
+            copy_async16(&shared->values[stage][KV_BLOCK * i + slot][at],
                          key + KV_BLOCK * HEAD_SIZE, valid);
         }
     }
 }
+
+#if KV_IS_BYTES
+/* Bytes that have arrived become halves: a row is read by one warp before the same writes it. */
+__device__ __forceinline__ void prefill_widen(struct prefill_shared *shared, uint32_t stage,
+                                              uint32_t first, uint32_t begin, uint32_t end)
+{
+    constexpr uint32_t ROWS = 32 / PREFILL_PIECES; /* that a warp takes at a time */
+    const uint32_t lane = threadIdx.x % 32;
+    const uint32_t d = lane % PREFILL_PIECES * 8;
+    for (uint32_t base = threadIdx.x / 32 * ROWS; base < 2 * PREFILL_POSITIONS;
+         base += PREFILL_THREADS / 32 * ROWS) {
+        const uint32_t row = base + lane / PREFILL_PIECES;
+        const bool inside = lane < ROWS * PREFILL_PIECES && row < 2 * PREFILL_POSITIONS;
+        const uint32_t slot = row % PREFILL_POSITIONS;
+        kv_value *to = row < PREFILL_POSITIONS ? shared->keys[stage][slot]
+                                               : shared->values[stage][slot];
+        struct word2 bytes = {0, 0};
+        float scale = 0;
+        if (inside) {
+            bytes = load_pair((const uint8_t *)to + HEAD_SIZE + d);
+#if KV_STORE == KV_STORE_Q8_0
+            /* Of a slot that nothing was written to it could be anything. */
+            const uint32_t position = first + slot;
+            scale = position >= begin && position < end
+                        ? shared->scales[stage][row / PREFILL_POSITIONS][slot]
+                        : 0.0f;
+#endif
+        }
+        __syncwarp();
+        if (inside) {
+            store16(to + d, kv_widen(bytes, scale));
+        }
+    }
+    __syncthreads();
+}
+#endif
 
 /* S = Q·Kᵀ of the warp's rows. */
 __device__ __forceinline__ void
@@ -309,6 +358,9 @@ extern "C" __global__ void KERNEL_BOUNDS(PREFILL_THREADS, PREFILL_BLOCKS)
             copy_async_commit();
             block = prefill_block(block_table, next + PREFILL_POSITIONS, end);
         }
+#if KV_IS_BYTES
+        prefill_widen(shared, stage, first, begin, end);
+#endif
         if (row_position < end && first <= row_last) {
             const bool masked = next - 1 > row_position ||
                                 (a.window && row_last >= a.window && first <= row_last - a.window);

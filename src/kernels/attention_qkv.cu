@@ -34,8 +34,9 @@ extern "C" __global__ void KERNEL_BOUNDS(256, 2)
         } else {
             bool is_value = vector >= HEADS + KV_HEADS;
             uint32_t kv_head = vector - HEADS - (is_value ? KV_HEADS : 0);
-            kv_value *unit = (kv_value *)kv_unit(arguments.cache, block, kv_head);
-            head_store(&head, unit + ((is_value ? KV_BLOCK : 0) + position % KV_BLOCK) * HEAD_SIZE);
+            const uint32_t slot = (is_value ? KV_BLOCK : 0) + position % KV_BLOCK;
+            kv_store *unit = (kv_store *)kv_unit(arguments.cache, block, kv_head);
+            head_keep(&head, unit + slot * HEAD_SIZE, (float *)kv_scale(unit, slot));
         }
     }
 }

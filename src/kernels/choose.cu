@@ -63,7 +63,8 @@ extern "C" __global__ void KERNEL_BOUNDS(CHOOSE_THREADS, 1)
             choose_better(value, index, values[w], indices[w]);
         }
         a.values[slot + blockIdx.x] = value;
-        a.indices[slot + blockIdx.x] = bad ? CHOOSE_NONE : index;
+        /* Rows shorter than the slices are many leave some empty: these lose to every other. */
+        a.indices[slot + blockIdx.x] = bad ? CHOOSE_NONE : begin == end ? 0 : index;
         thread_fence();
         last = atomic_add(a.arrived + row, 1) == CHOOSE_SLICES - 1;
     }
@@ -75,7 +76,7 @@ extern "C" __global__ void KERNEL_BOUNDS(CHOOSE_THREADS, 1)
     value = CHOOSE_LOWEST;
     index = CHOOSE_NONE;
     bool whole = true;
-    for (uint32_t s = 0; s < CHOOSE_SLICES && s < a.width; s++) {
+    for (uint32_t s = 0; s < CHOOSE_SLICES; s++) {
         const uint32_t candidate = load_volatile(a.indices + slot + s);
         const float other = ((const volatile float *)a.values)[slot + s];
         whole = whole && candidate != CHOOSE_NONE;

@@ -206,9 +206,9 @@ template <> struct unpacker<format_q6_k> {
 };
 
 template <class FORMAT, int BYTES, int STAGES, int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT,
-          bool PAIR>
-struct packed : wide<WARPS_ROWS, WARPS_TOKENS, RT, TT, PAIR> {
-    typedef wide<WARPS_ROWS, WARPS_TOKENS, RT, TT, PAIR> base;
+          bool PAIR, bool GROUPED>
+struct packed : wide<WARPS_ROWS, WARPS_TOKENS, RT, TT, PAIR, GROUPED> {
+    typedef wide<WARPS_ROWS, WARPS_TOKENS, RT, TT, PAIR, GROUPED> base;
     using base::a;
     using base::ROWS;
     using base::THREADS;
@@ -217,8 +217,8 @@ struct packed : wide<WARPS_ROWS, WARPS_TOKENS, RT, TT, PAIR> {
     static_assert(THREADS == 2 * ROWS, "a thread unpacks a chunk of a row a step");
 
     __device__ __forceinline__ packed(const struct linear_wide_arguments &arguments, word4 *memory,
-                                      uint32_t count)
-        : base(arguments, memory, count)
+                                      const struct row_view<GROUPED> &view)
+        : base(arguments, memory, view)
     {
     }
 
@@ -248,7 +248,9 @@ struct packed : wide<WARPS_ROWS, WARPS_TOKENS, RT, TT, PAIR> {
         const void *matrix = (PAIR ? second : this->part == 1) ? a.weights[1]
                              : !PAIR && this->part == 2        ? a.weights[2]
                                                                : a.weights[0];
-        return row < this->part_rows() ? (uint64_t)matrix + row * a.row_bytes : 0;
+        return row < this->part_rows()
+                   ? (uint64_t)this->rows.weights(matrix) + row * a.row_bytes
+                   : 0;
     }
 
     /* Starts to bring 256 columns of all rows, as far as there are. */
@@ -289,7 +291,9 @@ struct packed : wide<WARPS_ROWS, WARPS_TOKENS, RT, TT, PAIR> {
         if (steps) {
             fetch_blocks(0);
         }
-        wait_for_predecessor();
+        if (!GROUPED) {
+            wait_for_predecessor();
+        }
 #pragma unroll
         for (uint32_t i = 0; i < STAGES - 1; i++) {
             if (i < steps) {
@@ -330,11 +334,32 @@ struct packed : wide<WARPS_ROWS, WARPS_TOKENS, RT, TT, PAIR> {
         name(const struct linear_wide_arguments arguments)                                     \
     {                                                                                          \
         SHARED_DYNAMIC(word4, memory);                                                         \
+        typedef packed<format_##format, bytes, stages, warps_rows, warps_tokens, row_tiles,    \
+                       token_tiles, pair, false>                                               \
+            tile;                                                                              \
         const uint32_t count = *arguments.count; /* written before anything that overlaps */   \
         release_successor();                                                                   \
-        packed<format_##format, bytes, stages, warps_rows, warps_tokens, row_tiles,            \
-               token_tiles, pair>(arguments, memory, count)                                    \
+        tile(arguments, memory, rows_from(blockIdx.x * tile::TOKENS, count, tile::TOKENS))     \
             .run();                                                                            \
     }
 
 LINEAR_BLOCK_KERNELS(LINEAR_BLOCK_KERNEL)
+
+/* The same of experts: x = tiles of rows of one expert. */
+#define LINEAR_BLOCK_GROUP(name, format, bytes, stages, warps_rows, warps_tokens, row_tiles,  \
+                            token_tiles, pair, blocks)                                         \
+    extern "C" __global__ void KERNEL_BOUNDS(32 * warps_rows * warps_tokens, blocks)           \
+        name(const struct linear_wide_group_arguments arguments)                               \
+    {                                                                                          \
+        SHARED_DYNAMIC(word4, memory);                                                         \
+        release_successor();                                                                   \
+        wait_for_predecessor(); /* who makes the lists */                                      \
+        packed<format_##format, bytes, stages, warps_rows, warps_tokens, row_tiles,            \
+               token_tiles, pair, true>(arguments.linear, memory,                              \
+                                        rows_of_tile(arguments.group, blockIdx.x))             \
+            .run();                                                                            \
+    }
+
+#ifdef LINEAR_BLOCK_GROUPS
+LINEAR_BLOCK_GROUPS(LINEAR_BLOCK_GROUP)
+#endif

@@ -10,27 +10,24 @@
 #define PLAIN_WARPS  8
 #define PLAIN_TOKENS 8
 
-template <class FORMAT>
-__device__ __forceinline__ void linear_plain(const struct linear_plain_arguments &a)
+template <class FORMAT, bool GROUPED>
+__device__ __forceinline__ void linear_plain(const struct linear_plain_arguments &a,
+                                             const struct row_view<GROUPED> &view)
 {
-    release_successor();
-    wait_for_predecessor();
-    const uint32_t n = *a.count;
     const uint32_t row = blockIdx.x * PLAIN_WARPS + threadIdx.x / 32;
-    const uint32_t first = blockIdx.y * PLAIN_TOKENS;
     const uint32_t lane = threadIdx.x % 32;
-    if (row >= a.rows || first >= n) {
+    const uint32_t tokens = view.n;
+    if (row >= a.rows || tokens == 0) {
         return;
     }
-    const uint32_t tokens = n - first < PLAIN_TOKENS ? n - first : PLAIN_TOKENS;
-    const uint8_t *weight = a.weight + row * a.row_bytes;
-    const act_value *input = (const act_value *)a.input + (uint64_t)first * a.columns;
+    const uint8_t *weight = view.weights(a.weight) + row * a.row_bytes;
+    const act_value *input = (const act_value *)a.input;
     float sums[PLAIN_TOKENS] = {0};
     for (uint32_t k = lane * 8; k < a.columns; k += 256) {
         float w[8];
         FORMAT::load8(weight, k, a.columns, w);
         for (uint32_t t = 0; t < PLAIN_TOKENS && t < tokens; t++) {
-            const act_value *x = input + (uint64_t)t * a.columns + k;
+            const act_value *x = input + (uint64_t)view.input(t) * a.columns + k;
             for (uint32_t i = 0; i < 8 && k + i < a.columns; i++) {
                 sums[t] = fmaf(w[i], float_of_act(x[i]), sums[t]);
             }
@@ -46,7 +43,7 @@ __device__ __forceinline__ void linear_plain(const struct linear_plain_arguments
     if (lane < tokens) {
         float y = (own + (a.bias ? a.bias[row] : 0.0f)) * a.scale;
         y = a.soft_cap != 0.0f ? a.soft_cap * tanhf(y / a.soft_cap) : y;
-        float *to = a.output + (uint64_t)(first + lane) * a.output_stride + row;
+        float *to = a.output + (uint64_t)view.output(lane) * a.output_stride + row;
         *to = a.mode == LINEAR_ADD ? *to + y : y;
     }
 }
@@ -55,7 +52,25 @@ __device__ __forceinline__ void linear_plain(const struct linear_plain_arguments
     extern "C" __global__ void KERNEL_BOUNDS(32 * PLAIN_WARPS, 1)                              \
         linear_plain_##format(const struct linear_plain_arguments arguments)                   \
     {                                                                                          \
-        linear_plain<format_##format>(arguments);                                              \
+        release_successor();                                                                   \
+        wait_for_predecessor();                                                                \
+        linear_plain<format_##format, false>(                                                  \
+            arguments, rows_from(blockIdx.y * PLAIN_TOKENS, *arguments.count, PLAIN_TOKENS));  \
     }
 
 LINEAR_PLAIN_FORMATS(LINEAR_PLAIN_KERNEL)
+
+/* The same of experts: y = tiles of PLAIN_TOKENS rows. LINEAR_PLAIN_GROUPS(X), the types wanted. */
+#define LINEAR_PLAIN_GROUP(format)                                                             \
+    extern "C" __global__ void KERNEL_BOUNDS(32 * PLAIN_WARPS, 1)                              \
+        linear_plain_group_##format(const struct linear_plain_group_arguments arguments)       \
+    {                                                                                          \
+        release_successor();                                                                   \
+        wait_for_predecessor();                                                                \
+        linear_plain<format_##format, true>(arguments.linear,                                  \
+                                            rows_of_tile(arguments.group, blockIdx.y));        \
+    }
+
+#ifdef LINEAR_PLAIN_GROUPS
+LINEAR_PLAIN_GROUPS(LINEAR_PLAIN_GROUP)
+#endif

@@ -39,7 +39,7 @@ __device__ __forceinline__ uint32_t wide_place(uint32_t rows, uint32_t chunk, ui
     return (chunk * rows + (row ^ chunk)) * 4 + (unit ^ (row >> 1 & 3));
 }
 
-template <int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT, bool PAIR> struct wide {
+template <int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT, bool PAIR, bool GROUPED> struct wide {
     static constexpr int THREADS = 32 * WARPS_ROWS * WARPS_TOKENS;
     static constexpr int ROWS = 16 * RT * WARPS_ROWS;
     static constexpr int TOKENS = 8 * TT * WARPS_TOKENS;
@@ -49,17 +49,23 @@ template <int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT, bool PAIR> struct wi
 
     const struct linear_wide_arguments &a;
     word4 *shared;
-    const uint32_t first, n; /* rows of x: the tile's first, and how many there are */
-    const uint32_t tile;     /* of W */
+    const struct row_view<GROUPED> rows; /* of x */
+    const uint32_t n;
+    const uint32_t tile; /* of W */
+    uint32_t sources[(TOKENS + STEP - 1) / STEP]; /* rows of x that this thread copies */
 
     /* The part that the tile lies in, and its first row there. */
     uint32_t part, row_begin;
 
     __device__ __forceinline__ wide(const struct linear_wide_arguments &arguments, word4 *memory,
-                                    uint32_t count)
-        : a(arguments), shared(memory), first(blockIdx.x * TOKENS),
-          n(count <= first ? 0 : count - first < TOKENS ? count - first : TOKENS), tile(blockIdx.y)
+                                    const struct row_view<GROUPED> &view)
+        : a(arguments), shared(memory), rows(view), n(view.n), tile(blockIdx.y)
     {
+#pragma unroll
+        for (int i = 0; i < (TOKENS + STEP - 1) / STEP; i++) {
+            const uint32_t token = i * STEP + threadIdx.x / 8;
+            sources[i] = GROUPED && token >= n ? 0 : rows.input(token);
+        }
         part = 0;
         row_begin = tile * (PAIR ? ROWS / 2 : ROWS);
         if (!PAIR) {
@@ -92,7 +98,8 @@ template <int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT, bool PAIR> struct wi
                                  : part == 1 ? a.weights[1]
                                              : a.weights[2];
             copy_async16(to + wide_place(ROWS, chunk, place, unit),
-                         (const uint16_t *)matrix + (uint64_t)row * a.columns + column,
+                         (const uint16_t *)rows.weights(matrix) + (uint64_t)row * a.columns +
+                             column,
                          row < part_rows() && column < a.columns);
         }
     }
@@ -107,8 +114,7 @@ template <int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT, bool PAIR> struct wi
             const uint32_t token = i * STEP + own;
             if (TOKENS % STEP == 0 || token < TOKENS) {
                 copy_async16(to + wide_place(TOKENS, chunk, token, unit),
-                             (const uint16_t *)a.input + (uint64_t)(first + token) * a.columns +
-                                 column,
+                             (const uint16_t *)a.input + (uint64_t)sources[i] * a.columns + column,
                              token < n && column < a.columns);
             }
         }
@@ -158,18 +164,19 @@ template <int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT, bool PAIR> struct wi
         constexpr int OUT = PAIR ? RT / 2 : RT;
         const uint32_t begin = row_begin + warp / WARPS_TOKENS * (16 * OUT) + g;
         const uint32_t token = warp % WARPS_TOKENS * (8 * TT) + 2 * t;
-        const uint32_t rows = part_rows();
+        const uint32_t row_count = part_rows();
         const uint32_t before = (part > 0 ? a.rows[0] : 0) + (part > 1 ? a.rows[1] : 0);
 #pragma unroll
         for (int j = 0; j < TT; j++) {
 #pragma unroll
             for (int e = 0; e < 4; e++) {
                 const uint32_t to = token + j * 8 + e % 2;
-                const uint64_t at = (uint64_t)(first + to) * a.output_stride + before;
+                const uint64_t at =
+                    (uint64_t)(GROUPED && to >= n ? 0 : rows.output(to)) * a.output_stride + before;
 #pragma unroll
                 for (int i = 0; i < OUT; i++) {
                     const uint32_t row = begin + i * 16 + e / 2 * 8;
-                    if (row >= rows || to >= n) {
+                    if (row >= row_count || to >= n) {
                         continue;
                     }
                     if (PAIR) {
@@ -233,7 +240,9 @@ template <int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT, bool PAIR> struct wi
                 fetch_weights(shared + i * STAGE_UNITS, i * 64);
             }
         }
-        wait_for_predecessor();
+        if (!GROUPED) {
+            wait_for_predecessor();
+        }
 #pragma unroll
         for (uint32_t i = 0; i < WIDE_STAGES - 1; i++) {
             if (i < steps()) {
@@ -267,10 +276,28 @@ template <int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT, bool PAIR> struct wi
         name(const struct linear_wide_arguments arguments)                                     \
     {                                                                                          \
         SHARED_DYNAMIC(word4, memory);                                                         \
+        typedef wide<warps_rows, warps_tokens, row_tiles, token_tiles, pair, false> tile;      \
         const uint32_t count = *arguments.count; /* written before anything that overlaps */   \
         release_successor();                                                                   \
-        wide<warps_rows, warps_tokens, row_tiles, token_tiles, pair>(arguments, memory, count) \
+        tile(arguments, memory, rows_from(blockIdx.x * tile::TOKENS, count, tile::TOKENS))     \
             .run();                                                                            \
     }
 
 LINEAR_WIDE_KERNELS(LINEAR_WIDE_KERNEL)
+
+/* The same of experts: x = tiles of rows of one expert. */
+#define LINEAR_WIDE_GROUP(name, warps_rows, warps_tokens, row_tiles, token_tiles, pair, blocks) \
+    extern "C" __global__ void KERNEL_BOUNDS(32 * warps_rows * warps_tokens, blocks)           \
+        name(const struct linear_wide_group_arguments arguments)                               \
+    {                                                                                          \
+        SHARED_DYNAMIC(word4, memory);                                                         \
+        release_successor();                                                                   \
+        wait_for_predecessor(); /* who makes the lists */                                      \
+        wide<warps_rows, warps_tokens, row_tiles, token_tiles, pair, true>(                    \
+            arguments.linear, memory, rows_of_tile(arguments.group, blockIdx.x))               \
+            .run();                                                                            \
+    }
+
+#ifdef LINEAR_WIDE_GROUPS
+LINEAR_WIDE_GROUPS(LINEAR_WIDE_GROUP)
+#endif

@@ -65,6 +65,27 @@ __device__ __forceinline__ void codes_of_nibbles(uint32_t word, uint32_t (&a)[4]
     a[3] = and_or(next, 0x00f000f0u, 0x64006400u);
 }
 
+/* The same of codes of two bits, those of two mma a word. */
+__device__ __forceinline__ void codes_of_pairs(uint32_t word, int m, uint32_t (&a)[4])
+{
+    const uint32_t first = word >> m % 2 * 2, next = first >> 8;
+    a[0] = and_or(first, 0x00030003u, 0x64006400u);
+    a[1] = and_or(first, 0x00300030u, 0x64006400u);
+    a[2] = and_or(next, 0x00030003u, 0x64006400u);
+    a[3] = and_or(next, 0x00300030u, 0x64006400u);
+}
+
+/* One more bit of each code, those of four mma a word: the fifth. */
+__device__ __forceinline__ void add_fifth(uint32_t word, int m, uint32_t (&a)[4])
+{
+    const uint32_t left = word << (4 - m % 4);
+    const uint32_t right = word >> (4 + m % 4);
+    a[0] = and_or(left, 0x00100010u, a[0]);
+    a[1] = and_or(left, 0x01000100u, a[1]);
+    a[2] = and_or(right, 0x00100010u, a[2]);
+    a[3] = and_or(right, 0x01000100u, a[3]);
+}
+
 /* c = the products of mma with a half as all weights of the upper rows, one as all of the lower. */
 template <int TILES>
 __device__ __forceinline__ void take_offset(float (&c)[TILES][4], uint32_t upper, uint32_t lower,
@@ -139,6 +160,38 @@ __device__ __forceinline__ void pack_nibbles(uint8_t *codes, uint32_t lane, uint
         word |= (q[i / 4][i % 4] & 0xf) << pack_bit(i / 4, i % 4);
     }
     ((uint32_t *)(codes + m / 4 * 512 + lane * 16))[m % 4] = word;
+}
+
+/* One bit of a code, those of four mma a word, m ascending: `bit` of q. */
+__device__ __forceinline__ void pack_bits(uint32_t *words, uint32_t m, uint32_t bit,
+                                          const uint32_t (&q)[2][4])
+{
+    uint32_t bits = m % 4 ? words[m / 4] : 0;
+    for (uint32_t i = 0; i < 8; i++) {
+        bits |= (q[i / 4][i % 4] >> bit & 1) << (m % 4 + pack_bit(i / 4, i % 4));
+    }
+    words[m / 4] = bits;
+}
+
+/* Two bits of a code from `bit` on, those of two mma a word, m ascending. */
+__device__ __forceinline__ void pack_pairs(uint32_t *words, uint32_t m, uint32_t bit,
+                                           const uint32_t (&q)[2][4])
+{
+    uint32_t bits = m % 2 ? words[m / 2] : 0;
+    for (uint32_t i = 0; i < 8; i++) {
+        bits |= (q[i / 4][i % 4] >> bit & 3) << (m % 2 * 2 + pack_bit(i / 4, i % 4));
+    }
+    words[m / 2] = bits;
+}
+
+__device__ __forceinline__ uint32_t packed_bit(const uint8_t *words, struct pack_place at)
+{
+    return word_at(words, at.m / 4) >> (at.m % 4 + pack_bit(at.is_lower, at.i)) & 1;
+}
+
+__device__ __forceinline__ uint32_t packed_pair(const uint8_t *words, struct pack_place at)
+{
+    return word_at(words, at.m / 2) >> (at.m % 2 * 2 + pack_bit(at.is_lower, at.i)) & 3;
 }
 
 /* --- formats of 32 columns with a half as scale -------------------------------------------------- */
@@ -248,6 +301,208 @@ struct packed_q8_0 : packed_halves<packed_q8_0, 4, 0xe480, 0xe480> {
     }
 };
 
+/* q4_1: w = d q + m; q5_0: w = d (q - 16); q5_1: w = d q + m with five bits. A record: codes
+ * [2][lane][4 words]; fifth bits [lane][2 words]; d [16 rows][4 halves]; m likewise. */
+template <bool HAS_FIFTH, bool HAS_MINIMA> struct packed_32 {
+    static constexpr int FIFTH = 1024;
+    static constexpr int SCALES = FIFTH + (HAS_FIFTH ? 256 : 0);
+    static constexpr int MINIMA = SCALES + 128;
+    static constexpr int RECORD = MINIMA + (HAS_MINIMA ? 128 : 0), UNITS = 1;
+    static constexpr int UPPER = HAS_MINIMA ? 0xe400 : 0xe410; /* -1024, -1040 */
+    static constexpr int LOWER = HAS_MINIMA ? 0xe400 : 0xe500; /* -1024, -1280 */
+    struct unit {
+        word4 codes[2];
+        uint32_t fifth[2];
+        uint32_t scales, minima;
+    };
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t,
+                                                uint32_t lane)
+    {
+        u.codes[0] = load_stream16(record + lane * 16);
+        u.codes[1] = load_stream16(record + 512 + lane * 16);
+        if (HAS_FIFTH) {
+            u.fifth[0] = load_stream4(record + FIFTH + lane * 8);
+            u.fifth[1] = load_stream4(record + FIFTH + lane * 8 + 4);
+        }
+        u.scales = load_stream4(record + SCALES + lane * 4);
+        if (HAS_MINIMA) {
+            u.minima = load_stream4(record + MINIMA + lane * 4);
+        }
+    }
+    struct shared_scales {
+        uint32_t upper[2], lower[2], upper_minima[2], lower_minima[2];
+    };
+    static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
+    {
+        struct shared_scales scales;
+        row_words(u.scales, scales.upper, scales.lower);
+        row_words(HAS_MINIMA ? u.minima : 0, scales.upper_minima, scales.lower_minima);
+        return scales;
+    }
+    static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
+    {
+        codes_of_nibbles(word_of(u.codes, m), a);
+        if (HAS_FIFTH) {
+            add_fifth(u.fifth[m / 4], m, a);
+        }
+    }
+    static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
+                                                              int m)
+    {
+        const float upper = half_of_word(scales.upper[m / 4], m / 2 % 2);
+        const float lower = half_of_word(scales.lower[m / 4], m / 2 % 2) * 0.0625f;
+        const struct pack_terms terms = {
+            upper, fmaf(float_of_f16(UPPER), upper, half_of_word(scales.upper_minima[m / 4], m / 2 % 2)),
+            lower, fmaf(float_of_f16(LOWER), lower, half_of_word(scales.lower_minima[m / 4], m / 2 % 2))};
+        return terms;
+    }
+    template <int TILES, class LOAD>
+    static __device__ __forceinline__ void multiply(const unit &u, LOAD &&load_x,
+                                                    float (&total)[TILES][4])
+    {
+        const struct shared_scales scales = scales_of(u);
+#pragma unroll
+        for (int s = 0; s < 4; s++) {
+            uint32_t x[2][TILES][2];
+            load_x(2 * s, x[0]);
+            load_x(2 * s + 1, x[1]);
+            float c[TILES][4] = {};
+            take_offset<TILES>(c, UPPER, LOWER, x[0]);
+            take_offset<TILES>(c, UPPER, LOWER, x[1]);
+            if (HAS_MINIMA) { /* c is -1024 times the sum of x */
+                add_scaled<TILES>(total, half_of_word(scales.upper_minima[s / 2], s % 2) * -0x1p-10f,
+                                  half_of_word(scales.lower_minima[s / 2], s % 2) * -0x1p-10f, c);
+            }
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                uint32_t a[4];
+                codes(u, 2 * s + j, a);
+                take_codes<TILES>(c, a, x[j]);
+            }
+            add_scaled<TILES>(total, half_of_word(scales.upper[s / 2], s % 2),
+                              half_of_word(scales.lower[s / 2], s % 2) * 0.0625f, c);
+        }
+    }
+    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t,
+                                                 struct pack_place at)
+    {
+        uint32_t q = packed_nibble(record, at);
+        if (HAS_FIFTH) {
+            q |= packed_bit(record + FIFTH + at.lane * 8, at) << 4;
+        }
+        return (float)((int)q - (HAS_MINIMA ? 0 : 16));
+    }
+    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t, uint32_t row,
+                                                  uint32_t m)
+    {
+        return half_of_word(word_at(record + SCALES, 2 * row + m / 4), m / 2 % 2);
+    }
+    static __device__ __forceinline__ float minimum(const uint8_t *record, uint32_t, uint32_t row,
+                                                    uint32_t m)
+    {
+        return HAS_MINIMA ? -half_of_word(word_at(record + MINIMA, 2 * row + m / 4), m / 2 % 2)
+                          : 0.0f;
+    }
+};
+typedef packed_32<false, true> packed_q4_1;
+typedef packed_32<true, false> packed_q5_0;
+typedef packed_32<true, true> packed_q5_1;
+
+/* mxfp4: w = 2^(e - 127) times a float of four bits. These become halves by masks alone, 2^-14 of
+ * their value: the bits of a code, sign and the three others, lie where a shift of the word brings
+ * them to bits 15 and 11 … 9 of each half. A record: codes [2][lane][4 words]; e, a byte for 32
+ * columns, [16 rows][4]. 4.25 bits a weight. */
+struct packed_mxfp4 {
+    static constexpr int SCALES = 1024, RECORD = 1088, UNITS = 1;
+    /* Of a code of A register r: how far its sign, and the rest, are below their places. */
+    static __device__ __forceinline__ uint32_t sign_shift(uint32_t r)
+    {
+        return 0x2130u >> 4 * r & 0xf;
+    }
+    static __device__ __forceinline__ uint32_t size_shift(uint32_t r)
+    {
+        return 3 * r;
+    }
+    struct unit {
+        word4 codes[2];
+        uint32_t scales;
+    };
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t,
+                                                uint32_t lane)
+    {
+        u.codes[0] = load_stream16(record + lane * 16);
+        u.codes[1] = load_stream16(record + 512 + lane * 16);
+        u.scales = load_stream4(record + SCALES + lane % 16 * 4);
+    }
+    struct shared_scales {
+        uint32_t upper, lower;
+    };
+    static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
+    {
+        const uint32_t g = threadIdx.x % 32 / 4;
+        const struct shared_scales scales = {warp_shuffle(u.scales, g),
+                                             warp_shuffle(u.scales, g + 8)};
+        return scales;
+    }
+    static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
+    {
+        const uint32_t word = word_of(u.codes, m);
+        a[0] = word & 0x8e008e00u;
+        a[1] = word << 3 & 0x8e008e00u;
+        a[2] = and_or(word << 1, 0x80008000u, word << 6 & 0x0e000e00u);
+        a[3] = and_or(word << 2, 0x80008000u, word << 9 & 0x0e000e00u);
+    }
+    /* 2^(e - 127 + 14); beyond what a float holds no weight is. */
+    static __device__ __forceinline__ float factor(uint32_t word, uint32_t index)
+    {
+        const uint32_t e = (word >> 8 * index & 0xff) + 14;
+        return float_of_bits((e < 254 ? e : 254u) << 23);
+    }
+    static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
+                                                              int m)
+    {
+        const struct pack_terms terms = {factor(scales.upper, m / 2), 0.0f,
+                                         factor(scales.lower, m / 2), 0.0f};
+        return terms;
+    }
+    template <int TILES, class LOAD>
+    static __device__ __forceinline__ void multiply(const unit &u, LOAD &&load_x,
+                                                    float (&total)[TILES][4])
+    {
+        const struct shared_scales scales = scales_of(u);
+#pragma unroll
+        for (int s = 0; s < 4; s++) {
+            float c[TILES][4] = {};
+#pragma unroll
+            for (int j = 0; j < 2; j++) {
+                uint32_t x[TILES][2], a[4];
+                load_x(2 * s + j, x);
+                codes(u, 2 * s + j, a);
+                take_codes<TILES>(c, a, x);
+            }
+            add_scaled<TILES>(total, factor(scales.upper, s), factor(scales.lower, s), c);
+        }
+    }
+    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t,
+                                                 struct pack_place at)
+    {
+        const uint32_t word = word_at(record + at.m / 4 * 512 + at.lane * 16, at.m % 4) >>
+                              16 * (at.i % 2);
+        const uint32_t r = 2 * (at.i / 2) + at.is_lower;
+        const uint32_t half = (word << sign_shift(r) & 0x8000u) | (word << size_shift(r) & 0x0e00u);
+        return float_of_f16((uint16_t)half) * 0x1p14f;
+    }
+    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t, uint32_t row,
+                                                  uint32_t m)
+    {
+        return factor(word_at(record + SCALES, row), m / 2) * 0x1p-14f;
+    }
+    static __device__ __forceinline__ float minimum(const uint8_t *, uint32_t, uint32_t, uint32_t)
+    {
+        return 0.0f;
+    }
+};
+
 /* --- formats of 256 columns ---------------------------------------------------------------------- */
 
 /* q4_k and q5_k: w = (d s) q - (dmin m), s and m a byte for 32 columns. A record of two units: codes
@@ -292,12 +547,7 @@ template <bool HAS_FIFTH> struct packed_k4 {
     {
         codes_of_nibbles(word_of(u.codes, m), a);
         if (HAS_FIFTH) {
-            const uint32_t left = u.fifth[m / 4] << (4 - m % 4);
-            const uint32_t right = u.fifth[m / 4] >> (4 + m % 4);
-            a[0] = and_or(left, 0x00100010u, a[0]);
-            a[1] = and_or(left, 0x01000100u, a[1]);
-            a[2] = and_or(right, 0x00100010u, a[2]);
-            a[3] = and_or(right, 0x01000100u, a[3]);
+            add_fifth(u.fifth[m / 4], m, a);
         }
     }
     static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
@@ -350,8 +600,7 @@ template <bool HAS_FIFTH> struct packed_k4 {
     {
         uint32_t q = packed_nibble(record + half * 1024, at);
         if (HAS_FIFTH) {
-            const uint32_t word = word_at(record + FIFTH + half * 256 + at.lane * 8, at.m / 4);
-            q |= (word >> (at.m % 4 + pack_bit(at.is_lower, at.i)) & 1) << 4;
+            q |= packed_bit(record + FIFTH + half * 256 + at.lane * 8, at) << 4;
         }
         return (float)q;
     }
@@ -445,8 +694,7 @@ struct packed_q6_k {
     static __device__ __forceinline__ float code(const uint8_t *record, uint32_t half,
                                                  struct pack_place at)
     {
-        const uint32_t word = word_at(record + HIGH + half * 512 + at.lane * 16, at.m / 2);
-        const uint32_t high = word >> (at.m % 2 * 2 + pack_bit(at.is_lower, at.i)) & 3;
+        const uint32_t high = packed_pair(record + HIGH + half * 512 + at.lane * 16, at);
         return (float)((int)(packed_nibble(record + half * 1024, at) | high << 4) - 32);
     }
     static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t half,
@@ -454,6 +702,185 @@ struct packed_q6_k {
     {
         return half_of_word(word_at(record + ENDS, row / 2), row % 2) *
                (float)((int)record[SCALES + half * 128 + row * 8 + m] - 128);
+    }
+    static __device__ __forceinline__ float minimum(const uint8_t *, uint32_t, uint32_t, uint32_t)
+    {
+        return 0.0f;
+    }
+};
+
+/* q2_k: w = (d s) q - (dmin m), s and m four bits for 16 columns. A record of two units: codes
+ * [2][lane][4 words], those of two mma a word; for each unit and row two words of s and m; for each
+ * row d and dmin. */
+struct packed_q2_k {
+    static constexpr int SCALES = 1024, ENDS = 1280, RECORD = 1344, UNITS = 2;
+    static constexpr int UPPER = 0xe400, LOWER = 0xe400; /* -1024 */
+    struct unit {
+        word4 codes;
+        uint32_t scales, ends;
+    };
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t half,
+                                                uint32_t lane)
+    {
+        u.codes = load_stream16(record + half * 512 + lane * 16);
+        u.scales = load_stream4(record + SCALES + half * 128 + lane * 4);
+        u.ends = load_stream4(record + ENDS + lane % 16 * 4);
+    }
+    struct shared_scales {
+        uint32_t upper[2], lower[2], upper_ends, lower_ends;
+    };
+    static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
+    {
+        const uint32_t g = threadIdx.x % 32 / 4;
+        struct shared_scales scales;
+        row_words(u.scales, scales.upper, scales.lower);
+        scales.upper_ends = warp_shuffle(u.ends, g);
+        scales.lower_ends = warp_shuffle(u.ends, g + 8);
+        return scales;
+    }
+    static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
+    {
+        codes_of_pairs(word_of(&u.codes, m / 2), m, a);
+    }
+    static __device__ __forceinline__ float share(const uint32_t (&words)[2], int m, int shift)
+    {
+        return (float)(words[m / 4] >> (8 * (m % 4) + shift) & 0xf);
+    }
+    static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
+                                                              int m)
+    {
+        const float upper = half_of_word(scales.upper_ends, 0) * share(scales.upper, m, 0);
+        const float lower = half_of_word(scales.lower_ends, 0) * share(scales.lower, m, 0) * 0.0625f;
+        const struct pack_terms terms = {
+            upper,
+            -1024.0f * upper - half_of_word(scales.upper_ends, 1) * share(scales.upper, m, 4),
+            lower,
+            -1024.0f * lower - half_of_word(scales.lower_ends, 1) * share(scales.lower, m, 4)};
+        return terms;
+    }
+    template <int TILES, class LOAD>
+    static __device__ __forceinline__ void multiply(const unit &u, LOAD &&load_x,
+                                                    float (&total)[TILES][4])
+    {
+        const struct shared_scales scales = scales_of(u);
+        float sum[TILES][4] = {}, minima[TILES][4] = {};
+#pragma unroll
+        for (int m = 0; m < PACK_STEPS; m++) {
+            uint32_t x[TILES][2], a[4];
+            load_x(m, x);
+            float c[TILES][4] = {};
+            take_offset<TILES>(c, UPPER, LOWER, x);
+            add_scaled<TILES>(minima, share(scales.upper, m, 4), share(scales.lower, m, 4), c);
+            codes(u, m, a);
+            take_codes<TILES>(c, a, x);
+            add_scaled<TILES>(sum, share(scales.upper, m, 0), share(scales.lower, m, 0), c);
+        }
+        add_scaled<TILES>(total, half_of_word(scales.upper_ends, 0),
+                          half_of_word(scales.lower_ends, 0) * 0.0625f, sum);
+        add_scaled<TILES>(total, half_of_word(scales.upper_ends, 1) * 0x1p-10f,
+                          half_of_word(scales.lower_ends, 1) * 0x1p-10f, minima);
+    }
+    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t half,
+                                                 struct pack_place at)
+    {
+        return (float)packed_pair(record + half * 512 + at.lane * 16, at);
+    }
+    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t half,
+                                                  uint32_t row, uint32_t m)
+    {
+        return half_of_word(word_at(record + ENDS, row), 0) *
+               (float)(record[SCALES + half * 128 + row * 8 + m] & 0xf);
+    }
+    static __device__ __forceinline__ float minimum(const uint8_t *record, uint32_t half,
+                                                    uint32_t row, uint32_t m)
+    {
+        return half_of_word(word_at(record + ENDS, row), 1) *
+               (float)(record[SCALES + half * 128 + row * 8 + m] >> 4);
+    }
+};
+
+/* q3_k: w = (d (s - 32)) (q - 4), s six bits for 16 columns, here a byte. A record of two units: low
+ * codes [2][lane][4 words], those of two mma a word; third bits [2][lane][2 words], those of four;
+ * for each unit and row two words of s; d [16 halves]. */
+struct packed_q3_k {
+    static constexpr int THIRD = 1024, SCALES = 1536, ENDS = 1792, RECORD = 1824, UNITS = 2;
+    static constexpr int UPPER = 0xe404, LOWER = 0xe440; /* -1028, -1088 */
+    struct unit {
+        word4 codes;
+        uint32_t third[2];
+        uint32_t scales, ends;
+    };
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t half,
+                                                uint32_t lane)
+    {
+        u.codes = load_stream16(record + half * 512 + lane * 16);
+        u.third[0] = load_stream4(record + THIRD + half * 256 + lane * 8);
+        u.third[1] = load_stream4(record + THIRD + half * 256 + lane * 8 + 4);
+        u.scales = load_stream4(record + SCALES + half * 128 + lane * 4);
+        u.ends = load_stream4(record + ENDS + lane % 8 * 4);
+    }
+    struct shared_scales {
+        uint32_t upper[2], lower[2];
+        float upper_end, lower_end;
+    };
+    static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
+    {
+        const uint32_t g = threadIdx.x % 32 / 4;
+        struct shared_scales scales;
+        row_words(u.scales, scales.upper, scales.lower);
+        scales.upper_end = half_of_word(warp_shuffle(u.ends, g / 2), g % 2);
+        scales.lower_end = half_of_word(warp_shuffle(u.ends, g / 2 + 4), g % 2) * 0.0625f;
+        return scales;
+    }
+    static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
+    {
+        const uint32_t third = u.third[m / 4];
+        const uint32_t first = m % 4 <= 2 ? third << (2 - m % 4) : third >> 1;
+        codes_of_pairs(word_of(&u.codes, m / 2), m, a);
+        a[0] = and_or(first, 0x00040004u, a[0]);
+        a[1] = and_or(first, 0x00400040u, a[1]);
+        a[2] = and_or(first >> 8, 0x00040004u, a[2]);
+        a[3] = and_or(first >> 8, 0x00400040u, a[3]);
+    }
+    static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
+                                                              int m)
+    {
+        const float upper = scales.upper_end * float_of_byte(scales.upper[m / 4], m % 4, 32);
+        const float lower = scales.lower_end * float_of_byte(scales.lower[m / 4], m % 4, 32);
+        const struct pack_terms terms = {upper, -1028.0f * upper, lower, -1088.0f * lower};
+        return terms;
+    }
+    template <int TILES, class LOAD>
+    static __device__ __forceinline__ void multiply(const unit &u, LOAD &&load_x,
+                                                    float (&total)[TILES][4])
+    {
+        const struct shared_scales scales = scales_of(u);
+        float sum[TILES][4] = {};
+#pragma unroll
+        for (int m = 0; m < PACK_STEPS; m++) {
+            uint32_t x[TILES][2], a[4];
+            load_x(m, x);
+            float c[TILES][4] = {};
+            take_offset<TILES>(c, UPPER, LOWER, x);
+            codes(u, m, a);
+            take_codes<TILES>(c, a, x);
+            add_scaled<TILES>(sum, float_of_byte(scales.upper[m / 4], m % 4, 32),
+                              float_of_byte(scales.lower[m / 4], m % 4, 32), c);
+        }
+        add_scaled<TILES>(total, scales.upper_end, scales.lower_end, sum);
+    }
+    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t half,
+                                                 struct pack_place at)
+    {
+        const uint32_t low = packed_pair(record + half * 512 + at.lane * 16, at);
+        const uint32_t third = packed_bit(record + THIRD + half * 256 + at.lane * 8, at);
+        return (float)((int)(low | third << 2) - 4);
+    }
+    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t half,
+                                                  uint32_t row, uint32_t m)
+    {
+        return half_of_word(word_at(record + ENDS, row / 2), row % 2) *
+               (float)((int)record[SCALES + half * 128 + row * 8 + m] - 32);
     }
     static __device__ __forceinline__ float minimum(const uint8_t *, uint32_t, uint32_t, uint32_t)
     {

@@ -63,6 +63,148 @@ struct native_q8_0 : native_halves<packed_q8_0, 34> {
     }
 };
 
+/* Two halves of two neighbouring blocks. */
+__device__ __forceinline__ uint32_t halves_of_blocks(const uint8_t *block, uint32_t block_bytes)
+{
+    return *(const uint16_t *)block | (uint32_t)*(const uint16_t *)(block + block_bytes) << 16;
+}
+
+/* d, m where there are minima, fifth bits, nibbles. */
+template <bool HAS_FIFTH, bool HAS_MINIMA> struct native_32 {
+    typedef packed_32<HAS_FIFTH, HAS_MINIMA> packed;
+    static constexpr int FIFTH = HAS_MINIMA ? 4 : 2, NIBBLES = FIFTH + (HAS_FIFTH ? 4 : 0);
+    static constexpr int BLOCK_COLUMNS = 32, BLOCK_BYTES = NIBBLES + 16;
+    static __device__ __forceinline__ uint32_t code(const uint8_t *row, uint32_t k)
+    {
+        const uint8_t *block = row + k / 32 * BLOCK_BYTES;
+        const uint32_t at = k % 32;
+        uint32_t q = (uint32_t)nibble_of(block + NIBBLES, at);
+        if (HAS_FIFTH) {
+            q |= (uint32_t)(block[FIFTH + at / 8] >> at % 8 & 1) << 4;
+        }
+        return q;
+    }
+    static __device__ __forceinline__ void store(uint8_t *record, uint32_t, uint32_t lane,
+                                                 uint32_t m, const uint32_t (&q)[2][4])
+    {
+        pack_nibbles(record, lane, m, q);
+        if (HAS_FIFTH) {
+            pack_bits((uint32_t *)(record + packed::FIFTH + lane * 8), m, 4, q);
+        }
+    }
+    static __device__ __forceinline__ void store_scales(uint8_t *record, uint32_t, uint32_t row,
+                                                        uint32_t word, const uint8_t *blocks)
+    {
+        const uint8_t *first = blocks + word * 2 * BLOCK_BYTES;
+        ((uint32_t *)(record + packed::SCALES))[2 * row + word] =
+            blocks ? halves_of_blocks(first, BLOCK_BYTES) : 0;
+        if (HAS_MINIMA) {
+            ((uint32_t *)(record + packed::MINIMA))[2 * row + word] =
+                blocks ? halves_of_blocks(first + 2, BLOCK_BYTES) : 0;
+        }
+    }
+};
+typedef native_32<false, true> native_q4_1;
+typedef native_32<true, false> native_q5_0;
+typedef native_32<true, true> native_q5_1;
+
+struct native_mxfp4 {
+    typedef packed_mxfp4 packed;
+    static constexpr int BLOCK_COLUMNS = 32, BLOCK_BYTES = 17;
+    static __device__ __forceinline__ uint32_t code(const uint8_t *row, uint32_t k)
+    {
+        return (uint32_t)nibble_of(row + k / 32 * 17 + 1, k % 32);
+    }
+    static __device__ __forceinline__ void store(uint8_t *record, uint32_t, uint32_t lane,
+                                                 uint32_t m, const uint32_t (&q)[2][4])
+    {
+        uint32_t word = 0;
+        for (uint32_t i = 0; i < 8; i++) {
+            const uint32_t code = q[i / 4][i % 4], r = 2 * (i % 4 / 2) + i / 4;
+            const uint32_t half = (code & 8) << 12 >> packed::sign_shift(r) |
+                                  (code & 7) << 9 >> packed::size_shift(r);
+            word |= half << 16 * (i % 2);
+        }
+        ((uint32_t *)(record + m / 4 * 512 + lane * 16))[m % 4] = word;
+    }
+    static __device__ __forceinline__ void store_scales(uint8_t *record, uint32_t, uint32_t row,
+                                                        uint32_t word, const uint8_t *blocks)
+    {
+        uint32_t bytes = 0;
+        for (uint32_t i = 0; blocks && i < 4; i++) {
+            bytes |= (uint32_t)blocks[i * BLOCK_BYTES] << 8 * i;
+        }
+        if (word == 0) {
+            ((uint32_t *)(record + packed::SCALES))[row] = bytes;
+        }
+    }
+};
+
+struct native_q2_k {
+    typedef packed_q2_k packed;
+    static constexpr int BLOCK_COLUMNS = 256, BLOCK_BYTES = 84;
+    static __device__ __forceinline__ uint32_t code(const uint8_t *row, uint32_t k)
+    {
+        return (uint32_t)pair_of(row + k / 256 * 84 + 16, k % 256);
+    }
+    static __device__ __forceinline__ void store(uint8_t *record, uint32_t half, uint32_t lane,
+                                                 uint32_t m, const uint32_t (&q)[2][4])
+    {
+        pack_pairs((uint32_t *)(record + half * 512 + lane * 16), m, 0, q);
+    }
+    static __device__ __forceinline__ void store_scales(uint8_t *record, uint32_t half,
+                                                        uint32_t row, uint32_t word,
+                                                        const uint8_t *block)
+    {
+        uint32_t bytes = 0, ends = 0;
+        if (block) {
+            for (uint32_t i = 0; i < 4; i++) {
+                bytes |= (uint32_t)block[half * 8 + word * 4 + i] << 8 * i;
+            }
+            ends = *(const uint16_t *)(block + 80) | (uint32_t)*(const uint16_t *)(block + 82) << 16;
+        }
+        ((uint32_t *)(record + packed::SCALES + half * 128))[2 * row + word] = bytes;
+        if (word == 0 && half == 0) {
+            ((uint32_t *)(record + packed::ENDS))[row] = ends;
+        }
+    }
+};
+
+struct native_q3_k {
+    typedef packed_q3_k packed;
+    static constexpr int BLOCK_COLUMNS = 256, BLOCK_BYTES = 110;
+    static __device__ __forceinline__ uint32_t code(const uint8_t *row, uint32_t k)
+    {
+        const uint8_t *block = row + k / 256 * 110;
+        const uint32_t at = k % 256;
+        return (uint32_t)pair_of(block + 32, at) | (uint32_t)(block[at % 32] >> at / 32 & 1) << 2;
+    }
+    static __device__ __forceinline__ void store(uint8_t *record, uint32_t half, uint32_t lane,
+                                                 uint32_t m, const uint32_t (&q)[2][4])
+    {
+        pack_pairs((uint32_t *)(record + half * 512 + lane * 16), m, 0, q);
+        pack_bits((uint32_t *)(record + packed::THIRD + half * 256 + lane * 8), m, 2, q);
+    }
+    static __device__ __forceinline__ void store_scales(uint8_t *record, uint32_t half,
+                                                        uint32_t row, uint32_t word,
+                                                        const uint8_t *block)
+    {
+        uint32_t bytes = 0x20202020u;
+        uint16_t end = 0;
+        if (block) {
+            bytes = 0;
+            for (uint32_t i = 0; i < 4; i++) {
+                bytes |= scale_q3_k_code(block, half * 8 + word * 4 + i) << 8 * i;
+            }
+            end = *(const uint16_t *)(block + 108);
+        }
+        ((uint32_t *)(record + packed::SCALES + half * 128))[2 * row + word] = bytes;
+        if (word == 0 && half == 0) {
+            ((uint16_t *)(record + packed::ENDS))[row] = end;
+        }
+    }
+};
+
 template <bool HAS_FIFTH> struct native_k4 {
     typedef packed_k4<HAS_FIFTH> packed;
     static constexpr int BLOCK_COLUMNS = 256, BLOCK_BYTES = HAS_FIFTH ? 176 : 144;
@@ -82,12 +224,7 @@ template <bool HAS_FIFTH> struct native_k4 {
     {
         pack_nibbles(record + half * 1024, lane, m, q);
         if (HAS_FIFTH) {
-            uint32_t *word = (uint32_t *)(record + packed::FIFTH + half * 256 + lane * 8) + m / 4;
-            uint32_t bits = m % 4 ? *word : 0; /* m ascends */
-            for (uint32_t i = 0; i < 8; i++) {
-                bits |= (q[i / 4][i % 4] >> 4) << (m % 4 + pack_bit(i / 4, i % 4));
-            }
-            *word = bits;
+            pack_bits((uint32_t *)(record + packed::FIFTH + half * 256 + lane * 8), m, 4, q);
         }
     }
     static __device__ __forceinline__ void store_scales(uint8_t *record, uint32_t half,
@@ -127,12 +264,7 @@ struct native_q6_k {
                                                  uint32_t m, const uint32_t (&q)[2][4])
     {
         pack_nibbles(record + half * 1024, lane, m, q);
-        uint32_t *word = (uint32_t *)(record + packed::HIGH + half * 512 + lane * 16) + m / 2;
-        uint32_t bits = m % 2 ? *word : 0; /* m ascends */
-        for (uint32_t i = 0; i < 8; i++) {
-            bits |= (q[i / 4][i % 4] >> 4) << (m % 2 * 2 + pack_bit(i / 4, i % 4));
-        }
-        *word = bits;
+        pack_pairs((uint32_t *)(record + packed::HIGH + half * 512 + lane * 16), m, 4, q);
     }
     static __device__ __forceinline__ void store_scales(uint8_t *record, uint32_t half,
                                                         uint32_t row, uint32_t word,

@@ -98,6 +98,14 @@ __device__ __forceinline__ struct word4 load_stream16(const void *from)
     return result;
 }
 
+__device__ __forceinline__ struct word2 load_stream8(const void *from)
+{
+    const uint32_t *words = (const uint32_t *)from;
+    const struct word2 value = {__builtin_nontemporal_load(words),
+                                __builtin_nontemporal_load(words + 1)};
+    return value;
+}
+
 __device__ __forceinline__ uint32_t load_stream4(const void *from)
 {
     return __builtin_nontemporal_load((const uint32_t *)from);

@@ -242,6 +242,14 @@ static inline void emu_aligned(const char *word, const void *address, const char
     }
 }
 
+static inline struct word2 load_stream8(const void *from, EMU_CALLER)
+{
+    if ((uint64_t)from & 7u) {
+        emu_fail("load_stream8", "an address is not aligned to 8 bytes", file, line);
+    }
+    return *(const struct word2 *)from;
+}
+
 static inline uint32_t load_stream4(const void *from, EMU_CALLER)
 {
     if ((uint64_t)from & 3u) {

@@ -95,6 +95,15 @@ __device__ __forceinline__ struct word4 load_stream16(const void *from)
     return value;
 }
 
+__device__ __forceinline__ struct word2 load_stream8(const void *from)
+{
+    struct word2 value;
+    asm volatile("ld.global.L1::no_allocate.v2.u32 {%0, %1}, [%2];"
+                 : "=r"(value.x), "=r"(value.y)
+                 : "l"(__cvta_generic_to_global(from)));
+    return value;
+}
+
 __device__ __forceinline__ uint32_t load_stream4(const void *from)
 {
     uint32_t value;
@@ -290,6 +299,17 @@ __device__ __forceinline__ uint32_t half2_fma(uint32_t a, uint32_t b, uint32_t c
     asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(result) : "r"(a), "r"(b), "r"(c));
     return result;
 }
+
+#if __CUDA_ARCH__ >= 890
+/* Two floats of e4m3 in the low half of `bits`, as halves. */
+#define VENDOR_E4M3
+__device__ __forceinline__ uint32_t f16x2_of_e4m3(uint32_t bits)
+{
+    uint32_t result;
+    asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(result) : "h"((uint16_t)bits));
+    return result;
+}
+#endif
 
 /* Rounded each by itself, never contracted with a neighbour. */
 

@@ -172,17 +172,23 @@ struct format_q2_k {
     }
 };
 
+/* The 6-bit scale of 16 columns, which counts from 32. */
+__device__ __forceinline__ uint32_t scale_q3_k_code(const uint8_t *block, uint32_t sub)
+{
+    const uint8_t *scales = block + 96;
+    const uint32_t low = scales[sub % 8] >> (sub / 8 * 4) & 0xf;
+    const uint32_t high = scales[8 + sub % 4] >> (sub / 4 * 2) & 3;
+    return low | high << 4;
+}
+
 struct format_q3_k {
     static __device__ __forceinline__ void load8(const uint8_t *row, uint32_t k, uint32_t,
                                                  float *w)
     {
         const uint8_t *block = row + k / 256 * 110;
-        const uint8_t *scales = block + 96;
         const uint32_t at = k % 256;
-        const uint32_t sub = at / 16;
-        const uint32_t low = scales[sub % 8] >> (sub / 8 * 4) & 0xf;
-        const uint32_t high = scales[8 + sub % 4] >> (sub / 4 * 2) & 3;
-        const float scale = half_at(block + 108) * (float)((int)(low | high << 4) - 32);
+        const float scale =
+            half_at(block + 108) * (float)((int)scale_q3_k_code(block, at / 16) - 32);
         for (uint32_t i = 0; i < 8; i++) {
             const int third = block[at % 32 + i] >> at / 32 & 1;
             w[i] = scale * (float)(pair_of(block + 32, at + i) - (third ? 0 : 4));

@@ -215,9 +215,22 @@ static void shape_text(uint32_t rank, const uint64_t *shape, char *out, size_t b
     }
 }
 
+void model_mark_bound(struct model_builder *builder, const struct tensor *tensor)
+{
+    *bound_slot(builder, tensor) = tensor;
+}
+
 const struct tensor *model_demand(struct model_builder *builder, uint32_t layer,
                                   const char *gguf_name, const char *hf_name, uint64_t rows,
                                   uint64_t columns)
+{
+    const uint64_t wanted[2] = {rows, columns};
+    return model_demand_shape(builder, layer, gguf_name, hf_name, columns ? 2 : 1, wanted);
+}
+
+const struct tensor *model_demand_shape(struct model_builder *builder, uint32_t layer,
+                                        const char *gguf_name, const char *hf_name, uint32_t rank,
+                                        const uint64_t *wanted)
 {
     if (builder->status != LLCUDA_OK) {
         return NULL;
@@ -225,23 +238,20 @@ const struct tensor *model_demand(struct model_builder *builder, uint32_t layer,
     const struct tensor *tensor = model_find(builder, layer, gguf_name, hf_name);
     char name[NAME_BYTES];
     tensor_name(builder, layer, gguf_name ? gguf_name : "?", hf_name ? hf_name : "?", name);
-    const uint64_t wanted[2] = {rows, columns};
-    uint32_t rank = columns ? 2 : 1;
-    char wanted_text[64];
+    char wanted_text[112];
     shape_text(rank, wanted, wanted_text, sizeof wanted_text);
     if (!tensor) {
         model_fail(builder, LLCUDA_BAD_FORMAT, "tensor '%s' %s is missing", name, wanted_text);
         return NULL;
     }
-    if (tensor->rank != rank || tensor->shape[0] != rows ||
-        (rank == 2 && tensor->shape[1] != columns)) {
+    if (tensor->rank != rank || memcmp(tensor->shape, wanted, rank * sizeof *wanted) != 0) {
         char found_text[112];
         shape_text(tensor->rank, tensor->shape, found_text, sizeof found_text);
         model_fail(builder, LLCUDA_BAD_FORMAT, "tensor '%s' is %s, wanted is %s", name, found_text,
                    wanted_text);
         return NULL;
     }
-    *bound_slot(builder, tensor) = tensor;
+    model_mark_bound(builder, tensor);
     return tensor;
 }
 

@@ -67,6 +67,12 @@ const struct tensor *model_find(struct model_builder *builder, uint32_t layer,
 const struct tensor *model_demand(struct model_builder *builder, uint32_t layer,
                                   const char *gguf_name, const char *hf_name, uint64_t rows,
                                   uint64_t columns);
+/* The same for any shape of `rank` dimensions. */
+const struct tensor *model_demand_shape(struct model_builder *builder, uint32_t layer,
+                                        const char *gguf_name, const char *hf_name, uint32_t rank,
+                                        const uint64_t *shape);
+/* Counts a tensor as used. */
+void model_mark_bound(struct model_builder *builder, const struct tensor *tensor);
 /* The same, added to the plan: a weight's index, or PLAN_NONE after a failure. */
 uint32_t model_bind(struct model_builder *builder, uint32_t layer, const char *gguf_name,
                     const char *hf_name, uint64_t rows, uint64_t columns);
@@ -92,6 +98,10 @@ llcuda_status model_build_qwen3(struct model_builder *builder);
 llcuda_status model_build_gemma(struct model_builder *builder);
 llcuda_status model_build_gemma2(struct model_builder *builder);
 llcuda_status model_build_gemma3(struct model_builder *builder);
+llcuda_status model_build_gpt_oss(struct model_builder *builder);
+llcuda_status model_build_mixtral(struct model_builder *builder);
+llcuda_status model_build_qwen2moe(struct model_builder *builder);
+llcuda_status model_build_qwen3moe(struct model_builder *builder);
 llcuda_status model_build_phi3(struct model_builder *builder);
 
 #endif

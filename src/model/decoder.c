@@ -123,10 +123,6 @@ static void read_activation(struct model_builder *builder, struct decoder *decod
 /* Features that change the meaning of the tensors, whatever the family. */
 static void refuse_unknown_features(struct model_builder *builder)
 {
-    if (model_read_u32_or(builder, "expert_count", "num_local_experts", 0, UINT32_MAX, 0) > 0) {
-        model_fail(builder, LLCUDA_UNSUPPORTED,
-                   "this is a mixture of experts; only dense models are supported");
-    }
     const struct json_value *quantised = model_config_value(builder, "quantization_config");
     struct text_view method = json_text(json_member(quantised, "quant_method"));
     struct text_view form = json_text(json_member(quantised, "format"));
@@ -149,7 +145,8 @@ llcuda_status decoder_read(struct model_builder *builder, struct decoder *decode
     }
     *decoder = (struct decoder){.activation = defaults->activation,
                                 .embedding_scale = 1,
-                                .feed_forward_norm_hf = "post_attention_layernorm.weight"};
+                                .feed_forward_norm_hf = "post_attention_layernorm.weight",
+                                .feed_forward_norm_gguf = "ffn_norm.weight"};
     refuse_unknown_features(builder);
     read_sizes(builder, decoder, defaults);
     read_vocabulary(builder, decoder);
@@ -409,6 +406,8 @@ static void build_attention(const struct building *building)
     op->attention.scale = decoder->attention_scale;
     op->attention.soft_cap = decoder->attention_soft_cap;
     op->attention.window = local ? decoder->window : 0;
+    op->attention.sinks = model_bind_vector(builder, decoder->sinks, layer, "attn_sinks.weight",
+                                            "self_attn.sinks", decoder->head_count);
 
     op = model_add_op(builder, PLAN_PROJECT, layer);
     if (!op) {
@@ -450,17 +449,32 @@ static void bind_gate_up(const struct building *building, struct plan_op *op)
                                                  "ffn_up.bias", "mlp.up_proj.bias", rows);
 }
 
+static void build_experts(const struct building *building)
+{
+    struct plan_op *op = model_add_op(building->builder, PLAN_EXPERTS, building->layer);
+    if (op) {
+        op->experts.norm =
+            bind_norm(building, building->layer, building->decoder->feed_forward_norm_gguf,
+                      building->decoder->feed_forward_norm_hf);
+        decoder_bind_experts(building->builder, building->decoder, building->layer, op);
+    }
+}
+
 static void build_feed_forward(const struct building *building)
 {
     const struct decoder *decoder = building->decoder;
     struct model_builder *builder = building->builder;
     uint32_t layer = building->layer;
+    if (!decoder_layer_is_dense(decoder, layer)) {
+        build_experts(building);
+        return;
+    }
     struct plan_op *op = model_add_op(builder, PLAN_FEED_FORWARD, layer);
     if (!op) {
         return;
     }
     op->feed_forward.norm =
-        bind_norm(building, layer, "ffn_norm.weight", decoder->feed_forward_norm_hf);
+        bind_norm(building, layer, decoder->feed_forward_norm_gguf, decoder->feed_forward_norm_hf);
     op->feed_forward.activation = decoder->activation;
     bind_gate_up(building, op);
 
@@ -486,6 +500,7 @@ static void add_rotary_tables(struct building *building, struct decoder *decoder
                                      .context_length = decoder->context_length,
                                      .base = decoder->rotary_base,
                                      .scaled = true,
+                                     .exact = decoder->rotary_exact,
                                      .hf_group = ROTARY_GROUP};
     building->table = rotary_add(building->builder, &request, &decoder->context_length);
     building->table_local = building->table;
@@ -508,6 +523,10 @@ static void fill_info(const struct decoder *decoder, struct model_info *info)
     info->kv_head_count = decoder->kv_head_count;
     info->head_size = decoder->head_size;
     info->feed_forward_length = decoder->feed_forward_length;
+    info->expert_count = decoder->experts.count;
+    info->used_count = decoder->experts.used_count;
+    info->expert_length = decoder->experts.length;
+    info->shared_length = decoder->experts.shared_length;
     info->vocabulary_size = decoder->vocabulary_size;
     info->context_length = decoder->context_length;
     for (uint32_t i = 0; i < decoder->layer_count; i++) {
@@ -519,6 +538,10 @@ static void fill_info(const struct decoder *decoder, struct model_info *info)
 
 llcuda_status decoder_build(struct model_builder *builder, struct decoder *decoder)
 {
+    if (decoder->experts.count == 0 && decoder_count_experts(builder) > 0) {
+        model_fail(builder, LLCUDA_UNSUPPORTED,
+                   "this is a mixture of experts, which this architecture is only known without");
+    }
     if (builder->status != LLCUDA_OK) {
         return builder->status;
     }

@@ -7,6 +7,23 @@
 
 #include "model/builder.h"
 
+/* Feed-forward blocks of experts: what they are, and what their tensors are called in folders. */
+struct decoder_experts {
+    uint32_t count; /* 0: there are none */
+    uint32_t used_count;
+    uint32_t length;        /* of an expert */
+    uint32_t shared_length; /* of an expert that all rows go to; 0: there is none */
+    bool shared_router;     /* it has a factor of its own */
+    bool biases;            /* of the router and of the experts */
+    bool *layer_dense;      /* [layer_count] which layers have an ordinary block */
+    enum plan_scoring scoring;
+    bool normalised;
+    float scale;
+    enum plan_activation activation;
+    const char *block_hf;                  /* "mlp.": what all names of the block begin with */
+    const char *gate_hf, *up_hf, *down_hf; /* "gate_proj.weight", behind "experts.N." */
+};
+
 struct decoder {
     uint32_t layer_count;
     uint32_t embedding_length;
@@ -22,10 +39,11 @@ struct decoder {
     enum plan_activation activation;
 
     enum model_presence qkv_bias, output_bias, feed_forward_bias;
-    bool head_norms;    /* RMS norms of each query and key head */
-    bool post_norms;    /* norms of what attention and feed-forward add to the residual */
-    bool fused_gate_up; /* one matrix holds the gate's rows and then up's */
-    bool tied;          /* the output matrix is the embedding */
+    enum model_presence sinks; /* a logit of each head in the denominator of the softmax */
+    bool head_norms;           /* RMS norms of each query and key head */
+    bool post_norms;           /* norms of what attention and feed-forward add to the residual */
+    bool fused_gate_up;        /* one matrix holds the gate's rows and then up's */
+    bool tied;                 /* the output matrix is the embedding */
 
     float embedding_scale;    /* 1 */
     float attention_scale;    /* 1 / sqrt(head_size) */
@@ -34,14 +52,18 @@ struct decoder {
 
     enum plan_rotary_kind rotary;
     uint32_t rotary_size;
+    bool rotary_exact;        /* YaRN's range of pairs is not rounded outwards */
     double rotary_base;       /* of layers that see everything */
     double rotary_base_local; /* of layers with a window; 0: the same table as the others */
 
     uint32_t window;   /* positions that a local layer sees, itself included; 0: no local layers */
     bool *layer_local; /* [layer_count] */
 
+    struct decoder_experts experts;
+
     /* Names that differ between families. */
-    const char *feed_forward_norm_hf; /* "post_attention_layernorm.weight" */
+    const char *feed_forward_norm_hf;   /* "post_attention_layernorm.weight" */
+    const char *feed_forward_norm_gguf; /* "ffn_norm.weight" */
 };
 
 /* Reads sizes, norms, rotary and tying; no windows, no biases, no scales. `defaults` holds what a
@@ -64,6 +86,19 @@ llcuda_status decoder_read_upper_window(struct model_builder *builder, struct de
 /* A soft cap: `fallback` when the key (the same in both containers) is absent, 0 for none. An
  * explicit null or 0 in config.json means none. */
 float decoder_read_soft_cap(struct model_builder *builder, const char *key, double fallback);
+
+/* How many experts the configuration speaks of, 0 for a dense model. experts.c */
+uint32_t decoder_count_experts(struct model_builder *builder);
+/* Reads counts, lengths and which layers have experts, if there are any. The family sets how they
+ * are chosen, and their names where they are not those of Qwen. */
+void decoder_read_experts(struct model_builder *builder, struct decoder *decoder);
+/* The length of the expert that all rows go to. */
+void decoder_read_shared_expert(struct model_builder *builder, struct decoder *decoder);
+/* Whether layer `layer` has an ordinary feed-forward block. */
+bool decoder_layer_is_dense(const struct decoder *decoder, uint32_t layer);
+/* Binds the tensors of a layer's experts; the norm is the caller's. */
+void decoder_bind_experts(struct model_builder *builder, const struct decoder *decoder,
+                          uint32_t layer, struct plan_op *op);
 
 llcuda_status decoder_build(struct model_builder *builder, struct decoder *decoder);
 

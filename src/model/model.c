@@ -10,12 +10,16 @@
 static const struct model_architecture architectures[] = {
     {"llama", "llama", {"llama"}, model_build_llama},
     {"mistral", NULL, {"mistral"}, model_build_mistral},
+    {"mixtral", NULL, {"mixtral"}, model_build_mixtral},
     {"qwen2", "qwen2", {"qwen2"}, model_build_qwen2},
+    {"qwen2moe", "qwen2moe", {"qwen2_moe"}, model_build_qwen2moe},
     {"qwen3", "qwen3", {"qwen3"}, model_build_qwen3},
+    {"qwen3moe", "qwen3moe", {"qwen3_moe"}, model_build_qwen3moe},
     {"gemma", "gemma", {"gemma"}, model_build_gemma},
     {"gemma2", "gemma2", {"gemma2"}, model_build_gemma2},
     {"gemma3", "gemma3", {"gemma3_text", "gemma3"}, model_build_gemma3},
     {"phi3", "phi3", {"phi3"}, model_build_phi3},
+    {"gpt-oss", "gpt-oss", {"gpt_oss"}, model_build_gpt_oss},
 };
 #define ARCHITECTURE_COUNT (sizeof architectures / sizeof *architectures)
 

@@ -19,6 +19,10 @@ struct model_info {
     uint32_t kv_head_count;    /* K */
     uint32_t head_size;        /* D */
     uint32_t feed_forward_length;
+    uint32_t expert_count; /* 0: a dense model */
+    uint32_t used_count;   /* experts that a token goes through */
+    uint32_t expert_length;
+    uint32_t shared_length; /* of an expert that all tokens go through; 0: none */
     uint32_t vocabulary_size;
     uint32_t context_length;
     uint32_t window; /* of the layers with a sliding window, 0 when there is none */

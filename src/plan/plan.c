@@ -211,6 +211,14 @@ static void clear_weights(struct plan_op *op)
         op->feed_forward.gate = op->feed_forward.up = PLAN_NONE;
         op->feed_forward.gate_bias = op->feed_forward.up_bias = PLAN_NONE;
         break;
+    case PLAN_EXPERTS:
+        op->experts.norm = no_norm;
+        op->experts.router = op->experts.router_bias = op->experts.selection_bias = PLAN_NONE;
+        op->experts.gate = op->experts.up = op->experts.down = PLAN_NONE;
+        op->experts.gate_bias = op->experts.up_bias = op->experts.down_bias = PLAN_NONE;
+        op->experts.shared_gate = op->experts.shared_up = op->experts.shared_down = PLAN_NONE;
+        op->experts.shared_router = PLAN_NONE;
+        break;
     case PLAN_LOGITS:
         op->logits.norm = no_norm;
         op->logits.weight = op->logits.bias = PLAN_NONE;
@@ -241,6 +249,7 @@ const char *plan_op_name(enum plan_op_kind kind)
         [PLAN_ATTENTION] = "attention",
         [PLAN_PROJECT] = "project",
         [PLAN_FEED_FORWARD] = "feed_forward",
+        [PLAN_EXPERTS] = "experts",
         [PLAN_LOGITS] = "logits",
     };
     return (unsigned)kind < PLAN_OP_KIND_COUNT ? names[kind] : "unknown";
@@ -255,7 +264,17 @@ struct slots {
 static void slot_add(struct slots *slots, const char *role, uint32_t weight, bool is_matrix)
 {
     if (weight != PLAN_NONE) {
-        slots->out[slots->count++] = (struct plan_op_weight){role, weight, is_matrix};
+        slots->out[slots->count++] = (struct plan_op_weight){role, weight, 1, is_matrix, false};
+    }
+}
+
+/* A matrix of each expert. */
+static void slot_add_experts(struct slots *slots, const char *role, uint32_t first, uint32_t count)
+{
+    slot_add(slots, role, first, true);
+    if (first != PLAN_NONE) {
+        slots->out[slots->count - 1].count = count;
+        slots->out[slots->count - 1].is_experts = true;
     }
 }
 
@@ -263,6 +282,24 @@ static void slot_add_norm(struct slots *slots, const struct plan_norm *norm)
 {
     slot_add(slots, "norm", norm->weight, false);
     slot_add(slots, "norm bias", norm->bias, false);
+}
+
+static void slot_add_mixture(struct slots *slots, const struct plan_op *op)
+{
+    slot_add_norm(slots, &op->experts.norm);
+    slot_add(slots, "router", op->experts.router, true);
+    slot_add(slots, "router bias", op->experts.router_bias, false);
+    slot_add(slots, "choice bias", op->experts.selection_bias, false);
+    slot_add_experts(slots, "gates", op->experts.gate, op->experts.expert_count);
+    slot_add_experts(slots, "ups", op->experts.up, op->experts.expert_count);
+    slot_add_experts(slots, "downs", op->experts.down, op->experts.expert_count);
+    slot_add(slots, "gate biases", op->experts.gate_bias, false);
+    slot_add(slots, "up biases", op->experts.up_bias, false);
+    slot_add(slots, "down biases", op->experts.down_bias, false);
+    slot_add(slots, "shared gate", op->experts.shared_gate, true);
+    slot_add(slots, "shared up", op->experts.shared_up, true);
+    slot_add(slots, "shared down", op->experts.shared_down, true);
+    slot_add(slots, "shared rout.", op->experts.shared_router, false);
 }
 
 uint32_t plan_op_weights(const struct plan_op *op, struct plan_op_weight *out)
@@ -297,6 +334,9 @@ uint32_t plan_op_weights(const struct plan_op *op, struct plan_op_weight *out)
         slot_add(&slots, "up", op->feed_forward.up, true);
         slot_add(&slots, "gate bias", op->feed_forward.gate_bias, false);
         slot_add(&slots, "up bias", op->feed_forward.up_bias, false);
+        break;
+    case PLAN_EXPERTS:
+        slot_add_mixture(&slots, op);
         break;
     case PLAN_LOGITS:
         slot_add_norm(&slots, &op->logits.norm);

@@ -45,7 +45,16 @@ enum plan_rotary_kind {
     PLAN_ROTARY_HALF         /* pairs (i, i + rotary_size/2): Hugging Face's layout */
 };
 
-enum plan_activation { PLAN_SILU, PLAN_GELU_TANH, PLAN_GELU_ERF };
+enum plan_activation {
+    PLAN_SILU,
+    PLAN_GELU_TANH,
+    PLAN_GELU_ERF,
+    /* Of experts only, gate and up together: reference_swiglu_clamped. */
+    PLAN_SWIGLU_CLAMPED
+};
+
+/* How the router's logits become probabilities. */
+enum plan_scoring { PLAN_SCORING_SOFTMAX, PLAN_SCORING_SIGMOID };
 
 enum plan_op_kind {
     /* residual = scale · embedding[token] */
@@ -60,6 +69,10 @@ enum plan_op_kind {
     /* h = norm(residual); hidden = activation(gate(h)) · up(h), or activation(up(h)) when ungated
      */
     PLAN_FEED_FORWARD,
+    /* h = norm(residual); ids, w = route(linear(h) of the router); residual += Σ over the chosen
+     * experts, in the order of their numbers, of w · (down(activation(gate(h)) · up(h)) + bias),
+     * and then of the shared expert, times sigmoid of its own router when it has one */
+    PLAN_EXPERTS,
     /* logits = cap(scale · linear(norm(residual of the wanted rows))) */
     PLAN_LOGITS,
     PLAN_OP_KIND_COUNT
@@ -107,6 +120,25 @@ struct plan_op {
         } feed_forward;
         struct {
             struct plan_norm norm;
+            uint32_t expert_count; /* X */
+            uint32_t used_count;   /* experts a row is sent to */
+            uint32_t router;       /* [X, E] */
+            uint32_t router_bias;  /* [X] or PLAN_NONE */
+            /* [X] added to the probabilities for the choice alone, or PLAN_NONE. */
+            uint32_t selection_bias;
+            enum plan_scoring scoring;
+            bool normalised; /* the weights of the chosen sum to 1 */
+            float scale;     /* of the weights, afterwards */
+            /* The first of X consecutive weights, one an expert: [G, E], [G, E], [E, G]. */
+            uint32_t gate, up, down;
+            /* Tables [X, G], [X, G], [X, E], or PLAN_NONE. */
+            uint32_t gate_bias, up_bias, down_bias;
+            enum plan_activation activation;
+            uint32_t shared_gate, shared_up, shared_down; /* all or none: [S, E], [S, E], [E, S] */
+            uint32_t shared_router;                       /* [E], or PLAN_NONE: the factor is 1 */
+        } experts;
+        struct {
+            struct plan_norm norm;
             uint32_t weight; /* [V, E] */
             uint32_t bias;   /* [V] or PLAN_NONE */
             float scale;
@@ -152,8 +184,8 @@ struct plan {
     struct plan_rotary_table *rotary_tables;
     uint32_t rotary_table_count;
 
-    /* plan_finish derives all of this from the stages, except context_length and weights_mapped,
-     * which the builder sets. */
+    /* plan_finish derives all of this from the stages, except context_length, weights_mapped and
+     * what makes a part, which the builder sets. */
     uint32_t embedding_length;         /* E */
     uint32_t vocabulary_size;          /* V: width of the logits */
     uint32_t layer_count;              /* cache layers */
@@ -161,8 +193,15 @@ struct plan {
     uint32_t head_size;                /* D, equal in all layers */
     uint32_t context_length;           /* positions the model was made for */
     uint32_t width[PLAN_BUFFER_COUNT]; /* elements a row */
+    uint32_t expert_count;             /* most X of a stage; 0: no experts */
+    uint32_t used_count;               /* most experts that a row is sent to */
+    uint32_t expert_width;             /* most G */
+    uint32_t shared_width;             /* most S; 0: no shared experts */
     uint64_t parameter_count;          /* elements of all weights, each counted once */
     bool weights_mapped; /* weight data lies in a file map: pages may be dropped after repacking */
+    /* Of a part of a model (plan_cut): rows bring their residual stream along, in place of an embed
+     * stage; or it is what the part gives, in place of logits. */
+    bool takes_residual, gives_residual;
 
     /* Of the builder. */
     uint32_t op_capacity, weight_capacity, rotary_table_capacity;
@@ -202,16 +241,26 @@ struct plan_op *plan_add_op(struct plan *plan, enum plan_op_kind kind, uint32_t 
  * when an add has failed before, BAD_FORMAT with the stage and the weight otherwise. */
 llcuda_status plan_finish(struct plan *plan, struct llcuda_error *error);
 
+/* Two finished plans that give together what the whole gives: the stages before layer `layer`, and
+ * those from there on, whose layers count from 0. Both use the numbers of the whole plan's weights
+ * (some of them not at all) and borrow its names and rotary tables: the whole plan must outlive
+ * them. INVALID_ARGUMENT when no layer before or none after would be left, BAD_FORMAT when a stage
+ * behind the border reads anything but the residual stream from before it. */
+llcuda_status plan_cut(const struct plan *whole, uint32_t layer, struct plan **first,
+                       struct plan **second, struct llcuda_error *error);
+
 /* Names for dumps: "embed", "qkv" … */
 const char *plan_op_name(enum plan_op_kind kind);
 
 /* The weights of a stage, absent ones left out: whoever uploads, shards, counts or prints weights
  * need not know the stages. */
-#define PLAN_OP_WEIGHTS_MAX 12u
+#define PLAN_OP_WEIGHTS_MAX 16u
 struct plan_op_weight {
     const char *role; /* "query", "norm" … */
     uint32_t weight;  /* index into plan->weights */
-    bool is_matrix;   /* a linear layer or embedding; otherwise a float-typed vector */
+    uint32_t count;   /* so many from there on: 1, or the experts */
+    bool is_matrix;   /* a linear layer or embedding; otherwise a float-typed vector or table */
+    bool is_experts;  /* a matrix of each expert */
 };
 /* Writes at most PLAN_OP_WEIGHTS_MAX entries and returns their number. */
 uint32_t plan_op_weights(const struct plan_op *op, struct plan_op_weight *out);
@@ -219,7 +268,8 @@ uint32_t plan_op_weights(const struct plan_op *op, struct plan_op_weight *out);
 /* Cost of one stage for `rows` rows whose contexts sum to `context_sum` positions, with
  * `logits_rows` wanted: bytes of weights and cache read or written, and floating-point operations.
  * A weight counts once a step, an embedding only its rows. Each row reads its own context, as in
- * decode; rows of one sequence may share those reads. The operations are those of the linear layers
+ * decode; rows of one sequence may share those reads. Of experts those count that rows of even
+ * chance touch: X · (1 − (1 − used / X)^rows). The operations are those of the linear layers
  * and of attention, a multiply-add counted as two; all the rest is below a hundredth of them.
  */
 struct plan_cost {

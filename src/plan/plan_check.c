@@ -50,6 +50,16 @@ static llcuda_status check_matrix(struct check *check, const char *role, uint32_
     return LLCUDA_OK;
 }
 
+static bool is_float(const struct plan_weight *weight)
+{
+    return dtype_info(weight->dtype)->block_elements == 1;
+}
+
+static uint32_t larger(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
 static llcuda_status check_vector(struct check *check, const char *role, uint32_t index,
                                   uint64_t elements, bool required)
 {
@@ -61,7 +71,7 @@ static llcuda_status check_vector(struct check *check, const char *role, uint32_
         return status;
     }
     const struct plan_weight *weight = &check->plan->weights[index];
-    if (dtype_info(weight->dtype)->block_elements != 1) {
+    if (!is_float(weight)) {
         return bad(check, "the %s weight '%.*s' is a vector of type %s, wanted is f32, f16 or bf16",
                    role, TEXT_ARGUMENTS(weight->name), dtype_info(weight->dtype)->name);
     }
@@ -132,7 +142,7 @@ static llcuda_status check_embed(struct check *check)
 {
     struct plan *plan = check->plan;
     uint32_t index = check->op->embed.weight;
-    if (check->index != 0) {
+    if (check->index != 0 || plan->takes_residual) {
         return bad(check, "only the first stage may embed");
     }
     if (index >= plan->weight_count) {
@@ -316,11 +326,154 @@ static llcuda_status check_feed_forward(struct check *check)
     return status;
 }
 
+static llcuda_status check_table(struct check *check, const char *role, uint32_t index,
+                                 uint64_t rows, uint64_t columns)
+{
+    if (index == PLAN_NONE) {
+        return LLCUDA_OK;
+    }
+    llcuda_status status = check_matrix(check, role, index, rows, columns);
+    if (status == LLCUDA_OK && !is_float(&check->plan->weights[index])) {
+        status = bad(check, "the %s '%.*s' are of type %s, wanted is f32, f16 or bf16", role,
+                     TEXT_ARGUMENTS(check->plan->weights[index].name),
+                     dtype_info(check->plan->weights[index].dtype)->name);
+    }
+    return status;
+}
+
+/* One matrix an expert: all of one shape and type, so that a device finds them by their numbers. */
+static llcuda_status check_expert_matrices(struct check *check, const char *role, uint32_t first,
+                                           uint64_t rows, uint64_t columns)
+{
+    const struct plan *plan = check->plan;
+    uint32_t count = check->op->experts.expert_count;
+    if (first >= plan->weight_count || plan->weight_count - first < count) {
+        return bad(check, "it has no %s weights of %u experts", role, count);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        llcuda_status status = check_matrix(check, role, first + i, rows, columns);
+        if (status != LLCUDA_OK) {
+            return status;
+        }
+        const struct plan_weight *weight = &plan->weights[first + i];
+        if (weight->dtype != plan->weights[first].dtype) {
+            return bad(check, "the %s weight '%.*s' is of type %s, that of the first expert of %s",
+                       role, TEXT_ARGUMENTS(weight->name), dtype_info(weight->dtype)->name,
+                       dtype_info(plan->weights[first].dtype)->name);
+        }
+    }
+    return LLCUDA_OK;
+}
+
+static llcuda_status check_shared(struct check *check)
+{
+    const struct plan_op *op = check->op;
+    uint64_t width = check->plan->embedding_length;
+    bool has_shared = op->experts.shared_up != PLAN_NONE;
+    if (!has_shared && (op->experts.shared_gate & op->experts.shared_down &
+                        op->experts.shared_router) != PLAN_NONE) {
+        return bad(check, "it has parts of a shared expert and no up weight");
+    }
+    if (!has_shared) {
+        return LLCUDA_OK;
+    }
+    llcuda_status status = check_matrix(check, "shared up", op->experts.shared_up, 0, width);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    uint64_t rows = check->plan->weights[op->experts.shared_up].rows;
+    if (rows > LIMIT_FEED_FORWARD_LENGTH) {
+        return bad(check, "the shared expert is %llu wide, at most %u is possible",
+                   (unsigned long long)rows, LIMIT_FEED_FORWARD_LENGTH);
+    }
+    status = check_matrix(check, "shared gate", op->experts.shared_gate, rows, width);
+    if (status == LLCUDA_OK) {
+        status = check_matrix(check, "shared down", op->experts.shared_down, width, rows);
+    }
+    if (status == LLCUDA_OK) {
+        status = check_vector(check, "shared router", op->experts.shared_router, width, false);
+    }
+    check->plan->shared_width = larger(check->plan->shared_width, (uint32_t)rows);
+    return status;
+}
+
+static llcuda_status check_routing(struct check *check)
+{
+    const struct plan_op *op = check->op;
+    uint32_t count = op->experts.expert_count;
+    uint32_t used = op->experts.used_count;
+    if (count < 1 || count > LIMIT_EXPERT_COUNT || used < 1 || used > count ||
+        used > LIMIT_EXPERTS_USED) {
+        return bad(check, "%u of %u experts: at most %u of %u are possible", used, count,
+                   LIMIT_EXPERTS_USED, LIMIT_EXPERT_COUNT);
+    }
+    if (op->experts.scoring != PLAN_SCORING_SOFTMAX &&
+        op->experts.scoring != PLAN_SCORING_SIGMOID) {
+        return bad(check, "it has a scoring of unknown kind %d", (int)op->experts.scoring);
+    }
+    llcuda_status status =
+        check_matrix(check, "router", op->experts.router, count, check->plan->embedding_length);
+    if (status == LLCUDA_OK) {
+        status = check_vector(check, "router bias", op->experts.router_bias, count, false);
+    }
+    if (status == LLCUDA_OK) {
+        status = check_vector(check, "choice bias", op->experts.selection_bias, count, false);
+    }
+    check->plan->expert_count = larger(check->plan->expert_count, count);
+    check->plan->used_count = larger(check->plan->used_count, used);
+    return status == LLCUDA_OK
+               ? check_number(check, "the scale of the experts", op->experts.scale, false)
+               : status;
+}
+
+static llcuda_status check_experts(struct check *check)
+{
+    const struct plan_op *op = check->op;
+    uint64_t width = check->plan->embedding_length;
+    uint32_t count = op->experts.expert_count;
+    llcuda_status status = check_norm(check, &op->experts.norm);
+    if (status == LLCUDA_OK) {
+        status = check_routing(check);
+    }
+    if (status == LLCUDA_OK) {
+        status = check_expert_matrices(check, "up", op->experts.up, 0, width);
+    }
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    uint64_t rows = check->plan->weights[op->experts.up].rows;
+    if (rows > LIMIT_FEED_FORWARD_LENGTH) {
+        return bad(check, "the experts are %llu wide, at most %u is possible",
+                   (unsigned long long)rows, LIMIT_FEED_FORWARD_LENGTH);
+    }
+    check->plan->expert_width = larger(check->plan->expert_width, (uint32_t)rows);
+    status = check_expert_matrices(check, "up", op->experts.up, rows, width);
+    if (status == LLCUDA_OK) {
+        status = check_expert_matrices(check, "gate", op->experts.gate, rows, width);
+    }
+    if (status == LLCUDA_OK) {
+        status = check_expert_matrices(check, "down", op->experts.down, width, rows);
+    }
+    if (status == LLCUDA_OK) {
+        status = check_table(check, "gate biases", op->experts.gate_bias, count, rows);
+    }
+    if (status == LLCUDA_OK) {
+        status = check_table(check, "up biases", op->experts.up_bias, count, rows);
+    }
+    if (status == LLCUDA_OK) {
+        status = check_table(check, "down biases", op->experts.down_bias, count, width);
+    }
+    if (status == LLCUDA_OK && (unsigned)op->experts.activation > PLAN_SWIGLU_CLAMPED) {
+        status = bad(check, "it has an activation of unknown kind %d", (int)op->experts.activation);
+    }
+    return status == LLCUDA_OK ? check_shared(check) : status;
+}
+
 static llcuda_status check_logits(struct check *check)
 {
     const struct plan_op *op = check->op;
     const struct plan *plan = check->plan;
-    if (check->index + 1 != plan->op_count) {
+    if (check->index + 1 != plan->op_count || plan->gives_residual) {
         return bad(check, "only the last stage may give logits");
     }
     llcuda_status status = check_norm(check, &op->logits.norm);
@@ -357,6 +510,8 @@ static llcuda_status check_op(struct check *check)
         return check_project(check);
     case PLAN_FEED_FORWARD:
         return check_feed_forward(check);
+    case PLAN_EXPERTS:
+        return check_experts(check);
     case PLAN_LOGITS:
         return check_logits(check);
     case PLAN_OP_KIND_COUNT:
@@ -392,7 +547,8 @@ static llcuda_status check_weights(struct plan *plan, struct llcuda_error *error
 static llcuda_status check_whole(struct check *check)
 {
     struct plan *plan = check->plan;
-    if (plan->op_count == 0 || plan->ops[plan->op_count - 1].kind != PLAN_LOGITS) {
+    if (plan->op_count == 0 ||
+        (!plan->gives_residual && plan->ops[plan->op_count - 1].kind != PLAN_LOGITS)) {
         return error_set(check->error, LLCUDA_BAD_FORMAT,
                          "a plan must begin with an embed stage and end with a logits stage");
     }
@@ -418,8 +574,10 @@ llcuda_status plan_finish(struct plan *plan, struct llcuda_error *error)
     }
     plan->kv_head_count = 0;
     plan->head_size = 0;
+    plan->expert_count = plan->used_count = plan->expert_width = plan->shared_width = 0;
     memset(plan->width, 0, sizeof plan->width);
     struct check check = {.plan = plan, .error = error};
+    check.ready[PLAN_BUFFER_RESIDUAL] = plan->takes_residual ? plan->embedding_length : 0;
     for (uint32_t i = 0; i < plan->op_count; i++) {
         check.op = &plan->ops[i];
         check.index = i;

@@ -1,5 +1,7 @@
 /* What a stage must move and compute at least: the yardstick of every measurement. Pure functions
  * of the plan; sums saturate instead of wrapping, since plans come from outside files. */
+#include <math.h>
+
 #include "base/checked.h"
 #include "plan/plan.h"
 
@@ -29,7 +31,22 @@ static uint64_t head_bytes(uint32_t head_size, enum dtype cache_dtype)
                     info->block_bytes);
 }
 
-/* All weights are read once, every matrix multiplies `rows` rows. */
+/* `share` of the bytes. */
+static uint64_t scaled(uint64_t bytes, double share)
+{
+    double part = (double)bytes * share;
+    return share < 1 && part < 1.8e19 ? (uint64_t)part : bytes;
+}
+
+/* The share of the experts that rows touch when each is chosen as often. */
+static double touched_share(const struct plan_op *op, uint64_t rows)
+{
+    double used = (double)op->experts.used_count / (double)op->experts.expert_count;
+    return 1 - pow(1 - used, (double)rows);
+}
+
+/* All weights are read once, every matrix multiplies `rows` rows; of experts, those that are
+ * touched, and each row goes through as many as it is sent to. */
 static struct plan_cost linear_cost(const struct plan *plan, const struct plan_op *op,
                                     uint64_t rows)
 {
@@ -38,9 +55,12 @@ static struct plan_cost linear_cost(const struct plan *plan, const struct plan_o
     struct plan_cost cost = {0};
     for (uint32_t i = 0; rows > 0 && i < count; i++) {
         const struct plan_weight *weight = &plan->weights[slots[i].weight];
-        add(&cost.weight_bytes, weight->bytes);
+        bool is_experts = slots[i].is_experts;
+        uint64_t bytes = multiply(weight->bytes, slots[i].count);
+        uint64_t times = is_experts ? multiply(rows, op->experts.used_count) : rows;
+        add(&cost.weight_bytes, is_experts ? scaled(bytes, touched_share(op, rows)) : bytes);
         if (slots[i].is_matrix) {
-            add(&cost.flop, multiply(multiply(2 * weight->rows, weight->columns), rows));
+            add(&cost.flop, multiply(multiply(2 * weight->rows, weight->columns), times));
         }
     }
     return cost;
@@ -75,6 +95,7 @@ struct plan_cost plan_op_cost(const struct plan *plan, const struct plan_op *op,
     }
     case PLAN_PROJECT:
     case PLAN_FEED_FORWARD:
+    case PLAN_EXPERTS:
         return linear_cost(plan, op, rows);
     case PLAN_LOGITS:
         return linear_cost(plan, op, logits_rows);

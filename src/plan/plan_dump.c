@@ -49,9 +49,23 @@ static void dump_attention(const struct plan_op *op, struct buffer *out)
     }
 }
 
+static const char *const activations[] = {"silu", "gelu_tanh", "gelu_erf", "swiglu_clamped"};
+
+static void dump_experts(const struct plan_op *op, struct buffer *out)
+{
+    dump_norm(&op->experts.norm, out);
+    buffer_printf(out, " experts=%u used=%u scoring=%s%s scale=%g activation=%s",
+                  op->experts.expert_count, op->experts.used_count,
+                  op->experts.scoring == PLAN_SCORING_SOFTMAX ? "softmax" : "sigmoid",
+                  op->experts.normalised ? " normalised" : "", (double)op->experts.scale,
+                  activations[op->experts.activation]);
+    if (op->experts.shared_up != PLAN_NONE) {
+        buffer_append_text(out, " shared");
+    }
+}
+
 static void dump_options(const struct plan *plan, const struct plan_op *op, struct buffer *out)
 {
-    static const char *const activations[] = {"silu", "gelu_tanh", "gelu_erf"};
     switch (op->kind) {
     case PLAN_EMBED:
         buffer_printf(out, " scale=%g", (double)op->embed.scale);
@@ -71,6 +85,9 @@ static void dump_options(const struct plan *plan, const struct plan_op *op, stru
         dump_norm(&op->feed_forward.norm, out);
         buffer_printf(out, " activation=%s%s", activations[op->feed_forward.activation],
                       op->feed_forward.gate == PLAN_NONE ? "" : " gated");
+        break;
+    case PLAN_EXPERTS:
+        dump_experts(op, out);
         break;
     case PLAN_LOGITS:
         dump_norm(&op->logits.norm, out);
@@ -101,9 +118,13 @@ void plan_dump(const struct plan *plan, struct buffer *out)
         buffer_append_byte(out, '\n');
         for (uint32_t s = 0; s < count; s++) {
             const struct plan_weight *weight = &plan->weights[slots[s].weight];
-            buffer_printf(out, "       %-12s %-5s [%llu, %llu] %.*s\n", slots[s].role,
+            buffer_printf(out, "       %-12s %-5s [%llu, %llu] %.*s", slots[s].role,
                           dtype_info(weight->dtype)->name, (unsigned long long)weight->rows,
                           (unsigned long long)weight->columns, TEXT_ARGUMENTS(weight->name));
+            if (slots[s].count > 1) {
+                buffer_printf(out, " … %u of them", slots[s].count);
+            }
+            buffer_append_byte(out, '\n');
         }
     }
 }

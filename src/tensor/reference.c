@@ -82,6 +82,11 @@ void reference_rotary(float *head, uint32_t size, bool interleaved, const float 
     }
 }
 
+float reference_sigmoid(float x)
+{
+    return (float)(1.0 / (1.0 + exp(-(double)x)));
+}
+
 float reference_silu(float x)
 {
     return (float)((double)x / (1.0 + exp(-(double)x)));
@@ -98,6 +103,75 @@ float reference_gelu_erf(float x)
 {
     const double root_half = 0.70710678118654752440;
     return (float)(0.5 * (double)x * (1.0 + erf((double)x * root_half)));
+}
+
+float reference_swiglu_clamped(float gate, float up)
+{
+    double g = gate > 7.0f ? 7.0 : (double)gate;
+    double u = up > 7.0f ? 7.0 : up < -7.0f ? -7.0 : (double)up;
+    return (float)(g / (1.0 + exp(-1.702 * g)) * (u + 1.0));
+}
+
+/* The probabilities of all experts. */
+static void score_experts(const struct reference_routing *routing, const float *logits, float *p)
+{
+    double largest = -INFINITY;
+    double sum = 0;
+    for (uint32_t e = 0; e < routing->expert_count; e++) {
+        largest = (double)logits[e] > largest ? (double)logits[e] : largest;
+    }
+    for (uint32_t e = 0; e < routing->expert_count; e++) {
+        sum += exp((double)logits[e] - largest);
+    }
+    for (uint32_t e = 0; e < routing->expert_count; e++) {
+        double logit = (double)logits[e];
+        p[e] = (float)(routing->sigmoid ? 1 / (1 + exp(-logit)) : exp(logit - largest) / sum);
+    }
+}
+
+void reference_route(const struct reference_routing *routing, const float *logits,
+                     const float *bias, uint32_t *ids, float *weights)
+{
+    float p[LIMIT_EXPERT_COUNT];
+    bool chosen[LIMIT_EXPERT_COUNT] = {false};
+    assert(routing->expert_count <= LIMIT_EXPERT_COUNT);
+    assert(routing->used_count <= routing->expert_count);
+    score_experts(routing, logits, p);
+    for (uint32_t i = 0; i < routing->used_count; i++) {
+        uint32_t best = UINT32_MAX;
+        float best_score = 0;
+        for (uint32_t e = 0; e < routing->expert_count; e++) {
+            float score = bias ? p[e] + bias[e] : logits[e];
+            bool leads =
+                best == UINT32_MAX || score > best_score || (isnan(best_score) && !isnan(score));
+            if (!chosen[e] && leads) {
+                best = e;
+                best_score = score;
+            }
+        }
+        chosen[best] = true;
+    }
+    double sum = 0;
+    uint32_t count = 0;
+    for (uint32_t e = 0; e < routing->expert_count; e++) {
+        if (chosen[e]) {
+            ids[count] = e;
+            weights[count++] = p[e];
+            sum += (double)p[e];
+        }
+    }
+    double factor = (routing->normalised ? 1 / (sum + 1e-20) : 1) * (double)routing->scale;
+    for (uint32_t i = 0; i < count; i++) {
+        weights[i] = (float)((double)weights[i] * factor);
+    }
+}
+
+void reference_add_scaled(float scale, const float *x, uint64_t count, float *out)
+{
+    for (uint64_t i = 0; i < count; i++) {
+        float product = scale * x[i];
+        out[i] += product;
+    }
 }
 
 float reference_soft_cap(float x, float cap)

@@ -35,12 +35,35 @@ void reference_rotary_angles(uint32_t position, const float *frequencies, uint32
 void reference_rotary(float *head, uint32_t size, bool interleaved, const float *cosines,
                       const float *sines);
 
+/* 1 / (1 + exp(−x)) */
+float reference_sigmoid(float x);
 /* x / (1 + exp(−x)) */
 float reference_silu(float x);
 /* x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))) */
 float reference_gelu_tanh(float x);
 /* x/2 · (1 + erf(x / √2)) */
 float reference_gelu_erf(float x);
+/* g · sigmoid(1.702 g) · (u + 1), where g is gate, 7 at most, and u is up, kept within ±7. */
+float reference_swiglu_clamped(float gate, float up);
+
+/* Which experts a row goes to, and how much each counts. */
+struct reference_routing {
+    uint32_t expert_count; /* ≤ LIMIT_EXPERT_COUNT */
+    uint32_t used_count;   /* 1 … expert_count, ≤ LIMIT_EXPERTS_USED */
+    bool sigmoid;          /* p = sigmoid(logit); otherwise the softmax over all logits */
+    bool normalised;       /* the weights are divided by their sum + 1e-20 */
+    float scale;           /* … and then multiplied with this */
+};
+
+/* The used_count experts with the largest p + bias, or with the largest logits where `bias` is
+ * NULL; of equals the one with the smaller number (a NaN is smaller than all others). `ids` are
+ * ascending, `weights` the p of each. */
+void reference_route(const struct reference_routing *routing, const float *logits,
+                     const float *bias, uint32_t *ids, float *weights);
+
+/* out[i] += scale · x[i], each rounded by itself. */
+void reference_add_scaled(float scale, const float *x, uint64_t count, float *out);
+
 /* cap · tanh(x / cap); x itself when cap is 0. */
 float reference_soft_cap(float x, float cap);
 

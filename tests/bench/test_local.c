@@ -2,6 +2,7 @@
 #include "support/test_support.h"
 
 #include "bench/local.h"
+#include "bench/local_launches.h"
 
 static void test_lists(void **state)
 {
@@ -52,9 +53,82 @@ static void test_statistics(void **state)
     assert_true(summary.deviation == 0 && summary.mean == 4 && summary.median == 4);
 }
 
+/* What a device says of its launches, as people and programs read it. */
+static void test_launches(void **state)
+{
+    (void)state;
+    static const struct device_ceilings ceilings = {.read_bytes_per_second = 4e12,
+                                                    .flop_per_second = 8e14};
+    struct local_launches launches = {
+        .steps = {.step_count = 2,
+                  .launches = 20,
+                  .plan_operations = 70,
+                  .has_graphs = true,
+                  .graph_ns = 110000,
+                  .plain_ns = 200000,
+                  .kernel_ns = 100000,
+                  .memory = {{"weights", 3 << 20}},
+                  .memory_count = 1},
+        .kernels = {{.kernel = "attention_decode_fused",
+                     .operation = "attention",
+                     .is_known = true,
+                     .launches = 10,
+                     .ns = 50000,
+                     .threads = 256,
+                     .blocks = 64,
+                     .registers = 128,
+                     .local_bytes = 8,
+                     .shared_bytes = 6376,
+                     .blocks_resident = 2,
+                     .occupancy = 0.25,
+                     .bytes = 100000000,
+                     .arithmetic_operations = 4000000000},
+                    {.kernel = "norm_rows", .operation = "qkv", .launches = 10, .ns = 50000}},
+        .count = 2,
+    };
+    struct buffer out = {0};
+    struct json_writer writer;
+    struct json_document *document;
+    struct llcuda_error error = {0};
+    double value = 0;
+    assert_true(fabs(local_launches_saved(&launches.steps) - 0.9) < 1e-12);
+    local_launches_text(&launches, &ceilings, &out);
+    buffer_append_byte(&out, 0);
+    assert_non_null(strstr(out.data, "10.0 launches, 3.5 operations"));
+    assert_non_null(strstr(out.data, "-90.0 %"));
+    assert_non_null(strstr(out.data, "50.0%  10.0%      64   128     6376      8    2  25.0%"));
+    out.length = 0;
+    json_writer_init(&writer, &out, 0);
+    json_begin_object(&writer);
+    local_launches_json(&launches, &ceilings, &writer);
+    json_end_object(&writer);
+    assert_ok(json_parse(buffer_view(&out), NULL, &document, &error), error);
+    const struct json_value *steps = json_member(json_root(document), "steps");
+    assert_true(json_number(json_member(steps, "launch_overhead_saved"), &value));
+    assert_true(fabs(value - 0.9) < 1e-12);
+    uint32_t index = 0;
+    JSON_EACH(kernel, json_member(json_root(document), "kernels"))
+    {
+        assert_int_equal(json_member(kernel, "memory_share") != NULL, index == 0);
+        assert_int_equal(json_member(kernel, "registers") != NULL, index == 0);
+        index++;
+    }
+    assert_int_equal(index, 2);
+    json_destroy(document);
+    /* Launches that add nothing leave nothing to save. */
+    launches.steps.plain_ns = 90000;
+    assert_true(isnan(local_launches_saved(&launches.steps)));
+    out.length = 0;
+    launches.count = 0;
+    local_launches_text(&launches, &ceilings, &out);
+    assert_int_equal(out.length, 0);
+    buffer_deinit(&out);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_lists),
     cmocka_unit_test(test_statistics),
+    cmocka_unit_test(test_launches),
 };
 
 TEST_MAIN(tests)

@@ -393,6 +393,7 @@ class Bench(unittest.TestCase):
         times = {row["operation"]: row["times"] for row in generation["operations"]}
         self.assertEqual(times["logits"], 4)
         self.assertEqual(sum(row["ns"] for row in prompt["operations"]), prompt["ns"])
+        self.assertNotIn("kernels", prompt)
 
     def test_wrong_usage(self):
         self.assertIn("--mode is", run("bench", "--mode", "speed", status=2).err)

@@ -97,6 +97,9 @@ static void agrees_with_the_plain_forward_pass(void **state)
     (void)state;
     for (int round = 0; round < 12; round++) {
         struct toy_options options = toy_random_options();
+        if (round % 2 == 1) {
+            toy_random_experts(&options);
+        }
         uint32_t length = 1 + (uint32_t)test_random_below(60);
         for (size_t i = 0; i < LEVEL_COUNT; i++) {
             check_one(levels[i], &options, DTYPE_F32, length, 1e-5);
@@ -235,13 +238,17 @@ static void results_do_not_depend_on_company(void **state)
     (void)state;
     static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
     static const enum dtype kv[] = {DTYPE_F16, DTYPE_F32, DTYPE_Q8_0};
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < 6; round++) {
         struct toy_options options = small_random_options();
-        options.dtype = dtypes[round];
+        options.dtype = dtypes[round % 3];
+        if (round >= 3) {
+            toy_random_experts(&options);
+            options.expert_width = 32;
+        }
         struct toy *toy = toy_create(&options);
         for (size_t i = 0; i < LEVEL_COUNT; i++) {
             if (level_is_here(levels[i])) {
-                check_company(levels[i], toy, kv[round]);
+                check_company(levels[i], toy, kv[round % 3]);
             }
         }
         toy_destroy(toy);

@@ -53,6 +53,25 @@ struct toy_options toy_random_options(void)
     return options;
 }
 
+void toy_random_experts(struct toy_options *options)
+{
+    static const uint32_t counts[] = {1, 2, 3, 4, 8, 17, 33};
+    options->experts = counts[test_random_below(7)];
+    uint32_t most = options->experts < 6 ? options->experts : 6;
+    options->experts_used = 1 + (uint32_t)test_random_below(most);
+    options->expert_width = 32 * (1 + (uint32_t)test_random_below(4));
+    options->shared_width = coin() ? 32 * (1 + (uint32_t)test_random_below(3)) : 0;
+    options->sigmoid = coin();
+    options->normalised = coin();
+    options->expert_biases = coin();
+    options->selection_bias = coin();
+    options->shared_router = coin();
+    if (coin()) {
+        options->activation = PLAN_SWIGLU_CLAMPED;
+        options->ungated = false;
+    }
+}
+
 /* --- making --------------------------------------------------------------------------------- */
 
 static uint32_t add_weight(struct toy *toy, const char *name, enum dtype dtype, uint64_t rows,
@@ -174,12 +193,66 @@ static void add_project(struct toy *toy, uint32_t layer, enum plan_buffer input,
     }
 }
 
+static uint32_t add_experts(struct toy *toy, const char *name, uint64_t rows, uint64_t columns)
+{
+    uint32_t first = add_matrix(toy, name, rows, columns);
+    for (uint32_t i = 1; i < toy->options.experts; i++) {
+        add_matrix(toy, name, rows, columns);
+    }
+    return first;
+}
+
+static uint32_t add_table(struct toy *toy, uint64_t rows, uint64_t columns)
+{
+    return toy->options.expert_biases
+               ? add_weight(toy, "table", DTYPE_F32, rows, columns, 0.0f, 0.2f)
+               : PLAN_NONE;
+}
+
+static void add_mixture(struct toy *toy, uint32_t layer)
+{
+    const struct toy_options *o = &toy->options;
+    struct plan_op *op = plan_add_op(toy->plan, PLAN_EXPERTS, layer);
+    assert_non_null(op);
+    op->experts.norm = make_norm(toy);
+    op->experts.expert_count = o->experts;
+    op->experts.used_count = o->experts_used;
+    op->experts.scoring = o->sigmoid ? PLAN_SCORING_SIGMOID : PLAN_SCORING_SOFTMAX;
+    op->experts.normalised = o->normalised;
+    op->experts.scale = o->sigmoid ? 1.5f : 1.0f;
+    op->experts.activation = o->activation;
+    /* Large logits: which experts are chosen must not hang on the last bits. */
+    op->experts.router = add_weight(toy, "router", DTYPE_F32, o->experts, o->embedding, 0.0f,
+                                    3.0f / sqrtf((float)o->embedding));
+    op->experts.router_bias =
+        o->expert_biases ? add_vector(toy, "bias", o->experts, 0.0f) : PLAN_NONE;
+    op->experts.selection_bias =
+        o->selection_bias ? add_vector(toy, "bias", o->experts, 0.0f) : PLAN_NONE;
+    op->experts.gate = add_experts(toy, "gate", o->expert_width, o->embedding);
+    op->experts.up = add_experts(toy, "up", o->expert_width, o->embedding);
+    op->experts.down = add_experts(toy, "down", o->embedding, o->expert_width);
+    op->experts.gate_bias = add_table(toy, o->experts, o->expert_width);
+    op->experts.up_bias = add_table(toy, o->experts, o->expert_width);
+    op->experts.down_bias = add_table(toy, o->experts, o->embedding);
+    if (o->shared_width != 0) {
+        op->experts.shared_gate = add_matrix(toy, "gate", o->shared_width, o->embedding);
+        op->experts.shared_up = add_matrix(toy, "up", o->shared_width, o->embedding);
+        op->experts.shared_down = add_matrix(toy, "down", o->embedding, o->shared_width);
+        op->experts.shared_router =
+            o->shared_router ? add_vector(toy, "router", o->embedding, 0.0f) : PLAN_NONE;
+    }
+}
+
 static void add_layer(struct toy *toy, uint32_t layer, uint32_t table)
 {
     const struct toy_options *o = &toy->options;
     add_qkv(toy, layer, table);
     add_attention(toy, layer);
     add_project(toy, layer, PLAN_BUFFER_ATTENDED, (uint64_t)o->heads * o->head_size);
+    if (o->experts != 0 && (layer > 0 || o->layers == 1)) {
+        add_mixture(toy, layer);
+        return;
+    }
     struct plan_op *op = plan_add_op(toy->plan, PLAN_FEED_FORWARD, layer);
     assert_non_null(op);
     op->feed_forward.norm = make_norm(toy);
@@ -189,7 +262,7 @@ static void add_layer(struct toy *toy, uint32_t layer, uint32_t table)
         op->feed_forward.gate = add_matrix(toy, "gate", o->feed_forward, o->embedding);
         op->feed_forward.gate_bias = add_bias(toy, o->feed_forward);
     }
-    op->feed_forward.activation = o->activation;
+    op->feed_forward.activation = o->activation == PLAN_SWIGLU_CLAMPED ? PLAN_SILU : o->activation;
     add_project(toy, layer, PLAN_BUFFER_HIDDEN, o->feed_forward);
 }
 
@@ -402,6 +475,8 @@ static double activate(enum plan_activation activation, double x)
         return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
     case PLAN_GELU_ERF:
         return 0.5 * x * (1 + erf(x / sqrt(2)));
+    case PLAN_SWIGLU_CLAMPED:
+        break;
     }
     return x;
 }
@@ -422,6 +497,128 @@ static double *feed_forward(const struct toy *toy, const struct plan_op *op, con
     free(h);
     free(gate);
     return up;
+}
+
+static double clamped(double gate, double up)
+{
+    gate = gate > 7 ? 7 : gate;
+    up = up > 7 ? 7 : up < -7 ? -7 : up;
+    return gate / (1 + exp(-1.702 * gate)) * (up + 1);
+}
+
+/* One expert's answer to one row, or the shared expert's; `biases` are rows of the tables. */
+static double *expert(const struct toy *toy, enum plan_activation activation,
+                      const uint32_t matrices[3], const double *h, const float *gate_bias,
+                      const float *up_bias)
+{
+    uint64_t width = toy->plan->weights[matrices[1]].rows;
+    double *gate = linear(toy, matrices[0], PLAN_NONE, h, 1);
+    double *up = linear(toy, matrices[1], PLAN_NONE, h, 1);
+    for (uint64_t i = 0; i < width; i++) {
+        double g = gate[i] + (gate_bias ? (double)gate_bias[i] : 0);
+        double u = up[i] + (up_bias ? (double)up_bias[i] : 0);
+        up[i] = activation == PLAN_SWIGLU_CLAMPED ? clamped(g, u) : activate(activation, g) * u;
+    }
+    double *y = linear(toy, matrices[2], PLAN_NONE, up, 1);
+    free(gate);
+    free(up);
+    return y;
+}
+
+/* p of all experts; those not chosen become 0. */
+static void choose(const struct toy *toy, const struct plan_op *op, double *p)
+{
+    uint32_t count = op->experts.expert_count;
+    bool chosen[64] = {false};
+    double total = 0;
+    float *bias = op->experts.selection_bias == PLAN_NONE
+                      ? NULL
+                      : weight_row(toy, op->experts.selection_bias, 0);
+    for (uint32_t e = 0; e < count; e++) {
+        p[e] = exp(p[e]);
+        total += p[e];
+    }
+    for (uint32_t e = 0; e < count; e++) {
+        p[e] = op->experts.scoring == PLAN_SCORING_SIGMOID ? p[e] / (1 + p[e]) : p[e] / total;
+    }
+    for (uint32_t i = 0; i < op->experts.used_count; i++) {
+        uint32_t best = count;
+        for (uint32_t e = 0; e < count; e++) {
+            double score = p[e] + (bias ? (double)bias[e] : 0);
+            if (!chosen[e] &&
+                (best == count || score > p[best] + (bias ? (double)bias[best] : 0))) {
+                best = e;
+            }
+        }
+        chosen[best] = true;
+    }
+    total = 0;
+    for (uint32_t e = 0; e < count; e++) {
+        p[e] = chosen[e] ? p[e] : 0;
+        total += p[e];
+    }
+    for (uint32_t e = 0; e < count; e++) {
+        p[e] *= (double)op->experts.scale / (op->experts.normalised ? total : 1);
+    }
+    free(bias);
+}
+
+static void add_answer(const struct toy *toy, double factor, double *answer, const float *bias,
+                       double *sum)
+{
+    for (uint32_t i = 0; i < toy->options.embedding; i++) {
+        sum[i] += factor * (answer[i] + (bias ? (double)bias[i] : 0));
+    }
+    free(answer);
+}
+
+static float *table_row(const struct toy *toy, uint32_t table, uint32_t row)
+{
+    return table == PLAN_NONE ? NULL : weight_row(toy, table, row);
+}
+
+static void mixture(const struct toy *toy, const struct plan_op *op, double *residual,
+                    uint32_t count)
+{
+    uint32_t width = toy->options.embedding;
+    uint32_t experts = op->experts.expert_count;
+    double *h = norm(toy, &op->experts.norm, residual, count);
+    double *p = linear(toy, op->experts.router, op->experts.router_bias, h, count);
+    for (uint32_t t = 0; t < count; t++) {
+        double *sum = residual + t * width;
+        choose(toy, op, p + t * experts);
+        for (uint32_t e = 0; e < experts; e++) {
+            if (p[t * experts + e] == 0) {
+                continue;
+            }
+            const uint32_t matrices[] = {op->experts.gate + e, op->experts.up + e,
+                                         op->experts.down + e};
+            float *gate = table_row(toy, op->experts.gate_bias, e);
+            float *up = table_row(toy, op->experts.up_bias, e);
+            float *down = table_row(toy, op->experts.down_bias, e);
+            add_answer(toy, p[t * experts + e],
+                       expert(toy, op->experts.activation, matrices, h + t * width, gate, up), down,
+                       sum);
+            free(gate);
+            free(up);
+            free(down);
+        }
+        if (op->experts.shared_up != PLAN_NONE) {
+            const uint32_t matrices[] = {op->experts.shared_gate, op->experts.shared_up,
+                                         op->experts.shared_down};
+            double factor = 1;
+            if (op->experts.shared_router != PLAN_NONE) {
+                double *logit = linear(toy, op->experts.shared_router, PLAN_NONE, h + t * width, 1);
+                factor = 1 / (1 + exp(-*logit));
+                free(logit);
+            }
+            add_answer(toy, factor,
+                       expert(toy, op->experts.activation, matrices, h + t * width, NULL, NULL),
+                       NULL, sum);
+        }
+    }
+    free(h);
+    free(p);
 }
 
 static void project(const struct toy *toy, const struct plan_op *op, const double *input,
@@ -507,6 +704,9 @@ float *toy_forward(const struct toy *toy, const uint32_t *tokens, uint32_t count
         case PLAN_PROJECT:
             project(toy, op, f.input, f.residual, count);
             free(f.input);
+            break;
+        case PLAN_EXPERTS:
+            mixture(toy, op, f.residual, count);
             break;
         case PLAN_LOGITS:
             logits = forward_logits(toy, op, f.residual, count);

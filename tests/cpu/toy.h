@@ -21,12 +21,16 @@ struct toy_options {
     enum plan_activation activation;
     float attention_cap, logits_cap;
     uint32_t window; /* of odd layers */
+    /* Of experts, in all layers but the first of several; 0: none. */
+    uint32_t experts, experts_used;
+    uint32_t expert_width, shared_width;
+    bool sigmoid, normalised, expert_biases, selection_bias, shared_router;
 };
 
 struct toy {
     struct toy_options options;
     struct plan *plan;
-    void *blobs[512]; /* weight data, freed by toy_destroy */
+    void *blobs[2048]; /* weight data, freed by toy_destroy */
     uint32_t blob_count;
 };
 
@@ -34,6 +38,8 @@ struct toy {
 struct toy_options toy_defaults(void);
 /* Everything on or off by chance. */
 struct toy_options toy_random_options(void);
+/* Experts by chance, on top of `options`. */
+void toy_random_experts(struct toy_options *options);
 struct toy *toy_create(const struct toy_options *options);
 void toy_destroy(struct toy *toy);
 

@@ -8,6 +8,12 @@
 
 #define POISON 0xff /* NaN in every type */
 
+/* What values are rounded to before they are multiplied. */
+static enum dtype product_type(enum dtype kv)
+{
+    return kv == DTYPE_F8_E4M3 || kv == DTYPE_Q8_0 ? DTYPE_F16 : kv;
+}
+
 static uint32_t type_bytes(enum dtype type)
 {
     return dtype_info(type)->block_bytes;
@@ -233,15 +239,78 @@ void results_destroy(struct results *results)
     free(results->expected);
 }
 
-/* Where in the cache (in elements) a position of a sequence has its key; the value is 16 D on. */
-static uint64_t cache_index(const struct rig *rig, const struct world *world, uint32_t sequence,
-                            uint32_t kv_head, uint64_t position)
+/* Where a key or value lies in the cache, and what multiplies it. */
+struct place {
+    uint64_t vector; /* bytes from the beginning */
+    uint64_t scale;  /* likewise; of Q8_0 */
+};
+
+static struct place cache_place(const struct rig *rig, const struct world *world, uint32_t sequence,
+                                uint32_t kv_head, uint64_t position, bool is_value)
 {
     const struct setup *setup = &rig->setup;
-    uint64_t block = world->block_tables[sequence * world->stride + position / KV_BLOCK_TOKENS];
-    return ((block * setup->kv_head_count + kv_head) * 2 * KV_BLOCK_TOKENS +
-            position % KV_BLOCK_TOKENS) *
-           setup->head_size;
+    const uint64_t unit_bytes = gpu_attention_block_bytes(&rig->config) / setup->kv_head_count;
+    const uint64_t block =
+        world->block_tables[sequence * world->stride + position / KV_BLOCK_TOKENS];
+    const uint64_t slot = position % KV_BLOCK_TOKENS + (is_value ? KV_BLOCK_TOKENS : 0);
+    const uint64_t unit = (block * setup->kv_head_count + kv_head) * unit_bytes;
+    const uint64_t element = setup->kv == DTYPE_Q8_0 ? 1 : type_bytes(setup->kv);
+    return (struct place){
+        .vector = unit + slot * setup->head_size * element,
+        .scale = unit + 2ull * KV_BLOCK_TOKENS * setup->head_size + slot * sizeof(float),
+    };
+}
+
+static float q8_0_scale(const uint8_t *cache, struct place place)
+{
+    float scale;
+    memcpy(&scale, cache + place.scale, sizeof scale);
+    return scale;
+}
+
+static void vector_read(const struct rig *rig, const uint8_t *cache, struct place place,
+                        float *values)
+{
+    const uint8_t *from = cache + place.vector;
+    for (uint32_t d = 0; d < rig->setup.head_size; d++) {
+        if (rig->setup.kv == DTYPE_Q8_0) {
+            values[d] = (float)(int8_t)from[d] * q8_0_scale(cache, place);
+        } else if (rig->setup.kv == DTYPE_F8_E4M3) {
+            values[d] = float_from_e4m3(from[d]);
+        } else {
+            values[d] = value_read(rig->setup.kv, from, d);
+        }
+    }
+}
+
+static void vector_write(const struct rig *rig, uint8_t *cache, struct place place,
+                         const float *values)
+{
+    uint8_t *to = cache + place.vector;
+    float largest = 0;
+    for (uint32_t d = 0; d < rig->setup.head_size; d++) {
+        largest = fmaxf(largest, fabsf(values[d]));
+    }
+    /* The half that is not below. */
+    uint16_t bits = float_to_f16(largest / 127);
+    const float scale = float_from_f16(float_from_f16(bits) * 127 < largest ? bits + 1 : bits);
+    if (rig->setup.kv == DTYPE_Q8_0) {
+        memcpy(cache + place.scale, &scale, sizeof scale);
+    }
+    for (uint32_t d = 0; d < rig->setup.head_size; d++) {
+        if (rig->setup.kv == DTYPE_Q8_0) {
+            to[d] = (uint8_t)(int8_t)lrintf(scale > 0 ? values[d] / scale : 0);
+        } else if (rig->setup.kv == DTYPE_F8_E4M3) {
+            to[d] = float_to_e4m3(values[d]);
+        } else {
+            value_write(rig->setup.kv, to, d, values[d]);
+        }
+    }
+}
+
+static float size_of(const struct setup *setup)
+{
+    return setup->size > 0 ? setup->size : 1;
 }
 
 void world_make(struct world *world, const struct rig *rig, uint32_t sequence_count,
@@ -265,14 +334,16 @@ void world_make(struct world *world, const struct rig *rig, uint32_t sequence_co
     const struct setup *setup = &rig->setup;
     for (uint32_t s = 0; s < sequence_count; s++) {
         world->past[s] = s == 0 ? past_max : (uint32_t)test_random_below(past_max + 1);
-        for (uint32_t i = 0; i < world->past[s] * setup->kv_head_count; i++) {
-            uint64_t at =
-                cache_index(rig, world, s, i % setup->kv_head_count, i / setup->kv_head_count);
+        for (uint32_t i = 0; i < 2 * world->past[s] * setup->kv_head_count; i++) {
+            float values[LIMIT_HEAD_SIZE];
+            const float size = i % 2 == 0 && setup->has_norm ? 1 : size_of(setup);
             for (uint32_t d = 0; d < setup->head_size; d++) {
-                value_write(setup->kv, world->cache, at + d, test_random_normal());
-                value_write(setup->kv, world->cache, at + KV_BLOCK_TOKENS * setup->head_size + d,
-                            test_random_normal());
+                values[d] = size * test_random_normal();
             }
+            vector_write(rig, world->cache,
+                         cache_place(rig, world, s, i / 2 % setup->kv_head_count,
+                                     i / 2 / setup->kv_head_count, i % 2),
+                         values);
         }
     }
 }
@@ -294,7 +365,8 @@ void rows_make(struct rows *rows, const struct rig *rig, const struct world *wor
             rows->sequences[rows->count++] = s;
         }
     }
-    rows->raw = random_floats(true, (uint64_t)rows->count * raw_width(rig), 0, 1);
+    rows->raw =
+        random_floats(true, (uint64_t)rows->count * raw_width(rig), 0, size_of(&rig->setup));
 }
 
 struct rows rows_one(const struct rig *rig, const struct rows *rows, uint32_t index)
@@ -473,9 +545,9 @@ static void reference_head(const struct rig *rig, const struct rows *rows, uint3
     uint16_t rounded[2];
     for (uint32_t d = 0; d < size; d++) {
         float value = head[d];
-        if (setup->kv != DTYPE_F32) {
-            value_write(setup->kv, rounded, 0, value);
-            value = value_read(setup->kv, rounded, 0);
+        if (setup->kv != DTYPE_F32 && (is_query || product_type(setup->kv) == setup->kv)) {
+            value_write(product_type(setup->kv), rounded, 0, value);
+            value = value_read(product_type(setup->kv), rounded, 0);
         }
         head[d] = value;
     }
@@ -491,16 +563,13 @@ struct reader {
 static void read_position(void *user, uint64_t position, float *key, float *value)
 {
     const struct reader *reader = user;
-    const struct setup *setup = &reader->rig->setup;
-    uint64_t at =
-        cache_index(reader->rig, reader->world, reader->sequence, reader->kv_head, position);
-    for (uint32_t d = 0; d < setup->head_size; d++) {
-        if (key) {
-            key[d] = value_read(setup->kv, reader->cache, at + d);
-        }
-        if (value) {
-            value[d] =
-                value_read(setup->kv, reader->cache, at + KV_BLOCK_TOKENS * setup->head_size + d);
+    for (uint32_t i = 0; i < 2; i++) {
+        float *to = i == 0 ? key : value;
+        if (to) {
+            vector_read(reader->rig, reader->cache,
+                        cache_place(reader->rig, reader->world, reader->sequence, reader->kv_head,
+                                    position, i == 1),
+                        to);
         }
     }
 }
@@ -515,18 +584,16 @@ static void reference_write(const struct rig *rig, const struct world *world,
         for (uint32_t i = 0; i < 2 * setup->kv_head_count; i++) {
             bool is_value = i >= setup->kv_head_count;
             reference_head(rig, rows, row, setup->head_count + i, head);
-            uint64_t at = cache_index(rig, world, rows->sequences[row], i % setup->kv_head_count,
-                                      rows->positions[row]) +
-                          (is_value ? KV_BLOCK_TOKENS * setup->head_size : 0);
-            for (uint32_t d = 0; d < setup->head_size; d++) {
-                value_write(setup->kv, cache, at + d, head[d]);
-            }
+            vector_write(rig, cache,
+                         cache_place(rig, world, rows->sequences[row], i % setup->kv_head_count,
+                                     rows->positions[row], is_value),
+                         head);
         }
     }
 }
 
 void reference_run(const struct rig *rig, const struct world *world, const struct rows *rows,
-                   float *attended, uint8_t *cache)
+                   const uint8_t *made, float *attended, uint8_t *cache)
 {
     const struct setup *setup = &rig->setup;
     float query[LIMIT_HEAD_SIZE];
@@ -534,7 +601,8 @@ void reference_run(const struct rig *rig, const struct world *world, const struc
     reference_write(rig, world, rows, cache);
     for (uint32_t row = 0; row < rows->count; row++) {
         for (uint32_t h = 0; h < setup->head_count; h++) {
-            struct reader reader = {rig, world, cache, rows->sequences[row],
+            const bool exact = product_type(setup->kv) == setup->kv;
+            struct reader reader = {rig, world, exact ? cache : made, rows->sequences[row],
                                     h / (setup->head_count / setup->kv_head_count)};
             uint32_t end = rows->positions[row] + 1;
             reference_head(rig, rows, row, h, query);
@@ -564,6 +632,44 @@ static float bound_of(enum dtype type, float value)
     return unit * (fabsf(value) + (type == DTYPE_F32 ? 1 : 0.05f));
 }
 
+/* Of caches of bytes: what rows have written is within one step of the type, all else untouched. */
+static void compare_bytes(const struct rig *rig, const struct world *world, const struct rows *rows,
+                          const uint8_t *cache, const uint8_t *expected_cache)
+{
+    const struct setup *setup = &rig->setup;
+    uint8_t *all = malloc(world->cache_bytes);
+    memcpy(all, cache, world->cache_bytes);
+    for (uint32_t i = 0; i < rows->count * 2 * setup->kv_head_count; i++) {
+        float got[LIMIT_HEAD_SIZE];
+        float want[LIMIT_HEAD_SIZE];
+        const uint32_t row = i / 2 / setup->kv_head_count;
+        const struct place place =
+            cache_place(rig, world, rows->sequences[row], i / 2 % setup->kv_head_count,
+                        rows->positions[row], i % 2);
+        vector_read(rig, cache, place, got);
+        vector_read(rig, expected_cache, place, want);
+        uint32_t other = 0;
+        for (uint32_t d = 0; d < setup->head_size; d++) {
+            const bool q8_0 = setup->kv == DTYPE_Q8_0;
+            const float step =
+                q8_0 ? q8_0_scale(expected_cache, place) : fmaxf(fabsf(want[d]) / 8, 0x1p-9f);
+            other += fabsf(got[d] - want[d]) > step * 0.01f;
+            if (!(fabsf(got[d] - want[d]) <= step * 1.01f)) {
+                fail_msg("%s: row %u, element %u of %s is %g, expected %g", setup->name, row, d,
+                         i % 2 ? "a value" : "a key", (double)got[d], (double)want[d]);
+            }
+        }
+        /* Only what lies beside a boundary may fall to the other side of it. */
+        assert_true(other <= 1 + setup->head_size / 16);
+        memcpy(all + place.vector, expected_cache + place.vector, setup->head_size);
+        if (setup->kv == DTYPE_Q8_0) {
+            memcpy(all + place.scale, expected_cache + place.scale, sizeof(float));
+        }
+    }
+    assert_memory_equal(all, expected_cache, world->cache_bytes);
+    free(all);
+}
+
 void results_compare(const struct rig *rig, const struct world *world, const struct rows *rows,
                      const uint8_t *attended, const float *expected, const uint8_t *cache,
                      const uint8_t *expected_cache)
@@ -571,7 +677,11 @@ void results_compare(const struct rig *rig, const struct world *world, const str
     const struct setup *setup = &rig->setup;
     /* Weights are rounded to the cache's type before they meet values of size 1, and the result to
      * the activation's: errors of single weights average out, so this is generous. */
-    const float unit = setup->kv == DTYPE_F32 ? 8e-6f : setup->kv == DTYPE_F16 ? 1.5e-3f : 1.2e-2f;
+    const enum dtype product = product_type(setup->kv);
+    const float unit = (product == DTYPE_F32   ? 8e-6f
+                        : product == DTYPE_F16 ? 1.5e-3f
+                                               : 1.2e-2f) *
+                       size_of(setup);
     uint64_t width = (uint64_t)setup->head_count * setup->head_size;
     for (uint64_t i = 0; i < rows->count * width; i++) {
         float got = value_read(setup->act, attended, i);
@@ -582,6 +692,10 @@ void results_compare(const struct rig *rig, const struct world *world, const str
                      (unsigned long long)(i % width / setup->head_size),
                      (unsigned long long)(i % setup->head_size), (double)got, (double)expected[i]);
         }
+    }
+    if (product_type(setup->kv) != setup->kv) {
+        compare_bytes(rig, world, rows, cache, expected_cache);
+        return;
     }
     for (uint64_t i = 0; i < world->cache_bytes / type_bytes(setup->kv); i++) {
         float got = value_read(setup->kv, cache, i);

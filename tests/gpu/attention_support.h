@@ -15,6 +15,7 @@ struct setup {
     const char *name;
     uint32_t head_count, kv_head_count, head_size;
     enum dtype kv, act;
+    float size; /* of raw projections and of the past; 0: 1 */
     bool exact;
     uint32_t groups_max; /* 0: as configured */
     uint32_t rotary_kind, rotary_size;
@@ -100,9 +101,11 @@ void rig_layer_set(struct rig *rig, const struct layer *layer);
 void rig_download(struct rig *rig, const struct world *world, const struct rows *rows,
                   uint8_t *attended, uint8_t *cache);
 
-/* The reference: attended as floats, and the cache after the step. */
+/* The reference: attended as floats, and the cache after the step. Where the cache holds bytes, a
+ * value beside a boundary may fall to either side, a whole step apart: rows then attend to `made`,
+ * the cache that the kernels made, and results_compare checks that by itself. */
 void reference_run(const struct rig *rig, const struct world *world, const struct rows *rows,
-                   float *attended, uint8_t *cache);
+                   const uint8_t *made, float *attended, uint8_t *cache);
 
 /* Fails unless the results agree within the bounds of the types. */
 void results_compare(const struct rig *rig, const struct world *world, const struct rows *rows,

@@ -47,6 +47,17 @@ static bool elements(const struct gpu_device_info *device, uint32_t variant, str
     return !out->failed;
 }
 
+/* Between the products of experts, and their plain products. */
+static bool experts(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
+{
+    static const char *const activations[] = {"TYPE_F16", "TYPE_BF16", "TYPE_F32"};
+    pointers(device, variant, out);
+    buffer_printf(out, "#define ACT_TYPE %s\n#define LINEAR_PLAIN_FORMATS(X)\n",
+                  activations[variant]);
+    return buffer_printf(out, "#define LINEAR_PLAIN_GROUPS(X) X(f32) X(f16) X(bf16)%s\n",
+                         variant == 0 ? " X(q8_0) X(q4_k) X(q6_k) X(mxfp4)" : "");
+}
+
 static bool repack(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
     pointers(device, variant, out);
@@ -61,8 +72,10 @@ static const struct gpu_attention_shape attention_shapes[] = {
     {28, 4, 128, DTYPE_F16, DTYPE_F16, false},   /* Qwen2.5-7B */
     {32, 32, 96, DTYPE_F16, DTYPE_F16, false},   /* Phi-3 mini */
     {8, 4, 256, DTYPE_BF16, DTYPE_BF16, false},  /* Gemma-2-2B */
-    {64, 8, 64, DTYPE_BF16, DTYPE_BF16, false},  {32, 8, 128, DTYPE_BF16, DTYPE_BF16, true},
-    {8, 2, 64, DTYPE_F32, DTYPE_F32, false},
+    {64, 8, 64, DTYPE_BF16, DTYPE_BF16, false},     {32, 8, 128, DTYPE_BF16, DTYPE_BF16, true},
+    {8, 2, 64, DTYPE_F32, DTYPE_F32, false},        {32, 8, 64, DTYPE_F8_E4M3, DTYPE_BF16, false},
+    {32, 8, 128, DTYPE_F8_E4M3, DTYPE_BF16, false}, {32, 8, 64, DTYPE_Q8_0, DTYPE_BF16, false},
+    {32, 8, 128, DTYPE_Q8_0, DTYPE_BF16, false},    {8, 4, 256, DTYPE_Q8_0, DTYPE_F16, false},
 };
 
 static bool attention(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
@@ -73,7 +86,8 @@ static bool attention(const struct gpu_device_info *device, uint32_t variant, st
 }
 
 /* The decode kernels of a 1B and an 8B model of one type of weights. */
-static bool decode_of(enum dtype dtype, uint32_t model, struct buffer *out)
+static bool decode_of(const struct gpu_device_info *device, enum dtype dtype, uint32_t model,
+                      struct buffer *out)
 {
     static const uint32_t columns[][2] = {{2048, 8192}, {4096, 14336}};
     static const struct gpu_decode_key keys[] = {
@@ -93,7 +107,7 @@ static bool decode_of(enum dtype dtype, uint32_t model, struct buffer *out)
             key.token_tiles = tiles;
             struct gpu_decode_kernel *kernel = &program.decode[program.decode_count++];
             kernel->key = key;
-            gpu_decode_shared_bytes(&key, 223 << 10, &kernel->stages);
+            program.decode_count -= !gpu_decode_choose(device, kernel);
         }
     }
     buffer_append_text(out, "#define KERNEL_POINTER(type) type *\n");
@@ -104,15 +118,40 @@ static bool decode_of(enum dtype dtype, uint32_t model, struct buffer *out)
 
 static bool decode(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
-    (void)device;
-    return decode_of(DTYPE_BF16, variant, out);
+    return decode_of(device, DTYPE_BF16, variant, out);
+}
+
+static const enum dtype packed_dtypes[] = {DTYPE_Q4_0,  DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K,
+                                           DTYPE_Q6_K,  DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1,
+                                           DTYPE_MXFP4, DTYPE_Q2_K, DTYPE_Q3_K};
+#define PACKED_COUNT (sizeof packed_dtypes / sizeof packed_dtypes[0])
+
+/* Of experts: Qwen3-30B-A3B and Mixtral-8x7B. */
+static bool decode_group(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
+{
+    static const uint32_t columns[][2] = {{2048, 768}, {4096, 14336}};
+    struct gpu_program program = {0};
+    for (uint32_t i = 0; i < 6; i++) {
+        struct gpu_decode_kernel *kernel = &program.decode[program.decode_count++];
+        kernel->key = (struct gpu_decode_key){
+            .dtype = DTYPE_BF16,
+            .columns = columns[variant][i / 3],
+            .token_tiles = 1u << i % 3,
+            .to = i / 3 ? GPU_DECODE_STORE : GPU_DECODE_PAIR,
+            .grouped = 1,
+        };
+        program.decode_count -= !gpu_decode_choose(device, kernel);
+    }
+    pointers(device, variant, out);
+    buffer_append_text(out, "#define ACT_TYPE TYPE_BF16\n");
+    gpu_program_decode_prelude(&program, 0, 1, out);
+    return !out->failed;
 }
 
 static bool packed(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
-    static const enum dtype dtypes[] = {DTYPE_Q4_0, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
     (void)device;
-    return decode_of(dtypes[variant % 5], variant / 5, out);
+    return decode_of(device, packed_dtypes[variant % PACKED_COUNT], variant / PACKED_COUNT, out);
 }
 
 /* For each 16-bit type of activation; with all types of weights once. */
@@ -130,6 +169,20 @@ static bool wide(const struct gpu_device_info *device, uint32_t variant, struct 
     return gpu_wide_prelude(device, act, wanted, out);
 }
 
+static bool wide_group(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
+{
+    static const bool none[DTYPE_COUNT];
+    enum dtype act = variant == 0 ? DTYPE_F16 : DTYPE_BF16;
+    bool wanted[DTYPE_COUNT] = {false};
+    wanted[act] = wanted[DTYPE_Q4_K] = wanted[DTYPE_MXFP4] = true;
+    wanted[DTYPE_Q8_0] = wanted[DTYPE_Q6_K] = variant == 0;
+    pointers(device, variant, out);
+    buffer_printf(out, "#define ACT_TYPE %s\n", variant == 0 ? "TYPE_F16" : "TYPE_BF16");
+    gpu_wide_prelude(device, act, none, out);
+    gpu_wide_group_prelude(device, act, wanted, out);
+    return !out->failed;
+}
+
 static const char *const measure_files[] = {"arguments_measure.h", "measure.cu", NULL};
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -138,7 +191,10 @@ const struct check_module check_modules[] = {
     {"measure", measure_files, 1, pointers},
     {"elements", gpu_element_files, 3, elements},
     {"linear_decode", gpu_decode_files, 2, decode},
-    {"linear_packed", gpu_decode_files, 10, packed},
+    {"linear_decode_group", gpu_decode_files, 2, decode_group},
+    {"linear_wide_group", gpu_wide_files, 2, wide_group},
+    {"experts", gpu_experts_files, 3, experts},
+    {"linear_packed", gpu_decode_files, 2 * PACKED_COUNT, packed},
     {"repack", gpu_repack_files, 1, repack},
     {"linear_wide", gpu_wide_files, 2, wide},
     {"attention", gpu_attention_files, COUNT(attention_shapes), attention},

@@ -83,6 +83,49 @@ static const struct setup setups[] = {
      .act = DTYPE_F16,
      .rotary_kind = ROTARY_HALF,
      .rotary_size = 8},
+    {.name = "8-bit floats, values beyond their range",
+     .head_count = 8,
+     .kv_head_count = 2,
+     .head_size = 64,
+     .kv = DTYPE_F8_E4M3,
+     .act = DTYPE_BF16,
+     .size = 150,
+     .groups_max = 3,
+     .rotary_kind = ROTARY_HALF,
+     .rotary_size = 64,
+     .has_norm = true},
+    {.name = "8-bit floats, large group, window",
+     .head_count = 12,
+     .kv_head_count = 1,
+     .head_size = 128,
+     .kv = DTYPE_F8_E4M3,
+     .act = DTYPE_F16,
+     .rotary_kind = ROTARY_INTERLEAVED,
+     .rotary_size = 128,
+     .window = 333,
+     .has_sinks = true},
+    {.name = "8-bit integers, odd pieces",
+     .head_count = 6,
+     .kv_head_count = 3,
+     .head_size = 80,
+     .kv = DTYPE_Q8_0,
+     .act = DTYPE_F32,
+     .groups_max = 2,
+     .rotary_kind = ROTARY_HALF,
+     .rotary_size = 32,
+     .has_bias = true,
+     .soft_cap = 3},
+    {.name = "8-bit integers, small values",
+     .head_count = 4,
+     .kv_head_count = 1,
+     .head_size = 128,
+     .kv = DTYPE_Q8_0,
+     .act = DTYPE_BF16,
+     .size = 0.002f,
+     .rotary_kind = ROTARY_HALF,
+     .rotary_size = 128,
+     .has_norm = true,
+     .window = 300},
 };
 #define SETUP_COUNT (sizeof setups / sizeof setups[0])
 
@@ -95,7 +138,7 @@ static void check_step(struct rig *rig, struct results *results, const uint32_t 
     world_make(&world, rig, sequence_count, past_max);
     rows_make(&rows, rig, &world, counts);
     rig_run(rig, &world, &rows, results->attended, results->cache);
-    reference_run(rig, &world, &rows, results->expected, results->expected_cache);
+    reference_run(rig, &world, &rows, results->cache, results->expected, results->expected_cache);
     results_compare(rig, &world, &rows, results->attended, results->expected, results->cache,
                     results->expected_cache);
     uint64_t row_bytes = attended_row_bytes(rig);
@@ -139,7 +182,7 @@ static void test_chunks(void **state)
 {
     (void)state;
     for (size_t i = 0; i < SETUP_COUNT; i++) {
-        if (i != 0 && i != 3 && i != 5) {
+        if (i != 0 && i != 3 && i != 5 && i != 9 && i != 10) {
             continue;
         }
         struct setup setup = setups[i];
@@ -236,13 +279,12 @@ static void test_replay(void **state)
     rig_close(&rig);
 }
 
-static void test_copy_blocks(void **state)
+static void check_copy_blocks(const struct setup *setup)
 {
-    (void)state;
     struct rig rig;
     struct results results;
     struct world world;
-    rig_open(&rig, &setups[1], GPU_EMU_FORWARD, NULL, 0);
+    rig_open(&rig, setup, GPU_EMU_FORWARD, NULL, 0);
     results_make(&results, &rig);
     world_make(&world, &rig, 2, PAST_MAX);
     struct gpu_driver *driver = rig.bench.driver;
@@ -278,6 +320,14 @@ static void test_copy_blocks(void **state)
     world_destroy(&world);
     results_destroy(&results);
     rig_close(&rig);
+}
+
+static void test_copy_blocks(void **state)
+{
+    (void)state;
+    check_copy_blocks(&setups[1]);
+    check_copy_blocks(&setups[9]);
+    check_copy_blocks(&setups[10]);
 }
 
 static struct gpu_attention_config configured(uint32_t head_count, uint32_t kv_head_count,
@@ -380,7 +430,9 @@ static void test_refused(void **state)
         {{8, 0, 64, DTYPE_F16, DTYPE_F16, false}, &large},
         {{8, 2, 63, DTYPE_F16, DTYPE_F16, false}, &large},
         {{8, 2, 0, DTYPE_F16, DTYPE_F16, false}, &large},
-        {{8, 2, 64, DTYPE_Q8_0, DTYPE_F16, false}, &large},
+        {{8, 2, 64, DTYPE_Q4_0, DTYPE_F16, false}, &large},
+        {{8, 2, 72, DTYPE_Q8_0, DTYPE_F16, false}, &large},
+        {{8, 2, 8, DTYPE_F8_E4M3, DTYPE_F16, false}, &large},
         {{16, 1, 512, DTYPE_F32, DTYPE_F32, false}, &small},
     };
     for (size_t i = 0; i < sizeof refused / sizeof refused[0]; i++) {

@@ -25,6 +25,17 @@ static const struct setup plain = {
     .rotary_size = 12,
 };
 
+static const struct setup bytes = {
+    .name = "cache of bytes",
+    .head_count = 8,
+    .kv_head_count = 2,
+    .head_size = 64,
+    .kv = DTYPE_Q8_0,
+    .act = DTYPE_BF16,
+    .rotary_kind = ROTARY_HALF,
+    .rotary_size = 64,
+};
+
 /* Whether a step gives the same bits with a text that lacks one of its barriers. */
 static bool survives_without(const struct setup *setup, enum gpu_emu_order order,
                              uint32_t occurrence, const struct world *world,
@@ -72,7 +83,8 @@ static void check_barriers(const struct setup *setup, const uint32_t *counts,
 }
 
 /* Barriers by their number in the joined text: qkv_finish has the first, then come those of decode,
- * first of the merge, then of the matrix path, then of the plain one, then that of prefill. Two are
+ * first of the merge, then of the matrix path, then of the plain one, then those of prefill: where
+ * bytes become halves, and of its loop. Two are
  * not seen here: one orders the merge of more groups than fit in shared memory at a time, and one
  * orders partial sums before the counter that another block reads, and the emulator runs blocks one
  * by one. */
@@ -85,8 +97,10 @@ static void test_barriers(void **state)
     const uint32_t of_plain[] = {10, 11, 12, 13, 14};
     check_barriers(&plain, singles, of_plain, sizeof of_plain / sizeof of_plain[0]);
     const uint32_t prompt[SEQUENCES_MAX] = {0, 40};
-    const uint32_t of_prefill[] = {0, 15};
+    const uint32_t of_prefill[] = {0, 16};
     check_barriers(&matrix, prompt, of_prefill, sizeof of_prefill / sizeof of_prefill[0]);
+    const uint32_t of_bytes[] = {15, 16};
+    check_barriers(&bytes, prompt, of_bytes, sizeof of_bytes / sizeof of_bytes[0]);
 }
 
 static const struct CMUnitTest tests[] = {

@@ -166,9 +166,11 @@ static void agrees_in_every_type(void **state)
 static void agrees_when_packed(void **state)
 {
     (void)state;
-    static const enum dtype dtypes[] = {DTYPE_Q4_0, DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
+    static const enum dtype dtypes[] = {DTYPE_MXFP4, DTYPE_Q4_0, DTYPE_Q8_0, DTYPE_Q4_K,
+                                        DTYPE_Q5_K,  DTYPE_Q6_K, DTYPE_Q4_1, DTYPE_Q5_0,
+                                        DTYPE_Q5_1,  DTYPE_Q2_K, DTYPE_Q3_K};
     static const uint32_t chunks[] = {1, 7, 13, 25, 40};
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 11; i++) {
         struct toy_options options = toy_defaults();
         options.dtype = dtypes[i];
         options.embedding = 256;
@@ -176,10 +178,10 @@ static void agrees_when_packed(void **state)
         options.heads = 4;
         options.head_size = 64;
         options.layers = 1;
-        for (int c = i; c <= i + 2; c += 2) { /* each width with two of the types */
+        for (int c = i; c <= i + 2; c += 2) { /* each width with four of the types */
             check_one(&options, GPU_LINEAR_FAST, 40, chunks[c % 5], 4e-3);
         }
-        if (i % 4 == 0) { /* compute capability 7.5: no room for the sums */
+        if (i == 1 || i == 5) { /* compute capability 7.5: no room for the sums */
             check_within(&options, GPU_LINEAR_FAST, 12, 5, 4e-3, 65536);
         }
     }
@@ -245,6 +247,54 @@ static void scales_go_beside_their_values(void **state)
     assert_memory_equal(logits[0], logits[1], count * sizeof(float));
     free(logits[0]);
     free(logits[1]);
+    toy_destroy(toy);
+}
+
+/* Caches of bytes are as long as the plan says, near what floats give, and, deterministic, the same
+ * to the bit however a prompt was cut. */
+static void caches_of_bytes(void **state)
+{
+    (void)state;
+    static const struct {
+        enum dtype kv;
+        double limit; /* steps of 1 in 254 of the largest, and of 1 in 16 */
+    } caches[] = {{DTYPE_Q8_0, 2e-2}, {DTYPE_F8_E4M3, 0.15}};
+    static struct toy_batch batch;
+    static uint32_t tokens[60];
+    struct toy_options options = toy_defaults();
+    options.head_size = 32;
+    struct toy *toy = toy_create(&options);
+    uint64_t count = 60ull * options.vocabulary;
+    random_tokens(tokens, 60, options.vocabulary);
+    float *expected = toy_forward(toy, tokens, 60);
+    float *logits[2] = {floats(count), floats(count)};
+    toy_batch_init(&batch, 1, BLOCKS);
+    for (int i = 0; i < 4; i++) {
+        struct emu emu;
+        const struct gpu_device_options device_options = {.cache = KERNEL_CACHE,
+                                                          .deterministic = i % 2 == 1};
+        emu_open(&emu, &device_options);
+        struct device_model *model = load(emu.device, toy, caches[i / 2].kv);
+        assert_int_equal(((struct gpu_model *)model)->block_bytes * options.layers,
+                         device_kv_block_bytes(toy->plan, caches[i / 2].kv));
+        run_chunks(model, &batch, 0, tokens, 60, 60, logits[0]);
+        run_chunks(model, &batch, 0, tokens, 60, 7, logits[1]);
+        for (int cut = 0; cut < 2; cut++) {
+            double distance = toy_distance(logits[cut], expected, count);
+            if (!(distance < caches[i / 2].limit && distance > 1e-5)) {
+                fail_msg("a cache of %s: distance %g", dtype_info(caches[i / 2].kv)->name,
+                         distance);
+            }
+        }
+        if (device_options.deterministic) {
+            assert_memory_equal(logits[0], logits[1], count * sizeof(float));
+        }
+        device_model_unload(model);
+        emu_close(&emu);
+    }
+    free(logits[0]);
+    free(logits[1]);
+    free(expected);
     toy_destroy(toy);
 }
 
@@ -630,6 +680,53 @@ static void too_little_memory_names_the_need(void **state)
     toy_destroy(toy);
 }
 
+static void note_warning(void *user, enum log_level level, const char *message)
+{
+    uint32_t *warnings = user;
+    *warnings += level == LOG_WARN && strstr(message, "of the GPU's memory that may be used");
+}
+
+/* Once when a model leaves little of the limit, again when another one does after it has gone, and
+ * not when there is room. */
+static void a_limit_nearly_reached_is_told(void **state)
+{
+    (void)state;
+    struct toy_options options = toy_defaults();
+    struct toy *toy = toy_create(&options);
+    const struct device_model_options model_options = {
+        .kv_block_count = BLOCKS, .kv_dtype = DTYPE_F16, .rows_max = 32, .logits_rows_max = 32};
+    struct device_part parts[DEVICE_PARTS_MAX];
+    struct llcuda_error error;
+    uint64_t need = 0;
+    for (uint64_t spare = 0; spare < 3; spare++) {
+        static const uint32_t wanted[] = {0, 2, 0};
+        uint32_t warnings = 0;
+        uint32_t count;
+        const struct log_sink log = {note_warning, &warnings, LOG_WARN};
+        const struct gpu_device_options device_options = {.cache = KERNEL_CACHE,
+                                                          .log = &log,
+                                                          .memory_limit_bytes =
+                                                              spare == 1   ? need * 101 / 100
+                                                              : spare == 2 ? need * 2
+                                                                           : 0};
+        struct emu emu;
+        emu_open(&emu, &device_options);
+        assert_ok(device_place(emu.device, toy->plan, &model_options, parts, &count, &error),
+                  error);
+        need = device_part_bytes(&parts[0]);
+        for (int again = 0; again < 2; again++) {
+            struct device_model *model;
+            assert_ok(
+                device_model_load(emu.device, toy->plan, &model_options, NULL, &model, &error),
+                error);
+            device_model_unload(model);
+        }
+        assert_int_equal(warnings, wanted[spare]);
+        emu_close(&emu);
+    }
+    toy_destroy(toy);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(agrees_with_the_plain_forward_pass),
     cmocka_unit_test(agrees_in_sixteen_bits),
@@ -639,8 +736,10 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(rows_do_not_depend_on_company),
     cmocka_unit_test(cuts_do_not_change_results),
     cmocka_unit_test(scales_go_beside_their_values),
+    cmocka_unit_test(caches_of_bytes),
     cmocka_unit_test(hang_is_a_status),
     cmocka_unit_test(too_little_memory_names_the_need),
+    cmocka_unit_test(a_limit_nearly_reached_is_told),
     cmocka_unit_test(agrees_in_every_type),
     cmocka_unit_test(agrees_when_packed),
     cmocka_unit_test(every_failing_call_leaks_nothing),

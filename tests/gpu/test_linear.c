@@ -41,8 +41,8 @@ static uint32_t output_words(const struct rig *rig, const struct case_of *c)
 static void rig_open(struct rig *rig, enum dtype act, const bool wanted[DTYPE_COUNT])
 {
     static const char *const files[] = {
-        "arguments_linear.h", "device.cuh",     "weight_formats.cuh", "linear_tiles.cuh",
-        "linear_decode.cu",   "linear_wide.cu", "linear_blocks.cu"};
+        "arguments_linear.h", "device.cuh",       "weight_formats.cuh", "linear_groups.cuh",
+        "linear_tiles.cuh",   "linear_decode.cu", "linear_wide.cu",     "linear_blocks.cu"};
     struct buffer text = {0};
     *rig = (struct rig){.act = act};
     gpu_bench_open(&rig->bench, GPU_EMU_RANDOM, test_random());

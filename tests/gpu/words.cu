@@ -219,7 +219,9 @@ extern "C" __global__ void word_parts(const struct words_arguments arguments)
     uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
     const uint32_t *in = arguments.in + 4 * i;
     uint32_t *out = arguments.out + 4 * i;
-    const struct word2 pair = load_pair(in + 2);
+    const struct word2 loaded = load_pair(in + 2);
+    const struct word2 streamed = load_stream8(in + 2);
+    const struct word2 pair = {loaded.x, streamed.y};
     out[0] = byte_permute(in[0], in[1], pair.x & 0x7777u);
     out[1] = and_or(in[0], in[1], pair.x);
     store_pair(out + 2, load_stream4(in + 3), float_of_bits(pair.y) == 1.5f ? 1u : 0u);

@@ -127,7 +127,7 @@ static void unknown_architectures_are_named(void **state)
 {
     (void)state;
     EXPECT("llama", UNSUPPORTED,
-           "architecture 'mamba' is not supported; supported are llama, mistral, qwen2",
+           "architecture 'mamba' is not supported; supported are llama, mistral, mixtral, qwen2",
            .key = "general.architecture", .text = "mamba");
     for (size_t i = 0; model_architecture_name(i); i++) {
         assert_true(model_architecture_name(i)[0] != '\0');
@@ -170,7 +170,7 @@ static void features_are_named(void **state)
     (void)state;
     static const uint32_t eight = 8;
     static const uint32_t nine = 9;
-    EXPECT("llama", UNSUPPORTED, "mixture of experts", .key = "llama.expert_count",
+    EXPECT("qwen3", UNSUPPORTED, "mixture of experts", .key = "qwen3.expert_count",
            .number = &eight);
     EXPECT("llama-yarn", UNSUPPORTED, "rotary scaling 'spiral' is not supported",
            .key = "llama.rope.scaling.type", .text = "spiral");
@@ -181,6 +181,38 @@ static void features_are_named(void **state)
            .key = "llama.vocab_size", .number = &nine);
     EXPECT("llama-rope3", UNSUPPORTED, "keys of size 9 with values of size 16",
            .key = "llama.attention.key_length", .number = &nine);
+}
+
+static void experts_are_checked(void **state)
+{
+    (void)state;
+    static const uint32_t three = 3;
+    static const uint32_t eight = 8;
+    static const uint32_t many = 2000;
+    static const uint64_t flat[2] = {4 * 48, 32};
+    EXPECT("mixtral", BAD_FORMAT, "a token goes to 8 experts, but there are 4 of them",
+           .key = "llama.expert_used_count", .number = &eight);
+    EXPECT("mixtral", BAD_FORMAT, "'llama.expert_used_count' is missing",
+           .key = "llama.expert_used_count");
+    EXPECT("mixtral", BAD_FORMAT, "expert_count", .key = "llama.expert_count", .number = &many);
+    EXPECT("mixtral", BAD_FORMAT,
+           "tensor 'blk.0.ffn_gate_inp.weight' is [4, 32], wanted is [3, 32]",
+           .key = "llama.expert_count", .number = &three);
+    EXPECT("mixtral", BAD_FORMAT, "tensor 'blk.1.ffn_down_exps.weight' [4, 32, 48] is missing",
+           .tensor = "blk.1.ffn_down_exps.weight", .renamed = "");
+    EXPECT("mixtral", BAD_FORMAT,
+           "tensor 'blk.0.ffn_up_exps.weight' is [192, 32], wanted is [4, 48, 32]",
+           .tensor = "blk.0.ffn_up_exps.weight", .shape = flat, .rank = 2);
+    EXPECT("qwen2moe", BAD_FORMAT, "'qwen2moe.expert_shared_feed_forward_length' is missing",
+           .key = "qwen2moe.expert_shared_feed_forward_length");
+    EXPECT("qwen2moe", BAD_FORMAT, "tensor 'blk.0.ffn_gate_inp_shexp.weight' [32] is missing",
+           .tensor = "blk.0.ffn_gate_inp_shexp.weight", .renamed = "");
+    EXPECT("gpt-oss", BAD_FORMAT, "tensor 'blk.1.attn_sinks.weight' [4] is missing",
+           .tensor = "blk.1.attn_sinks.weight", .renamed = "");
+    EXPECT("gpt-oss", BAD_FORMAT, "tensor 'blk.0.ffn_up_exps.bias' [4, 48] is missing",
+           .tensor = "blk.0.ffn_up_exps.bias", .renamed = "");
+    EXPECT("qwen3moe", BAD_FORMAT, "tensor 'blk.2.ffn_gate_inp.weight' [8, 32] is missing",
+           .tensor = "blk.2.ffn_gate_inp.weight", .renamed = "");
 }
 
 static void vectors_must_be_plain(void **state)
@@ -270,6 +302,15 @@ static void configurations_are_checked(void **state)
     (void)state;
     expect_config("llama", "\"model_type\": \"llama\"", "\"model_type\": \"t5\"",
                   LLCUDA_UNSUPPORTED, "architecture 't5' is not supported");
+    expect_config("llama", "\"model_type\": \"llama\"", "\"model_type\": \"gpt_oss\"",
+                  LLCUDA_UNSUPPORTED, "use its GGUF file");
+    expect_config("mixtral", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 5",
+                  LLCUDA_BAD_FORMAT, "a token goes to 5 experts, but there are 4 of them");
+    expect_config("mixtral", "\"num_local_experts\": 4", "\"num_local_experts\": 5",
+                  LLCUDA_BAD_FORMAT, "gate.weight' is [4, 32], wanted is [5, 32]");
+    expect_config("qwen3moe", "\"num_experts\": 8", "\"num_experts\": 0", LLCUDA_BAD_FORMAT, "");
+    expect_config("qwen3moe", "\"moe_intermediate_size\": 24", "\"moe_intermediate_size\": 25",
+                  LLCUDA_BAD_FORMAT, "experts.0.gate_proj.weight' is [24, 32], wanted is [25, 32]");
     expect_config("llama", "\"hidden_act\": \"silu\"", "\"hidden_act\": \"relu6\"",
                   LLCUDA_UNSUPPORTED, "activation 'relu6'");
     expect_config("llama", "\"hidden_act\": \"silu\"",
@@ -307,6 +348,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(tensors_are_checked),
     cmocka_unit_test(unused_tensors_are_refused),
     cmocka_unit_test(features_are_named),
+    cmocka_unit_test(experts_are_checked),
     cmocka_unit_test(vectors_must_be_plain),
     cmocka_unit_test(info_says_what_the_file_says),
     cmocka_unit_test(configurations_are_checked),

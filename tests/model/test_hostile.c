@@ -12,7 +12,8 @@
 #include "format/gguf_write.h"
 
 static const char *const models[] = {"llama",        "llama-rope3", "llama-yarn", "mistral-window",
-                                     "qwen2-window", "gemma2",      "gemma3",     "phi3-longrope"};
+                                     "qwen2-window", "gemma2",      "gemma3",     "phi3-longrope",
+                                     "mixtral",      "qwen3moe"};
 #define MODEL_COUNT (sizeof models / sizeof *models)
 
 static struct device *device; /* one thread: thousands of models are loaded onto it */
@@ -171,6 +172,10 @@ static const struct rule {
     {"attention.head_count_kv", "num_key_value_heads", true, false, false, LIMIT_HEAD_COUNT},
     {"attention.key_length", "head_dim", true, false, false, LIMIT_HEAD_SIZE},
     {"attention.value_length", "", true, false, false, LIMIT_HEAD_SIZE},
+    {"expert_count", "num_experts", true, false, false, LIMIT_EXPERT_COUNT},
+    {"expert_used_count", "num_experts_per_tok", false, false, true, 0},
+    {"expert_feed_forward_length", "moe_intermediate_size", true, false, false,
+     LIMIT_FEED_FORWARD_LENGTH},
     {"vocab_size", "vocab_size", true, false, false, LIMIT_VOCABULARY_TOKENS},
     {"rope.dimension_count", "", false, false, false, 0},
     {"context_length", "max_position_embeddings", false, false, true, LIMIT_CONTEXT_LENGTH},

@@ -91,6 +91,22 @@ MODELS = {
             rope("longrope", short_factor=[1.0, 1.1, 1.3, 1.8], long_factor=[1.0, 2.0, 4.0, 8.0]),
             partial_rotary_factor=0.5)),
         {"hf": "BF16", "gguf": "F16"}),
+    "mixtral": ("MixtralConfig", base(num_local_experts=4, num_experts_per_tok=2, head_dim=16),
+                {"hf": "BF16", "gguf": "F16", "arch": "llama"}),
+    "qwen2moe": ("Qwen2MoeConfig", base(
+        num_experts=6, num_experts_per_tok=3, moe_intermediate_size=24,
+        shared_expert_intermediate_size=40, norm_topk_prob=False),
+        {"hf": "BF16", "gguf": "F16", "arch": "qwen2moe"}),
+    "qwen3moe": ("Qwen3MoeConfig", base(
+        head_dim=16, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=24,
+        norm_topk_prob=True, num_hidden_layers=3, mlp_only_layers=[1]),
+        {"hf": "BF16", "gguf": "F16", "arch": "qwen3moe"}),
+    "gpt-oss": ("GptOssConfig", base(
+        head_dim=16, num_local_experts=4, num_experts_per_tok=2, sliding_window=9,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters=rope("yarn", 150000.0, factor=4.0, beta_fast=32.0, beta_slow=1.0,
+                             original_max_position_embeddings=64, truncate=False)),
+        {"gguf": "F16", "arch": "gpt-oss"}),
 }
 
 
@@ -108,7 +124,7 @@ def randomise(model, seed):
             elif "embed" in name:
                 value = noise
             else:
-                value = noise * (1.6 / math.sqrt(parameter.shape[1]))
+                value = noise * (1.6 / math.sqrt(parameter.shape[-1]))
             value = value.bfloat16().float()
             value[value.abs() < 2.0 ** -14] = 0.0
             parameter.copy_(value)
@@ -119,6 +135,8 @@ def write_config(folder, spelling):
     path = folder / "config.json"
     config = json.loads(path.read_text())
     config.pop("transformers_version", None)
+    if config["model_type"] == "qwen3_moe":
+        config["num_experts"] = config.pop("num_local_experts")
     if spelling:
         parameters = config.pop("rope_parameters")
         config["rope_theta"] = parameters.pop("rope_theta")
@@ -138,6 +156,12 @@ TENSOR_NAMES = {
     "self_attn.o_proj": "attn_output",
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate": "ffn_gate_inp",
+    "mlp.router": "ffn_gate_inp",
+    "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
+    "mlp.shared_expert.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_expert.up_proj": "ffn_up_shexp",
+    "mlp.shared_expert.down_proj": "ffn_down_shexp",
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.gate_up_proj": "ffn_up",
@@ -155,6 +179,10 @@ def gguf_name(name, sandwiched):
         return TENSOR_NAMES[name]
     _, layer, rest = name.split(".", 2)
     stem, end = rest.rsplit(".", 1)
+    if end == "sinks":
+        return f"blk.{layer}.attn_sinks.weight"
+    if "_exps" in stem:
+        return f"blk.{layer}.{stem.removeprefix('mlp.')}.{end}"
     if stem == "input_layernorm":
         return f"blk.{layer}.attn_norm.weight"
     if stem == "post_attention_layernorm":
@@ -214,6 +242,45 @@ def write_rope(writer, config, arch):
                               numpy.array(parameters[f"{which}_factor"], dtype=numpy.float32))
 
 
+def split_experts(state, arch):
+    """What transformers keeps as one array of gates and ups, [experts, 2 F, E], apart. gpt-oss has
+    them in turn, and its matrices the other way round."""
+    split = {}
+    for name, value in state.items():
+        if arch == "gpt-oss" and "mlp.experts." in name:
+            stem, part = name.split("mlp.experts.")
+            end = ".bias" if part.endswith("_bias") else ".weight"
+            value = value if end == ".bias" else value.transpose(1, 2)
+            if part.startswith("gate_up"):
+                split[stem + "mlp.ffn_gate_exps" + end] = value[:, ::2].contiguous()
+                split[stem + "mlp.ffn_up_exps" + end] = value[:, 1::2].contiguous()
+            else:
+                split[stem + "mlp.ffn_down_exps" + end] = value.contiguous()
+            continue
+        if name.endswith("experts.gate_up_proj"):
+            stem = name.removesuffix("experts.gate_up_proj")
+            gate, up = value.chunk(2, dim=1)
+            split[stem + "ffn_gate_exps.weight"] = gate
+            split[stem + "ffn_up_exps.weight"] = up
+        elif name.endswith("experts.down_proj"):
+            split[name.removesuffix("experts.down_proj") + "ffn_down_exps.weight"] = value
+        else:
+            split[name] = value
+    return split
+
+
+def write_experts(writer, config, arch):
+    count = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
+    if count:
+        writer.add_expert_count(count)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+        if arch != "llama":
+            writer.add_expert_feed_forward_length(
+                getattr(config, "moe_intermediate_size", config.intermediate_size))
+        if arch == "qwen2moe":
+            writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
+
+
 def write_gguf(path, model, arch, kind):
     config = model.config
     writer = gguf.GGUFWriter(str(path), arch)
@@ -237,7 +304,8 @@ def write_gguf(path, model, arch, kind):
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
     write_rope(writer, config, arch)
-    state = model.state_dict()
+    write_experts(writer, config, arch)
+    state = split_experts(model.state_dict(), arch)
     for name in sorted(state):
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
@@ -248,8 +316,10 @@ def write_gguf(path, model, arch, kind):
             array = interleave(array, config.num_key_value_heads)
         elif arch.startswith("gemma") and name.endswith("norm.weight"):
             array = array + numpy.float32(1)
-        target = gguf_name(name, arch in ("gemma2", "gemma3"))
-        if array.ndim == 1 or kind == "F32":
+        target = gguf_name(name, arch in ("gemma2", "gemma3", "gpt-oss"))
+        if name.endswith("shared_expert_gate.weight"):
+            array = array.reshape(-1)
+        if array.ndim == 1 or kind == "F32" or ".mlp.gate." in name or name.endswith(".bias"):
             writer.add_tensor(target, array)
         elif kind == "F16":
             writer.add_tensor(target, array.astype(numpy.float16))
@@ -307,10 +377,11 @@ def make(name, seed):
     numpy.save(folder / "tokens.npy", tokens[0].numpy().astype(numpy.int32))
     numpy.save(folder / "logits.npy", logits.numpy())
     write_gguf(folder / "model.gguf", model, arch, files["gguf"])
-    kind = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}[files["hf"]]
-    model.to(kind).save_pretrained(folder)
-    (folder / "generation_config.json").unlink(missing_ok=True)
-    write_config(folder, files.get("spelling"))
+    if "hf" in files:
+        kind = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}[files["hf"]]
+        model.to(kind).save_pretrained(folder)
+        (folder / "generation_config.json").unlink(missing_ok=True)
+        write_config(folder, files.get("spelling"))
     spread = logits.std().item()
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{name:20} logits deviate by {spread:.3f}, {size} bytes")

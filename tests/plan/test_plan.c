@@ -465,6 +465,65 @@ static void costs_add_up(void **state)
     plan_destroy(plan);
 }
 
+/* Every stage is in one of the parts, weights keep their numbers, layers count anew. */
+static void a_cut_plan_is_two_plans(void **state)
+{
+    (void)state;
+    struct llcuda_error error;
+    struct plan *plan = make_plan();
+    struct plan *parts[2];
+    assert_ok(plan_finish(plan, &error), error);
+    assert_ok(plan_cut(plan, 1, &parts[0], &parts[1], &error), error);
+    assert_int_equal(parts[0]->op_count, 6);
+    assert_int_equal(parts[1]->op_count, 6);
+    assert_true(parts[0]->gives_residual && !parts[0]->takes_residual);
+    assert_true(parts[1]->takes_residual && !parts[1]->gives_residual);
+    for (uint32_t i = 0; i < plan->op_count; i++) {
+        const struct plan_op *op = &parts[i / 6]->ops[i % 6];
+        struct plan_op_weight wanted[PLAN_OP_WEIGHTS_MAX];
+        struct plan_op_weight found[PLAN_OP_WEIGHTS_MAX];
+        assert_int_equal(op->kind, plan->ops[i].kind);
+        assert_int_equal(op->layer, 0);
+        uint32_t count = plan_op_weights(&plan->ops[i], wanted);
+        assert_int_equal(plan_op_weights(op, found), count);
+        for (uint32_t j = 0; j < count; j++) {
+            assert_int_equal(found[j].weight, wanted[j].weight);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(parts[i]->layer_count, 1);
+        assert_int_equal(parts[i]->embedding_length, E);
+        assert_int_equal(parts[i]->vocabulary_size, V);
+        assert_int_equal(parts[i]->context_length, plan->context_length);
+        assert_int_equal(parts[i]->kv_head_count, K);
+        assert_int_equal(parts[i]->width[PLAN_BUFFER_HIDDEN], F);
+        plan_destroy(parts[i]);
+    }
+    plan_destroy(plan);
+}
+
+static void a_cut_leaves_something_on_both_sides(void **state)
+{
+    (void)state;
+    static const uint32_t layers[] = {0, LAYERS, LAYERS + 1, UINT32_MAX};
+    struct llcuda_error error;
+    struct plan *plan = make_plan();
+    struct plan *parts[2];
+    assert_ok(plan_finish(plan, &error), error);
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(plan_cut(plan, layers[i], &parts[0], &parts[1], &error),
+                         LLCUDA_INVALID_ARGUMENT);
+        assert_null(parts[0]);
+        assert_null(parts[1]);
+    }
+    /* A layer that reads the cache of one before the border cannot be elsewhere. */
+    plan->ops[7].layer = 0;
+    assert_ok(plan_finish(plan, &error), error);
+    assert_int_equal(plan_cut(plan, 1, &parts[0], &parts[1], &error), LLCUDA_BAD_FORMAT);
+    assert_null(parts[0]);
+    plan_destroy(plan);
+}
+
 static void dump_lists_stages(void **state)
 {
     (void)state;
@@ -495,6 +554,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(weights_are_row_ranges),
     cmocka_unit_test(remembers_missing_memory),
     cmocka_unit_test(costs_add_up),
+    cmocka_unit_test(a_cut_plan_is_two_plans),
+    cmocka_unit_test(a_cut_leaves_something_on_both_sides),
     cmocka_unit_test(dump_lists_stages),
 };
 

@@ -3,7 +3,12 @@
  *
  *     bench_gpu MODEL.gguf [--device cuda|hip|emu] [--index N] [--cache FOLDER] [--plain]
  *         [--own] [--logits] [--no-graphs] [--no-overlap] [--deterministic] [--check]
- *         [--batches 1,8,32] [--prompt 2048] [--steps 64] [--library-path FOLDERS]
+ *         [--batches 1,8,32] [--prompt 2048] [--steps 64] [--library-path FOLDERS] [--launches]
+ *         [--cache-type f16|fp8|q8_0]
+ *
+ * --launches measures only what launching adds to a decode step's kernels, by graph and one by one,
+ * as the host sees it: with a model of many layers and little width (make_random_model) that is
+ * nearly all of the step.
  *
  * --check compares logits with the CPU device, in chunks and token by token. Every line is printed
  * as soon as it is known; the table of all results comes last. A decode step ends when the host has
@@ -29,8 +34,9 @@
 struct bench {
     const char *path, *device_name, *library_path;
     uint32_t index, batches[BATCHES_MAX], batch_count, prompt, steps;
-    bool check, logits;
+    bool check, logits, launches;
     struct gpu_device_options options;
+    enum dtype kv_dtype;
     struct model_source *source;
     struct plan *plan;
     struct model_info info;
@@ -99,7 +105,7 @@ static llcuda_status load(struct bench *bench, struct device *device, struct dev
 {
     const struct device_model_options options = {
         .kv_block_count = bench->blocks_each * bench->sequences_max,
-        .kv_dtype = DTYPE_F16,
+        .kv_dtype = bench->kv_dtype,
         .rows_max = bench->rows_max,
         .logits_rows_max = bench->check && bench->sequences_max < CHECK_TOKENS
                                ? CHECK_TOKENS
@@ -231,6 +237,50 @@ static bool prefill(struct bench *bench, uint32_t tokens, const char *name)
     return true;
 }
 
+/* Steps of one row a sequence: their launches, and what each way of launching adds to the time that
+ * the kernels take. */
+static bool launches(struct bench *bench, uint32_t batch)
+{
+    enum { STEPS = 8 };
+    struct device_profile_steps steps;
+    struct device_profile_kernel kernels[1];
+    const float *logits;
+    random_tokens(bench, bench->rows_max);
+    device_profile(bench->model, NULL, 0);
+    uint64_t best[2] = {UINT64_MAX, UINT64_MAX}; /* of launches, by graph and plainly */
+    uint64_t submit[2] = {UINT64_MAX, UINT64_MAX};
+    uint64_t kernel_ns = UINT64_MAX;
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < STEPS; i++) {
+        if (failed(bench, run(bench, bench->model, batch, i, 1, false, &logits), "a step")) {
+            return false;
+        }
+        device_profile_kernels(bench->model, &steps, kernels, 1);
+        device_profile(bench->model, NULL, 0);
+        if (!steps.has_graphs) {
+            say(bench, "launches            nothing to compare without graphs");
+            return true;
+        }
+        count = steps.launches;
+        best[0] = steps.graph_ns < best[0] ? steps.graph_ns : best[0];
+        best[1] = steps.plain_ns < best[1] ? steps.plain_ns : best[1];
+        submit[0] = steps.graph_submit_ns < submit[0] ? steps.graph_submit_ns : submit[0];
+        submit[1] = steps.plain_submit_ns < submit[1] ? steps.plain_submit_ns : submit[1];
+        kernel_ns = steps.kernel_ns < kernel_ns ? steps.kernel_ns : kernel_ns;
+    }
+    double graph = ((double)best[0] - (double)kernel_ns) / 1e3;
+    double plain = ((double)best[1] - (double)kernel_ns) / 1e3;
+    say(bench,
+        "launches, batch %-4u %llu a step: kernels %.1f us, plain %+.1f us, graph %+.1f us: "
+        "%+.0f %%",
+        batch, (unsigned long long)count, (double)kernel_ns / 1e3, plain, graph,
+        plain > 0 ? 100 * (graph / plain - 1) : 0);
+    say(bench, "the host's calls    plain %.1f us, graph %.1f us: %+.0f %%",
+        (double)submit[1] / 1e3, (double)submit[0] / 1e3,
+        100 * ((double)submit[0] / (double)submit[1] - 1));
+    return true;
+}
+
 /* --- correctness ----------------------------------------------------------------------------- */
 
 static double distance(const float *a, const float *b, uint64_t count)
@@ -318,6 +368,7 @@ static bool read_options(struct bench *bench, int count, char **words)
                      : strcmp(word, "--deterministic") == 0 ? &bench->options.deterministic
                      : strcmp(word, "--check") == 0         ? &bench->check
                      : strcmp(word, "--logits") == 0        ? &bench->logits
+                     : strcmp(word, "--launches") == 0      ? &bench->launches
                                                             : NULL;
         if (flag) {
             *flag = true;
@@ -337,6 +388,10 @@ static bool read_options(struct bench *bench, int count, char **words)
                 bench->options.cache = value;
             } else if (strcmp(word, "--library-path") == 0) {
                 bench->library_path = value;
+            } else if (strcmp(word, "--cache-type") == 0) {
+                bench->kv_dtype = strcmp(value, "fp8") == 0    ? DTYPE_F8_E4M3
+                                  : strcmp(value, "q8_0") == 0 ? DTYPE_Q8_0
+                                                               : DTYPE_F16;
             } else if (strcmp(word, "--batches") == 0) {
                 read_batches(bench, value);
             } else if (strcmp(word, "--prompt") == 0) {
@@ -392,13 +447,14 @@ static bool prepare(struct bench *bench)
 
 int main(int count, char **words)
 {
-    static struct bench bench = {.device_name = "cuda", .prompt = 2048, .steps = 64};
+    static struct bench bench = {
+        .device_name = "cuda", .kv_dtype = DTYPE_F16, .prompt = 2048, .steps = 64};
     bench.options.log = &log_sink;
     read_batches(&bench, "1,8,32,64,256");
     if (!read_options(&bench, count, words)) {
         printf("usage: bench_gpu MODEL.gguf [--device cuda|hip|emu] [--index N] [--cache FOLDER] "
                "[--plain] [--own]\n    [--no-graphs] [--no-overlap] [--deterministic] [--check] "
-               "[--batches 1,8,32] [--prompt N] [--steps N]\n");
+               "[--batches 1,8,32] [--prompt N] [--steps N] [--launches]\n");
         return 2;
     }
     bool fine = prepare(&bench) && open_all(&bench);
@@ -406,10 +462,13 @@ int main(int count, char **words)
         fine = check(&bench);
     }
     for (uint32_t i = 0; i < bench.batch_count && fine; i++) {
-        fine = decode(&bench, bench.batches[i]);
+        fine =
+            bench.launches ? launches(&bench, bench.batches[i]) : decode(&bench, bench.batches[i]);
     }
-    fine = fine && prefill(&bench, bench.prompt, "prefill");
-    fine = fine && (bench.prompt < 512 || prefill(&bench, 512, "first token"));
+    if (!bench.launches) {
+        fine = fine && prefill(&bench, bench.prompt, "prefill");
+        fine = fine && (bench.prompt < 512 || prefill(&bench, 512, "first token"));
+    }
     printf("\n%s%s%s%s%s\n", bench.path,
            bench.options.linear == GPU_LINEAR_PLAIN ? ", plain kernels"
            : bench.options.linear == GPU_LINEAR_OWN ? ", own kernels"
