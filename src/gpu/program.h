@@ -53,7 +53,7 @@ struct gpu_decode_kernel {
 /* The kernels of linear_wide.cu and linear_blocks.cu: tiles of weight rows by rows of x, from the
  * largest on, each once for plain layers and once for gate and up together. Those from
  * GPU_WIDE_TILE_COUNT on are of linear_quads.cu, for 16-bit weights on devices that can. */
-enum { GPU_WIDE_TILE_COUNT = 3, GPU_WIDE_ALL_TILE_COUNT = 6 };
+enum { GPU_WIDE_TILE_COUNT = 3, GPU_WIDE_ALL_TILE_COUNT = 7 };
 struct gpu_wide_tile {
     uint32_t warps_rows, warps_tokens, row_tiles, token_tiles; /* template parameters */
 };

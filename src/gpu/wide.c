@@ -34,7 +34,8 @@ const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_ALL_TILE_COUNT] = {
     {2, 4, 4, 4},  /* 128 rows of the weight, 128 of x */
     {2, 2, 2, 4},  /* 64, 64 */
     {2, 2, 2, 2},  /* 64, 32 */
-    {8, 1, 1, 16}, /* of linear_quads.cu: 128, 128 */
+    {8, 1, 1, 24}, /* of linear_quads.cu: 128, 192 */
+    {8, 1, 1, 16}, /* 128, 128 */
     {8, 1, 1, 8},  /* 128, 64 */
     {8, 1, 1, 4},  /* 128, 32 */
 };
@@ -73,7 +74,7 @@ static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype,
 {
     uint32_t bytes = quantised_bytes(dtype);
     if (is_quad(tile)) {
-        return stages * (8 * (16 * tile_rows(tile) + 16 * tile_tokens(tile) + 64) + 256);
+        return stages * 8 * (16 * tile_rows(tile) + 16 * tile_tokens(tile) + 64);
     }
     if (bytes == 0) {
         return stages * (tile_rows(tile) + tile_tokens(tile)) * 128;

@@ -10,18 +10,17 @@
  * so that writing meets no bank twice.
  *
  * A block of GROUPS · 128 threads makes 64 GROUPS rows of W for TOKENS rows of x. Pieces of 64 columns
- * of both come to STAGES places of shared memory while products run: of few rows by background copies,
- * STAGES − 2 ahead, of many through registers, two ahead. PAIR: of a warp's sixteen rows eight are of
- * the gate and eight of up, so that a thread has both.
+ * of both come to STAGES places of shared memory by background copies, STAGES − 2 ahead. PAIR: of a
+ * warp's sixteen rows eight are of the gate and eight of up, so that a thread has both.
  *
  * Grid: x, y as linear_wide.cu; z: blocks that share the ranges of a tile. With one, the sums of
  * ranges are added as they end; with more, every range's go to memory, and the last block of a tile
- * to arrive adds them, in the same order. Shared memory: STAGES · (8 · (1,024 GROUPS + 16 TOKENS + 64)
- * + 256).
+ * to arrive adds them, in the same order. Shared memory: STAGES · 8 · (1,024 GROUPS + 16 TOKENS + 64).
  *
- * Bound: the matrix rate, and for few rows the bytes of W. Measured on an H200: a background copy of
- * 32 times 8 bytes takes the first-level cache about 13 clocks, which is why large tiles do without.
- * Two sets of sums, of the range and of those before, keep the tile from being larger. */
+ * Bound: the matrix rate, and for few rows the bytes of W. Measured on an H200: 36 to 43 % of the
+ * matrix rate. Copies through registers (LDG, then STS) instead of background copies, and products
+ * asked for before copies, were slower. Two sets of sums, of the range and of those before, keep the
+ * tile from being larger. */
 #ifdef VENDOR_WARPGROUPS
 
 #define QUAD_PAD 32u
@@ -40,14 +39,9 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
     static constexpr int AHEAD = STAGES - 2;
     static constexpr uint32_t ROWS_SLAB = 16 * ROWS + QUAD_PAD; /* 16 bytes of all rows */
     static constexpr uint32_t TOKENS_SLAB = 16 * TOKENS + QUAD_PAD;
-    /* Of a chunk: with 64 bytes more, eight threads that bring 64 columns meet no bank twice. */
-    static constexpr uint32_t ROWS_CHUNK = 4 * ROWS_SLAB + 64;
-    static constexpr uint32_t TOKENS_CHUNK = 4 * TOKENS_SLAB + 64;
+    static constexpr uint32_t ROWS_CHUNK = 4 * ROWS_SLAB;
+    static constexpr uint32_t TOKENS_CHUNK = 4 * TOKENS_SLAB;
     static constexpr uint32_t STAGE_BYTES = 2 * (ROWS_CHUNK + TOKENS_CHUNK);
-    /* Large tiles come through registers: background copies of 8 bytes would take longer than the
-     * products. Few rows need more on its way than registers hold. */
-    static constexpr bool HELD = TOKENS >= 128;
-    static constexpr int HELD_STEP = THREADS / 8; /* rows that all threads bring at a time */
     static_assert(TOKENS % STEP == 0, "copies are of whole steps");
 
     const struct linear_wide_arguments &a;
@@ -84,7 +78,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
     {
         const uint32_t piece = threadIdx.x % 16;
         const uint32_t chunk = piece / 8, t = piece / 2 % 4, half = piece % 2;
-        return chunk * (4 * slab + 64) + (half * 2 + t / 2) * slab + t % 2 * 8 +
+        return chunk * 4 * slab + (half * 2 + t / 2) * slab + t % 2 * 8 +
                threadIdx.x / 16 * 16;
     }
 
@@ -127,87 +121,17 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         return n ? (chunk_end - chunk_begin + 1) / 2 : 0;
     }
 
-    /* 64 columns on their way through registers: of a row eight threads have sixteen bytes each. */
-    struct held {
-        word4 weights[HELD ? ROWS / HELD_STEP : 1], tokens[HELD ? TOKENS / HELD_STEP : 1];
-    };
-
-    __device__ __forceinline__ void hold_weights(struct held &h, uint32_t step) const
-    {
-        const uint32_t own = threadIdx.x / 8;
-        const uint32_t column = chunk_begin * 32 + step * 64 + threadIdx.x % 8 * 8;
-        const uint32_t set = PAIR ? own % 16 / 8 : part;
-        const void *matrix = set == 0 ? a.weights[0] : set == 1 ? a.weights[1] : a.weights[2];
-#pragma unroll
-        for (int i = 0; i < ROWS / HELD_STEP; i++) {
-            const uint32_t place = i * HELD_STEP + own;
-            const uint32_t row = row_begin + (PAIR ? place / 16 * 8 + place % 8 : place);
-            h.weights[i] = word4{0, 0, 0, 0};
-            if (row < rows && column < chunk_end * 32) {
-                h.weights[i] = load_stream16((const uint16_t *)matrix + (uint64_t)row * a.columns +
-                                             column);
-            }
-        }
-    }
-
-    __device__ __forceinline__ void hold_tokens(struct held &h, uint32_t step) const
-    {
-        const uint32_t column = chunk_begin * 32 + step * 64 + threadIdx.x % 8 * 8;
-#pragma unroll
-        for (int i = 0; i < TOKENS / HELD_STEP; i++) {
-            const uint32_t token = i * HELD_STEP + threadIdx.x / 8;
-            h.tokens[i] = word4{0, 0, 0, 0};
-            if (token < n && column < chunk_end * 32) {
-                h.tokens[i] = load_stream16((const uint16_t *)a.input +
-                                            (uint64_t)(first + token) * a.columns + column);
-            }
-        }
-    }
-
-    __device__ __forceinline__ void leave(const struct held &h, uint32_t step) const
-    {
-        const uint32_t chunk = threadIdx.x % 8 / 4, t = threadIdx.x % 4;
-        const uint32_t at = t % 2 * 8 + threadIdx.x / 8 * 16;
-        uint8_t *stage = shared + step % STAGES * STAGE_BYTES;
-        uint8_t *weights = stage + chunk * ROWS_CHUNK + t / 2 * ROWS_SLAB + at;
-        uint8_t *tokens = stage + 2 * ROWS_CHUNK + chunk * TOKENS_CHUNK + t / 2 * TOKENS_SLAB + at;
-#pragma unroll
-        for (int i = 0; i < ROWS / HELD_STEP; i++) {
-            uint8_t *to = weights + i * HELD_STEP * 16;
-            store_pair(to, h.weights[i].x, h.weights[i].y);
-            store_pair(to + 2 * ROWS_SLAB, h.weights[i].z, h.weights[i].w);
-        }
-#pragma unroll
-        for (int i = 0; i < TOKENS / HELD_STEP; i++) {
-            uint8_t *to = tokens + i * HELD_STEP * 16;
-            store_pair(to, h.tokens[i].x, h.tokens[i].y);
-            store_pair(to + 2 * TOKENS_SLAB, h.tokens[i].z, h.tokens[i].w);
-        }
-    }
-
     /* The next piece has arrived, and all but the last before it is done with. */
     __device__ __forceinline__ void arrived() const
     {
         warpgroup_wait<1>();
-        if (!HELD) {
-            copy_async_wait<AHEAD - 1>();
-        }
+        copy_async_wait<AHEAD - 1>();
         warpgroup_fence_shared();
         __syncthreads();
     }
 
-    __device__ __forceinline__ void fetch_ahead(struct held &h, uint32_t step) const
+    __device__ __forceinline__ void fetch_ahead(uint32_t step) const
     {
-        if (HELD) {
-            if (step + 1 < steps()) {
-                leave(h, step + 1);
-            }
-            if (step + 2 < steps()) {
-                hold_weights(h, step + 2);
-                hold_tokens(h, step + 2);
-            }
-            return;
-        }
         if (step + AHEAD < steps()) {
             fetch_weights(step + AHEAD);
             fetch_tokens(step + AHEAD);
@@ -320,17 +244,8 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         return true;
     }
 
-    __device__ __forceinline__ void fetch_first(struct held &h) const
+    __device__ __forceinline__ void fetch_first() const
     {
-        if (HELD) {
-            hold_weights(h, 0);
-            wait_for_predecessor();
-            hold_tokens(h, 0);
-            leave(h, 0);
-            hold_weights(h, 1);
-            hold_tokens(h, 1);
-            return;
-        }
 #pragma unroll
         for (uint32_t i = 0; i < AHEAD; i++) {
             if (i < steps()) {
@@ -349,8 +264,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
 
     __device__ __forceinline__ void run(uint32_t *is_last) const
     {
-        struct held h;
-        fetch_first(h);
+        fetch_first();
         if (n == 0) { /* the same for all blocks of a tile */
             return;
         }
@@ -361,20 +275,12 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
             const uint32_t begin = chunk;
             const uint32_t end = count - begin < of_range ? count : begin + of_range;
             while (chunk < end) {
-                const uint32_t step = chunk / 2;
-                const bool starts = chunk % 2 == 0;
-                if (starts) {
+                if (chunk % 2 == 0) {
                     arrived();
+                    fetch_ahead(chunk / 2);
                 }
                 multiply(range, chunk, chunk != begin);
                 chunk++;
-                if (starts && chunk < end) {
-                    multiply(range, chunk, true);
-                    chunk++;
-                }
-                if (starts) {
-                    fetch_ahead(h, step);
-                }
             }
             warpgroup_wait<0>();
             keep(all, range, index++);
