@@ -139,6 +139,8 @@ static void steps_json(const struct device_profile_steps *steps, struct json_wri
     write_unsigned(writer, "plain_ns", steps->plain_ns);
     if (steps->has_graphs) {
         write_unsigned(writer, "graph_ns", steps->graph_ns);
+        write_unsigned(writer, "graph_submit_ns", steps->graph_submit_ns);
+        write_unsigned(writer, "plain_submit_ns", steps->plain_submit_ns);
     }
     if (steps->has_graphs && isfinite(saved)) {
         json_key(writer, "launch_overhead_saved");

@@ -185,8 +185,9 @@ struct device_profile_steps {
     bool has_graphs;
     uint64_t
         graph_ns; /* from the host's first call until the device is done; plain without graphs */
-    uint64_t plain_ns;  /* likewise, each kernel launched by itself */
-    uint64_t kernel_ns; /* all kernels, as in their rows */
+    uint64_t plain_ns;                         /* likewise, each kernel launched by itself */
+    uint64_t graph_submit_ns, plain_submit_ns; /* of these, until the host's calls returned */
+    uint64_t kernel_ns;                        /* all kernels, as in their rows */
     struct {
         const char *name;
         uint64_t bytes;

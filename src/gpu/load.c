@@ -152,7 +152,13 @@ static llcuda_status make_parts(struct gpu_model *model, const struct device_pro
     if (status == LLCUDA_OK) {
         status = gpu_weights_upload(model, progress, error);
     }
-    return status == LLCUDA_OK ? gpu_program_finish(model, error) : status;
+    if (status == LLCUDA_OK) {
+        status = gpu_program_finish(model, error);
+    }
+    if (status == LLCUDA_OK) {
+        gpu_memory_warn(model->device);
+    }
+    return status;
 }
 
 llcuda_status gpu_model_load(struct device *base, const struct plan *plan,
@@ -283,6 +289,7 @@ void gpu_model_unload(struct device_model *base)
     driver->host_free(driver, model->residual);
     driver->host_free(driver, model->logprobs);
     gpu_memory_release(model);
+    gpu_memory_warn(model->device); /* it has fallen */
     driver->event_destroy(driver, model->done);
     driver->stream_destroy(driver, model->stream);
     free(model->frequencies);

@@ -201,6 +201,28 @@ llcuda_status gpu_memory_check(struct gpu_model *model, struct llcuda_error *err
                      part.is_limited ? "are left of the limit" : "are free");
 }
 
+void gpu_memory_warn(struct gpu_device *device)
+{
+    uint64_t free_bytes = 0;
+    uint64_t total_bytes = 0;
+    uint64_t limit = device->options.memory_limit_bytes;
+    uint64_t used = device->used_bytes;
+    if (limit == 0 &&
+        device->driver->memory_info(device->driver, &free_bytes, &total_bytes, NULL) == LLCUDA_OK) {
+        limit = total_bytes;
+        used = total_bytes - free_bytes;
+    }
+    uint32_t percent =
+        limit ? level_alarm_look(&device->memory_alarm, (double)used / (double)limit) : 0;
+    if (percent != 0) {
+        log_message(device->options.log, LOG_WARN,
+                    "more than %u %% of the GPU's memory%s is in use (%" PRIu64 " of %" PRIu64
+                    " MB): a smaller --ctx or --batch leaves room",
+                    percent, device->options.memory_limit_bytes ? " that may be used" : "",
+                    used >> 20, limit >> 20);
+    }
+}
+
 llcuda_status gpu_memory_make(struct gpu_model *model, struct llcuda_error *error)
 {
     struct need needs[NEEDS_MAX];

@@ -4,6 +4,7 @@
 #ifndef GPU_MODEL_H
 #define GPU_MODEL_H
 
+#include "base/level_alarm.h"
 #include "gpu/attention.h"
 #include "gpu/gpu.h"
 #include "gpu/jit.h"
@@ -20,7 +21,8 @@ struct gpu_device {
     struct gpu_device_options options;
     struct gpu_jit *jit;
     uint64_t used_bytes; /* by all models */
-    bool lost;           /* a step timed out: nothing can be expected of the device any more */
+    struct level_alarm memory_alarm;
+    bool lost; /* a step timed out: nothing can be expected of the device any more */
 };
 
 /* A weight as it lies on the device. */
@@ -184,6 +186,8 @@ llcuda_status gpu_memory_count(struct gpu_model *model, struct device_part *part
                                struct llcuda_error *error);
 /* Refuses a model that does not fit, with a table of what it needs; counts only. */
 llcuda_status gpu_memory_check(struct gpu_model *model, struct llcuda_error *error);
+/* Says so in the log when models leave little of what they may have together. */
+void gpu_memory_warn(struct gpu_device *device);
 /* Allocates cache, workspace and step data. */
 llcuda_status gpu_memory_make(struct gpu_model *model, struct llcuda_error *error);
 

@@ -27,6 +27,7 @@
     X(PROJECT, "project")     \
     X(GATE_UP, "gate, up")    \
     X(DOWN, "down")           \
+    X(EXPERTS, "experts")     \
     X(LOGITS, "logits")       \
     X(CHOOSE, "choose")       \
     X(SAMPLE, "sample")
@@ -88,6 +89,7 @@ static enum gpu_work work_of(const struct gpu_model *model, const struct gpu_fun
         [PLAN_EMBED] = GPU_WORK_EMBED,          [PLAN_QKV] = GPU_WORK_QKV,
         [PLAN_ATTENTION] = GPU_WORK_ATTENTION,  [PLAN_PROJECT] = GPU_WORK_PROJECT,
         [PLAN_FEED_FORWARD] = GPU_WORK_GATE_UP, [PLAN_LOGITS] = GPU_WORK_LOGITS,
+        [PLAN_EXPERTS] = GPU_WORK_EXPERTS,
     };
     struct gpu_function *const *functions = model->program.functions;
     const struct plan_op *op = model->op;
@@ -103,13 +105,13 @@ static enum gpu_work work_of(const struct gpu_model *model, const struct gpu_fun
     return is_down ? GPU_WORK_DOWN : works[op->kind];
 }
 
-/* The type of a stage's first matrix, or of the cache. */
+/* The type of a stage's first matrix (of experts, theirs), or of the cache. */
 static enum dtype dtype_of(const struct gpu_model *model, const struct plan_op *op)
 {
     struct plan_op_weight slots[PLAN_OP_WEIGHTS_MAX];
     uint32_t count = plan_op_weights(op, slots);
     for (uint32_t i = 0; i < count && op->kind != PLAN_ATTENTION; i++) {
-        if (slots[i].is_matrix) {
+        if (slots[i].is_matrix && (slots[i].is_experts || op->kind != PLAN_EXPERTS)) {
             return model->weights[slots[i].weight].dtype;
         }
     }
@@ -207,8 +209,12 @@ static llcuda_status record(struct gpu_profile *profile, struct llcuda_error *er
 
 /* --- repeating -------------------------------------------------------------------------------- */
 
+/* Those of experts go together: each continues lists and counts of the one before it. */
 static bool is_alike(const struct launch *a, const struct launch *b)
 {
+    if (a->work == GPU_WORK_EXPERTS || b->work == GPU_WORK_EXPERTS) {
+        return a->work == b->work;
+    }
     return a->work == b->work && a->dtype == b->dtype && a->function == b->function;
 }
 
@@ -337,8 +343,10 @@ static llcuda_status describe(struct gpu_profile *profile, const struct launch *
     struct gpu_driver *driver = profile->driver;
     const struct gpu_device_info *device = &profile->model->device->info;
     const struct gpu_launch *shape = &launch->shape;
-    if (!launch->function) {
-        snprintf(row->kernel, sizeof row->kernel, "the vendor's product");
+    if (!launch->function || launch->work == GPU_WORK_EXPERTS) {
+        snprintf(row->kernel, sizeof row->kernel, "%s",
+                 launch->work == GPU_WORK_EXPERTS ? "routing, products, sums"
+                                                  : "the vendor's product");
         return LLCUDA_OK;
     }
     struct gpu_function_info info;
@@ -384,14 +392,22 @@ static void add_cost(struct gpu_profile *profile, const struct plan_op *op,
             row->bytes += plan_op_cost(plan, op, 1, batch->positions[i] + 1ull, 0, kv).cache_bytes;
         }
     }
-    row->operations +=
-        plan_op_cost(plan, op, batch->row_count, context, batch->logits_count, kv).flop;
+    const struct plan_cost cost =
+        plan_op_cost(plan, op, batch->row_count, context, batch->logits_count, kv);
+    row->operations += cost.flop;
+    if (op->kind == PLAN_EXPERTS) { /* not all experts are read */
+        row->bytes += cost.weight_bytes;
+        return;
+    }
     uint32_t count = plan_op_weights(op, slots);
     for (uint32_t i = 0; i < count && op->kind != PLAN_ATTENTION; i++) {
         const struct gpu_weight *weight = &model->weights[slots[i].weight];
         if (slots[i].is_matrix && (op->kind != PLAN_LOGITS || batch->logits_count != 0)) {
-            row->bytes +=
-                op->kind == PLAN_EMBED ? weight->row_bytes * batch->row_count : weight->bytes;
+            uint64_t touched = (uint64_t)batch->row_count * op->experts.used_count;
+            touched = touched < slots[i].count ? touched : slots[i].count;
+            row->bytes += op->kind == PLAN_EMBED ? weight->row_bytes * batch->row_count
+                          : slots[i].is_experts  ? weight->bytes * touched
+                                                 : weight->bytes;
         }
     }
 }
@@ -500,14 +516,17 @@ static llcuda_status time_steps(struct gpu_profile *profile, struct llcuda_error
                                ? LLCUDA_OK
                                : capture_alike(profile, NULL, 1, &graph, error);
     uint64_t least[2] = {UINT64_MAX, UINT64_MAX};
+    uint64_t submit[2] = {UINT64_MAX, UINT64_MAX};
     for (uint32_t i = 0; i < (emulated ? 2 : 2 * REPETITIONS_MAX) && status == LLCUDA_OK; i++) {
         uint64_t began = clock_now_ns();
         status = i % 2 == 0 && graph ? driver->graph_launch(driver, model->stream, graph, error)
                                      : gpu_step_launch(model, error);
+        uint64_t submitted = clock_now_ns() - began;
         if (status == LLCUDA_OK) {
             status = gpu_model_wait(model, error);
         }
         uint64_t taken = clock_now_ns() - began;
+        submit[i % 2] = submitted < submit[i % 2] ? submitted : submit[i % 2];
         least[i % 2] = taken < least[i % 2] ? taken : least[i % 2];
     }
     driver->graph_destroy(driver, graph);
@@ -515,6 +534,8 @@ static llcuda_status time_steps(struct gpu_profile *profile, struct llcuda_error
         profile->steps.has_graphs = graph != NULL;
         profile->steps.graph_ns += least[0];
         profile->steps.plain_ns += least[1];
+        profile->steps.graph_submit_ns += submit[0];
+        profile->steps.plain_submit_ns += submit[1];
     }
     return status;
 }

@@ -29,7 +29,7 @@ enum gpu_kernel {
 
 #define GPU_PROGRAM_MODULES_MAX 12u
 
-/* A kernel of linear_decode.cu or linear_packed.cu: its template's parameters. */
+/* A kernel of linear_decode.cu, linear_stream.cu or linear_packed.cu: its template's parameters. */
 enum gpu_decode_from { GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_FROM_NORM };
 enum gpu_decode_to { GPU_DECODE_STORE, GPU_DECODE_ADD, GPU_DECODE_PAIR };
 struct gpu_decode_key {
@@ -44,7 +44,8 @@ struct gpu_decode_kernel {
     struct gpu_decode_key key;
     struct gpu_function *function;
     uint32_t shared_bytes;
-    bool stages; /* activations lie in shared memory */
+    bool stages;            /* activations lie in shared memory */
+    uint32_t segment, ring; /* of linear_stream.cu; 0: another */
 };
 #define GPU_DECODE_KERNELS_MAX 96u
 #define GPU_DECODE_THREADS     512u
@@ -105,9 +106,9 @@ extern const char *const gpu_repack_files[];
 extern const char *const gpu_experts_files[];
 /* "#define MACRO(X) X(q4_k) …": the types that can be packed, those of `wanted` or all. */
 void gpu_program_packed_prelude(const char *macro, const bool *wanted, struct buffer *prelude);
-/* Dynamic shared memory of a decode kernel where a block may have `limit` bytes. *stages: whether
- * it keeps activations there. */
-uint32_t gpu_decode_shared_bytes(const struct gpu_decode_key *key, uint32_t limit, bool *stages);
+/* Fills in which kernel does what kernel->key says on a device, and its dynamic shared memory;
+ * false when that is more than a block may have. */
+bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel);
 extern const char *const gpu_wide_files[];
 /* wide.c: what its kernels are compiled with for a device and weights of the types that `wanted`
  * says, of which `act` is not quantised; false when there is nothing for it. */

@@ -24,12 +24,16 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
     constexpr int UNITS = COLUMNS / PACK_COLUMNS;
     constexpr int OWN = (UNITS + WARPS - 1) / WARPS; /* units of a warp */
     constexpr bool EXACT = OWN * WARPS == UNITS;
-    constexpr int DEPTH = 4 / SETS / (TOKEN_TILES == 4 ? 2 : 1);
+    /* Four tiles are bound by the products, and need the registers. */
+    constexpr int DEPTH = TOKEN_TILES == 4 ? 1 : 4 / SETS;
     constexpr bool RESIDENT = !STAGES && OWN * TOKEN_TILES == 1;
     /* Tiles between two barriers, and the sums of so many are kept: twice, where there is room. */
     constexpr int GROUP = SETS * TOKEN_TILES >= 4 ? 1 : 4 / (SETS * TOKEN_TILES);
     constexpr int KEPT = SETS * TOKEN_TILES >= 8 ? 1 : 2 * GROUP;
     constexpr int TOKENS = 8 * TOKEN_TILES;
+    /* Tiles of rows of x that are multiplied at a time: codes are taken apart twice for four, whose
+     * sums of a block of columns would not fit in registers. */
+    constexpr int PASS = TOKEN_TILES < 2 ? 1 : 2;
     constexpr int ROW = COLUMNS * 2 + PACK_PAD; /* of activations in shared memory, bytes */
     typedef float sums[SETS][WARPS][16 * TOKENS];
     SHARED_DYNAMIC(sums, partial); /* KEPT of them, then the activations */
@@ -138,10 +142,10 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
     }
 
     /* The activations of mma m of a unit as a lane hands them over; zero where there is no token. */
-    auto load_step = [&](uint32_t unit, int m, uint32_t (&x)[TOKEN_TILES][2]) {
+    auto load_step = [&](uint32_t unit, int m, int first_tile, uint32_t (&x)[PASS][2]) {
 #pragma unroll
-        for (int tile = 0; tile < TOKEN_TILES; tile++) {
-            const uint32_t token = tile * 8 + g;
+        for (int tile = 0; tile < PASS; tile++) {
+            const uint32_t token = (first_tile + tile) * 8 + g;
             const uint8_t *from =
                 STAGES
                     ? made + token * ROW
@@ -154,12 +158,12 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
             x[tile][1] = pair.y;
         }
     };
-    uint32_t resident[RESIDENT ? PACK_STEPS : 1][TOKEN_TILES][2];
+    uint32_t resident[RESIDENT ? PACK_STEPS : 1][PASS][2];
     if constexpr (RESIDENT) {
         if (is_valid(warp)) {
 #pragma unroll
             for (int m = 0; m < PACK_STEPS; m++) {
-                load_step(warp, m, resident[m]);
+                load_step(warp, m, 0, resident[m]);
             }
         }
     }
@@ -178,31 +182,31 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
             __syncthreads();
         }
     };
-    float d[SETS][TOKEN_TILES][4] = {};
+    float d[SETS][TOKEN_TILES / PASS][PASS][4] = {};
     auto compute = [&](typename FORMAT::unit (&from)[SETS], uint32_t step) {
         const uint32_t unit = step % OWN * WARPS + warp;
-        auto load_x = [&](int m, uint32_t (&x)[TOKEN_TILES][2]) {
-            if constexpr (RESIDENT) {
-#pragma unroll
-                for (int tile = 0; tile < TOKEN_TILES; tile++) {
-                    x[tile][0] = resident[m][tile][0];
-                    x[tile][1] = resident[m][tile][1];
-                }
-            } else {
-                load_step(unit, m, x);
-            }
-        };
         if (is_valid(unit)) { /* the same for a warp */
 #pragma unroll
-            for (int m = 0; m < SETS; m++) {
-                FORMAT::template multiply<TOKEN_TILES>(from[m], load_x, d[m]);
+            for (int i = 0; i < SETS * (TOKEN_TILES / PASS); i++) {
+                const int first_tile = i % (TOKEN_TILES / PASS) * PASS;
+                auto load_x = [&](int m, uint32_t (&x)[PASS][2]) {
+                    if constexpr (RESIDENT) {
+                        x[0][0] = resident[m][0][0];
+                        x[0][1] = resident[m][0][1];
+                    } else {
+                        load_step(unit, m, first_tile, x);
+                    }
+                };
+                const int set = i / (TOKEN_TILES / PASS);
+                FORMAT::template multiply<PASS>(from[set], load_x, d[set][first_tile / PASS]);
             }
         }
         if (step % OWN == OWN - 1) { /* the same for all threads */
             const uint32_t index = step / OWN;
 #pragma unroll
             for (int m = 0; m < SETS; m++) {
-                leave_sums<TOKEN_TILES>(partial[index % KEPT][m][warp], d[m]);
+                leave_sums<TOKEN_TILES>(partial[index % KEPT][m][warp],
+                                        *(float(*)[TOKEN_TILES][4]) & d[m]);
             }
             if (index % GROUP == GROUP - 1 || index == own_tiles - 1) {
                 finish_tiles(index);

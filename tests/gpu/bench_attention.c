@@ -14,6 +14,7 @@
 struct subject {
     const char *name;
     uint32_t head_count, kv_head_count, head_size;
+    enum dtype kv;
 };
 
 /* `rows` of decode with `context` positions each, or one prompt of `rows`. */
@@ -58,7 +59,7 @@ static void open_subject(struct bench *bench, const struct subject *subject, boo
     const struct gpu_attention_shape shape = {.head_count = subject->head_count,
                                               .kv_head_count = subject->kv_head_count,
                                               .head_size = subject->head_size,
-                                              .kv = DTYPE_BF16,
+                                              .kv = subject->kv,
                                               .act = DTYPE_BF16,
                                               .exact = exact};
     const struct gpu_jit_options options = {0};
@@ -230,15 +231,16 @@ static void run(struct bench *bench, const struct subject *subject, const struct
     double overlapped = time_call(bench, &memory, &call);
     release(bench, &memory);
     double best = overlapped < plain ? overlapped : plain;
-    printf("%-4s %s rows %5u context %6u  %9.2f µs a layer, overlapped %9.2f  ", subject->name,
-           load->is_prompt ? "prompt" : "decode", load->rows,
+    printf("%-4s %-7s %s rows %5u context %6u  %9.2f µs a layer, overlapped %9.2f  ", subject->name,
+           dtype_info(subject->kv)->name, load->is_prompt ? "prompt" : "decode", load->rows,
            load->is_prompt ? load->rows : load->context, plain * 1e3, overlapped * 1e3);
     if (load->is_prompt) {
         double pairs = (double)load->rows * (load->rows + 1) / 2;
         double flop = 4 * pairs * shape->head_count * shape->head_size;
         printf("%8.1f TFLOP/s\n", flop / best * 1e-9);
     } else {
-        double bytes = 4.0 * load->rows * load->context * shape->kv_head_count * shape->head_size;
+        double bytes = (double)gpu_attention_block_bytes(&bench->config) / KV_BLOCK_TOKENS *
+                       load->rows * load->context;
         printf("%8.1f GB/s\n", bytes / best * 1e-6);
     }
     fflush(stdout);
@@ -247,7 +249,11 @@ static void run(struct bench *bench, const struct subject *subject, const struct
 int main(int argument_count, char **arguments)
 {
     const bool exact = argument_count > 1 && strcmp(arguments[1], "--exact") == 0;
-    static const struct subject subjects[] = {{"1B", 32, 8, 64}, {"8B", 32, 8, 128}};
+    static const struct subject subjects[] = {
+        {"1B", 32, 8, 64, DTYPE_BF16},    {"8B", 32, 8, 128, DTYPE_BF16},
+        {"1B", 32, 8, 64, DTYPE_F8_E4M3}, {"8B", 32, 8, 128, DTYPE_F8_E4M3},
+        {"1B", 32, 8, 64, DTYPE_Q8_0},    {"8B", 32, 8, 128, DTYPE_Q8_0},
+    };
     static const struct load loads[] = {
         {false, 1, 100},   {false, 1, 160},   {false, 1, 1024},   {false, 1, 8192},
         {false, 1, 65536}, {false, 8, 512},   {false, 32, 512},   {false, 32, 2048},

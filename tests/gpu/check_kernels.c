@@ -44,6 +44,7 @@ struct vendor {
 
 struct totals {
     uint32_t kernels, failures, registers_max;
+    uint32_t variant; /* of the module that is compiled */
     bool verbose;
     const char *module; /* the only one, or NULL */
 };
@@ -106,9 +107,9 @@ static void report(struct totals *totals, const struct check_module *module, con
         totals->registers_max = usage->registers;
     }
     if (totals->verbose || usage->spilled) {
-        printf("%s%-7s %-12s %-32s %3u registers, %6u bytes shared, %4u stack, %4u spilled\n",
-               bad ? "SPILL " : "", arch, module->name, usage->kernel, usage->registers,
-               usage->shared_bytes, usage->stack_bytes, usage->spilled);
+        printf("%s%-7s %-13s %2u %-24s %3u registers, %6u bytes shared, %4u stack, %4u spilled\n",
+               bad ? "SPILL " : "", arch, module->name, totals->variant, usage->kernel,
+               usage->registers, usage->shared_bytes, usage->stack_bytes, usage->spilled);
     }
 }
 
@@ -251,6 +252,7 @@ static void check_vendor(struct gpu_driver *driver, const struct vendor *vendor,
                 continue;
             }
             for (uint32_t variant = 0; variant < check_modules[i].variant_count; variant++) {
+                one.variant = variant;
                 check_module(driver, &check_modules[i], variant, *arch, vendor, &one);
             }
         }

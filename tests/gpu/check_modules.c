@@ -88,7 +88,8 @@ static bool attention(const struct gpu_device_info *device, uint32_t variant, st
 }
 
 /* The decode kernels of a 1B and an 8B model of one type of weights. */
-static bool decode_of(enum dtype dtype, uint32_t model, struct buffer *out)
+static bool decode_of(const struct gpu_device_info *device, enum dtype dtype, uint32_t model,
+                      struct buffer *out)
 {
     static const uint32_t columns[][2] = {{2048, 8192}, {4096, 14336}};
     static const struct gpu_decode_key keys[] = {
@@ -108,7 +109,7 @@ static bool decode_of(enum dtype dtype, uint32_t model, struct buffer *out)
             key.token_tiles = tiles;
             struct gpu_decode_kernel *kernel = &program.decode[program.decode_count++];
             kernel->key = key;
-            gpu_decode_shared_bytes(&key, 223 << 10, &kernel->stages);
+            program.decode_count -= !gpu_decode_choose(device, kernel);
         }
     }
     buffer_append_text(out, "#define KERNEL_POINTER(type) type *\n");
@@ -119,8 +120,7 @@ static bool decode_of(enum dtype dtype, uint32_t model, struct buffer *out)
 
 static bool decode(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
-    (void)device;
-    return decode_of(DTYPE_BF16, variant, out);
+    return decode_of(device, DTYPE_BF16, variant, out);
 }
 
 static const enum dtype packed_dtypes[] = {DTYPE_Q4_0,  DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K,
@@ -133,7 +133,6 @@ static bool decode_group(const struct gpu_device_info *device, uint32_t variant,
 {
     static const uint32_t columns[][2] = {{2048, 768}, {4096, 14336}};
     struct gpu_program program = {0};
-    (void)device;
     for (uint32_t i = 0; i < 6; i++) {
         struct gpu_decode_kernel *kernel = &program.decode[program.decode_count++];
         kernel->key = (struct gpu_decode_key){
@@ -143,6 +142,7 @@ static bool decode_group(const struct gpu_device_info *device, uint32_t variant,
             .to = i / 3 ? GPU_DECODE_STORE : GPU_DECODE_PAIR,
             .grouped = 1,
         };
+        program.decode_count -= !gpu_decode_choose(device, kernel);
     }
     pointers(device, variant, out);
     buffer_append_text(out, "#define ACT_TYPE TYPE_BF16\n");
@@ -153,7 +153,7 @@ static bool decode_group(const struct gpu_device_info *device, uint32_t variant,
 static bool packed(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
     (void)device;
-    return decode_of(packed_dtypes[variant % PACKED_COUNT], variant / PACKED_COUNT, out);
+    return decode_of(device, packed_dtypes[variant % PACKED_COUNT], variant / PACKED_COUNT, out);
 }
 
 /* For each 16-bit type of activation; with all types of weights once. */

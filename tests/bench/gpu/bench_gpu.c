@@ -4,6 +4,7 @@
  *     bench_gpu MODEL.gguf [--device cuda|hip|emu] [--index N] [--cache FOLDER] [--plain]
  *         [--own] [--logits] [--no-graphs] [--no-overlap] [--deterministic] [--check]
  *         [--batches 1,8,32] [--prompt 2048] [--steps 64] [--library-path FOLDERS] [--launches]
+ *         [--cache-type f16|fp8|q8_0]
  *
  * --launches measures only what launching adds to a decode step's kernels, by graph and one by one,
  * as the host sees it: with a model of many layers and little width (make_random_model) that is
@@ -35,6 +36,7 @@ struct bench {
     uint32_t index, batches[BATCHES_MAX], batch_count, prompt, steps;
     bool check, logits, launches;
     struct gpu_device_options options;
+    enum dtype kv_dtype;
     struct model_source *source;
     struct plan *plan;
     struct model_info info;
@@ -103,7 +105,7 @@ static llcuda_status load(struct bench *bench, struct device *device, struct dev
 {
     const struct device_model_options options = {
         .kv_block_count = bench->blocks_each * bench->sequences_max,
-        .kv_dtype = DTYPE_F16,
+        .kv_dtype = bench->kv_dtype,
         .rows_max = bench->rows_max,
         .logits_rows_max = bench->check && bench->sequences_max < CHECK_TOKENS
                                ? CHECK_TOKENS
@@ -246,6 +248,7 @@ static bool launches(struct bench *bench, uint32_t batch)
     random_tokens(bench, bench->rows_max);
     device_profile(bench->model, NULL, 0);
     uint64_t best[2] = {UINT64_MAX, UINT64_MAX}; /* of launches, by graph and plainly */
+    uint64_t submit[2] = {UINT64_MAX, UINT64_MAX};
     uint64_t kernel_ns = UINT64_MAX;
     uint64_t count = 0;
     for (uint32_t i = 0; i < STEPS; i++) {
@@ -261,15 +264,20 @@ static bool launches(struct bench *bench, uint32_t batch)
         count = steps.launches;
         best[0] = steps.graph_ns < best[0] ? steps.graph_ns : best[0];
         best[1] = steps.plain_ns < best[1] ? steps.plain_ns : best[1];
+        submit[0] = steps.graph_submit_ns < submit[0] ? steps.graph_submit_ns : submit[0];
+        submit[1] = steps.plain_submit_ns < submit[1] ? steps.plain_submit_ns : submit[1];
         kernel_ns = steps.kernel_ns < kernel_ns ? steps.kernel_ns : kernel_ns;
     }
     double graph = ((double)best[0] - (double)kernel_ns) / 1e3;
     double plain = ((double)best[1] - (double)kernel_ns) / 1e3;
     say(bench,
-        "launches, batch %-4u %llu a step: kernels %.1f us, plain +%.1f us, graph +%.1f us: "
+        "launches, batch %-4u %llu a step: kernels %.1f us, plain %+.1f us, graph %+.1f us: "
         "%+.0f %%",
         batch, (unsigned long long)count, (double)kernel_ns / 1e3, plain, graph,
         plain > 0 ? 100 * (graph / plain - 1) : 0);
+    say(bench, "the host's calls    plain %.1f us, graph %.1f us: %+.0f %%",
+        (double)submit[1] / 1e3, (double)submit[0] / 1e3,
+        100 * ((double)submit[0] / (double)submit[1] - 1));
     return true;
 }
 
@@ -380,6 +388,10 @@ static bool read_options(struct bench *bench, int count, char **words)
                 bench->options.cache = value;
             } else if (strcmp(word, "--library-path") == 0) {
                 bench->library_path = value;
+            } else if (strcmp(word, "--cache-type") == 0) {
+                bench->kv_dtype = strcmp(value, "fp8") == 0    ? DTYPE_F8_E4M3
+                                  : strcmp(value, "q8_0") == 0 ? DTYPE_Q8_0
+                                                               : DTYPE_F16;
             } else if (strcmp(word, "--batches") == 0) {
                 read_batches(bench, value);
             } else if (strcmp(word, "--prompt") == 0) {
@@ -435,7 +447,8 @@ static bool prepare(struct bench *bench)
 
 int main(int count, char **words)
 {
-    static struct bench bench = {.device_name = "cuda", .prompt = 2048, .steps = 64};
+    static struct bench bench = {
+        .device_name = "cuda", .kv_dtype = DTYPE_F16, .prompt = 2048, .steps = 64};
     bench.options.log = &log_sink;
     read_batches(&bench, "1,8,32,64,256");
     if (!read_options(&bench, count, words)) {
