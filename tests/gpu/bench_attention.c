@@ -1,7 +1,7 @@
 /* What attention costs a layer: decode beside the bytes of its keys and values, prefill beside its
- * operations; with --exact as a deterministic device does it. LLCUDA_TEST_DEVICE=cuda runs it on a real GPU; the emulated device only shows that it
- * runs. Layers take turns on caches that together are larger than the second-level cache, in a
- * replayed graph. */
+ * operations; with --exact as a deterministic device does it. LLCUDA_TEST_DEVICE=cuda runs it on a
+ * real GPU; the emulated device only shows that it runs. Layers take turns on caches that together
+ * are larger than the second-level cache, in a replayed graph. */
 #include "gpu_support.h"
 
 #include "gpu/attention.h"
