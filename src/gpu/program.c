@@ -152,6 +152,22 @@ uint32_t gpu_decode_shared_bytes(const struct gpu_decode_key *key, uint32_t limi
     return bytes + (*stages ? activations : 0);
 }
 
+bool gpu_decode_fits(const struct gpu_device_info *device, const struct gpu_decode_key *key,
+                     struct gpu_decode_kernel *kernel)
+{
+    uint32_t limit = device->shared_bytes_block_max - STATIC_SHARED_BYTES;
+    *kernel = (struct gpu_decode_kernel){.key = *key};
+    kernel->shared_bytes = gpu_decode_shared_bytes(key, limit, &kernel->stages);
+    struct gpu_decode_key half = *key;
+    half.token_tiles = key->token_tiles / 2;
+    bool half_stages = false;
+    if (key->token_tiles == 4 && !kernel->stages) {
+        (void)gpu_decode_shared_bytes(&half, limit, &half_stages);
+    }
+    /* Reading weights twice costs less than activations from far away. */
+    return kernel->shared_bytes <= limit && !half_stages;
+}
+
 /* In all widths that fit the device's shared memory; more kernels than there is room for are left
  * out, and what needs them takes the plain ones. */
 static void want_decode_of(struct gpu_model *model, uint32_t weight, uint32_t from, uint32_t to,
@@ -171,22 +187,10 @@ static void want_decode_of(struct gpu_model *model, uint32_t weight, uint32_t fr
             .activation = activation,
             .grouped = grouped,
         };
-        bool stages;
-        uint32_t limit = model->device->info.shared_bytes_block_max - STATIC_SHARED_BYTES;
-        uint32_t shared = gpu_decode_shared_bytes(&key, limit, &stages);
-        struct gpu_decode_key half = key;
-        half.token_tiles = tiles / 2;
-        bool half_stages = false;
-        if (tiles == 4 && !stages) {
-            (void)gpu_decode_shared_bytes(&half, limit, &half_stages);
-        }
-        if (half_stages) {
-            continue; /* reading weights twice costs less than activations from far away */
-        }
-        if (shared <= limit && program->decode_count < GPU_DECODE_KERNELS_MAX &&
-            !gpu_decode_find(program, &key)) {
-            program->decode[program->decode_count++] =
-                (struct gpu_decode_kernel){.key = key, .shared_bytes = shared, .stages = stages};
+        struct gpu_decode_kernel kernel;
+        if (gpu_decode_fits(&model->device->info, &key, &kernel) &&
+            program->decode_count < GPU_DECODE_KERNELS_MAX && !gpu_decode_find(program, &key)) {
+            program->decode[program->decode_count++] = kernel;
         }
     }
 }

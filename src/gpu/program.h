@@ -107,6 +107,10 @@ void gpu_program_packed_prelude(const char *macro, const bool *wanted, struct bu
 /* Dynamic shared memory of a decode kernel where a block may have `limit` bytes. *stages: whether
  * it keeps activations there. */
 uint32_t gpu_decode_shared_bytes(const struct gpu_decode_key *key, uint32_t limit, bool *stages);
+/* Whether a device takes this kernel: it fits, and one of half the width would not serve better.
+ * Fills in everything but the function. */
+bool gpu_decode_fits(const struct gpu_device_info *device, const struct gpu_decode_key *key,
+                     struct gpu_decode_kernel *kernel);
 extern const char *const gpu_wide_files[];
 /* wide.c: what its kernels are compiled with for a device and weights of the types that `wanted`
  * says, of which `act` is not quantised; false when there is nothing for it. */

@@ -5,8 +5,8 @@
  *
  * With a folder, the same weights also go there as Hugging Face would keep them (config.json and
  * model.safetensors, no tokenizer), for engines that read no GGUF; TYPE is then f32, f16 or bf16.
- * SHAPE: tiny, thin, medium, llama-1b (Llama 3.2), llama-8b (Llama 3.1). TYPE: f32 f16 bf16 q8_0 q4_0
- * q4_1 q5_0 q5_1 mxfp4 q2_k q3_k q4_k q5_k q6_k, or q4_k_m, the usual mix of q4_k and q6_k.
+ * SHAPE: tiny, thin, medium, llama-1b (Llama 3.2), llama-8b (Llama 3.1). TYPE: f32 f16 bf16 q8_0
+ * q4_0 q4_1 q5_0 q5_1 mxfp4 q2_k q3_k q4_k q5_k q6_k, or q4_k_m, the usual mix of q4_k and q6_k.
  *
  * Weights are cut from a pool of normally distributed values that is quantised once, at random
  * places: speed does not depend on them, and a real quantisation of a billion weights would take

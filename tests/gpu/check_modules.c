@@ -86,7 +86,8 @@ static bool attention(const struct gpu_device_info *device, uint32_t variant, st
 }
 
 /* The decode kernels of a 1B and an 8B model of one type of weights. */
-static bool decode_of(enum dtype dtype, uint32_t model, struct buffer *out)
+static bool decode_of(const struct gpu_device_info *device, enum dtype dtype, uint32_t model,
+                      struct buffer *out)
 {
     static const uint32_t columns[][2] = {{2048, 8192}, {4096, 14336}};
     static const struct gpu_decode_key keys[] = {
@@ -104,9 +105,11 @@ static bool decode_of(enum dtype dtype, uint32_t model, struct buffer *out)
             key.dtype = (uint32_t)dtype;
             key.columns = columns[model][key.to == GPU_DECODE_ADD];
             key.token_tiles = tiles;
+            /* What the device does not take, one of half the width does: each keeps its number. */
             struct gpu_decode_kernel *kernel = &program.decode[program.decode_count++];
-            kernel->key = key;
-            gpu_decode_shared_bytes(&key, 223 << 10, &kernel->stages);
+            while (!gpu_decode_fits(device, &key, kernel) && key.token_tiles > 1) {
+                key.token_tiles /= 2;
+            }
         }
     }
     buffer_append_text(out, "#define KERNEL_POINTER(type) type *\n");
@@ -117,8 +120,7 @@ static bool decode_of(enum dtype dtype, uint32_t model, struct buffer *out)
 
 static bool decode(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
-    (void)device;
-    return decode_of(DTYPE_BF16, variant, out);
+    return decode_of(device, DTYPE_BF16, variant, out);
 }
 
 static const enum dtype packed_dtypes[] = {DTYPE_Q4_0,  DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K,
@@ -150,8 +152,12 @@ static bool decode_group(const struct gpu_device_info *device, uint32_t variant,
 
 static bool packed(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
-    (void)device;
-    return decode_of(packed_dtypes[variant % PACKED_COUNT], variant / PACKED_COUNT, out);
+    /* Weights are packed only where their kernels fit. */
+    const struct gpu_decode_key key = {
+        .dtype = DTYPE_Q4_0, .columns = 2048, .token_tiles = 1, .to = GPU_DECODE_PAIR};
+    struct gpu_decode_kernel kernel;
+    return gpu_decode_fits(device, &key, &kernel) &&
+           decode_of(device, packed_dtypes[variant % PACKED_COUNT], variant / PACKED_COUNT, out);
 }
 
 /* For each 16-bit type of activation; with all types of weights once. */
@@ -178,9 +184,12 @@ static bool wide_group(const struct gpu_device_info *device, uint32_t variant, s
     wanted[DTYPE_Q8_0] = wanted[DTYPE_Q6_K] = variant == 0;
     pointers(device, variant, out);
     buffer_printf(out, "#define ACT_TYPE %s\n", variant == 0 ? "TYPE_F16" : "TYPE_BF16");
+    struct buffer ignored = {0};
+    const bool can = gpu_wide_prelude(device, act, wanted, &ignored);
+    buffer_deinit(&ignored);
     gpu_wide_prelude(device, act, none, out);
     gpu_wide_group_prelude(device, act, wanted, out);
-    return !out->failed;
+    return can && !out->failed;
 }
 
 static const char *const measure_files[] = {"arguments_measure.h", "measure.cu", NULL};
