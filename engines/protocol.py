@@ -20,19 +20,36 @@ class Hold:
     """How long tokens may wait for company before they are written; the harness says in `run`."""
     seconds = 0.0
     written = 0.0
+    rows = []  # (run, index, token, at_ns) of tokens that are not written yet
+
+
+def write_rows():
+    """What waits, as one line: a column for each member."""
+    if Hold.rows:
+        run, index, token, at_ns = map(list, zip(*Hold.rows))
+        Hold.rows.clear()
+        line = {"event": "tokens", "id": run, "index": index, "token": token, "at_ns": at_ns}
+        LINES.write(json.dumps(line, separators=(",", ":")) + "\n")
 
 
 def say(message):
+    write_rows()
     LINES.write(json.dumps(message, separators=(",", ":")) + "\n")
     LINES.flush()
     Hold.written = time.monotonic()
 
 
+def tell_row(run, index, token, at_ns):
+    """A token that was known at a time; it is written with whatever comes next."""
+    Hold.rows.append((run, index, token, at_ns))
+
+
 def tell_token(run, index, token):
-    """A token, with the time at which it was known, so that its line may wait a little."""
+    """A token that is known now; it may wait a little."""
     at_ns = time.monotonic_ns()
-    LINES.write(f'{{"event":"token","id":{run},"index":{index},"token":{token},"at_ns":{at_ns}}}\n')
+    tell_row(run, index, token, at_ns)
     if at_ns / 1e9 - Hold.written >= Hold.seconds:
+        write_rows()
         LINES.flush()
         Hold.written = at_ns / 1e9
 

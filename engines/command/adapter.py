@@ -31,8 +31,10 @@ def run(settings, request):
             count = 0
             while piece := process.stdout.read1(4096):
                 text = piece.decode(errors="replace")
-                words = max(1, len(text.split()))
+                words = len(text.split())
                 count += words
+                if not words:
+                    continue  # the end of a line is no word
                 say({"event": "token", "id": request["id"], "index": index, "text": text,
                      "tokens": [0] * words})
         if process.returncode:

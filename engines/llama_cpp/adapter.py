@@ -63,8 +63,12 @@ class Engine:
         self.batch = api.llama_batch_init(self.rows, 0, 1)
         text = ctypes.create_string_buffer(256)
         api.llama_model_desc(self.model, text, 256)
+        # The cache keeps keys and values as halves, whatever the weights are.
+        kv_token = (4 * api.llama_model_n_layer(self.model) * api.llama_model_n_head_kv(self.model)
+                    * (api.llama_model_n_embd(self.model) // api.llama_model_n_head(self.model)))
         return {"load_ms": (time.monotonic() - begin) * 1e3,
-                "details": {"description": text.value.decode(), "threads": settings.n_threads,
+                "details": {"kv_bytes_per_token": kv_token, "kv_bytes": kv_token * settings.n_ctx,
+                            "description": text.value.decode(), "threads": settings.n_threads,
                             "parallel": self.sequences, "batch": self.rows,
                             "parameters": api.llama_model_n_params(self.model),
                             "weight_bytes": api.llama_model_size(self.model)}}

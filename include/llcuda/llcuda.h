@@ -162,6 +162,9 @@ typedef struct llcuda_engine_options {
      * computes those before in the same step, for models larger than the GPU's memory. 0, or a
      * number beyond the model's layers: all of them. */
     int32_t gpu_layers;
+    /* The share of the device's memory that may be used, 0 … 1; with gpu_memory_limit_bytes the
+     * lesser counts. 0: no limit. */
+    double gpu_memory_share;
 } llcuda_engine_options;
 
 #define LLCUDA_GPU_LAYERS_AUTO (-1) /* as many as fit */

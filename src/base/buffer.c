@@ -79,6 +79,17 @@ bool buffer_append_byte(struct buffer *buffer, char byte)
     return buffer_append(buffer, &byte, 1);
 }
 
+bool buffer_append_unsigned(struct buffer *buffer, uint64_t value)
+{
+    char digits[20];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value);
+    return buffer_append(buffer, digits + at, sizeof digits - at);
+}
+
 bool buffer_printf(struct buffer *buffer, const char *format, ...)
 {
     /* Mostly there is room, and once is enough. */

@@ -27,6 +27,8 @@ bool buffer_append(struct buffer *buffer, const void *data, size_t bytes);
 bool buffer_append_text(struct buffer *buffer, const char *text);
 bool buffer_append_view(struct buffer *buffer, struct text_view view);
 bool buffer_append_byte(struct buffer *buffer, char byte);
+/* Decimal digits, at a tenth of what buffer_printf takes. */
+bool buffer_append_unsigned(struct buffer *buffer, uint64_t value);
 bool buffer_printf(struct buffer *buffer, const char *format, ...) BASE_PRINTF(2, 3);
 
 /* The contents as a C string: never NULL. */

@@ -117,7 +117,7 @@ void json_write_integer(struct json_writer *writer, int64_t value)
 void json_write_unsigned(struct json_writer *writer, uint64_t value)
 {
     begin_value(writer);
-    buffer_printf(writer->out, "%llu", (unsigned long long)value);
+    buffer_append_unsigned(writer->out, value);
 }
 
 void json_write_number(struct json_writer *writer, double value)

@@ -16,6 +16,12 @@ const struct metric_row metric_rows[METRIC_COUNT] = {
 #undef METRIC_ROW
 };
 
+const struct derived_row derived_rows[DERIVED_COUNT] = {
+#define DERIVED_ROW(key, title, unit, formula) {key, title, unit, formula},
+    DERIVED_LIST(DERIVED_ROW)
+#undef DERIVED_ROW
+};
+
 static const double percentiles[PERCENTILE_COUNT] = {0.50, 0.95, 0.99};
 
 void analysis_close(struct analysis *analysis)

@@ -16,6 +16,12 @@ struct metric_row {
 };
 extern const struct metric_row metric_rows[METRIC_COUNT];
 
+struct derived_row {
+    const char *key, *title, *unit, *formula;
+};
+#define DERIVED_COUNT 6u
+extern const struct derived_row derived_rows[DERIVED_COUNT];
+
 /* A figure over the runs. */
 struct figure {
     double *runs;   /* [run_count] of the cell, one a run; NaN where a run has none */
@@ -80,7 +86,8 @@ enum verdict { VERDICT_NONE, VERDICT_SAME, VERDICT_BETTER, VERDICT_WORSE };
 struct comparison {
     uint32_t engine, point; /* against the baseline at the same point */
     enum metric metric;
-    double ratio; /* mean of the engine / mean of the baseline */
+    uint32_t a_count, b_count; /* runs of the baseline, of the engine */
+    double ratio;              /* mean of the engine / mean of the baseline */
     struct mann_whitney mann_whitney;
     struct welch welch;
     double p_corrected; /* Holm, over all comparisons of the report; NaN when not tested */

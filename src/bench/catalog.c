@@ -9,6 +9,7 @@
 #define BURN         "{engines}/burn/target/release/llcuda-bench-burn"
 #define MISTRALRS    "{engines}/mistralrs/target/release/llcuda-bench-mistralrs"
 #define LLAMA_CPP    "{python} {engines}/llama_cpp/adapter.py"
+#define LLAMA_BENCH  "{python} {engines}/llama_bench/adapter.py"
 #define COMMAND_LINE "{python} {engines}/command/adapter.py"
 #define LLAMA_SERVER                                                                       \
     "llama-server -m {model} --host {host} --port {port} -t {threads} -c {context_total} " \
@@ -19,6 +20,9 @@
 #define GET_BURN         "cargo build --release in engines/burn"
 #define GET_MISTRALRS    "cargo build --release in engines/mistralrs"
 #define GET_LLAMA_CPP    "pip install llama-cpp-python numpy, for the python given by --python"
+#define GET_LLAMA_BENCH                                                                 \
+    "build llama.cpp (cmake -B build && cmake --build build --target llama-bench) and " \
+    "put llama-bench on the PATH"
 #define GET_LLAMA                                                                        \
     "build llama.cpp (cmake -B build && cmake --build build --target llama-server) and " \
     "put llama-server on the PATH"
@@ -53,8 +57,8 @@ static const struct catalog_row rows[] = {
      "a Rust training framework; language models are examples"},
     {"burn_cuda", ENGINE_ADAPTER, CATALOG_HF, "cuda:0", 1, BURN, "{}", GET_BURN,
      "a Rust training framework; language models are examples"},
-    {"mistralrs_cpu", ENGINE_ADAPTER, CATALOG_HF, "cpu", 16, MISTRALRS, "{}", GET_MISTRALRS,
-     "a Rust server with continuous batching, above candle"},
+    {"mistralrs_cpu", ENGINE_ADAPTER, CATALOG_HF, "cpu", 16, MISTRALRS, "{\"dtype\":\"f32\"}",
+     GET_MISTRALRS, "a Rust server with continuous batching, above candle"},
     {"mistralrs_cuda", ENGINE_ADAPTER, CATALOG_HF, "cuda:0", 64, MISTRALRS, "{}", GET_MISTRALRS,
      "a Rust server with continuous batching, above candle"},
     {"llama_cpp", ENGINE_ADAPTER, CATALOG_GGUF, "cpu", 16, LLAMA_CPP, "{}", GET_LLAMA_CPP,
@@ -65,6 +69,10 @@ static const struct catalog_row rows[] = {
      GET_LLAMA, "the widest choice of hardware; releases many times a week"},
     {"llama_cpp_server_cuda", ENGINE_HTTP, CATALOG_GGUF, "cuda:0", 32, LLAMA_SERVER " -ngl 999",
      "{}", GET_LLAMA, "the widest choice of hardware; releases many times a week"},
+    {"llama_bench", ENGINE_ADAPTER, CATALOG_GGUF, "cpu", 1, LLAMA_BENCH, "{}", GET_LLAMA_BENCH,
+     "llama.cpp's own measuring tool; its figures are replayed"},
+    {"llama_bench_cuda", ENGINE_ADAPTER, CATALOG_GGUF, "cuda:0", 1, LLAMA_BENCH, "{}",
+     GET_LLAMA_BENCH, "llama.cpp's own measuring tool; its figures are replayed"},
     {"command", ENGINE_ADAPTER, CATALOG_ANY, "cpu", 1, COMMAND_LINE, "{}",
      "see the option `command`", NULL},
     {"lm_rs", ENGINE_ADAPTER, CATALOG_ANY, "cpu", 1, COMMAND_LINE,
@@ -106,6 +114,7 @@ const char *catalog_names(void)
     return "llcuda_cpu, llcuda_gpu, llcuda_http, pytorch_baseline, pytorch_cuda, pytorch_compiled, "
            "pytorch_compiled_cuda, candle_cpu, candle_gguf, candle_cuda, burn_cpu, burn_cuda, "
            "mistralrs_cpu, mistralrs_cuda, mistralrs_server, llama_cpp, llama_cpp_cuda, "
-           "llama_cpp_server, llama_cpp_server_cuda, command, lm_rs, vllm, sglang, tensorrt_llm, "
+           "llama_cpp_server, llama_cpp_server_cuda, llama_bench, llama_bench_cuda, command, "
+           "lm_rs, vllm, sglang, tensorrt_llm, "
            "tgi, openai_server, custom";
 }

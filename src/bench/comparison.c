@@ -9,6 +9,16 @@
 
 const enum metric compared_metrics[COMPARE_COUNT] = {METRIC_TTFT, METRIC_TPOT, METRIC_TOKENS_S};
 
+/* The smallest p that the exact rank test can give: 2 / (a + b over a). */
+static double smallest_rank_p(size_t a, size_t b)
+{
+    double ways = 1;
+    for (size_t i = 1; i <= a; i++) {
+        ways *= (double)(b + i) / (double)i;
+    }
+    return fmin(1, 2 / ways);
+}
+
 void comparison_make(struct comparison *comparison, enum metric metric, const double *a,
                      size_t a_count, const double *b, size_t b_count,
                      const struct config_analysis *analysis)
@@ -23,6 +33,8 @@ void comparison_make(struct comparison *comparison, enum metric metric, const do
     if (analysis->welch) {
         comparison->welch = welch_test(b, b_count, a, a_count);
     }
+    comparison->a_count = (uint32_t)a_count;
+    comparison->b_count = (uint32_t)b_count;
     comparison->p_corrected = analysis->welch ? comparison->welch.p : comparison->mann_whitney.p;
     comparison->shift = hodges_lehmann(a, a_count, b, b_count, analysis->confidence);
     comparison->d = cohens_d(a, a_count, b, b_count);
@@ -52,11 +64,23 @@ void comparison_decide(struct comparison *comparison, const struct config_analys
     double level = 1 - analysis->confidence;
     double p = comparison->p_corrected;
     double percent = (comparison->ratio - 1) * 100;
+    double rank_bound = smallest_rank_p(comparison->a_count, comparison->b_count);
     bool ranks_agree = isnan(comparison->mann_whitney.p) || comparison->mann_whitney.p < level;
     if (isnan(p)) {
         comparison->verdict = VERDICT_NONE;
+        snprintf(
+            comparison->words, sizeof comparison->words,
+            "%s: too few runs to say whether %s and %s differ: a test needs two of each at least",
+            row->title, name, baseline);
+        return;
+    }
+    if (!isnan(comparison->mann_whitney.p) && rank_bound >= level) {
+        comparison->verdict = VERDICT_NONE;
         snprintf(comparison->words, sizeof comparison->words,
-                 "%s: too few runs to say whether %s and %s differ", row->title, name, baseline);
+                 "%s: too few runs for a verdict on %s and %s: with %u and %u the rank test cannot "
+                 "fall below p %.2g (seen: %+.1f %%, Welch p %.2g); 5 runs are enough",
+                 row->title, name, baseline, comparison->b_count, comparison->a_count, rank_bound,
+                 percent, p);
         return;
     }
     if (p >= level || !ranks_agree) {

@@ -196,8 +196,10 @@ static llcuda_status submit(struct driver *driver, const struct load_request *re
         buffer_printf(out, "%s{\"max_tokens\":%u,\"prompt_ids\":[", i ? "," : "",
                       requests[i].max_tokens);
         for (uint32_t j = 0; j < requests[i].id_count; j++) {
-            buffer_printf(out, "%s%u", j ? "," : "", requests[i].ids[j]);
+            buffer_append_unsigned(out, requests[i].ids[j]);
+            buffer_append_byte(out, ',');
         }
+        out->length -= requests[i].id_count && !out->failed; /* the last comma */
         buffer_append_byte(out, ']');
         if (adapter->wants_text) {
             buffer_append_text(out, ",\"prompt\":");
@@ -249,10 +251,10 @@ static void read_ids(const struct json_value *value, uint32_t *ids, struct load_
 
 /* When an event happened: as the engine says, in the bounds of what can be true, else now. A run's
  * events follow one another, its submission comes before them, and none lies in the future. */
-static uint64_t event_time(struct adapter_run *run, const struct json_value *root, uint64_t now)
+static uint64_t event_time(struct adapter_run *run, const struct json_value *at_ns, uint64_t now)
 {
     int64_t said;
-    if (!json_integer(json_member(root, "at_ns"), 0, INT64_MAX, &said)) {
+    if (!json_integer(at_ns, 0, INT64_MAX, &said)) {
         said = (int64_t)now;
     }
     uint64_t at = (uint64_t)said < run->last_ns ? run->last_ns : (uint64_t)said;
@@ -273,10 +275,12 @@ static bool take_token_event(struct adapter *adapter, const struct json_value *r
         return false;
     }
     struct load_event event = {.index = run->first + (uint32_t)index,
-                               .now_ns = event_time(run, root, now),
+                               .now_ns = event_time(run, json_member(root, "at_ns"), now),
                                .text = json_text(json_member(root, "text"))};
     if (text_view_is(kind, "token")) {
         read_ids(root, ids, &event);
+        /* An engine that knows texts only: a piece is a token, until it says how many it made. */
+        event.tokens += event.tokens == 0 && event.text.length > 0;
     } else if (text_view_is(kind, "done")) {
         if (run->done[index]) {
             return false;
@@ -294,6 +298,49 @@ static bool take_token_event(struct adapter *adapter, const struct json_value *r
         return false;
     }
     sink->event(sink->user, &event);
+    return true;
+}
+
+/* Many tokens in one line, a column for each member: reading a line costs more than a number does.
+ */
+static bool take_columns(struct adapter *adapter, const struct json_value *root, uint64_t now,
+                         const struct load_sink *sink)
+{
+    static const char *const keys[] = {"id", "index", "token", "at_ns"};
+    const struct json_value *columns[4];
+    uint32_t count = 0;
+    for (size_t i = 0; i < 4; i++) {
+        const struct json_value *column = json_member(root, keys[i]);
+        if (!json_is(column, JSON_ARRAY) || (i && column->count != count)) {
+            return false;
+        }
+        count = column->count;
+        columns[i] = column + 1;
+    }
+    struct adapter_run *run = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        int64_t id;
+        int64_t index;
+        int64_t token;
+        if (!json_integer(columns[0], 0, INT64_MAX, &id)) {
+            return false;
+        }
+        run = run && run->id == (uint64_t)id ? run : run_find(adapter, id);
+        if (!run || !json_integer(columns[1], 0, run->count - 1, &index) ||
+            !json_integer(columns[2], 0, UINT32_MAX, &token)) {
+            return false;
+        }
+        uint32_t known = (uint32_t)token;
+        const struct load_event event = {.index = run->first + (uint32_t)index,
+                                         .now_ns = event_time(run, columns[3], now),
+                                         .ids = &known,
+                                         .id_count = 1,
+                                         .tokens = 1};
+        sink->event(sink->user, &event);
+        for (size_t j = 0; j < 4; j++) {
+            columns[j] = json_next(columns[j]);
+        }
+    }
     return true;
 }
 
@@ -325,8 +372,9 @@ static llcuda_status take_line(struct adapter *adapter, struct text_view line, u
     }
     const struct json_value *root = json_root(document);
     struct text_view kind = json_text(json_member(root, "event"));
-    bool known = kind.data ? take_token_event(adapter, root, kind, now, sink)
-                           : take_run_reply(adapter, root, now, sink);
+    bool known = text_view_is(kind, "tokens") ? take_columns(adapter, root, now, sink)
+                 : kind.data                  ? take_token_event(adapter, root, kind, now, sink)
+                                              : take_run_reply(adapter, root, now, sink);
     json_destroy(document);
     return known ? LLCUDA_OK : rubbish(line, error);
 }

@@ -32,6 +32,8 @@ struct local_options {
     struct local_list depths;      /* positions in the cache beforehand */
     struct local_list parallel;    /* requests at once, for throughput */
     uint32_t repeats;              /* at least 1, after one run that does not count */
+    bool has_counters;             /* kernels: the device is CUDA device `counters_device` */
+    int counters_device;
     /* Called between measurements; false cancels. May be NULL. */
     bool (*proceed)(void *user, uint32_t done, uint32_t total);
     void *user;

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/random.h"
+#include "bench/local_counters.h"
 #include "bench/local_launches.h"
 #include "bench/local_measure.h"
 
@@ -72,6 +73,7 @@ struct profile {
     struct device_profile_row rows[PROFILE_ROWS_MAX];
     uint32_t count;
     struct local_launches launches;
+    struct local_counters counters;
 };
 
 static uint64_t total_ns(const struct profile *profile)
@@ -123,6 +125,7 @@ static void write_text(const struct profile *profile, const struct device_ceilin
         buffer_append_byte(out, '\n');
     }
     local_launches_text(&profile->launches, ceilings, out);
+    local_counters_text(&profile->counters, out);
 }
 
 static void write_json(struct json_writer *writer, const struct profile *profile,
@@ -166,6 +169,7 @@ static void write_json(struct json_writer *writer, const struct profile *profile
     }
     json_end_array(writer);
     local_launches_json(&profile->launches, ceilings, writer);
+    local_counters_json(&profile->counters, writer);
     json_end_object(writer);
 }
 
@@ -207,11 +211,45 @@ static llcuda_status profile_run(struct run *run, const struct local_options *op
     return status;
 }
 
+struct work {
+    struct run *run;
+    uint32_t depth, tokens, rows;
+};
+
+static llcuda_status do_work(void *user, struct llcuda_error *error)
+{
+    const struct work *work = user;
+    return run_tokens(work->run, work->depth, work->tokens, work->rows, error);
+}
+
+/* The counters of every test of a list, in the order of profile_list. Before any profile: a device
+ * that keeps one does more than its steps. */
+static llcuda_status count_list(struct run *run, const struct local_options *options,
+                                const struct local_list *sizes, uint32_t rows,
+                                struct local_counters *counters, struct llcuda_error *error)
+{
+    llcuda_status status = LLCUDA_OK;
+    uint32_t most = options->has_counters ? options->depths.count * sizes->count : 0;
+    for (uint32_t i = 0; !status && i < most; i++) {
+        uint32_t depth = options->depths.values[i / sizes->count];
+        struct work work = {run, depth, sizes->values[i % sizes->count], rows};
+        if (work.tokens == 0) {
+            continue;
+        }
+        status = run_tokens(run, 0, depth, run->model->options.rows_max, error);
+        if (!status) {
+            status =
+                local_counters_read(&counters[i], options->counters_device, do_work, &work, error);
+        }
+    }
+    return status;
+}
+
 static llcuda_status profile_list(struct run *run, const struct device_ceilings *ceilings,
                                   const struct local_options *options,
                                   const struct local_list *sizes, uint32_t rows, const char *test,
-                                  struct json_writer *json, struct buffer *out,
-                                  struct llcuda_error *error)
+                                  const struct local_counters *counters, struct json_writer *json,
+                                  struct buffer *out, struct llcuda_error *error)
 {
     struct profile *profile = calloc(1, sizeof *profile);
     if (!profile) {
@@ -223,6 +261,7 @@ static llcuda_status profile_list(struct run *run, const struct device_ceilings 
             profile->test = test;
             profile->tokens = sizes->values[i];
             profile->depth = options->depths.values[d];
+            profile->counters = counters[d * sizes->count + i];
             if (profile->tokens == 0) {
                 continue;
             }
@@ -246,6 +285,33 @@ static void write_ceilings(struct json_writer *writer, const struct device_ceili
     json_write_number(writer, ceilings->flop_per_second);
     json_key(writer, "integer_op_per_second");
     json_write_number(writer, ceilings->integer_op_per_second);
+}
+
+static llcuda_status profile_all(struct run *run, const struct device_ceilings *ceilings,
+                                 const struct local_options *options, struct json_writer *json,
+                                 struct buffer *out, struct llcuda_error *error)
+{
+    enum { TESTS_MAX = LOCAL_LIST_MAX * LOCAL_LIST_MAX };
+    uint32_t rows = run->model->options.rows_max;
+    struct local_counters *prompts = calloc(2 * TESTS_MAX, sizeof *prompts);
+    if (!prompts) {
+        return error_no_memory(error, "counters", 2 * TESTS_MAX * sizeof *prompts);
+    }
+    struct local_counters *generations = prompts + TESTS_MAX;
+    llcuda_status status = count_list(run, options, &options->prompts, rows, prompts, error);
+    if (!status) {
+        status = count_list(run, options, &options->generations, 1, generations, error);
+    }
+    if (!status) {
+        status = profile_list(run, ceilings, options, &options->prompts, rows, "pp", prompts, json,
+                              out, error);
+    }
+    if (!status) {
+        status = profile_list(run, ceilings, options, &options->generations, 1, "tg", generations,
+                              json, out, error);
+    }
+    free(prompts);
+    return status;
 }
 
 llcuda_status local_kernels(struct device_model *model, const uint32_t *blocks,
@@ -273,12 +339,7 @@ llcuda_status local_kernels(struct device_model *model, const uint32_t *blocks,
                       ceilings->read_bytes_per_second / 1e9, ceilings->flop_per_second / 1e9,
                       ceilings->integer_op_per_second / 1e9);
     }
-    llcuda_status status =
-        profile_list(&run, ceilings, options, &options->prompts, rows, "pp", target, out, error);
-    if (!status) {
-        status = profile_list(&run, ceilings, options, &options->generations, 1, "tg", target, out,
-                              error);
-    }
+    llcuda_status status = profile_all(&run, ceilings, options, target, out, error);
     if (json) {
         json_end_array(&writer);
         json_end_object(&writer);

@@ -27,13 +27,29 @@
       "largest resident memory of the engine's process group")                                    \
     X(MEMORY_MEAN, "memory_mean_mb", "sustained memory", "MB", false,                             \
       "mean resident memory of the engine's process group")                                       \
-    X(CPU_PER_TOKEN, "cpu_ms_token", "processor time a token", "ms", false,                       \
+    X(KV_EFFICIENCY, "kv_efficiency", "KV efficiency", "share", true,                             \
+      "mean over time of the tokens in flight × cache bytes a token / cache bytes reserved; "    \
+      "tokens "                                                                                   \
+      "in flight: Σ (prompt + output / 2) × (end − due) / wall time")                             \
+    X(CPU_PER_TOKEN, "cpu_ms_token", "CPU overhead a token", "ms", false,                         \
       "processor time of the engine's group / (prompt + output tokens)")                          \
     X(OVERHEAD, "harness_share", "cost of the harness", "share", false,                           \
       "processor time of the harness / wall time of the measurement")                             \
     X(GPU, "gpu_share", "GPU utilisation", "share", true, "mean of NVML's samples")               \
     X(ENERGY, "energy_j_token", "energy a token", "J", false,                                     \
       "(package energy by RAPL + GPU power × time) / output tokens")
+
+/* Figures of a whole cell or engine, which come from those above: key, title, unit, formula. */
+#define DERIVED_LIST(X)                                                                            \
+    X("scaling_factor", "scaling factor", "×",                                                     \
+      "throughput / throughput of the same engine at its lowest level of the same prompt length")  \
+    X("batch_efficiency", "batch efficiency", "share", "scaling factor × lowest level / level")    \
+    X("speedup", "speed-up over ranks", "×", "throughput / that of the same engine with one rank") \
+    X("rank_efficiency", "efficiency over ranks", "share", "speed-up / ranks")                     \
+    X("cost_per_million_tokens", "cost per million tokens", "currency",                            \
+      "price an hour / (throughput × 3,600) × 10⁶")                                                \
+    X("throughput_against_baseline", "score of the ranking", "×",                                  \
+      "geometric mean over common points of throughput / throughput of the baseline")
 
 enum metric {
 #define METRIC_ENUM(id, ...) METRIC_##id,

@@ -19,6 +19,7 @@ struct run_sums {
     double sums[SPREAD_METRICS];
     uint64_t counts[SPREAD_METRICS];
     double user_speed;
+    double token_ms; /* tokens in flight × how long they were */
     uint64_t user_count, ok, failed;
     double memory_peak, memory_mean, engine_cpu_s, harness_cpu_s, energy_j, gpu_power_w, gpu;
 };
@@ -26,8 +27,9 @@ struct run_sums {
 struct reading {
     struct analysis *analysis;
     uint32_t engine, repeat;
-    struct run_sums *runs; /* [point_count] */
-    uint32_t last_point;   /* samples of a point stand together */
+    struct run_sums *runs;           /* [point_count] */
+    uint32_t last_point;             /* samples of a point stand together */
+    double kv_bytes, kv_bytes_token; /* of the engine's cache, as it says; NaN */
 };
 
 static double number_of(const struct json_value *object, const char *key)
@@ -115,6 +117,7 @@ static bool read_sample(struct reading *reading, const struct json_value *root)
     run->ok++;
     run->prompt_tokens += prompt;
     run->output_tokens += output;
+    run->token_ms += (prompt + output / 2) * last;
     if (first > 0) {
         fine = fine && add_value(reading, point, METRIC_TTFT, first);
     }
@@ -178,6 +181,8 @@ static bool read_session(struct reading *reading, const struct json_value *root)
     const struct json_value *hello = json_member(root, "hello");
     const struct json_value *details = json_member(json_member(root, "load"), "details");
     double start = number_of(root, "start_ms");
+    reading->kv_bytes = number_of(details, "kv_bytes");
+    reading->kv_bytes_token = number_of(details, "kv_bytes_per_token");
     engine->sessions++;
     engine->start_ms += isnan(start) ? 0 : start;
     if (!engine->version[0]) {
@@ -315,6 +320,10 @@ static void close_runs(struct reading *reading)
         figures[METRIC_FAILED] = (double)run->failed / (double)(run->failed + run->ok);
         figures[METRIC_MEMORY_PEAK] = run->memory_peak / 1e6;
         figures[METRIC_MEMORY_MEAN] = run->memory_mean / 1e6;
+        figures[METRIC_KV_EFFICIENCY] =
+            reading->kv_bytes > 0
+                ? run->token_ms / 1e3 / wall * reading->kv_bytes_token / reading->kv_bytes
+                : NAN;
         figures[METRIC_CPU_PER_TOKEN] = tokens > 0 ? run->engine_cpu_s * 1e3 / tokens : NAN;
         figures[METRIC_OVERHEAD] = run->harness_cpu_s / wall;
         figures[METRIC_GPU] = run->gpu;
@@ -331,7 +340,11 @@ static void close_runs(struct reading *reading)
 llcuda_status raw_read(struct analysis *analysis, uint32_t engine, uint32_t repeat,
                        const char *path, struct llcuda_error *error)
 {
-    struct reading reading = {.analysis = analysis, .engine = engine, .repeat = repeat};
+    struct reading reading = {.analysis = analysis,
+                              .engine = engine,
+                              .repeat = repeat,
+                              .kv_bytes = NAN,
+                              .kv_bytes_token = NAN};
     char *line = NULL;
     size_t capacity = 0;
     size_t number = 0;

@@ -113,22 +113,20 @@ static void write_advice(const struct analysis *analysis, struct buffer *out)
     buffer_append_text(out, "</table>\n");
 }
 
-static void write_point(const struct analysis *analysis, uint32_t p, struct buffer *out)
+/* A row an engine, a column a metric; with `ends` also what follows from several points. */
+static void write_figures(const struct analysis *analysis, uint32_t p, const enum metric *columns,
+                          size_t count, bool ends, struct buffer *out)
 {
-    static const enum metric columns[] = {METRIC_TTFT,      METRIC_TPOT,        METRIC_ITL,
-                                          METRIC_E2E,       METRIC_TOKENS_S,    METRIC_REQUESTS_S,
-                                          METRIC_GOODPUT_S, METRIC_MEMORY_PEAK, METRIC_ENERGY};
-    enum { COLUMNS = sizeof columns / sizeof columns[0] };
     const struct config *config = analysis->config;
-    buffer_append_text(out, "<h3>");
-    html_text(out, analysis->points[p].key);
-    buffer_append_text(out, "</h3><figure><table><tr><th>Engine</th>");
-    for (size_t c = 0; c < COLUMNS; c++) {
+    buffer_append_text(out, "<figure><table><tr><th>Engine</th>");
+    for (size_t c = 0; c < count; c++) {
         buffer_printf(out, "<th class=\"n\">%s, %s</th>", metric_rows[columns[c]].title,
                       metric_rows[columns[c]].unit);
     }
-    buffer_append_text(out, "<th class=\"n\">variation</th><th class=\"n\">batch efficiency</th>"
-                            "<th class=\"n\">failed</th></tr>\n");
+    buffer_append_text(out, ends ? "<th class=\"n\">scaling factor</th><th class=\"n\">batch "
+                                   "efficiency</th></tr>\n"
+                                 : "<th class=\"n\">variation</th><th class=\"n\">failed</th>"
+                                   "</tr>\n");
     for (uint32_t e = 0; e < config->engine_count; e++) {
         const struct cell *cell = analysis_cell(analysis, e, p);
         if (!cell->run_count) {
@@ -137,16 +135,37 @@ static void write_point(const struct analysis *analysis, uint32_t p, struct buff
         buffer_append_text(out, "<tr><td>");
         html_text(out, config->engines[e].name);
         buffer_append_text(out, "</td>");
-        for (size_t c = 0; c < COLUMNS; c++) {
+        for (size_t c = 0; c < count; c++) {
             figure_cell(out, &cell->figures[columns[c]]);
         }
-        double variation = cell->figures[METRIC_TOKENS_S].variation;
-        html_number(out, variation, "p");
-        html_number(out, cell->batch_efficiency, "p");
-        buffer_printf(out, "<td class=\"n\">%llu / %llu</td></tr>\n",
-                      (unsigned long long)cell->failed, (unsigned long long)cell->requests);
+        if (ends) {
+            html_number(out, cell->scaling, "g");
+            html_number(out, cell->batch_efficiency, "p");
+            buffer_append_text(out, "</tr>\n");
+        } else {
+            html_number(out, cell->figures[METRIC_TOKENS_S].variation, "p");
+            buffer_printf(out, "<td class=\"n\">%llu / %llu</td></tr>\n",
+                          (unsigned long long)cell->failed, (unsigned long long)cell->requests);
+        }
     }
-    buffer_append_text(out, "</table></figure><ul class=\"small\">\n");
+    buffer_append_text(out, "</table></figure>\n");
+}
+
+static void write_point(const struct analysis *analysis, uint32_t p, struct buffer *out)
+{
+    static const enum metric speeds[] = {
+        METRIC_TTFT,       METRIC_TPOT,           METRIC_ITL,
+        METRIC_E2E,        METRIC_TOKENS_S,       METRIC_USER_TOKENS_S,
+        METRIC_REQUESTS_S, METRIC_TOTAL_TOKENS_S, METRIC_GOODPUT_S};
+    static const enum metric means[] = {
+        METRIC_MEMORY_PEAK, METRIC_MEMORY_MEAN, METRIC_KV_EFFICIENCY, METRIC_CPU_PER_TOKEN,
+        METRIC_GPU,         METRIC_ENERGY,      METRIC_LATE,          METRIC_OVERHEAD};
+    buffer_append_text(out, "<h3>");
+    html_text(out, analysis->points[p].key);
+    buffer_append_text(out, "</h3>");
+    write_figures(analysis, p, speeds, sizeof speeds / sizeof speeds[0], false, out);
+    write_figures(analysis, p, means, sizeof means / sizeof means[0], true, out);
+    buffer_append_text(out, "<ul class=\"small\">\n");
     for (uint32_t i = 0; i < analysis->comparison_count; i++) {
         const struct comparison *comparison = &analysis->comparisons[i];
         if (comparison->point == p) {
@@ -301,6 +320,19 @@ static void write_engines(const struct analysis *analysis, struct buffer *out)
     }
 }
 
+static void write_formula(struct buffer *out, const char *title, const char *unit,
+                          const char *formula)
+{
+    const char *const cells[] = {title, unit, formula};
+    buffer_append_text(out, "<tr>");
+    for (size_t i = 0; i < 3; i++) {
+        buffer_append_text(out, "<td>");
+        html_text(out, cells[i]);
+        buffer_append_text(out, "</td>");
+    }
+    buffer_append_text(out, "</tr>\n");
+}
+
 static void write_method(const struct analysis *analysis, struct buffer *out)
 {
     const struct config_analysis *options = &analysis->config->analysis;
@@ -323,13 +355,12 @@ static void write_method(const struct analysis *analysis, struct buffer *out)
                   options->reproducibility * 100);
     buffer_append_text(out, "<table><tr><th>Figure</th><th>Unit</th><th>Formula</th></tr>\n");
     for (int m = 0; m < METRIC_COUNT; m++) {
-        buffer_append_text(out, "<tr><td>");
-        html_text(out, metric_rows[m].title);
-        buffer_append_text(out, "</td><td>");
-        html_text(out, metric_rows[m].unit);
-        buffer_append_text(out, "</td><td>");
-        html_text(out, metric_rows[m].formula);
-        buffer_append_text(out, "</td></tr>\n");
+        const struct metric_row *row = &metric_rows[m];
+        write_formula(out, row->title, row->unit, row->formula);
+    }
+    for (uint32_t i = 0; i < DERIVED_COUNT; i++) {
+        const struct derived_row *row = &derived_rows[i];
+        write_formula(out, row->title, row->unit, row->formula);
     }
     buffer_append_text(out, "</table><h3>Machine</h3><pre class=\"small\">");
     html_text(out, ""); /* the record keeps its lines: escape each */

@@ -117,6 +117,7 @@ static const struct canvas_ops pdf_ops = {pdf_line, pdf_rectangle, pdf_point, pd
 struct page {
     struct canvas canvas;
     double y;
+    int number; /* from 1 */
 };
 
 static void need(struct page *page, double height)
@@ -124,6 +125,7 @@ static void need(struct page *page, double height)
     if (page->y + height > PAGE_HEIGHT - MARGIN) {
         cairo_show_page(page->canvas.user);
         page->y = MARGIN;
+        page->number++;
     }
 }
 
@@ -199,11 +201,15 @@ llcuda_status report_pdf(const struct analysis *analysis, const char *path,
     double scale = (PAGE_WIDTH - 2 * MARGIN) / CHART_WIDTH;
     cairo_surface_t *surface = cairo_pdf_surface_create(path, PAGE_WIDTH, PAGE_HEIGHT);
     cairo_t *cairo = cairo_create(surface);
-    struct page page = {{&pdf_ops, cairo, PAGE_WIDTH, PAGE_HEIGHT}, MARGIN};
+    struct page page = {{&pdf_ops, cairo, PAGE_WIDTH, PAGE_HEIGHT}, MARGIN, 1};
     cairo_pdf_surface_set_metadata(surface, CAIRO_PDF_METADATA_TITLE, analysis->config->name);
     write_words(analysis, &page);
     for (uint32_t i = 0; i < count; i++) {
+        char place[64];
         need(&page, charts[i].height * scale + 12);
+        snprintf(place, sizeof place, "page=%d pos=[%.0f %.0f]", page.number, MARGIN, page.y);
+        cairo_pdf_surface_add_outline(surface, CAIRO_PDF_OUTLINE_ROOT, charts[i].title, place,
+                                      (cairo_pdf_outline_flags_t)0);
         cairo_save(cairo);
         cairo_translate(cairo, MARGIN, page.y);
         cairo_scale(cairo, scale, scale);

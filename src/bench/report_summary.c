@@ -196,17 +196,28 @@ static void write_advice(struct json_writer *writer, const struct analysis *anal
     json_end_array(writer);
 }
 
+static void write_formula(struct json_writer *writer, const char *key, const char *title,
+                          const char *unit, const char *formula)
+{
+    json_key(writer, key);
+    json_begin_object(writer);
+    key_text(writer, "title", title);
+    key_text(writer, "unit", unit);
+    key_text(writer, "formula", formula);
+    json_end_object(writer);
+}
+
 static void write_formulas(struct json_writer *writer)
 {
     json_key(writer, "formulas");
     json_begin_object(writer);
     for (int m = 0; m < METRIC_COUNT; m++) {
-        json_key(writer, metric_rows[m].key);
-        json_begin_object(writer);
-        key_text(writer, "title", metric_rows[m].title);
-        key_text(writer, "unit", metric_rows[m].unit);
-        key_text(writer, "formula", metric_rows[m].formula);
-        json_end_object(writer);
+        const struct metric_row *row = &metric_rows[m];
+        write_formula(writer, row->key, row->title, row->unit, row->formula);
+    }
+    for (uint32_t i = 0; i < DERIVED_COUNT; i++) {
+        const struct derived_row *row = &derived_rows[i];
+        write_formula(writer, row->key, row->title, row->unit, row->formula);
     }
     json_end_object(writer);
 }

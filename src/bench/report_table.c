@@ -91,4 +91,13 @@ void report_table(const struct analysis *analysis, struct buffer *out)
                           comparison->words);
         }
     }
+    static struct criterion criteria[CRITERIA_MAX];
+    uint32_t count = report_criteria(analysis, criteria);
+    for (uint32_t i = 0; i < count; i++) {
+        buffer_printf(out, "%-12s  %s: %s\n",
+                      criteria[i].met == 1 ? "met"
+                      : criteria[i].met    ? "not measured"
+                                           : "missed",
+                      criteria[i].text, criteria[i].seen);
+    }
 }

@@ -22,6 +22,128 @@ static double number_of(const struct json_value *object, const char *key)
     return json_number(json_member(object, key), &value) && isfinite(value) ? value : 0;
 }
 
+/* NaN when it is not there. */
+static double said(const struct json_value *object, const char *key)
+{
+    double value = NAN;
+    return json_number(json_member(object, key), &value) && isfinite(value) ? value : NAN;
+}
+
+/* "pp512 depth 0" */
+static void test_name(const struct json_value *profile, char *out, size_t bytes)
+{
+    struct text_view test = json_text(json_member(profile, "test"));
+    snprintf(out, bytes, "%.*s%.0f depth %.0f", (int)(test.length < 4 ? test.length : 4),
+             test.data ? test.data : "", number_of(profile, "tokens"), number_of(profile, "depth"));
+}
+
+/* A mean that is weighted by time over the operations that say something. */
+struct weighted {
+    double sum, weight;
+};
+
+static void weigh(struct weighted *mean, double value, double weight)
+{
+    if (!isnan(value)) {
+        mean->sum += value * weight;
+        mean->weight += weight;
+    }
+}
+
+static double weighted_mean(const struct weighted *mean)
+{
+    return mean->weight > 0 ? mean->sum / mean->weight : NAN;
+}
+
+static void read_kernel(struct roofline *roofline, const struct json_value *profile,
+                        const struct json_value *row, double total_ns)
+{
+    struct text_view name = json_text(json_member(row, "kernel"));
+    if (roofline->kernel_count == ROOFLINE_KERNELS_MAX) {
+        return;
+    }
+    struct roofline_kernel *kernel = &roofline->kernels[roofline->kernel_count++];
+    *kernel = (struct roofline_kernel){.launches = said(row, "launches"),
+                                       .us = said(row, "ns") / said(row, "launches") / 1e3,
+                                       .time_share = said(row, "ns") / total_ns,
+                                       .memory_share = said(row, "memory_share"),
+                                       .arithmetic_share = said(row, "arithmetic_share"),
+                                       .registers = said(row, "registers"),
+                                       .shared_bytes = said(row, "shared_bytes"),
+                                       .occupancy = said(row, "occupancy")};
+    test_name(profile, kernel->test, sizeof kernel->test);
+    snprintf(kernel->kernel, sizeof kernel->kernel, "%.*s",
+             (int)(name.length < 47 ? name.length : 47), name.data ? name.data : "");
+}
+
+/* {"weights": 24000000, …} as text. */
+static void read_memory(const struct json_value *memory, char *out, size_t bytes)
+{
+    size_t used = 0;
+    JSON_EACH_KEY(key, memory)
+    {
+        struct text_view name = json_text(key);
+        double value = 0;
+        if (json_number(json_next(key), &value) && used < bytes) {
+            int length =
+                snprintf(out + used, bytes - used, "%s%.*s %.4g MB", used ? ", " : "",
+                         (int)(name.length < 24 ? name.length : 24), name.data, value / 1e6);
+            used += length > 0 ? (size_t)length : 0;
+        }
+    }
+}
+
+static void read_steps(struct roofline_test *test, const struct json_value *steps,
+                       const struct json_value *counters)
+{
+    double count = said(steps, "count");
+    struct text_view reason = json_text(json_member(counters, "reason"));
+    test->launches = said(steps, "launches") / count;
+    test->fused = said(steps, "plan_operations") / said(steps, "launches");
+    test->graph_us = said(steps, "graph_ns") / count / 1e3;
+    test->plain_us = said(steps, "plain_ns") / count / 1e3;
+    test->achieved_occupancy = said(counters, "occupancy");
+    test->tensor_share = said(counters, "tensor_share");
+    test->sectors_per_request = said(counters, "sectors_per_request");
+    read_memory(json_member(steps, "memory_bytes"), test->memory, sizeof test->memory);
+    snprintf(test->counters, sizeof test->counters, "%.*s",
+             (int)(reason.length < 199 ? reason.length : 199), reason.data ? reason.data : "");
+}
+
+static void read_test(struct roofline *roofline, const struct json_value *profile)
+{
+    struct weighted arithmetic = {0};
+    struct weighted occupancy = {0};
+    double bytes = 0;
+    double kernel_ns = 0;
+    double ns = number_of(profile, "ns");
+    if (roofline->test_count == ROOFLINE_TESTS_MAX || !(ns > 0)) {
+        return;
+    }
+    JSON_EACH(row, json_member(profile, "operations"))
+    {
+        bytes += number_of(row, "bytes");
+        weigh(&arithmetic, said(row, "arithmetic_share"), number_of(row, "ns"));
+    }
+    JSON_EACH(row, json_member(profile, "kernels"))
+    {
+        kernel_ns += number_of(row, "ns");
+        weigh(&occupancy, said(row, "occupancy"), number_of(row, "ns"));
+    }
+    JSON_EACH(row, json_member(profile, "kernels"))
+    {
+        read_kernel(roofline, profile, row, kernel_ns);
+    }
+    struct roofline_test *test = &roofline->tests[roofline->test_count++];
+    *test = (struct roofline_test){
+        .is_prompt = text_view_is(json_text(json_member(profile, "test")), "pp"),
+        .memory_share = roofline->bytes_s > 0 ? bytes / ns * 1e9 / roofline->bytes_s : NAN,
+        .arithmetic_share = weighted_mean(&arithmetic),
+        .occupancy = weighted_mean(&occupancy)};
+    test_name(profile, test->name, sizeof test->name);
+    read_steps(test, json_member(profile, "steps"), json_member(profile, "counters"));
+}
+
 static void read_operation(struct roofline *roofline, const struct json_value *profile,
                            const struct json_value *row, double total_ns)
 {
@@ -36,7 +158,6 @@ static void read_operation(struct roofline *roofline, const struct json_value *p
     struct roofline_point *point = &roofline->points[roofline->count++];
     struct text_view name = json_text(json_member(row, "operation"));
     struct text_view type = json_text(json_member(row, "type"));
-    struct text_view test = json_text(json_member(profile, "test"));
     *point = (struct roofline_point){.intensity = operations / bytes,
                                      .rate = operations / ns * 1e9,
                                      .time_share = total_ns > 0 ? ns / total_ns : 0,
@@ -46,9 +167,7 @@ static void read_operation(struct roofline *roofline, const struct json_value *p
              (int)(name.length < 30 ? name.length : 30), name.data ? name.data : "",
              type.length ? " " : "", (int)(type.length < 12 ? type.length : 12),
              type.data ? type.data : "");
-    snprintf(point->test, sizeof point->test, "%.*s%.0f depth %.0f",
-             (int)(test.length < 4 ? test.length : 4), test.data ? test.data : "",
-             number_of(profile, "tokens"), number_of(profile, "depth"));
+    test_name(profile, point->test, sizeof point->test);
 }
 
 llcuda_status roofline_read(struct text_view json, struct roofline *roofline,
@@ -67,6 +186,7 @@ llcuda_status roofline_read(struct text_view json, struct roofline *roofline,
     JSON_EACH(profile, json_member(root, "profiles"))
     {
         double total = number_of(profile, "ns");
+        read_test(roofline, profile);
         JSON_EACH(row, json_member(profile, "operations"))
         {
             read_operation(roofline, profile, row, total);
@@ -181,8 +301,90 @@ void roofline_svg(const struct roofline *roofline, struct buffer *out)
     canvas_svg_end(&canvas);
 }
 
+/* A number cell; a dash for what the profile does not say. `scale` 100: a share in per cent. */
+static void cell(struct buffer *out, double value, double scale)
+{
+    if (!isfinite(value)) {
+        buffer_append_text(out, "<td class=\"n\">–</td>");
+    } else {
+        buffer_printf(out, "<td class=\"n\">%.4g%s</td>", value * scale, scale == 100 ? " %" : "");
+    }
+}
+
+static void name_cell(struct buffer *out, const char *name)
+{
+    buffer_append_text(out, "<td>");
+    canvas_escape(out, name);
+    buffer_append_text(out, "</td>");
+}
+
+/* Prompts and generations as wholes: launches, graphs, and how busy the device is. */
+static void write_tests(const struct roofline *roofline, struct buffer *out)
+{
+    const char *reason = "";
+    buffer_append_text(out, "<table><tr><th>Test</th><th class=\"n\">bandwidth, of the ceiling</th>"
+                            "<th class=\"n\">arithmetic, of the ceiling</th><th class=\"n\">"
+                            "occupancy</th><th class=\"n\">achieved</th><th class=\"n\">tensor "
+                            "cores</th><th class=\"n\">sectors a request</th><th class=\"n\">"
+                            "launches a step</th><th class=\"n\">operations a launch</th>"
+                            "<th class=\"n\">step as a graph, µs</th><th class=\"n\">step launch "
+                            "by launch, µs</th><th>memory</th></tr>\n");
+    for (uint32_t i = 0; i < roofline->test_count; i++) {
+        const struct roofline_test *test = &roofline->tests[i];
+        const double values[] = {test->memory_share, test->arithmetic_share,
+                                 test->occupancy,    test->achieved_occupancy,
+                                 test->tensor_share, test->sectors_per_request,
+                                 test->launches,     test->fused,
+                                 test->graph_us,     test->plain_us};
+        buffer_append_text(out, "<tr>");
+        name_cell(out, test->name);
+        for (size_t v = 0; v < sizeof values / sizeof values[0]; v++) {
+            cell(out, values[v], v < 5 ? 100 : 1);
+        }
+        name_cell(out, test->memory);
+        buffer_append_text(out, "</tr>\n");
+        reason = test->counters[0] ? test->counters : reason;
+    }
+    buffer_append_text(out,
+                       "</table><p class=\"small\">Occupancy: threads that registers and shared "
+                       "memory let a multiprocessor hold / the most that it can, weighted by "
+                       "the kernels' time. Achieved occupancy, tensor cores and sectors are "
+                       "counters of the GPU. ");
+    canvas_escape(out, reason);
+    buffer_append_text(out, "</p>\n");
+}
+
+static void write_kernels(const struct roofline *roofline, struct buffer *out)
+{
+    if (roofline->kernel_count == 0) {
+        return;
+    }
+    buffer_append_text(out, "<table><tr><th>Test</th><th>Kernel</th><th class=\"n\">launches</th>"
+                            "<th class=\"n\">µs each</th><th class=\"n\">share of the kernels' "
+                            "time</th><th class=\"n\">bandwidth</th><th class=\"n\">arithmetic</th>"
+                            "<th class=\"n\">occupancy</th><th class=\"n\">registers</th>"
+                            "<th class=\"n\">shared, KB</th></tr>\n");
+    for (uint32_t i = 0; i < roofline->kernel_count; i++) {
+        const struct roofline_kernel *kernel = &roofline->kernels[i];
+        buffer_append_text(out, "<tr>");
+        name_cell(out, kernel->test);
+        name_cell(out, kernel->kernel);
+        cell(out, kernel->launches, 1);
+        cell(out, kernel->us, 1);
+        cell(out, kernel->time_share, 100);
+        cell(out, kernel->memory_share, 100);
+        cell(out, kernel->arithmetic_share, 100);
+        cell(out, kernel->occupancy, 100);
+        cell(out, kernel->registers, 1);
+        cell(out, kernel->shared_bytes / 1024, 1);
+        buffer_append_text(out, "</tr>\n");
+    }
+    buffer_append_text(out, "</table>\n");
+}
+
 void roofline_html(const struct roofline *roofline, struct buffer *out)
 {
+    write_tests(roofline, out);
     buffer_append_text(out,
                        "<table><tr><th>Test</th><th>Operation</th><th class=\"n\">share of the "
                        "time</th><th class=\"n\">GOP/s</th><th class=\"n\">share of the ceiling"
@@ -197,13 +399,15 @@ void roofline_html(const struct roofline *roofline, struct buffer *out)
         canvas_escape(out, point->operation);
         buffer_printf(out,
                       "</td><td class=\"n\">%.1f %%</td><td class=\"n\">%.4g</td><td class=\"n\">"
-                      "%.1f %%</td><td>%s</td><td class=\"n\">%.1f %%</td></tr>\n",
+                      "%.1f %%</td><td>%s</td><td class=\"n\">%.1f %%</td>",
                       point->time_share * 100, point->rate / 1e9, point->ceiling_share * 100,
                       point->from_memory ? "memory" : "arithmetic",
                       left > 0 ? (1 / left - 1) * 100 : 0.0);
+        buffer_append_text(out, "</tr>\n");
     }
     buffer_append_text(out,
                        "</table><p class=\"small\">Gain at most: how much faster the test would "
                        "be if this operation reached its ceiling. Bytes and operations are the "
                        "plan's, times are the device's own.</p>\n");
+    write_kernels(roofline, out);
 }

@@ -197,6 +197,13 @@ static int run_kernels(struct options *options, struct local_options *local)
         status = device_measure(evaluator.device, &ceilings, &error);
     }
     if (!status) {
+        struct device_info info;
+        const char *colon = strchr(option_text(options, OPTION_DEVICE), ':');
+        device_describe(evaluator.device, &info);
+        local->has_counters = strcmp(info.kind, "cuda") == 0;
+        if (!colon || sscanf(colon + 1, "%d", &local->counters_device) != 1) {
+            local->counters_device = 0; /* the first is what `auto` takes */
+        }
         status = chooser_init(&chooser, evaluator.plan->vocabulary_size, &error);
         local->choose = choose;
         local->chooser = &chooser;

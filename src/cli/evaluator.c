@@ -31,6 +31,7 @@ llcuda_status evaluator_open_device_sharing(struct options *options, const int32
     wanted.kernel_cache = gpu.gpu_kernel_cache;
     wanted.kernel_pack = gpu.gpu_kernel_pack;
     wanted.device_memory_limit = gpu.gpu_memory_limit_bytes;
+    wanted.device_memory_share = gpu.gpu_memory_share;
     wanted.no_graphs = gpu.gpu_no_graphs;
     wanted.deterministic = gpu.deterministic;
     wanted.gpu_layers = gpu_layers ? *gpu_layers : gpu.gpu_layers;

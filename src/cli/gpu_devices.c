@@ -5,12 +5,14 @@
 #include "gpu/place.h"
 
 #include <math.h>
+#include <stdio.h>
 
 struct gpu_row {
     enum device_kind kind;
     uint32_t index;
     struct gpu_device_info info;
     struct gpu_telemetry telemetry;
+    struct gpu_surroundings around;
     struct gpu_ceilings ceilings;
     bool measured;
     uint64_t memory_free_bytes;
@@ -27,6 +29,10 @@ llcuda_status gpu_devices_count(const struct options *options, enum device_kind 
                                 uint32_t *count, struct llcuda_error *error)
 {
     const struct gpu_open_options open = gpu_options_of(options, 0);
+    if (kind == DEVICE_EMU) {
+        *count = 1;
+        return LLCUDA_OK;
+    }
     return kind == DEVICE_HIP ? gpu_driver_probe_hip(&open, count, error)
                               : gpu_driver_probe_cuda(&open, count, error);
 }
@@ -36,6 +42,9 @@ llcuda_status gpu_device_open_kind(const struct options *options, enum device_ki
                                    struct llcuda_error *error)
 {
     const struct gpu_open_options open = gpu_options_of(options, index);
+    if (kind == DEVICE_EMU) {
+        return gpu_driver_open_emu(&open, driver, error);
+    }
     return kind == DEVICE_HIP ? gpu_driver_open_hip(&open, driver, error)
                               : gpu_driver_open_cuda(&open, driver, error);
 }
@@ -54,6 +63,10 @@ static llcuda_status read_row(const struct options *options, struct gpu_row *row
     status = driver->memory_info(driver, &row->memory_free_bytes, &total_bytes, error);
     if (!status) {
         status = driver->telemetry(driver, &row->telemetry, error);
+    }
+    row->around = (struct gpu_surroundings){.link_bytes_per_second = NAN};
+    if (driver->surroundings) {
+        driver->surroundings(driver, &row->around);
     }
     if (!status && row->measured) {
         status = gpu_measure(driver, NULL, &row->ceilings, error);
@@ -84,6 +97,36 @@ static void write_text(struct json_writer *json, const char *key, const char *va
     json_write_string(json, value);
 }
 
+/* "ok", or what is wrong with a device that can be opened all the same. */
+static const char *health_of(const struct gpu_row *row)
+{
+    return row->telemetry.lost                  ? "lost"
+           : row->around.uncorrected_errors > 0 ? "memory_errors"
+                                                : "ok";
+}
+
+static void write_links(struct json_writer *json, const struct gpu_surroundings *around)
+{
+    json_key(json, "links");
+    json_begin_object(json);
+    write_unsigned(json, "pcie_generation", around->pcie_generation);
+    write_unsigned(json, "pcie_lanes", around->pcie_lanes);
+    write_unsigned(json, "nvlinks", around->link_count);
+    write_number(json, "nvlink_bytes_per_second", around->link_bytes_per_second);
+    json_key(json, "peers");
+    json_begin_array(json);
+    for (uint32_t i = 0; i < around->peer_count; i++) {
+        const struct gpu_link_peer *peer = &around->peers[i];
+        json_begin_object(json);
+        write_text(json, "pci_bus_id", peer->pci_bus_id);
+        write_text(json, "kind", peer->is_switch ? "switch" : "gpu");
+        write_unsigned(json, "nvlinks", peer->link_count);
+        json_end_object(json);
+    }
+    json_end_array(json);
+    json_end_object(json);
+}
+
 static void write_json(struct json_writer *json, const struct gpu_row *row)
 {
     const struct gpu_device_info *info = &row->info;
@@ -107,6 +150,11 @@ static void write_json(struct json_writer *json, const struct gpu_row *row)
     write_number(json, "power_limit_w", row->telemetry.power_limit_w);
     write_number(json, "clock_mhz", row->telemetry.clock_mhz);
     write_number(json, "memory_clock_mhz", row->telemetry.memory_clock_mhz);
+    write_text(json, "driver", row->around.driver_name);
+    write_text(json, "health", health_of(row));
+    write_number(json, "memory_errors",
+                 row->around.errors_known ? (double)row->around.uncorrected_errors : (double)NAN);
+    write_links(json, &row->around);
     if (row->measured) {
         const struct gpu_ceilings *ceilings = &row->ceilings;
         write_number(json, "read_bytes_per_second", ceilings->read_bytes_per_second);
@@ -132,6 +180,45 @@ static void print_version(struct buffer *out, const char *what, uint32_t version
     buffer_printf(out, ", %s %u.%u", what, version / 1000, version % 1000 / 10);
 }
 
+static void print_links(struct buffer *out, const struct gpu_surroundings *around)
+{
+    if (around->pcie_lanes == 0 && around->link_count == 0) {
+        return;
+    }
+    buffer_append_text(out, "        links   ");
+    if (around->pcie_lanes) {
+        buffer_printf(out, "PCIe %u x%u", around->pcie_generation, around->pcie_lanes);
+    }
+    if (around->link_count) {
+        buffer_printf(out, "%s%u NVLinks", around->pcie_lanes ? ", " : "", around->link_count);
+    }
+    if (around->link_count && !isnan(around->link_bytes_per_second)) {
+        buffer_printf(out, " of %.1f GB/s each way", around->link_bytes_per_second / 1e9);
+    }
+    for (uint32_t i = 0; i < around->peer_count; i++) {
+        const struct gpu_link_peer *peer = &around->peers[i];
+        buffer_printf(out, "%s %u to %s %s", i ? "," : ":", peer->link_count,
+                      peer->is_switch ? "the switch" : "the GPU", peer->pci_bus_id);
+    }
+    buffer_append_byte(out, '\n');
+}
+
+static void print_health(struct buffer *out, const struct gpu_row *row)
+{
+    if (row->telemetry.lost) {
+        buffer_append_text(out, "        health  lost: the driver says that it is no longer there; "
+                                "restart the machine\n");
+    } else if (row->around.uncorrected_errors > 0) {
+        buffer_printf(out,
+                      "        health  %llu uncorrected memory errors since the driver was loaded: "
+                      "reset the GPU, and replace it when they come back\n",
+                      (unsigned long long)row->around.uncorrected_errors);
+    } else {
+        buffer_printf(out, "        health  it answers%s\n",
+                      row->around.errors_known ? ", no uncorrected memory errors" : "");
+    }
+}
+
 static void write_lines(struct buffer *out, const struct gpu_row *row)
 {
     const struct gpu_device_info *info = &row->info;
@@ -145,7 +232,10 @@ static void write_lines(struct buffer *out, const struct gpu_row *row)
     if (row->numa_node >= 0) {
         buffer_printf(out, ", NUMA node %d", row->numa_node);
     }
-    print_version(out, "driver for", info->driver_version);
+    char driver[64];
+    snprintf(driver, sizeof driver, "driver %s%sfor", row->around.driver_name,
+             row->around.driver_name[0] ? " " : "");
+    print_version(out, driver, info->driver_version);
     if (info->compiler_version) {
         print_version(out, "compiler", info->compiler_version);
     } else {
@@ -160,6 +250,8 @@ static void write_lines(struct buffer *out, const struct gpu_row *row)
     print_reading(out, telemetry->clock_mhz, " MHz");
     print_reading(out, telemetry->memory_clock_mhz, " MHz memory");
     buffer_append_byte(out, '\n');
+    print_links(out, &row->around);
+    print_health(out, row);
     if (row->measured) {
         const struct gpu_ceilings *ceilings = &row->ceilings;
         buffer_printf(out, "        read    %.0f GB/s\n", ceilings->read_bytes_per_second / 1e9);
@@ -226,9 +318,10 @@ llcuda_status gpu_devices_list(const struct options *options, const struct devic
                                bool measured, struct json_writer *json, struct buffer *out,
                                struct llcuda_error *error)
 {
-    static const enum device_kind kinds[] = {DEVICE_CUDA, DEVICE_HIP};
+    static const enum device_kind kinds[] = {DEVICE_CUDA, DEVICE_HIP, DEVICE_EMU};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
-        if (spec->kind != DEVICE_AUTO && spec->kind != kinds[i]) {
+        /* The emulated one is no device of the machine: it is shown to who asks for it. */
+        if (spec->kind != kinds[i] && (spec->kind != DEVICE_AUTO || kinds[i] == DEVICE_EMU)) {
             continue;
         }
         llcuda_status status = list_kind(options, spec, kinds[i], measured, json, out, error);

@@ -131,8 +131,29 @@ static bool read_layers(const char *text, int32_t *layers)
     return *text != 0;
 }
 
+/* "1.5" GiB or "90%"; NULL is no limit. False for anything else. */
+static bool read_memory_limit(const char *text, llcuda_engine_options *engine_options)
+{
+    if (!text) {
+        return true;
+    }
+    char *end;
+    double value = strtod(text, &end);
+    bool is_number = *text >= '0' && *text <= '9';
+    if (is_number && strcmp(end, "%") == 0 && value >= 1 && value <= 100) {
+        engine_options->gpu_memory_share = value / 100;
+        return true;
+    }
+    if (!is_number || *end != 0 || !(value >= 0.001 && value <= 1000000)) {
+        return false;
+    }
+    engine_options->gpu_memory_limit_bytes = (uint64_t)(value * 0x1p30);
+    return true;
+}
+
 int open_gpu_options(struct options *options, llcuda_engine_options *engine_options)
 {
+    const char *limit = option_text(options, OPTION_GPU_MEMORY_LIMIT);
     const char *layers = option_text(options, OPTION_GPU_LAYERS);
     if (!read_layers(layers, &engine_options->gpu_layers)) {
         return console_usage(options->command,
@@ -151,8 +172,13 @@ int open_gpu_options(struct options *options, llcuda_engine_options *engine_opti
         return console_usage(options->command, "--kernel-pack: there is no file '%s'",
                              engine_options->gpu_kernel_pack);
     }
-    engine_options->gpu_memory_limit_bytes =
-        (uint64_t)(option_number(options, OPTION_GPU_MEMORY_LIMIT, 0) * 0x1p30);
+    if (!read_memory_limit(limit, engine_options)) {
+        return console_usage(
+            options->command,
+            "--gpu-memory-limit is a number of GiB from 0.001 on or a share of 1%% "
+            "to 100%%, not '%s'",
+            limit);
+    }
     engine_options->deterministic = option_flag(options, OPTION_DETERMINISTIC);
     return EXIT_DONE;
 }

@@ -217,8 +217,10 @@
       "first")                                                                                     \
     X(ARCH, "arch", 0, TEXT, "ARCH", 0, 0, NULL, "Machine", COMMAND_BIT(KERNELS),                  \
       "the GPU's architecture, such as sm_90a or gfx90a; llcuda devices shows it")                 \
-    X(GPU_MEMORY_LIMIT, "gpu-memory-limit", 0, NUMBER, "GIB", 0.001, 1000000, NULL, "Machine",     \
-      FOR_COMPUTING, "memory of the GPU that may be used (default: what is free)")                 \
+    X(GPU_MEMORY_LIMIT, "gpu-memory-limit", 0, TEXT, "GIB|N%", 0, 0, NULL, "Machine",              \
+      FOR_COMPUTING,                                                                               \
+      "memory of the GPU that may be used, in GiB or as a share of what it has, such as 90% "      \
+      "(default: what is free)")                                                                   \
     X(GPU_LAYERS, "gpu-layers", 0, TEXT, "N|auto|all", 0, 0, "all", "Machine", FOR_COMPUTING,      \
       "how many of the model's last layers the GPU computes, with the logits; the CPU computes "   \
       "those before; auto: as many as fit the GPU's memory")                                       \

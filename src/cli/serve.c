@@ -217,6 +217,7 @@ int command_serve(struct options *options)
 {
     struct server_options server_options;
     struct serve_models models = {0};
+    struct log_sink log;
     if (options->argument_count) {
         return console_usage(options->command, "'%s' is not expected here; the model goes to -m",
                              options->arguments[0]);
@@ -229,8 +230,11 @@ int command_serve(struct options *options)
     if (!result) {
         result = serve_models_read(&models, options);
     }
+    if (!result && !console_log_sink(options, &log)) {
+        result = EXIT_USAGE;
+    }
     if (!result) {
-        struct serve_devices *devices = serve_devices_open(models.configs, models.count);
+        struct serve_devices *devices = serve_devices_open(models.configs, models.count, &log);
         server_options.models = models.configs;
         server_options.model_count = models.count;
         server_options.read_devices = devices ? serve_devices_read : NULL;

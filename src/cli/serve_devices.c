@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/level_alarm.h"
 #include "device/spec.h"
 #include "gpu/driver.h"
 
@@ -21,12 +22,14 @@ struct watched_gpu {
     struct gpu_driver *driver;
     uint32_t index;
     struct device_reading reading;
+    struct level_alarm memory_alarm;
 };
 
 struct serve_devices {
     pthread_mutex_t mutex;
     struct watched_gpu gpus[DEVICES_MAX];
     uint32_t count;
+    const struct log_sink *log;
     uint64_t read_ns; /* 0: not yet */
 };
 
@@ -51,7 +54,8 @@ static void watch(struct serve_devices *devices, const char *library_path, uint3
     }
 }
 
-struct serve_devices *serve_devices_open(const struct model_config *models, uint32_t count)
+struct serve_devices *serve_devices_open(const struct model_config *models, uint32_t count,
+                                         const struct log_sink *log)
 {
     struct serve_devices *devices = calloc(1, sizeof *devices);
     for (uint32_t i = 0; devices && i < count; i++) {
@@ -68,6 +72,7 @@ struct serve_devices *serve_devices_open(const struct model_config *models, uint
         return NULL;
     }
     if (devices) {
+        devices->log = log;
         pthread_mutex_init(&devices->mutex, NULL);
     }
     return devices;
@@ -83,6 +88,21 @@ void serve_devices_close(struct serve_devices *devices)
     }
     pthread_mutex_destroy(&devices->mutex);
     free(devices);
+}
+
+/* Somebody should know before the next model or process finds no room. */
+static void warn(const struct serve_devices *devices, struct watched_gpu *gpu)
+{
+    const struct device_reading *reading = &gpu->reading;
+    uint32_t percent =
+        level_alarm_look(&gpu->memory_alarm, reading->memory_used_bytes / reading->memory_bytes);
+    if (percent != 0) {
+        log_message(devices->log, LOG_WARN,
+                    "more than %u %% of the memory of cuda:%u is in use, %.0f of %.0f MiB by all "
+                    "processes: a smaller --gpu-memory-limit, --ctx or --gpu-layers leaves more",
+                    percent, gpu->index, reading->memory_used_bytes / 0x1p20,
+                    reading->memory_bytes / 0x1p20);
+    }
 }
 
 static void look(struct watched_gpu *gpu)
@@ -107,6 +127,7 @@ uint32_t serve_devices_read(void *user, struct device_reading *readings, uint32_
     for (uint32_t i = 0; i < devices->count; i++) {
         if (old) {
             look(&devices->gpus[i]);
+            warn(devices, &devices->gpus[i]);
         }
         if (i < count) {
             readings[i] = devices->gpus[i].reading;

@@ -9,10 +9,9 @@
 #include "model/model.h"
 
 static const struct hf_architecture architectures[] = {
-    {"llama", "llama", true},
-    {"mistral", "llama", true},
-    {"qwen2", "qwen2", false},
-    {"qwen3", "qwen3", false},
+    {"llama", "llama", true},         {"mistral", "llama", true},       {"mixtral", "llama", true},
+    {"qwen2", "qwen2", false},        {"qwen2_moe", "qwen2moe", false}, {"qwen3", "qwen3", false},
+    {"qwen3_moe", "qwen3moe", false},
 };
 
 static const struct {
@@ -37,7 +36,20 @@ static const struct {
     {"mlp.up_proj.bias", "ffn_up.bias", false, false},
     {"mlp.down_proj.weight", "ffn_down.weight", false, false},
     {"mlp.down_proj.bias", "ffn_down.bias", false, false},
+    {"block_sparse_moe.gate.weight", "ffn_gate_inp.weight", false, false},
+    {"mlp.gate.weight", "ffn_gate_inp.weight", false, false},
+    {"mlp.shared_expert.gate_proj.weight", "ffn_gate_shexp.weight", false, false},
+    {"mlp.shared_expert.up_proj.weight", "ffn_up_shexp.weight", false, false},
+    {"mlp.shared_expert.down_proj.weight", "ffn_down_shexp.weight", false, false},
+    {"mlp.shared_expert_gate.weight", "ffn_gate_inp_shexp.weight", false, false},
 };
+
+/* Behind "experts.N."; the order of a layer's merges. */
+static const char *const expert_endings[3][2] = {{"gate_proj.weight", "w1.weight"},
+                                                 {"up_proj.weight", "w3.weight"},
+                                                 {"down_proj.weight", "w2.weight"}};
+static const char *const expert_names[3] = {"ffn_gate_exps.weight", "ffn_up_exps.weight",
+                                            "ffn_down_exps.weight"};
 
 const struct hf_architecture *hf_architecture_of(const struct model_source *source)
 {
@@ -54,8 +66,8 @@ llcuda_status hf_architecture_refuse(const struct model_source *source, struct l
 {
     return error_set(
         error, LLCUDA_UNSUPPORTED,
-        "folders of architecture '%.*s' cannot be converted; llama, mistral, qwen2 and "
-        "qwen3 can",
+        "folders of architecture '%.*s' cannot be converted; llama, mistral, mixtral, qwen2, "
+        "qwen2_moe, qwen3 and qwen3_moe can",
         TEXT_ARGUMENTS(model_source_architecture(source)));
 }
 
@@ -110,6 +122,76 @@ static bool place(const struct hf_architecture *architecture, const struct model
     return false;
 }
 
+/* Which expert of which of the three matrices a name stands for; false for all other names. */
+static bool is_expert(struct text_view rest, uint32_t *expert, uint32_t *kind)
+{
+    static const char *const blocks[] = {"mlp.experts.", "block_sparse_moe.experts."};
+    for (size_t i = 0; rest.data && i < 2; i++) {
+        size_t at = strlen(blocks[i]);
+        if (rest.length <= at || memcmp(rest.data, blocks[i], at) != 0) {
+            continue;
+        }
+        *expert = 0;
+        while (at < rest.length && rest.data[at] >= '0' && rest.data[at] <= '9' &&
+               *expert < 1000000) {
+            *expert = *expert * 10 + (uint32_t)(rest.data[at++] - '0');
+        }
+        struct text_view ending =
+            at + 1 < rest.length ? text_view_make(rest.data + at + 1, rest.length - at - 1) : rest;
+        for (*kind = 0; *kind < 3; (*kind)++) {
+            if (text_view_is(ending, expert_endings[*kind][i])) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Makes room for the merged matrices of all layers. */
+static llcuda_status make_merges(struct convert_items *items, const struct model_info *info,
+                                 struct llcuda_error *error)
+{
+    uint64_t count = 3ull * info->layer_count;
+    items->merges = calloc(count, sizeof *items->merges);
+    items->merge_count = items->merges ? count : 0;
+    for (uint64_t i = 0; i < items->merge_count; i++) {
+        items->merges[i].parts = calloc(info->expert_count, sizeof *items->merges[i].parts);
+        if (!items->merges[i].parts) {
+            return error_no_memory(error, "a table of experts", info->expert_count);
+        }
+    }
+    return items->merges ? LLCUDA_OK : error_no_memory(error, "a table of experts", count);
+}
+
+/* Adds one expert's matrix to its merged tensor, whose item is made with the first. The plan has
+ * been built: numbers and shapes are right. */
+static llcuda_status merge_expert(struct convert_items *items, const struct model_info *info,
+                                  const struct tensor *tensor, uint32_t layer, uint32_t expert,
+                                  uint32_t kind, struct llcuda_error *error)
+{
+    if (!items->merges || layer >= info->layer_count || expert >= info->expert_count) {
+        return error_set(error, LLCUDA_UNSUPPORTED,
+                         "tensor '%.*s' has no place in a GGUF file of this architecture",
+                         TEXT_ARGUMENTS(tensor->name));
+    }
+    struct convert_merge *merge = &items->merges[3ull * layer + kind];
+    merge->parts[expert] = tensor;
+    if (merge->part_count++ > 0) {
+        return LLCUDA_OK;
+    }
+    merge->tensor = (struct tensor){
+        .name = tensor->name,
+        .dtype = tensor->dtype,
+        .rank = 3,
+        .shape = {info->expert_count, tensor->shape[0], tensor->shape[1]},
+        .bytes = tensor->bytes * info->expert_count,
+    };
+    struct convert_item *item = &items->items[items->count++];
+    *item = (struct convert_item){.tensor = &merge->tensor, .parts = merge->parts};
+    snprintf(item->name, sizeof item->name, "blk.%u.%s", layer, expert_names[kind]);
+    return LLCUDA_OK;
+}
+
 /* Llama 3.1's scaling of rotary frequencies is a tensor of divisors in GGUF. */
 static llcuda_status add_divisors(const struct model_source *source, const struct plan *plan,
                                   struct convert_items *items, struct llcuda_error *error)
@@ -158,10 +240,16 @@ llcuda_status convert_items_hf(const struct model_source *source, struct convert
     items->model.group_size = info.head_count / info.kv_head_count;
     uint64_t count = items->count;
     items->count = 0;
+    status = info.expert_count ? make_merges(items, &info, error) : LLCUDA_OK;
     for (uint64_t i = 0; !status && i < count; i++) {
         const struct tensor *tensor = model_source_tensor_at(source, i);
         struct convert_item item = {.tensor = tensor};
-        if (!place(architecture, &info, tensor->name, &item)) {
+        uint32_t layer;
+        uint32_t expert;
+        uint32_t kind;
+        if (is_expert(behind_layer(tensor->name, &layer), &expert, &kind)) {
+            status = merge_expert(items, &info, tensor, layer, expert, kind, error);
+        } else if (!place(architecture, &info, tensor->name, &item)) {
             status = error_set(error, LLCUDA_UNSUPPORTED,
                                "tensor '%.*s' has no place in a GGUF file of this architecture",
                                TEXT_ARGUMENTS(tensor->name));

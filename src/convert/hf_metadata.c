@@ -90,6 +90,25 @@ static llcuda_status add_rotary(const struct model_source *source, const char *a
     return LLCUDA_OK;
 }
 
+static void add_experts(const struct model_source *source, const char *architecture,
+                        const struct model_info *info, struct gguf_writer *writer)
+{
+    bool normalised;
+    char key[96];
+    add_size(writer, architecture, "expert_count", info->expert_count);
+    add_size(writer, architecture, "expert_used_count", info->used_count);
+    if (info->expert_length != info->feed_forward_length) {
+        add_size(writer, architecture, "expert_feed_forward_length", info->expert_length);
+    }
+    if (info->shared_length) {
+        add_size(writer, architecture, "expert_shared_feed_forward_length", info->shared_length);
+    }
+    if (model_source_bool(source, NULL, "norm_topk_prob", &normalised, NULL) == LLCUDA_OK) {
+        snprintf(key, sizeof key, "%s.expert_weights_norm", architecture);
+        gguf_writer_add_bool(writer, key, normalised);
+    }
+}
+
 static llcuda_status add_sizes(const struct model_source *source, const char *architecture,
                                struct gguf_writer *writer, struct llcuda_error *error)
 {
@@ -121,6 +140,9 @@ static llcuda_status add_sizes(const struct model_source *source, const char *ar
     add_size(writer, architecture, "vocab_size", info.vocabulary_size);
     if (info.window) {
         add_size(writer, architecture, "attention.sliding_window", info.window);
+    }
+    if (info.expert_count) {
+        add_experts(source, architecture, &info, writer);
     }
     return add_rotary(source, architecture, writer, error);
 }

@@ -54,6 +54,10 @@ llcuda_status convert_items_make(const struct model_source *source, struct conve
 
 void convert_items_deinit(struct convert_items *items)
 {
+    for (uint64_t i = 0; items->merges && i < items->merge_count; i++) {
+        free(items->merges[i].parts);
+    }
+    free(items->merges);
     free(items->items);
     free(items->divisors);
     *items = (struct convert_items){0};

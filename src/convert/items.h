@@ -11,10 +11,20 @@
 struct convert_item {
     char name[CONVERT_NAME_BYTES]; /* in GGUF */
     const struct tensor *tensor;
+    /* The rows come from so many tensors, one after another, each with as many; NULL: from `tensor`
+     * itself, which otherwise has no data. */
+    const struct tensor **parts;
     /* Rows of each of so many heads are reordered: row d of a head's first half becomes row 2d, of
      * its second half row 2d + 1 (rotary pairs side by side). 0: as they are. */
     uint32_t heads;
     float added; /* to every value: a norm that the folder keeps as its distance from 1 */
+};
+
+/* The matrices of a layer's experts, which are one tensor in GGUF. */
+struct convert_merge {
+    struct tensor tensor;        /* [experts, rows, columns], without data */
+    const struct tensor **parts; /* [experts] */
+    uint64_t part_count;         /* found so far */
 };
 
 struct convert_items {
@@ -23,6 +33,8 @@ struct convert_items {
     struct recipe_model model;
     struct tensor divisor_tensor; /* of rotary frequencies, when there are such */
     float *divisors;
+    struct convert_merge *merges; /* [layer][gate, up, down], of a folder with experts */
+    uint64_t merge_count;
 };
 
 /* What a source holds, in its own order. Errors: UNSUPPORTED for an architecture or a tensor that

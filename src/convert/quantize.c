@@ -53,9 +53,13 @@ static void quantize_one_row(void *context, uint32_t worker, uint64_t index)
 {
     struct piece *piece = context;
     const struct tensor *tensor = piece->item->tensor;
-    const unsigned char *source =
-        (const unsigned char *)tensor->data +
-        source_row(piece->item, piece->begin + index) * piece->source_row_bytes;
+    uint64_t from = source_row(piece->item, piece->begin + index);
+    const unsigned char *data = tensor->data;
+    if (piece->item->parts) {
+        data = piece->item->parts[from / tensor->shape[1]]->data;
+        from %= tensor->shape[1];
+    }
+    const unsigned char *source = data + from * piece->source_row_bytes;
     unsigned char *out = piece->out + index * piece->row_bytes;
     if (tensor->dtype == piece->to && piece->item->added == 0) {
         memcpy(out, source, piece->row_bytes);
@@ -157,8 +161,11 @@ static llcuda_status write_header(struct job *job, const struct model_source *so
         status = recipe_dtype(options->recipe, &job->items->model, text_view_of(item->name),
                               item->tensor, &job->dtypes[i], job->error);
         if (!status) {
+            /* A matrix of one row is a vector. */
+            bool is_row = item->tensor->rank == 2 && item->tensor->shape[0] == 1;
             status = gguf_writer_add_tensor(job->writer, text_view_of(item->name), job->dtypes[i],
-                                            item->tensor->rank, item->tensor->shape, job->error);
+                                            item->tensor->rank - is_row,
+                                            item->tensor->shape + is_row, job->error);
         }
         job->total += item->tensor->bytes;
     }

@@ -52,7 +52,8 @@ enum role {
     ROLE_QKV,
     ROLE_VALUE,
     ROLE_ATTENDED,
-    ROLE_DOWN
+    ROLE_DOWN,
+    ROLE_ROUTER /* of experts: small, and its choices are final */
 };
 
 /* When a rule holds. */
@@ -142,7 +143,10 @@ static enum role role_of(struct text_view name, uint32_t *layer)
     } layer_roles[] = {{"attn_v.weight", ROLE_VALUE},
                        {"attn_output.weight", ROLE_ATTENDED},
                        {"attn_qkv.weight", ROLE_QKV},
-                       {"ffn_down.weight", ROLE_DOWN}};
+                       {"ffn_down.weight", ROLE_DOWN},
+                       {"ffn_down_exps.weight", ROLE_DOWN},
+                       {"ffn_gate_inp.weight", ROLE_ROUTER},
+                       {"ffn_gate_inp_shexp.weight", ROLE_ROUTER}};
     *layer = 0;
     if (text_view_is(name, "token_embd.weight")) {
         return ROLE_EMBEDDING;
@@ -167,6 +171,14 @@ static enum role role_of(struct text_view name, uint32_t *layer)
         }
     }
     return ROLE_OTHER;
+}
+
+/* Biases of experts are a table, one row each. */
+static bool is_table(struct text_view name)
+{
+    static const char end[] = ".bias";
+    size_t length = sizeof end - 1;
+    return name.length > length && memcmp(name.data + (name.length - length), end, length) == 0;
 }
 
 static bool holds(enum condition condition, const struct recipe_model *model, uint32_t layer)
@@ -231,7 +243,7 @@ llcuda_status recipe_dtype(const struct recipe *recipe, const struct recipe_mode
             "the model that it was made from",
             TEXT_ARGUMENTS(name));
     }
-    if (tensor->rank != 2) {
+    if (tensor->rank < 2 || role == ROLE_ROUTER || is_table(name)) {
         *dtype = DTYPE_F32;
         return LLCUDA_OK;
     }
@@ -248,7 +260,7 @@ llcuda_status recipe_dtype(const struct recipe *recipe, const struct recipe_mode
             }
         }
     }
-    uint64_t columns = tensor->shape[1];
+    uint64_t columns = tensor->shape[tensor->rank - 1];
     if (columns % dtype_info(*dtype)->block_elements != 0 && columns % 32 == 0) {
         *dtype = stand_in(*dtype);
     }

@@ -342,7 +342,7 @@ static uint32_t gpu_layers(const struct device_model *base)
     return device_gpu_layers(((const struct split_model *)base)->gpu);
 }
 
-/* The host's; the GPU keeps none. */
+/* The host's part of the step: the slower one. */
 static uint32_t profile(struct device_model *base, struct device_profile_row *rows,
                         uint32_t capacity)
 {

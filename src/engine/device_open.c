@@ -73,6 +73,7 @@ static llcuda_status open_gpu(const struct device_open_options *options,
         .cache = options->kernel_cache,
         .pack = options->kernel_pack,
         .memory_limit_bytes = options->device_memory_limit,
+        .memory_share = options->device_memory_share,
         .no_graphs = options->no_graphs,
         .deterministic = options->deterministic,
     };

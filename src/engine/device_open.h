@@ -16,6 +16,7 @@ struct device_open_options {
     const char *kernel_cache;     /* folder of compiled kernels; NULL: none is kept */
     const char *kernel_pack;      /* file of compiled kernels, looked into first; or NULL */
     uint64_t device_memory_limit; /* bytes; 0: what is free */
+    double device_memory_share;   /* of what the device has, 0 … 1; 0: what is free */
     bool no_graphs;               /* kernels launched one by one */
     bool deterministic;           /* rows do not depend on their number */
     int32_t gpu_layers;           /* as in llcuda_engine_options */

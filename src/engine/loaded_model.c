@@ -180,6 +180,7 @@ static struct device_open_options device_options_of(const struct loaded_model *m
         .kernel_cache = options->gpu_kernel_cache,
         .kernel_pack = options->gpu_kernel_pack,
         .device_memory_limit = options->gpu_memory_limit_bytes,
+        .device_memory_share = options->gpu_memory_share,
         .no_graphs = options->gpu_no_graphs,
         .deterministic = options->deterministic,
         .gpu_layers = options->gpu_layers,

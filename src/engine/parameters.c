@@ -369,6 +369,10 @@ llcuda_status parameters_check_engine(const llcuda_engine_options *options,
                              (unsigned long long)rows[i].maximum);
         }
     }
+    if (!(options->gpu_memory_share >= 0 && options->gpu_memory_share <= 1)) {
+        return error_set(error, LLCUDA_INVALID_ARGUMENT,
+                         "gpu_memory_share is %g, but must be 0 to 1", options->gpu_memory_share);
+    }
     if (options->gpu_layers < LLCUDA_GPU_LAYERS_NONE) {
         return error_set(error, LLCUDA_INVALID_ARGUMENT, "gpu_layers is %d, no such number",
                          (int)options->gpu_layers);

@@ -16,6 +16,9 @@
 #define MERGE_GROUPS     32u
 #define QKV_THREADS      256u
 #define COPY_BLOCK_BYTES 4096u
+/* Partial sums, a row, group and head tile each, that the workspace has room for at once when sums
+ * are exact and groups therefore as many as a long past needs; more take turns. */
+#define EXACT_PARTIALS_MAX (64u << 10)
 /* Rows that a launch may decode: for this many the workspace has counters. */
 #define DECODE_ROWS_MAX 16384u
 #define PREFILL_THREADS 128u
@@ -25,13 +28,8 @@
 #define PREFILL_ROWS_MIN 9u
 
 const char *const gpu_attention_files[] = {
-    "arguments_attention.h",
-    "attention_common.cuh",
-    "attention_qkv.cu",
-    "attention_decode.cu",
-    "attention_prefill.cu",
-    "attention_copy.cu",
-    NULL,
+    "arguments_attention.h", "attention_common.cuh", "attention_qkv.cu",  "attention_decode.cu",
+    "attention_prefill.cu",  "attention_exact.cu",   "attention_copy.cu", NULL,
 };
 
 static bool is_type_known(enum dtype type)
@@ -62,6 +60,12 @@ static bool has_matrix(const struct gpu_attention_shape *shape)
     return shape->kv != DTYPE_F32 && shape->head_size % 8 == 0;
 }
 
+/* Whether partitions are worked on as attention_exact.cu does: EXACT_MATRIX of the kernels. */
+static bool is_exact(const struct gpu_attention_shape *shape)
+{
+    return shape->exact && has_matrix(shape) && !is_bytes(shape->kv);
+}
+
 /* sizeof(struct decode_shared). */
 static uint32_t decode_shared_bytes(const struct gpu_attention_config *config)
 {
@@ -73,11 +77,18 @@ static uint32_t decode_shared_bytes(const struct gpu_attention_config *config)
     uint32_t queries = (heads + 7) / 8 * 8;
     uint32_t words = size                                   /* rotary table */
                      + 14                                   /* place */
-                     + summing * heads * (size + 2) + heads /* sums, totals, largest */
                      + 2 * MERGE_GROUPS * heads + 2 * heads /* merge */
                      + 6;
     uint32_t vectors = queries * value_bytes(shape->kv) + 2 * stored_bytes(shape->kv);
-    return (vectors * size_tiled + words * 4 + 7) / 8 * 8;
+    uint32_t bytes = vectors * size_tiled;
+    if (is_exact(shape)) {
+        bytes += 2 * config->partition * ((size + 15) / 16 * 16 + 8); /* values */
+        bytes += 2 * queries * (config->partition + 8);               /* weights */
+        words += config->decode_warps * heads * 5;                    /* totals, largest */
+    } else {
+        words += summing * heads * (size + 2) + heads; /* sums, totals, largest */
+    }
+    return (bytes + words * 4 + 7) / 8 * 8;
 }
 
 static void choose_decode(struct gpu_attention_config *config)
@@ -90,14 +101,16 @@ static void choose_decode(struct gpu_attention_config *config)
     /* A warp holds a cache block and its sums in registers: the larger the head, the fewer warps.
      */
     config->decode_warps = 4;
-    if (config->tile_heads <= 8 && shape->head_size <= 128) {
+    if (!is_exact(shape) && config->tile_heads <= 8 && shape->head_size <= 128) {
         config->decode_warps = 8;
     }
     config->partition = KV_BLOCK_TOKENS * config->decode_warps;
     uint32_t groups = SPREAD_BLOCKS / config->head_tiles;
     config->groups_max = groups < 4 ? 4 : groups > 64 ? 64 : groups;
+    config->partials_max = UINT32_MAX;
     if (shape->exact) {
         config->groups_max = LIMIT_CONTEXT_LENGTH;
+        config->partials_max = EXACT_PARTIALS_MAX;
     }
     config->decode_shared_bytes = decode_shared_bytes(config);
 }
@@ -106,6 +119,12 @@ static void choose_decode(struct gpu_attention_config *config)
 static uint32_t prefill_shared_bytes(const struct gpu_attention_shape *shape, uint32_t rows,
                                      uint32_t positions)
 {
+    if (is_exact(shape)) {
+        uint32_t tiled = (shape->head_size + 31) / 32 * 32;
+        return ((rows + 2 * positions) * tiled +
+                2 * positions * ((shape->head_size + 15) / 16 * 16 + 8)) *
+               2;
+    }
     uint32_t scales = shape->kv == DTYPE_Q8_0 ? 4 * positions * 4 : 0;
     return (rows + 4 * positions) * ((shape->head_size + 15) / 16 * 16 + 8) * 2 + scales;
 }
@@ -114,10 +133,13 @@ static uint32_t prefill_shared_bytes(const struct gpu_attention_shape *shape, ui
 static void choose_prefill(struct gpu_attention_config *config, uint32_t shared_bytes_max)
 {
     const struct gpu_attention_shape *shape = &config->shape;
-    if (shape->exact || !has_matrix(shape) || shape->head_size > PREFILL_HEAD_MAX) {
+    if (!has_matrix(shape) || shape->head_size > PREFILL_HEAD_MAX ||
+        (shape->exact && !is_exact(shape))) {
         return;
     }
-    for (uint32_t positions = 64; positions >= 16; positions /= 2) {
+    /* Exact sums are of whole partitions. */
+    uint32_t positions_min = shape->exact ? config->partition : 16;
+    for (uint32_t positions = 64; positions >= positions_min; positions /= 2) {
         uint32_t rows = shape->head_size <= 128 ? 128 : 64;
         for (; rows >= 64; rows /= 2) {
             uint32_t bytes = prefill_shared_bytes(shape, rows, positions);
@@ -197,6 +219,7 @@ bool gpu_attention_prelude(const struct gpu_attention_config *config, struct buf
         {"DECODE_WARPS", config->decode_warps},
         {"DECODE_GROUPS_MAX", config->groups_max},
         {"DECODE_SHARED_BYTES", config->decode_shared_bytes},
+        {"ATTENTION_EXACT", is_exact(shape)},
     };
     for (size_t i = 0; i < sizeof constants / sizeof constants[0]; i++) {
         prelude_integer(out, constants[i].name, constants[i].value);
@@ -239,12 +262,23 @@ uint64_t gpu_attention_counter_bytes(const struct gpu_attention_config *config)
     return (uint64_t)DECODE_ROWS_MAX * config->head_tiles * 4;
 }
 
+/* Rows of a launch: all, or as many as have partial sums at once. */
+static uint32_t rows_at_once(const struct gpu_attention_config *config, uint32_t rows,
+                             uint32_t groups)
+{
+    uint64_t most = config->partials_max / ((uint64_t)config->head_tiles * (groups ? groups : 1));
+    return most >= rows ? rows : most ? (uint32_t)most : 1;
+}
+
 uint64_t gpu_attention_workspace_bytes(const struct gpu_attention_config *config, uint32_t rows,
                                        uint32_t groups)
 {
     uint64_t partial = (uint64_t)config->tile_heads * (config->shape.head_size + 2) * 4;
-    return gpu_attention_counter_bytes(config) +
-           (uint64_t)rows * config->head_tiles * groups * partial;
+    uint64_t of_row = (uint64_t)config->head_tiles * groups;
+    /* Not only for rows_at_once: fewer groups may leave room for more. */
+    uint64_t most = of_row > config->partials_max ? of_row : config->partials_max;
+    uint64_t partials = rows * of_row < most ? rows * of_row : most;
+    return gpu_attention_counter_bytes(config) + partials * partial;
 }
 
 /* Tiles of rows [row, next), the last one first: it has the longest past. */
@@ -356,14 +390,22 @@ static llcuda_status launch_decode(struct gpu_driver *driver, struct gpu_stream 
         .window = call->window,
         .group_stride = call->groups,
     };
+    const uint32_t each = rows_at_once(config, rows, call->groups);
     struct gpu_launch launch = {
-        .grid = {call->groups, config->head_tiles, rows},
+        .grid = {call->groups, config->head_tiles, each},
         .block = {32 * config->decode_warps, 1, 1},
         .shared_bytes = config->decode_shared_bytes,
         .overlap = call->overlap,
     };
-    return driver->launch(driver, stream, call->decode ? kernels->decode_fused : kernels->decode,
-                          &launch, &arguments, sizeof arguments, error);
+    llcuda_status status = LLCUDA_OK;
+    for (; arguments.index_first < rows && status == LLCUDA_OK; arguments.index_first += each) {
+        uint32_t rest = rows - arguments.index_first;
+        launch.grid[2] = rest < each ? rest : each;
+        status =
+            driver->launch(driver, stream, call->decode ? kernels->decode_fused : kernels->decode,
+                           &launch, &arguments, sizeof arguments, error);
+    }
+    return status;
 }
 
 static llcuda_status launch_qkv_finish(struct gpu_driver *driver, struct gpu_stream *stream,

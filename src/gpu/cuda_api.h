@@ -10,6 +10,8 @@
 
 #include "gpu/library.h"
 
+#include <assert.h>
+
 /* The oldest driver: CUDA 12.0, 525.60.13. */
 #define CUDA_DRIVER_VERSION_MIN 12000
 #define CUDA_DRIVER_NAME_MIN    "525.60.13"
@@ -265,21 +267,52 @@ struct nvml_memory {
     unsigned long long total, free, used;
 };
 
+/* nvmlPciInfo_t and nvmlFieldValue_t */
+struct nvml_place {
+    char legacy[16];
+    unsigned domain, bus, device, device_id, subsystem_id;
+    char bus_id[32];
+};
+struct nvml_field {
+    unsigned id, scope;
+    long long timestamp, latency_us;
+    unsigned type;
+    int result;
+    union {
+        double number;
+        unsigned narrow;
+        unsigned long long wide;
+    } value;
+};
+static_assert(sizeof(struct nvml_place) == 68 && sizeof(struct nvml_field) == 40,
+              "structs of NVML's ABI");
+
+#define NVML_FIELD_LINK_SPEED     90 /* megabytes a second, common to all links that are up */
+#define NVML_LINK_TO_SWITCH       2
+#define NVML_ERRORS_UNCORRECTED   1
+#define NVML_ERRORS_SINCE_LOADED  0
 #define NVML_CLOCK_MULTIPROCESSOR 1
 #define NVML_CLOCK_MEMORY         2
 #define NVML_TEMPERATURE_GPU      0
 
-#define NVML_LIST(X)                                                                   \
-    X(init, nvmlInit_v2, (void))                                                       \
-    X(shutdown, nvmlShutdown, (void))                                                  \
-    X(device, nvmlDeviceGetHandleByPciBusId_v2, (const char *, void **))               \
-    X(utilisation, nvmlDeviceGetUtilizationRates, (void *, struct nvml_utilisation *)) \
-    X(temperature, nvmlDeviceGetTemperature, (void *, int, unsigned *))                \
-    X(power, nvmlDeviceGetPowerUsage, (void *, unsigned *))                            \
-    X(power_limit, nvmlDeviceGetEnforcedPowerLimit, (void *, unsigned *))              \
-    X(clock, nvmlDeviceGetClockInfo, (void *, int, unsigned *))                        \
-    X(memory, nvmlDeviceGetMemoryInfo, (void *, struct nvml_memory *))                 \
-    X(driver_name, nvmlSystemGetDriverVersion, (char *, unsigned))
+#define NVML_LIST(X)                                                                            \
+    X(init, nvmlInit_v2, (void))                                                                \
+    X(shutdown, nvmlShutdown, (void))                                                           \
+    X(device, nvmlDeviceGetHandleByPciBusId_v2, (const char *, void **))                        \
+    X(utilisation, nvmlDeviceGetUtilizationRates, (void *, struct nvml_utilisation *))          \
+    X(temperature, nvmlDeviceGetTemperature, (void *, int, unsigned *))                         \
+    X(power, nvmlDeviceGetPowerUsage, (void *, unsigned *))                                     \
+    X(power_limit, nvmlDeviceGetEnforcedPowerLimit, (void *, unsigned *))                       \
+    X(clock, nvmlDeviceGetClockInfo, (void *, int, unsigned *))                                 \
+    X(memory, nvmlDeviceGetMemoryInfo, (void *, struct nvml_memory *))                          \
+    X(driver_name, nvmlSystemGetDriverVersion, (char *, unsigned))                              \
+    X(pcie_generation, nvmlDeviceGetCurrPcieLinkGeneration, (void *, unsigned *))               \
+    X(pcie_lanes, nvmlDeviceGetCurrPcieLinkWidth, (void *, unsigned *))                         \
+    X(link_state, nvmlDeviceGetNvLinkState, (void *, unsigned, int *))                          \
+    X(link_place, nvmlDeviceGetNvLinkRemotePciInfo_v2, (void *, unsigned, struct nvml_place *)) \
+    X(link_type, nvmlDeviceGetNvLinkRemoteDeviceType, (void *, unsigned, int *))                \
+    X(fields, nvmlDeviceGetFieldValues, (void *, int, struct nvml_field *))                     \
+    X(errors, nvmlDeviceGetTotalEccErrors, (void *, int, int, unsigned long long *))
 
 /* nvmlReturn_t */
 #define NVML_GPU_IS_LOST 15

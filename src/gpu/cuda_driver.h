@@ -81,6 +81,7 @@ void cuda_matmul_fill(struct gpu_driver *table);
 void cuda_matmul_close(struct cuda_driver *cuda);
 llcuda_status cuda_telemetry(struct gpu_driver *driver, struct gpu_telemetry *telemetry,
                              struct llcuda_error *error);
+void cuda_surroundings(struct gpu_driver *driver, struct gpu_surroundings *around);
 void cuda_telemetry_close(struct cuda_driver *cuda);
 
 #endif

@@ -3,6 +3,8 @@
 #include "gpu/cuda_driver.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <string.h>
 
 static void open_monitor(struct cuda_driver *cuda)
 {
@@ -69,6 +71,63 @@ llcuda_status cuda_telemetry(struct gpu_driver *driver, struct gpu_telemetry *te
     llcuda_status status = driver->memory_info(driver, &free_bytes, &total_bytes, error);
     telemetry->memory_used_bytes = total_bytes - free_bytes;
     return status;
+}
+
+/* Counts a link for the device at its end. */
+static void add_peer(const struct nvml_api *nvml, void *device, unsigned link,
+                     struct gpu_surroundings *around)
+{
+    struct nvml_place place = {{0}, 0, 0, 0, 0, 0, {0}};
+    struct gpu_link_peer *peer = around->peers;
+    int type = 0;
+    if (nvml->link_place(device, link, &place)) {
+        return;
+    }
+    char id[sizeof peer->pci_bus_id];
+    snprintf(id, sizeof id, "%04x:%02x:%02x.0", place.domain & 0xffff, place.bus & 0xff,
+             place.device & 0xff);
+    while (peer < around->peers + around->peer_count && strcmp(peer->pci_bus_id, id) != 0) {
+        peer++;
+    }
+    if (peer == around->peers + around->peer_count) {
+        around->peer_count++; /* at most one a link */
+        memcpy(peer->pci_bus_id, id, sizeof id);
+        peer->is_switch = !nvml->link_type(device, link, &type) && type == NVML_LINK_TO_SWITCH;
+    }
+    peer->link_count++;
+}
+
+void cuda_surroundings(struct gpu_driver *driver, struct gpu_surroundings *around)
+{
+    struct cuda_driver *cuda = cuda_driver_of(driver);
+    const struct nvml_api *nvml = &cuda->nvml;
+    struct nvml_field speed = {.id = NVML_FIELD_LINK_SPEED};
+    unsigned long long errors = 0;
+    unsigned value = 0;
+    *around = (struct gpu_surroundings){.link_bytes_per_second = NAN};
+    open_monitor(cuda);
+    void *device = cuda->nvml_device;
+    if (!device) {
+        return;
+    }
+    if (nvml->driver_name(around->driver_name, sizeof around->driver_name)) {
+        around->driver_name[0] = 0;
+    }
+    around->pcie_generation = nvml->pcie_generation(device, &value) ? 0 : value;
+    around->pcie_lanes = nvml->pcie_lanes(device, &value) ? 0 : value;
+    around->errors_known =
+        !nvml->errors(device, NVML_ERRORS_UNCORRECTED, NVML_ERRORS_SINCE_LOADED, &errors);
+    around->uncorrected_errors = around->errors_known ? errors : 0;
+    for (unsigned link = 0; link < GPU_LINKS_MAX; link++) {
+        int is_up = 0;
+        if (!nvml->link_state(device, link, &is_up) && is_up) {
+            around->link_count++;
+            add_peer(nvml, device, link, around);
+        }
+    }
+    if (around->link_count && !nvml->fields(device, 1, &speed) && !speed.result) {
+        around->link_bytes_per_second = speed.value.narrow * 1e6;
+    }
 }
 
 void cuda_telemetry_close(struct cuda_driver *cuda)

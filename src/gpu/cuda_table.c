@@ -286,6 +286,7 @@ void cuda_table_fill(struct gpu_driver *table)
         .attach = attach,
         .describe = cuda_describe,
         .telemetry = cuda_telemetry,
+        .surroundings = cuda_surroundings,
         .memory_info = memory_info,
         .memory_alloc = memory_alloc,
         .memory_free = memory_free,

@@ -55,6 +55,25 @@ struct gpu_telemetry {
     bool lost; /* the vendor says that the device is no longer there */
 };
 
+/* What a device is connected to. */
+#define GPU_LINKS_MAX 18u
+struct gpu_link_peer {
+    char pci_bus_id[16];
+    bool is_switch;
+    uint32_t link_count;
+};
+struct gpu_surroundings {
+    char driver_name[40];                      /* "580.65.06", empty where unknown */
+    uint32_t pcie_generation;                  /* of the link as it is now; 0: unknown */
+    uint32_t pcie_lanes;                       /* likewise */
+    uint32_t link_count;                       /* NVLinks that are up */
+    double link_bytes_per_second;              /* of one of them and each direction; NaN: unknown */
+    struct gpu_link_peer peers[GPU_LINKS_MAX]; /* at their ends, each once */
+    uint32_t peer_count;
+    bool errors_known;
+    uint64_t uncorrected_errors; /* of memory, since the driver was loaded */
+};
+
 /* compile(): text in, loadable binary out. */
 struct gpu_compile_request {
     const char *name;           /* for messages: "linear_decode.cu" */
@@ -96,6 +115,8 @@ struct gpu_driver {
     llcuda_status (*attach)(struct gpu_driver *, struct llcuda_error *);
     void (*describe)(const struct gpu_driver *, struct gpu_device_info *);
     llcuda_status (*telemetry)(struct gpu_driver *, struct gpu_telemetry *, struct llcuda_error *);
+    /* As far as the vendor's monitor tells; NULL where it tells nothing. */
+    void (*surroundings)(struct gpu_driver *, struct gpu_surroundings *);
 
     /* Memory. Alignment of what alloc returns: 256 bytes at least. free(0) is fine. */
     llcuda_status (*memory_info)(struct gpu_driver *, uint64_t *free_bytes, uint64_t *total_bytes,
@@ -196,7 +217,9 @@ struct gpu_faults {
     uint64_t fail_alloc_at; /* the n-th allocation fails with OUT_OF_MEMORY; 0: none */
     uint64_t launches;      /* kernels run one by one */
     uint64_t graph_launches;
-    bool hang; /* waits with a time-out report TIMEOUT, as a device that stopped answering would */
+    bool
+        hang; /* waits with a time-out report TIMEOUT, as a device that stopped answering would … */
+    bool hang_waits;           /* … after that time, not at once */
     uint64_t live_allocations; /* device and host memory that is not yet freed */
     uint64_t live_objects;     /* streams, events, modules, graphs */
 };

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "gpu/emu_internal.h"
@@ -295,6 +296,10 @@ static llcuda_status wait(struct emu_driver *driver, const char *call, uint32_t 
 {
     llcuda_status status = emu_enter(driver, call, error);
     if (status == LLCUDA_OK && driver->faults->hang && timeout_ms) {
+        if (driver->faults->hang_waits) {
+            const struct timespec pause = {timeout_ms / 1000, timeout_ms % 1000 * 1000000l};
+            nanosleep(&pause, NULL);
+        }
         status = error_set(error, LLCUDA_TIMEOUT, "%s: no answer within %u ms", call, timeout_ms);
     }
     return status;

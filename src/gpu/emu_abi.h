@@ -50,6 +50,7 @@ struct emu_copy {
     void *to;
     const void *from; /* null: zeros */
     uint32_t group;   /* committed in this group */
+    uint32_t bytes;
 };
 
 /* One thread of the block as its code sees it. */

@@ -17,6 +17,7 @@ struct gpu_device_options {
     const char *cache;           /* folder of compiled kernels; NULL: compiled anew every time */
     const char *pack;            /* file of compiled kernels, looked into first; or NULL */
     uint64_t memory_limit_bytes; /* of all models on this device; 0: what is free */
+    double memory_share;         /* the same as a share of its memory, the lesser counts; 0: none */
     uint32_t timeout_ms;         /* of a step, after which the device counts as lost; 0: 4,500 */
     bool no_graphs;              /* launches one by one: the reference of step graphs */
     bool no_overlap;             /* a kernel waits for the one before it to end */

@@ -111,6 +111,11 @@ llcuda_status gpu_device_open(struct gpu_driver *driver, const struct gpu_device
     device->driver = driver;
     device->options = *options;
     driver->describe(driver, &device->info);
+    if (options->memory_share > 0) {
+        uint64_t share = (uint64_t)((double)device->info.memory_bytes * options->memory_share);
+        uint64_t *limit = &device->options.memory_limit_bytes;
+        *limit = *limit == 0 || share < *limit ? share : *limit;
+    }
     if (device->info.warp_size != 32) {
         close_device(&device->base);
         return error_set(error, LLCUDA_UNSUPPORTED,

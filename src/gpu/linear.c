@@ -190,7 +190,8 @@ llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear 
     const struct gpu_decode_kernel *kernels[3];
     uint32_t count = cut_runs(model, linear, runs);
     bool packed = model->weights[linear->weights[0]].is_packed && !linear->norm;
-    bool few = packed || linear->rows <= (linear->norm ? 8 : DECODE_ROWS_MAX);
+    bool few = packed || (linear->rows <= (linear->norm ? 8 : DECODE_ROWS_MAX) &&
+                          !gpu_wide_serves(model, linear));
     struct gpu_linear first = *linear; /* packed parts are multiplied one by one */
     first.part_count = 1;
     *done =

@@ -97,6 +97,10 @@ static llcuda_status clear(struct gpu_model *model, struct llcuda_error *error)
     if (attention != 0) {
         status = driver->fill(driver, model->stream, model->buffers.attention, 0, attention, error);
     }
+    if (status == LLCUDA_OK && model->buffers.partials) {
+        status = driver->fill(driver, model->stream, model->buffers.partials, 0,
+                              GPU_WIDE_COUNTERS * sizeof(uint32_t), error);
+    }
     if (status == LLCUDA_OK && model->buffers.routes != 0) {
         status = driver->fill(driver, model->stream, model->buffers.routes, 0,
                               gpu_experts_route_bytes(model), error);
@@ -148,7 +152,13 @@ static llcuda_status make_parts(struct gpu_model *model, const struct device_pro
     if (status == LLCUDA_OK) {
         status = gpu_weights_upload(model, progress, error);
     }
-    return status == LLCUDA_OK ? gpu_program_finish(model, error) : status;
+    if (status == LLCUDA_OK) {
+        status = gpu_program_finish(model, error);
+    }
+    if (status == LLCUDA_OK) {
+        gpu_memory_warn(model->device);
+    }
+    return status;
 }
 
 llcuda_status gpu_model_load(struct device *base, const struct plan *plan,
@@ -279,6 +289,7 @@ void gpu_model_unload(struct device_model *base)
     driver->host_free(driver, model->residual);
     driver->host_free(driver, model->logprobs);
     gpu_memory_release(model);
+    gpu_memory_warn(model->device); /* it has fallen */
     driver->event_destroy(driver, model->done);
     driver->stream_destroy(driver, model->stream);
     free(model->frequencies);

@@ -118,6 +118,8 @@ static uint32_t list_needs(struct gpu_model *model, struct need needs[NEEDS_MAX]
         {DEVICE_MEMORY_WORKSPACE, "partial sums of attention", attention, 1, &buffers->attention},
         {DEVICE_MEMORY_WORKSPACE, "workspace of matrix products",
          has_matmul ? GPU_MATMUL_WORKSPACE_BYTES : 0, 1, &buffers->matmul},
+        {DEVICE_MEMORY_WORKSPACE, "partial sums of products", gpu_wide_partial_bytes(model), 1,
+         &buffers->partials},
         {DEVICE_MEMORY_WORKSPACE, "dequantised weights",
          gpu_matmul_unpacks(model) ? GPU_UNPACKED_BYTES : 0, 1, &buffers->unpacked},
         {DEVICE_MEMORY_STEP, "logits", options->logits_rows_max, plan->vocabulary_size * 4ull,
@@ -197,6 +199,28 @@ llcuda_status gpu_memory_check(struct gpu_model *model, struct llcuda_error *err
                      part.bytes[1] >> 20, kind_names[2], part.bytes[2] >> 20, kind_names[3],
                      part.bytes[3] >> 20, part.available_bytes >> 20,
                      part.is_limited ? "are left of the limit" : "are free");
+}
+
+void gpu_memory_warn(struct gpu_device *device)
+{
+    uint64_t free_bytes = 0;
+    uint64_t total_bytes = 0;
+    uint64_t limit = device->options.memory_limit_bytes;
+    uint64_t used = device->used_bytes;
+    if (limit == 0 &&
+        device->driver->memory_info(device->driver, &free_bytes, &total_bytes, NULL) == LLCUDA_OK) {
+        limit = total_bytes;
+        used = total_bytes - free_bytes;
+    }
+    uint32_t percent =
+        limit ? level_alarm_look(&device->memory_alarm, (double)used / (double)limit) : 0;
+    if (percent != 0) {
+        log_message(device->options.log, LOG_WARN,
+                    "more than %u %% of the GPU's memory%s is in use (%" PRIu64 " of %" PRIu64
+                    " MB): a smaller --ctx or --batch leaves room",
+                    percent, device->options.memory_limit_bytes ? " that may be used" : "",
+                    used >> 20, limit >> 20);
+    }
 }
 
 llcuda_status gpu_memory_make(struct gpu_model *model, struct llcuda_error *error)

@@ -4,6 +4,7 @@
 #ifndef GPU_MODEL_H
 #define GPU_MODEL_H
 
+#include "base/level_alarm.h"
 #include "gpu/attention.h"
 #include "gpu/gpu.h"
 #include "gpu/jit.h"
@@ -20,7 +21,8 @@ struct gpu_device {
     struct gpu_device_options options;
     struct gpu_jit *jit;
     uint64_t used_bytes; /* by all models */
-    bool lost;           /* a step timed out: nothing can be expected of the device any more */
+    struct level_alarm memory_alarm;
+    bool lost; /* a step timed out: nothing can be expected of the device any more */
 };
 
 /* A weight as it lies on the device. */
@@ -94,6 +96,7 @@ struct gpu_buffers {
     uint64_t sampling;  /* scratch and results of sample.cu */
     uint64_t step;      /* the step's data */
     uint64_t matmul;    /* GPU_MATMUL_WORKSPACE_BYTES */
+    uint64_t partials;  /* of linear_quads.cu: counters, zero between launches, and sums */
     uint64_t unpacked;  /* activations: rows of a quantised weight, GPU_UNPACKED_BYTES */
     /* Of experts; a place is a row and one of its experts. */
     uint64_t router;        /* float [R, experts] logits */
@@ -183,6 +186,8 @@ llcuda_status gpu_memory_count(struct gpu_model *model, struct device_part *part
                                struct llcuda_error *error);
 /* Refuses a model that does not fit, with a table of what it needs; counts only. */
 llcuda_status gpu_memory_check(struct gpu_model *model, struct llcuda_error *error);
+/* Says so in the log when models leave little of what they may have together. */
+void gpu_memory_warn(struct gpu_device *device);
 /* Allocates cache, workspace and step data. */
 llcuda_status gpu_memory_make(struct gpu_model *model, struct llcuda_error *error);
 
@@ -318,6 +323,8 @@ llcuda_status gpu_wide_load(struct gpu_model *model, struct gpu_module *module,
                             struct llcuda_error *error);
 /* Whether they do this layer, all of its parts at once; its input is activations. Quantised weights
  * of very many rows are left to the vendor's products, where these may be taken. */
+/* Bytes of buffers.partials. */
+uint64_t gpu_wide_partial_bytes(const struct gpu_model *model);
 bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *linear);
 llcuda_status gpu_wide_run(struct gpu_model *model, const struct gpu_linear *linear,
                            struct llcuda_error *error);

@@ -105,13 +105,13 @@ static enum gpu_work work_of(const struct gpu_model *model, const struct gpu_fun
     return is_down ? GPU_WORK_DOWN : works[op->kind];
 }
 
-/* The type of a stage's first matrix, or of the cache. */
+/* The type of a stage's first matrix (of experts, theirs), or of the cache. */
 static enum dtype dtype_of(const struct gpu_model *model, const struct plan_op *op)
 {
     struct plan_op_weight slots[PLAN_OP_WEIGHTS_MAX];
     uint32_t count = plan_op_weights(op, slots);
     for (uint32_t i = 0; i < count && op->kind != PLAN_ATTENTION; i++) {
-        if (slots[i].is_matrix) {
+        if (slots[i].is_matrix && (slots[i].is_experts || op->kind != PLAN_EXPERTS)) {
             return model->weights[slots[i].weight].dtype;
         }
     }
@@ -403,8 +403,11 @@ static void add_cost(struct gpu_profile *profile, const struct plan_op *op,
     for (uint32_t i = 0; i < count && op->kind != PLAN_ATTENTION; i++) {
         const struct gpu_weight *weight = &model->weights[slots[i].weight];
         if (slots[i].is_matrix && (op->kind != PLAN_LOGITS || batch->logits_count != 0)) {
-            row->bytes +=
-                op->kind == PLAN_EMBED ? weight->row_bytes * batch->row_count : weight->bytes;
+            uint64_t touched = (uint64_t)batch->row_count * op->experts.used_count;
+            touched = touched < slots[i].count ? touched : slots[i].count;
+            row->bytes += op->kind == PLAN_EMBED ? weight->row_bytes * batch->row_count
+                          : slots[i].is_experts  ? weight->bytes * touched
+                                                 : weight->bytes;
         }
     }
 }

@@ -110,8 +110,9 @@ static uint32_t decode_modules(const struct gpu_program *program)
 }
 
 const char *const gpu_decode_files[] = {
-    "arguments_linear.h", "device.cuh",         "linear_groups.cuh", "linear_tiles.cuh",
-    "linear_decode.cu",   "packed_formats.cuh", "linear_packed.cu",  NULL};
+    "arguments_linear.h", "device.cuh",       "linear_groups.cuh",
+    "linear_tiles.cuh",   "linear_decode.cu", "linear_stream.cu",
+    "packed_formats.cuh", "linear_packed.cu", NULL};
 const char *const gpu_repack_files[] = {"arguments_linear.h", "device.cuh", "weight_formats.cuh",
                                         "packed_formats.cuh", "repack.cu",  NULL};
 
@@ -132,18 +133,16 @@ const struct gpu_decode_kernel *gpu_decode_find(const struct gpu_program *progra
     return NULL;
 }
 
-#define PACK_PAD 32u /* as in linear_packed.cu */
+#define PACK_PAD     32u /* as in linear_packed.cu */
+#define DECODE_WARPS 16u /* of all kernels for few rows */
 /* What the decode kernels declare themselves, at most: a float a warp and row of activations, and
  * one a row. */
 #define STATIC_SHARED_BYTES 4096u
 
-uint32_t gpu_decode_shared_bytes(const struct gpu_decode_key *key, uint32_t limit, bool *stages)
+/* Shared memory of a packed kernel; activations lie there when there is room. */
+static uint32_t packed_shared_bytes(const struct gpu_decode_key *key, uint32_t sums, uint32_t limit,
+                                    bool *stages)
 {
-    uint32_t sums = (key->to == GPU_DECODE_PAIR ? 2u : 1u) * key->token_tiles;
-    if (!gpu_dtype_packs((enum dtype)key->dtype)) {
-        *stages = false;
-        return sums * (16u << 10);
-    }
     uint32_t group = sums >= 4 ? 1 : 4 / sums; /* as in linear_packed.cu */
     uint32_t bytes = sums * (sums >= 8 ? 1 : 2 * group) * (8u << 10);
     uint32_t activations = 8 * key->token_tiles * (2 * key->columns + PACK_PAD);
@@ -152,20 +151,52 @@ uint32_t gpu_decode_shared_bytes(const struct gpu_decode_key *key, uint32_t limi
     return bytes + (*stages ? activations : 0);
 }
 
-bool gpu_decode_fits(const struct gpu_device_info *device, const struct gpu_decode_key *key,
-                     struct gpu_decode_kernel *kernel)
+/* Runs of a ring of linear_stream.cu: as many as leave memory no time to idle. */
+#define RING_MIN 3u
+#define RING_MAX 6u
+
+/* Long runs before long rings; nothing where copies in the background or the room is missing. */
+static void choose_stream(const struct gpu_device_info *device, uint32_t limit,
+                          struct gpu_decode_kernel *kernel)
 {
-    uint32_t limit = device->shared_bytes_block_max - STATIC_SHARED_BYTES;
-    *kernel = (struct gpu_decode_kernel){.key = *key};
-    kernel->shared_bytes = gpu_decode_shared_bytes(key, limit, &kernel->stages);
-    struct gpu_decode_key half = *key;
-    half.token_tiles = key->token_tiles / 2;
-    bool half_stages = false;
-    if (key->token_tiles == 4 && !kernel->stages) {
-        (void)gpu_decode_shared_bytes(&half, limit, &half_stages);
+    if (device->vendor == GPU_HIP || (device->vendor == GPU_CUDA && device->capability < 80)) {
+        return;
     }
+    for (uint32_t segment = 128; segment >= 64; segment /= 2) {
+        uint32_t run = DECODE_WARPS * segment * 32;
+        uint32_t ring = limit > kernel->shared_bytes ? (limit - kernel->shared_bytes) / run : 0;
+        if (kernel->key.columns % (DECODE_WARPS * segment) == 0 && ring >= RING_MIN) {
+            kernel->segment = segment;
+            kernel->ring = ring < RING_MAX ? ring : RING_MAX;
+            kernel->shared_bytes += kernel->ring * run;
+            return;
+        }
+    }
+}
+
+bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel)
+{
+    uint32_t sums = (kernel->key.to == GPU_DECODE_PAIR ? 2u : 1u) * kernel->key.token_tiles;
+    uint32_t limit = device->shared_bytes_block_max - STATIC_SHARED_BYTES;
+    kernel->stages = false;
+    kernel->segment = kernel->ring = 0;
+    if (gpu_dtype_packs((enum dtype)kernel->key.dtype)) {
+        kernel->shared_bytes = packed_shared_bytes(&kernel->key, sums, limit, &kernel->stages);
+    } else {
+        kernel->shared_bytes = sums * (16u << 10);
+        choose_stream(device, limit, kernel);
+    }
+    return kernel->shared_bytes <= limit;
+}
+
+bool gpu_decode_serves(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel)
+{
+    bool fits = gpu_decode_choose(device, kernel);
+    struct gpu_decode_kernel half = *kernel;
+    half.key.token_tiles /= 2;
     /* Reading weights twice costs less than activations from far away. */
-    return kernel->shared_bytes <= limit && !half_stages;
+    return fits && !(kernel->key.token_tiles == 4 && !kernel->stages &&
+                     gpu_decode_choose(device, &half) && half.stages);
 }
 
 /* In all widths that fit the device's shared memory; more kernels than there is room for are left
@@ -178,18 +209,21 @@ static void want_decode_of(struct gpu_model *model, uint32_t weight, uint32_t fr
         return;
     }
     for (uint32_t tiles = 1; tiles <= (from == GPU_DECODE_FROM_NORM ? 1u : 4u); tiles *= 2) {
-        const struct gpu_decode_key key = {
-            .dtype = (uint32_t)model->weights[weight].dtype,
-            .columns = (uint32_t)model->base.plan->weights[weight].columns,
-            .token_tiles = tiles,
-            .from = from,
-            .to = to,
-            .activation = activation,
-            .grouped = grouped,
+        struct gpu_decode_kernel kernel = {
+            .key =
+                {
+                    .dtype = (uint32_t)model->weights[weight].dtype,
+                    .columns = (uint32_t)model->base.plan->weights[weight].columns,
+                    .token_tiles = tiles,
+                    .from = from,
+                    .to = to,
+                    .activation = activation,
+                    .grouped = grouped,
+                },
         };
-        struct gpu_decode_kernel kernel;
-        if (gpu_decode_fits(&model->device->info, &key, &kernel) &&
-            program->decode_count < GPU_DECODE_KERNELS_MAX && !gpu_decode_find(program, &key)) {
+        if (gpu_decode_serves(&model->device->info, &kernel) &&
+            program->decode_count < GPU_DECODE_KERNELS_MAX &&
+            !gpu_decode_find(program, &kernel.key)) {
             program->decode[program->decode_count++] = kernel;
         }
     }
@@ -278,25 +312,30 @@ static void append_decode(const struct gpu_decode_kernel *kernel, uint32_t index
                       key->activation, (unsigned)kernel->stages);
         return;
     }
-    uint32_t own = (key->columns / 32 + 15) / 16;
-    uint32_t unroll = own < 4 / sets ? own : 4 / sets;
-    buffer_printf(prelude, " X(linear_decode_%u, %u, %u, %u, %u, %u, %u, %u)", index, key->columns,
-                  unroll, sets, key->token_tiles, key->from, key->to, key->activation);
+    buffer_printf(prelude, " X(linear_decode_%u, %u,", index, key->columns);
+    if (kernel->segment) {
+        buffer_printf(prelude, " %u, %u,", kernel->segment, kernel->ring);
+    } else {
+        uint32_t own = (key->columns / 32 + DECODE_WARPS - 1) / DECODE_WARPS;
+        buffer_printf(prelude, " %u,", own < 4 / sets ? own : 4 / sets);
+    }
+    buffer_printf(prelude, " %u, %u, %u, %u, %u)", sets, key->token_tiles, key->from, key->to,
+                  key->activation);
 }
 
 /* "#define LINEAR_DECODE_KERNELS(X) X(linear_decode_0, 2048, 4, 1, 1, …) …" and the packed ones. */
 void gpu_program_decode_prelude(const struct gpu_program *program, uint32_t part, uint32_t parts,
                                 struct buffer *prelude)
 {
-    static const char *const lists[] = {"LINEAR_DECODE_KERNELS", "LINEAR_PACKED_KERNELS",
-                                        "LINEAR_DECODE_GROUPS"};
-    for (uint32_t list = 0; list < 3; list++) {
+    static const char *const lists[] = {"LINEAR_DECODE_KERNELS", "LINEAR_DECODE_GROUPS",
+                                        "LINEAR_STREAM_KERNELS", "LINEAR_STREAM_GROUPS",
+                                        "LINEAR_PACKED_KERNELS"};
+    for (uint32_t list = 0; list < sizeof lists / sizeof *lists; list++) {
         buffer_printf(prelude, "#define %s(X)", lists[list]);
         for (uint32_t i = part; i < program->decode_count; i += parts) {
             const struct gpu_decode_kernel *kernel = &program->decode[i];
-            uint32_t own = gpu_dtype_packs((enum dtype)kernel->key.dtype) ? 1
-                           : kernel->key.grouped                          ? 2
-                                                                          : 0;
+            uint32_t own = kernel->segment ? 2 : 0;
+            own = gpu_dtype_packs((enum dtype)kernel->key.dtype) ? 4 : own + kernel->key.grouped;
             if (own == list) {
                 append_decode(kernel, i, prelude);
             }
@@ -587,6 +626,10 @@ static bool name_typed(const struct gpu_program *program, const struct gpu_funct
                     {GPU_KERNEL_PACKED_DEQUANTIZE, "dequantize_packed"}};
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         for (uint32_t dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+            if (program->group_plain[dtype] == function) {
+                snprintf(name, bytes, "linear_plain_group_%s", dtype_info((enum dtype)dtype)->name);
+                return true;
+            }
             if (program->functions[families[i].first + dtype] == function) {
                 snprintf(name, bytes, "%s_%s", families[i].name,
                          dtype_info((enum dtype)dtype)->name);
@@ -607,7 +650,9 @@ static bool name_linear(const struct gpu_program *program, const struct gpu_func
         const struct gpu_decode_key *key = &program->decode[i].key;
         if (program->decode[i].function == function) {
             snprintf(name, bytes, "linear_%s_%s_m%u_k%u%s%s",
-                     gpu_dtype_packs((enum dtype)key->dtype) ? "packed" : "decode",
+                     key->grouped                              ? "group"
+                     : gpu_dtype_packs((enum dtype)key->dtype) ? "packed"
+                                                               : "decode",
                      dtype_info((enum dtype)key->dtype)->name, 8 * key->token_tiles, key->columns,
                      key->from == GPU_DECODE_FROM_NORM ? "_norm" : "", ends[key->to]);
             return true;
@@ -617,9 +662,11 @@ static bool name_linear(const struct gpu_program *program, const struct gpu_func
         const uint32_t tile = i % GPU_WIDE_TILE_COUNT;
         const uint32_t pair = i / GPU_WIDE_TILE_COUNT % 2;
         const uint32_t dtype = i / GPU_WIDE_TILE_COUNT / 2;
-        if (program->wide[dtype][pair][tile] == function) {
+        bool grouped = program->group[dtype][pair][tile] == function;
+        if (grouped || program->wide[dtype][pair][tile] == function) {
             char wide[40];
-            gpu_wide_name((enum dtype)dtype, pair != 0, tile, wide);
+            (grouped ? gpu_wide_group_name : gpu_wide_name)((enum dtype)dtype, pair != 0, tile,
+                                                            wide);
             snprintf(name, bytes, "%s", wide);
             return true;
         }
@@ -633,20 +680,23 @@ void gpu_program_name(const struct gpu_program *program, const struct gpu_functi
     const struct {
         const struct gpu_function *function;
         const char *name;
-    } attention[] = {{program->attention.qkv_finish, "qkv_finish"},
-                     {program->attention.decode, "attention_decode"},
-                     {program->attention.decode_fused, "attention_decode_fused"},
-                     {program->attention.prefill, "attention_prefill"},
-                     {program->attention.copy_blocks, "copy_blocks"}};
+    } others[] = {{program->route, "route"},
+                  {program->experts_activate, "experts_activate"},
+                  {program->experts_combine, "experts_combine"},
+                  {program->attention.qkv_finish, "qkv_finish"},
+                  {program->attention.decode, "attention_decode"},
+                  {program->attention.decode_fused, "attention_decode_fused"},
+                  {program->attention.prefill, "attention_prefill"},
+                  {program->attention.copy_blocks, "copy_blocks"}};
     for (uint32_t i = 0; i < GPU_KERNEL_EMBED; i++) {
         if (program->functions[i] == function) {
             snprintf(name, bytes, "%s", kernels[i].name);
             return;
         }
     }
-    for (size_t i = 0; i < sizeof attention / sizeof *attention; i++) {
-        if (attention[i].function == function) {
-            snprintf(name, bytes, "%s", attention[i].name);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        if (others[i].function == function) {
+            snprintf(name, bytes, "%s", others[i].name);
             return;
         }
     }

@@ -29,7 +29,7 @@ enum gpu_kernel {
 
 #define GPU_PROGRAM_MODULES_MAX 12u
 
-/* A kernel of linear_decode.cu or linear_packed.cu: its template's parameters. */
+/* A kernel of linear_decode.cu, linear_stream.cu or linear_packed.cu: its template's parameters. */
 enum gpu_decode_from { GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_FROM_NORM };
 enum gpu_decode_to { GPU_DECODE_STORE, GPU_DECODE_ADD, GPU_DECODE_PAIR };
 struct gpu_decode_key {
@@ -44,18 +44,20 @@ struct gpu_decode_kernel {
     struct gpu_decode_key key;
     struct gpu_function *function;
     uint32_t shared_bytes;
-    bool stages; /* activations lie in shared memory */
+    bool stages;            /* activations lie in shared memory */
+    uint32_t segment, ring; /* of linear_stream.cu; 0: another */
 };
 #define GPU_DECODE_KERNELS_MAX 96u
 #define GPU_DECODE_THREADS     512u
 
 /* The kernels of linear_wide.cu and linear_blocks.cu: tiles of weight rows by rows of x, from the
- * largest on, each once for plain layers and once for gate and up together. */
-enum { GPU_WIDE_TILE_COUNT = 3 };
+ * largest on, each once for plain layers and once for gate and up together. Those from
+ * GPU_WIDE_TILE_COUNT on are of linear_quads.cu, for 16-bit weights on devices that can. */
+enum { GPU_WIDE_TILE_COUNT = 3, GPU_WIDE_ALL_TILE_COUNT = 7 };
 struct gpu_wide_tile {
     uint32_t warps_rows, warps_tokens, row_tiles, token_tiles; /* template parameters */
 };
-extern const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_TILE_COUNT];
+extern const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_ALL_TILE_COUNT];
 
 struct texts;
 struct gpu_jit_batch;
@@ -73,7 +75,7 @@ struct gpu_program {
     struct gpu_decode_kernel decode[GPU_DECODE_KERNELS_MAX];
     uint32_t decode_count;
     /* [type of the weight][is a pair]; NULL: not for this model or device. */
-    struct gpu_function *wide[DTYPE_COUNT][2][GPU_WIDE_TILE_COUNT];
+    struct gpu_function *wide[DTYPE_COUNT][2][GPU_WIDE_ALL_TILE_COUNT];
     bool has_wide;
     /* Of experts: likewise, and what lies between their products. */
     struct gpu_function *group[DTYPE_COUNT][2][GPU_WIDE_TILE_COUNT];
@@ -104,13 +106,11 @@ extern const char *const gpu_repack_files[];
 extern const char *const gpu_experts_files[];
 /* "#define MACRO(X) X(q4_k) …": the types that can be packed, those of `wanted` or all. */
 void gpu_program_packed_prelude(const char *macro, const bool *wanted, struct buffer *prelude);
-/* Dynamic shared memory of a decode kernel where a block may have `limit` bytes. *stages: whether
- * it keeps activations there. */
-uint32_t gpu_decode_shared_bytes(const struct gpu_decode_key *key, uint32_t limit, bool *stages);
-/* Whether a device takes this kernel: it fits, and one of half the width would not serve better.
- * Fills in everything but the function. */
-bool gpu_decode_fits(const struct gpu_device_info *device, const struct gpu_decode_key *key,
-                     struct gpu_decode_kernel *kernel);
+/* Fills in which kernel does what kernel->key says on a device, and its dynamic shared memory;
+ * false when that is more than a block may have. */
+bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel);
+/* The same; also false when a kernel of half the width serves better. */
+bool gpu_decode_serves(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel);
 extern const char *const gpu_wide_files[];
 /* wide.c: what its kernels are compiled with for a device and weights of the types that `wanted`
  * says, of which `act` is not quantised; false when there is nothing for it. */
@@ -120,10 +120,18 @@ bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
 void gpu_wide_group_prelude(const struct gpu_device_info *device, enum dtype act,
                             const bool wanted[DTYPE_COUNT], struct buffer *prelude);
 /* How the kernel of tile `tile` for weights of `dtype` is launched for parts of these rows (of a
- * pair gate, up) and `n` rows of x, and its name; false when it does not fit the device. */
+ * pair gate, up) and `n` rows of x, by one block a tile, and its name; false when it does not fit
+ * the device. */
 bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uint32_t tile,
                      bool is_pair, const uint32_t *rows, uint32_t part_count, uint32_t n,
                      struct gpu_launch *launch);
+/* Blocks of linear_quads.cu can share a tile: launch.grid[2] of them, when the tiles have room for
+ * the sums of their ranges in GPU_WIDE_PARTIAL_BYTES: first GPU_WIDE_COUNTERS counters, which are
+ * zero before and after. */
+#define GPU_WIDE_SPLITS_MAX    16u
+#define GPU_WIDE_COUNTERS      1024u
+#define GPU_WIDE_PARTIAL_BYTES (32u << 20)
+bool gpu_wide_can_split(uint32_t tile, const struct gpu_launch *launch);
 void gpu_wide_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
 void gpu_wide_group_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
 /* Rows of x of a tile. */

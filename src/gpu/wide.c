@@ -1,6 +1,8 @@
-/* Owns the choice among the tiles of linear_wide.cu and linear_blocks.cu. Invariant: the bits of a
- * result depend on no choice made here, only the time does. One thread. Knows no stages. */
+/* Owns the choice among the tiles of linear_quads.cu, linear_wide.cu and linear_blocks.cu.
+ * Invariant: the bits of a result depend on no choice made here, only the time does. One thread.
+ * Knows no stages. */
 #include <stdio.h>
+#include <string.h>
 
 #include "gpu/model.h"
 #include "gpu/prelude.h"
@@ -12,20 +14,43 @@
 /* Fewer rows are served better by kernels that stream the weights. */
 #define PLAIN_ROWS_MIN 33u
 #define BLOCK_ROWS_MIN 17u
+#define QUAD_ROWS_MIN  17u
 /* From here on unpacking all weights, 4.6 bytes a weight of the memory's time, costs less than what
  * the vendor's product gains: 2 · n FLOP a weight at about 600 instead of 350 TFLOP/s on an H200.
  * By calculation, not measured. */
 #define BLOCK_ROWS_MAX 512u
 
-const char *const gpu_wide_files[] = {
-    "arguments_linear.h", "device.cuh", "weight_formats.cuh", "linear_groups.cuh", "linear_wide.cu",
-    "linear_blocks.cu",   NULL};
+/* Of linear_quads.cu: one is worked on, one may still be. */
+#define QUAD_STAGES_MAX 8u
+#define QUAD_STAGES_MIN 4u
+/* What kernels have beside it. */
+#define SHARED_STATIC_BYTES 128u
 
-const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_TILE_COUNT] = {
-    {2, 4, 4, 4}, /* 128 rows of the weight, 128 of x */
-    {2, 2, 2, 4}, /* 64, 64 */
-    {2, 2, 2, 2}, /* 64, 32 */
+const char *const gpu_wide_files[] = {
+    "arguments_linear.h", "device.cuh",      "weight_formats.cuh", "linear_groups.cuh",
+    "linear_wide.cu",     "linear_quads.cu", "linear_blocks.cu",   NULL};
+
+const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_ALL_TILE_COUNT] = {
+    {2, 4, 4, 4},  /* 128 rows of the weight, 128 of x */
+    {2, 2, 2, 4},  /* 64, 64 */
+    {2, 2, 2, 2},  /* 64, 32 */
+    {8, 1, 1, 24}, /* of linear_quads.cu: 128, 192 */
+    {8, 1, 1, 16}, /* 128, 128 */
+    {8, 1, 1, 8},  /* 128, 64 */
+    {8, 1, 1, 4},  /* 128, 32 */
 };
+
+static bool is_quad(const struct gpu_wide_tile *tile)
+{
+    return tile >= gpu_wide_tiles + GPU_WIDE_TILE_COUNT;
+}
+
+/* Products of four warps together: VENDOR_WARPGROUPS of the kernels. */
+static bool device_has_quads(const struct gpu_device_info *device)
+{
+    return device->vendor == GPU_EMU ||
+           (device->vendor == GPU_CUDA && strcmp(device->arch, "sm_90a") == 0);
+}
 
 static uint32_t tile_rows(const struct gpu_wide_tile *tile)
 {
@@ -48,6 +73,9 @@ static uint32_t quantised_bytes(enum dtype dtype)
 static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype, uint32_t stages)
 {
     uint32_t bytes = quantised_bytes(dtype);
+    if (is_quad(tile)) {
+        return stages * 8 * (16 * tile_rows(tile) + 16 * tile_tokens(tile) + 64);
+    }
     if (bytes == 0) {
         return stages * (tile_rows(tile) + tile_tokens(tile)) * 128;
     }
@@ -60,9 +88,15 @@ static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype,
 static uint32_t stages(const struct gpu_device_info *device, const struct gpu_wide_tile *tile,
                        enum dtype dtype)
 {
-    tile = quantised_bytes(dtype) ? tile : &gpu_wide_tiles[0];
-    for (uint32_t count = STAGES_MAX; count >= STAGES_MIN; count--) {
-        if (shared_bytes(tile, dtype, count) <= device->shared_bytes_block_max) {
+    if (is_quad(tile) && (quantised_bytes(dtype) || !device_has_quads(device))) {
+        return 0;
+    }
+    tile = quantised_bytes(dtype) || is_quad(tile) ? tile : &gpu_wide_tiles[0];
+    uint32_t most = is_quad(tile) ? QUAD_STAGES_MAX : STAGES_MAX;
+    uint32_t least = is_quad(tile) ? QUAD_STAGES_MIN : STAGES_MIN;
+    for (uint32_t count = most; count >= least; count--) {
+        if (shared_bytes(tile, dtype, count) + SHARED_STATIC_BYTES <=
+            device->shared_bytes_block_max) {
             return count;
         }
     }
@@ -90,29 +124,35 @@ static bool device_can(const struct gpu_device_info *device)
            (device->vendor == GPU_CUDA && device->capability >= CAPABILITY_MIN);
 }
 
-/* Appends the kernels of one type. */
+/* Appends the kernels of one type: of linear_quads.cu, or the others, for experts or not. */
 static uint32_t list_kernels(const struct gpu_device_info *device, enum dtype dtype, bool grouped,
-                             struct buffer *prelude)
+                             bool quads, struct buffer *prelude)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < 2 * GPU_WIDE_TILE_COUNT; i++) {
-        bool is_pair = i >= GPU_WIDE_TILE_COUNT;
-        const struct gpu_wide_tile *tile = &gpu_wide_tiles[i % GPU_WIDE_TILE_COUNT];
+    for (uint32_t i = 0; i < 2 * GPU_WIDE_ALL_TILE_COUNT; i++) {
+        bool is_pair = i >= GPU_WIDE_ALL_TILE_COUNT;
+        const struct gpu_wide_tile *tile = &gpu_wide_tiles[i % GPU_WIDE_ALL_TILE_COUNT];
         uint32_t depth = stages(device, tile, dtype);
+        const char *pair = is_pair ? "true" : "false";
         char name[40];
-        if (depth == 0) {
+        if (depth == 0 || is_quad(tile) != quads) {
             continue;
         }
-        (grouped ? gpu_wide_group_name : gpu_wide_name)(dtype, is_pair, i % GPU_WIDE_TILE_COUNT,
+        (grouped ? gpu_wide_group_name : gpu_wide_name)(dtype, is_pair, i % GPU_WIDE_ALL_TILE_COUNT,
                                                         name);
         buffer_printf(prelude, " X(%s,", name);
+        count++;
+        if (quads) {
+            buffer_printf(prelude, " %u, %u, %s, %u)", tile_tokens(tile), tile_rows(tile) / 64,
+                          pair, depth);
+            continue;
+        }
         if (quantised_bytes(dtype)) {
             buffer_printf(prelude, " %s, %u, %u,", dtype_info(dtype)->name, quantised_bytes(dtype),
                           depth);
         }
         buffer_printf(prelude, " %u, %u, %u, %u, %s, 1)", tile->warps_rows, tile->warps_tokens,
-                      tile->row_tiles, tile->token_tiles, is_pair ? "true" : "false");
-        count++;
+                      tile->row_tiles, tile->token_tiles, pair);
     }
     return count;
 }
@@ -125,12 +165,12 @@ static uint32_t list_all(const struct gpu_device_info *device, enum dtype act,
     const char *ending = grouped ? "GROUPS" : "KERNELS";
     buffer_printf(prelude, "#define LINEAR_WIDE_%s(X)", ending);
     if (wanted[act]) {
-        count += list_kernels(device, act, grouped, prelude);
+        count += list_kernels(device, act, grouped, false, prelude);
     }
     buffer_printf(prelude, "\n#define LINEAR_BLOCK_%s(X)", ending);
     for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
         if (wanted[dtype] && quantised_bytes((enum dtype)dtype)) {
-            count += list_kernels(device, (enum dtype)dtype, grouped, prelude);
+            count += list_kernels(device, (enum dtype)dtype, grouped, false, prelude);
         }
     }
     buffer_append_byte(prelude, '\n');
@@ -147,6 +187,11 @@ bool gpu_wide_prelude(const struct gpu_device_info *device, enum dtype act,
     }
     prelude_integer(prelude, "WIDE_STAGES", depth ? depth : STAGES_MIN);
     count = list_all(device, act, wanted, false, prelude);
+    buffer_append_text(prelude, "#define LINEAR_QUAD_KERNELS(X)");
+    if (wanted[act]) {
+        count += list_kernels(device, act, false, true, prelude);
+    }
+    buffer_append_byte(prelude, '\n');
     return count != 0;
 }
 
@@ -183,24 +228,35 @@ bool gpu_wide_choose(const struct gpu_model *model, struct buffer *prelude)
     return any || has_groups;
 }
 
+uint64_t gpu_wide_partial_bytes(const struct gpu_model *model)
+{
+    const struct gpu_device_options *options = &model->device->options;
+    bool has_vendor = model->driver->matmul_create && !options->deterministic &&
+                      options->linear == GPU_LINEAR_FAST;
+    return has_vendor || !device_has_quads(&model->device->info) || model->activation == DTYPE_F32
+               ? 0
+               : GPU_WIDE_PARTIAL_BYTES;
+}
+
 static llcuda_status load_type(struct gpu_model *model, struct gpu_module *module, enum dtype dtype,
                                bool grouped, struct llcuda_error *error)
 {
     struct gpu_driver *driver = model->driver;
     const struct gpu_device_info *device = &model->device->info;
     llcuda_status status = LLCUDA_OK;
-    for (uint32_t i = 0; i < 2 * GPU_WIDE_TILE_COUNT && status == LLCUDA_OK; i++) {
-        bool is_pair = i >= GPU_WIDE_TILE_COUNT;
-        const struct gpu_wide_tile *tile = &gpu_wide_tiles[i % GPU_WIDE_TILE_COUNT];
-        uint32_t at = i % GPU_WIDE_TILE_COUNT;
-        struct gpu_function **function = grouped ? &model->program.group[dtype][is_pair][at]
-                                                 : &model->program.wide[dtype][is_pair][at];
+    for (uint32_t i = 0; i < 2 * GPU_WIDE_ALL_TILE_COUNT && status == LLCUDA_OK; i++) {
+        bool is_pair = i >= GPU_WIDE_ALL_TILE_COUNT;
+        uint32_t at = i % GPU_WIDE_ALL_TILE_COUNT;
+        const struct gpu_wide_tile *tile = &gpu_wide_tiles[at];
+        struct gpu_function **function = NULL;
         uint32_t depth = stages(device, tile, dtype);
         char name[40];
-        if (depth == 0) {
+        if (depth == 0 || (grouped && is_quad(tile))) {
             continue;
         }
         (grouped ? gpu_wide_group_name : gpu_wide_name)(dtype, is_pair, at, name);
+        function = grouped ? &model->program.group[dtype][is_pair][at]
+                           : &model->program.wide[dtype][is_pair][at];
         status = driver->function_get(driver, module, name, function, error);
         if (status == LLCUDA_OK) {
             status = driver->function_shared_limit(driver, *function,
@@ -226,29 +282,6 @@ llcuda_status gpu_wide_load(struct gpu_model *model, struct gpu_module *module,
     return status;
 }
 
-bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *linear)
-{
-    const struct gpu_device_options *options = &model->device->options;
-    enum dtype dtype = model->weights[linear->weights[0]].dtype;
-    bool quantised = quantised_bytes(dtype) != 0;
-    bool has_vendor = model->driver->matmul_create && !options->deterministic &&
-                      options->linear == GPU_LINEAR_FAST;
-    uint32_t rows_min = !quantised ? PLAIN_ROWS_MIN : options->deterministic ? 1 : BLOCK_ROWS_MIN;
-    if (model->weights[linear->weights[0]].is_packed || linear->rows < rows_min ||
-        (quantised && has_vendor && linear->rows > BLOCK_ROWS_MAX) ||
-        !model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT - 1]) {
-        return false;
-    }
-    for (uint32_t i = 0; i < linear->part_count; i++) {
-        uint32_t weight = linear->weights[i];
-        if (model->weights[weight].dtype != dtype || model->weights[weight].is_packed ||
-            model->base.plan->weights[weight].columns % 32 != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Tiles of the weight's rows, each of one part; gate and up share theirs. */
 static uint32_t count_tiles(const struct gpu_wide_tile *tile, bool is_pair, const uint32_t *rows,
                             uint32_t part_count)
@@ -262,6 +295,47 @@ static uint32_t count_tiles(const struct gpu_wide_tile *tile, bool is_pair, cons
         tiles += (rows[i] + each - 1) / each;
     }
     return tiles;
+}
+
+/* Whether tiles of linear_quads.cu occupy the multiprocessors without sharing: then they stream the
+ * weights faster than linear_decode.cu, which reads more of x. */
+static bool are_enough(const struct gpu_model *model, const struct gpu_linear *linear)
+{
+    enum dtype dtype = model->weights[linear->weights[0]].dtype;
+    uint32_t rows[3] = {0};
+    for (uint32_t i = 0; i < linear->part_count; i++) {
+        rows[i] = (uint32_t)model->base.plan->weights[linear->weights[i]].rows;
+    }
+    return model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT] &&
+           4 * count_tiles(&gpu_wide_tiles[GPU_WIDE_TILE_COUNT], linear->is_pair, rows,
+                           linear->part_count) >=
+               3 * model->device->info.multiprocessor_count;
+}
+
+bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *linear)
+{
+    const struct gpu_device_options *options = &model->device->options;
+    enum dtype dtype = model->weights[linear->weights[0]].dtype;
+    bool quantised = quantised_bytes(dtype) != 0;
+    bool has_vendor = model->driver->matmul_create && !options->deterministic &&
+                      options->linear == GPU_LINEAR_FAST;
+    uint32_t rows_min = !quantised ? PLAIN_ROWS_MIN : options->deterministic ? 1 : BLOCK_ROWS_MIN;
+    if (!quantised && are_enough(model, linear)) {
+        rows_min = QUAD_ROWS_MIN;
+    }
+    if (model->weights[linear->weights[0]].is_packed || linear->rows < rows_min ||
+        (quantised && has_vendor && linear->rows > BLOCK_ROWS_MAX) ||
+        !model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT - 1]) {
+        return false;
+    }
+    for (uint32_t i = 0; i < linear->part_count; i++) {
+        uint32_t weight = linear->weights[i];
+        if (model->weights[weight].dtype != dtype || model->weights[weight].is_packed ||
+            model->base.plan->weights[weight].columns % 32 != 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
 bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uint32_t index,
@@ -279,7 +353,62 @@ bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uin
     return depth != 0;
 }
 
-/* Larger tiles read less a product, but must be many enough for all multiprocessors. */
+bool gpu_wide_can_split(uint32_t tile, const struct gpu_launch *launch)
+{
+    const struct gpu_wide_tile *shape = &gpu_wide_tiles[tile];
+    uint64_t tiles = (uint64_t)launch->grid[0] * launch->grid[1];
+    uint64_t bytes = tiles * GPU_WIDE_SPLITS_MAX * tile_rows(shape) * tile_tokens(shape) * 4;
+    return is_quad(shape) && tiles <= GPU_WIDE_COUNTERS &&
+           bytes + GPU_WIDE_COUNTERS * sizeof(uint32_t) <= GPU_WIDE_PARTIAL_BYTES;
+}
+
+/* Nanoseconds that a launch of linear_quads.cu takes, by calculation: a multiprocessor takes about
+ * 40 bytes a nanosecond, and what shares a tile ends with the sums of all ranges, which one block
+ * reads. */
+static uint64_t quad_cost(const struct gpu_model *model, uint32_t tile, uint64_t columns,
+                          const struct gpu_launch *launch)
+{
+    const struct gpu_wide_tile *shape = &gpu_wide_tiles[tile];
+    uint64_t multiprocessors = model->device->info.multiprocessor_count;
+    uint64_t blocks = (uint64_t)launch->grid[0] * launch->grid[1] * launch->grid[2];
+    uint64_t turns = (blocks + multiprocessors - 1) / multiprocessors;
+    uint64_t rows = tile_rows(shape);
+    uint64_t tokens = tile_tokens(shape);
+    uint64_t cost = turns * (rows + tokens) * columns * 2 / launch->grid[2] / 40;
+    return launch->grid[2] == 1 ? cost : cost + 1500 + 16 * rows * tokens * 4 / 100;
+}
+
+/* The fastest tile of linear_quads.cu and how many blocks share one, as a launch. Returns 0
+ * when there is none. */
+static uint32_t choose_quad(const struct gpu_model *model, const struct gpu_linear *linear,
+                            enum dtype dtype, const uint32_t *rows, struct gpu_launch *launch)
+{
+    uint32_t best = 0;
+    uint64_t least = UINT64_MAX;
+    uint64_t columns = model->base.plan->weights[linear->weights[0]].columns;
+    for (uint32_t tile = GPU_WIDE_TILE_COUNT; tile < GPU_WIDE_ALL_TILE_COUNT; tile++) {
+        struct gpu_launch tried;
+        if (!model->program.wide[dtype][linear->is_pair][tile] ||
+            !gpu_wide_launch(&model->device->info, dtype, tile, linear->is_pair, rows,
+                             linear->part_count, linear->rows, &tried)) {
+            continue;
+        }
+        uint32_t most =
+            gpu_wide_can_split(tile, &tried) && model->buffers.partials ? GPU_WIDE_SPLITS_MAX : 1;
+        for (tried.grid[2] = 1; tried.grid[2] <= most; tried.grid[2] *= 2) {
+            uint64_t cost = quad_cost(model, tile, columns, &tried);
+            if (cost < least) {
+                least = cost;
+                best = tile;
+                *launch = tried;
+            }
+        }
+    }
+    return best;
+}
+
+/* Of the others. Larger tiles read less a product, but must be many enough for all
+ * multiprocessors. */
 static uint32_t choose_tile(const struct gpu_model *model, const struct gpu_linear *linear,
                             enum dtype dtype, const uint32_t *rows)
 {
@@ -311,15 +440,20 @@ llcuda_status gpu_wide_run(struct gpu_model *model, const struct gpu_linear *lin
         .columns = (uint32_t)weights[linear->weights[0]].columns,
         .output_stride = linear->output_stride,
         .kind = linear->is_pair ? linear->activation : linear->mode,
+        .arrivals = model->buffers.partials,
+        .partials = model->buffers.partials + GPU_WIDE_COUNTERS * sizeof(uint32_t),
     };
     for (uint32_t i = 0; i < linear->part_count; i++) {
         arguments.weights[i] = model->weights[linear->weights[i]].address;
         arguments.rows[i] = (uint32_t)weights[linear->weights[i]].rows;
     }
-    uint32_t tile = choose_tile(model, linear, first->dtype, arguments.rows);
     struct gpu_launch launch;
-    gpu_wide_launch(&model->device->info, first->dtype, tile, linear->is_pair, arguments.rows,
-                    linear->part_count, linear->rows, &launch);
+    uint32_t tile = choose_quad(model, linear, first->dtype, arguments.rows, &launch);
+    if (tile == 0) {
+        tile = choose_tile(model, linear, first->dtype, arguments.rows);
+        gpu_wide_launch(&model->device->info, first->dtype, tile, linear->is_pair, arguments.rows,
+                        linear->part_count, linear->rows, &launch);
+    }
     launch.overlap = !model->device->options.no_overlap;
     return model->driver->launch(model->driver, model->stream,
                                  model->program.wide[first->dtype][linear->is_pair][tile], &launch,

@@ -86,6 +86,8 @@ struct attention_decode_arguments {
     struct attention_score score;
     uint32_t window;       /* 0: none */
     uint32_t group_stride; /* groups that fit in `partials` a row and head tile */
+    uint32_t index_first;  /* of the launch's rows, when several share the partial sums in turn */
+    uint32_t reserved;
 };
 
 /* Up to ATTENTION_TILE_ROWS consecutive rows of one sequence, positions ascending by 1. */

@@ -106,8 +106,10 @@ struct linear_wide_arguments {
     KERNEL_POINTER(const void) weights[DECODE_PARTS_MAX]; /* [rows, columns]; of a pair gate, up */
     KERNEL_POINTER(const void) input;                     /* activations [n, columns] */
     KERNEL_POINTER(void) output;                          /* floats, or activations of pairs */
-    uint64_t row_bytes;                                   /* of quantised weights */
-    uint32_t rows[DECODE_PARTS_MAX]; /* of the parts, side by side in the output */
+    KERNEL_POINTER(float) partials;    /* of linear_quads.cu: sums of ranges of shared tiles */
+    KERNEL_POINTER(uint32_t) arrivals; /* [tiles], zero between launches */
+    uint64_t row_bytes;                /* of quantised weights */
+    uint32_t rows[DECODE_PARTS_MAX];   /* of the parts, side by side in the output */
     uint32_t columns;
     uint32_t output_stride; /* elements from one row to the next */
     uint32_t kind;          /* LINEAR_*; of a pair ACTIVATION_* */

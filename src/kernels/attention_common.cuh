@@ -7,7 +7,8 @@
  * with a scale a key or value of a head. Scales are halves, kept as floats.
  *
  * Of the prelude: HEADS, KV_HEADS, HEAD_SIZE (even; with bytes a multiple of 16), KV_TYPE, ACT_TYPE
- * (TYPE_*), KV_STORE (KV_STORE_*), DECODE_WARPS, DECODE_GROUPS_MAX. Products and sums that could be contracted are written as fmaf, so that no
+ * (TYPE_*), KV_STORE (KV_STORE_*), DECODE_WARPS, DECODE_GROUPS_MAX, ATTENTION_EXACT (0 or
+ * 1). Products and sums that could be contracted are written as fmaf, so that no
  * compiler has a choice. */
 
 #define TYPE_F32  0
@@ -22,6 +23,9 @@
 #define KV_IS_BYTES      (KV_STORE != KV_STORE_PLAIN)
 #define HEAD_GROUP       (HEADS / KV_HEADS)
 #define ATTENTION_MATRIX (KV_TYPE != TYPE_F32 && HEAD_SIZE % 8 == 0)
+/* Sums in the one order of attention_exact.cu; the host sets it where the tensor cores are used and
+ * the cache is no bytes. */
+#define EXACT_MATRIX ATTENTION_EXACT
 #define LOG2_E           1.44269504088896340736f
 /* Stands for "no position yet": finite, so that differences of two are zero and not NaN. */
 #define SCORE_NONE (-1e30f)

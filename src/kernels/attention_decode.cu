@@ -49,7 +49,7 @@ __device__ __forceinline__ struct decode_span decode_span_of(uint32_t position, 
 
 /* Where a block works. */
 struct decode_place {
-    uint32_t index; /* of the row among the rows of this launch: its partials */
+    uint32_t index; /* of the row among those that decode: its counter */
     uint32_t row;
     uint32_t position;
     uint32_t kv_head;
@@ -64,7 +64,7 @@ __device__ __forceinline__ bool decode_place_find(struct decode_place *place,
                                                   const struct attention_decode_arguments &a)
 {
     const struct step_state *state = a.step.state;
-    place->index = blockIdx.z;
+    place->index = a.index_first + blockIdx.z;
     if (place->index >= (a.decode_rows ? state->decode_count : state->row_count)) {
         return false;
     }
@@ -96,6 +96,8 @@ __device__ __forceinline__ uint32_t decode_blocks_end(const struct decode_place 
 
 /* Groups that are merged at a time. */
 #define MERGE_GROUPS 32u
+/* What a group leaves: sums [heads, D], and for each head its largest score and its denominator. */
+#define DECODE_PARTIAL (TILE_HEADS * (HEAD_SIZE + 2))
 
 /* Keys of 16-byte pieces a lane and tile, and of values a lane and slot. */
 #define KEY_PIECES      ((HEAD_SIZE + 31) / 32)
@@ -106,19 +108,32 @@ __device__ __forceinline__ uint32_t decode_blocks_end(const struct decode_place 
 /* Warps whose sums meet in shared memory. */
 #define SUMMING_WARPS (ATTENTION_MATRIX ? DECODE_WARPS : 1)
 
+/* Of attention_exact.cu: values of a partition, rows D rounded up to 16 with 16 bytes between. */
+#define EXACT_SIZE         ((HEAD_SIZE + 15) / 16 * 16)
+#define EXACT_VALUE_STRIDE (EXACT_SIZE + 8)
+
 struct decode_shared {
     /* Zero above D and above the block's heads. */
     kv_value query[8 * HEAD_COLUMNS][HEAD_SIZE_TILED];
     kv_store key[HEAD_SIZE_TILED]; /* of the row's own position, in the fused kernel */
     kv_store value[HEAD_SIZE_TILED];
+#if EXACT_MATRIX
+    kv_value values[PARTITION][EXACT_VALUE_STRIDE];
+    kv_value weights[8 * HEAD_COLUMNS][PARTITION + 8];
+#endif
     struct rotary_row table;
     /* For the tail of a block: kept here, the loop over the past has its registers. */
     struct decode_place place;
+#if EXACT_MATRIX
+    float totals[DECODE_WARPS][TILE_HEADS][4]; /* of each lane of a head's four */
+    float largest[DECODE_WARPS][TILE_HEADS];
+#else
     /* Sums of the warps, relative to the largest score of the block, and their denominators. */
     float sums[SUMMING_WARPS][TILE_HEADS][HEAD_SIZE];
     float totals[SUMMING_WARPS][TILE_HEADS];
     float largest[SUMMING_WARPS][TILE_HEADS];
     float block_largest[TILE_HEADS];
+#endif
     /* Of the merge. */
     float group_largest[MERGE_GROUPS][TILE_HEADS];
     float group_totals[MERGE_GROUPS][TILE_HEADS];
@@ -131,12 +146,11 @@ struct decode_shared {
 static_assert(sizeof(struct decode_shared) == DECODE_SHARED_BYTES, "the host knows another size");
 
 /* sum / total of a head with the sink in its denominator. */
-__device__ __forceinline__ float decode_normalise(const struct attention_decode_arguments &a,
-                                                  uint32_t head, float largest, float total,
-                                                  float sum)
+__device__ __forceinline__ float decode_normalise(const float *sinks, uint32_t head, float largest,
+                                                  float total, float sum)
 {
-    if (a.sinks) {
-        float sink = a.sinks[head] * LOG2_E;
+    if (sinks) {
+        float sink = sinks[head] * LOG2_E;
         float with_sink = fmaxf(largest, sink);
         float factor = fast_exp2(largest - with_sink);
         sum *= factor;
@@ -151,14 +165,15 @@ __device__ __forceinline__ float load_partial(const float *from)
 }
 
 /* Adds the partial sums of all groups of a row from the first to the last, each relative to the
- * largest score so far, and writes the row's result. */
+ * largest score so far, and writes the row's result. The sums so far are scaled first and rounded,
+ * then the group's are added in one step: where the scale is 1, as it mostly is, the tiles of
+ * attention_exact.cu leave it out and come to the same bits. */
 __device__ __forceinline__ void decode_merge(const struct attention_decode_arguments &a,
                                              struct decode_shared *shared, const float *partials,
                                              act_value *out)
 {
     const struct decode_place &place = shared->place;
     constexpr uint32_t ELEMENTS = (TILE_HEADS * HEAD_SIZE + DECODE_BLOCK - 1) / DECODE_BLOCK;
-    constexpr uint32_t PARTIAL = TILE_HEADS * (HEAD_SIZE + 2);
     const uint32_t elements = place.head_count * HEAD_SIZE;
     float sums[ELEMENTS] = {};
     for (uint32_t first = 0; first < place.span.group_count; first += MERGE_GROUPS) {
@@ -166,7 +181,7 @@ __device__ __forceinline__ void decode_merge(const struct attention_decode_argum
         uint32_t count = rest < MERGE_GROUPS ? rest : MERGE_GROUPS;
         for (uint32_t i = threadIdx.x; i < count * TILE_HEADS; i += DECODE_BLOCK) {
             uint32_t head = i % TILE_HEADS;
-            const float *ends = partials + (uint64_t)(first + i / TILE_HEADS) * PARTIAL +
+            const float *ends = partials + (uint64_t)(first + i / TILE_HEADS) * DECODE_PARTIAL +
                                 TILE_HEADS * HEAD_SIZE + 2 * head;
             shared->group_largest[i / TILE_HEADS][head] = load_partial(ends);
             shared->group_totals[i / TILE_HEADS][head] = load_partial(ends + 1);
@@ -182,7 +197,7 @@ __device__ __forceinline__ void decode_merge(const struct attention_decode_argum
                 float next = fmaxf(largest, of_group);
                 float keep = fast_exp2(largest - next);
                 float add = fast_exp2(of_group - next);
-                total = fmaf(total, keep, shared->group_totals[g][head] * add);
+                total = fmaf(shared->group_totals[g][head], add, mul_rn(total, keep));
                 shared->group_largest[g][head] = keep;
                 shared->group_totals[g][head] = add;
                 largest = next;
@@ -195,12 +210,12 @@ __device__ __forceinline__ void decode_merge(const struct attention_decode_argum
         for (uint32_t i = 0; i < ELEMENTS; i++) {
             uint32_t e = threadIdx.x + i * DECODE_BLOCK;
             if (e < elements) {
-                const float *from = partials + (uint64_t)first * PARTIAL + e;
+                const float *from = partials + (uint64_t)first * DECODE_PARTIAL + e;
 #pragma unroll 4
                 for (uint32_t g = 0; g < count; g++) {
-                    float sum = load_partial(from + (uint64_t)g * PARTIAL);
-                    sums[i] = fmaf(sums[i], shared->group_largest[g][e / HEAD_SIZE],
-                                   sum * shared->group_totals[g][e / HEAD_SIZE]);
+                    float sum = load_partial(from + (uint64_t)g * DECODE_PARTIAL);
+                    sums[i] = fmaf(sum, shared->group_totals[g][e / HEAD_SIZE],
+                                   mul_rn(sums[i], shared->group_largest[g][e / HEAD_SIZE]));
                 }
             }
         }
@@ -212,47 +227,31 @@ __device__ __forceinline__ void decode_merge(const struct attention_decode_argum
         if (e < elements) {
             uint32_t head = e / HEAD_SIZE;
             out[e] = value_of_float<ACT_TYPE>(
-                decode_normalise(a, place.head_first + head, shared->merged_largest[head],
+                decode_normalise(a.sinks, place.head_first + head, shared->merged_largest[head],
                                  shared->merged_totals[head], sums[i]));
         }
     }
 }
 
-/* Ends a block, after a barrier: the sums of the first `warps` warps are in shared memory. Writes
- * the row's result when the block is the row's only one, or the last to arrive. */
-__device__ __forceinline__ void decode_finish(const struct attention_decode_arguments &a,
-                                              struct decode_shared *shared, uint32_t warps)
+/* Where a block of a row with several groups leaves its sums. */
+__device__ __forceinline__ float *decode_partials(const struct attention_decode_arguments &a)
+{
+    const uint32_t tile = blockIdx.z * (KV_HEADS * HEAD_TILES) + blockIdx.y;
+    return a.partials + (uint64_t)tile * a.group_stride * DECODE_PARTIAL;
+}
+
+__device__ __forceinline__ act_value *decode_out(const struct attention_decode_arguments &a,
+                                                 const struct decode_place &place)
+{
+    return (act_value *)a.attended + ((uint64_t)place.row * HEADS + place.head_first) * HEAD_SIZE;
+}
+
+/* Ends a block that has left its partial sums: the last of its row to arrive merges them. */
+__device__ __forceinline__ void decode_arrive(const struct attention_decode_arguments &a,
+                                              struct decode_shared *shared)
 {
     const struct decode_place &place = shared->place;
-    act_value *out =
-        (act_value *)a.attended + ((uint64_t)place.row * HEADS + place.head_first) * HEAD_SIZE;
-    constexpr uint32_t PARTIAL = TILE_HEADS * (HEAD_SIZE + 2);
     const uint32_t tile = place.index * (KV_HEADS * HEAD_TILES) + blockIdx.y;
-    float *partials = a.partials + (uint64_t)tile * a.group_stride * PARTIAL;
-    float *mine = partials + (uint64_t)blockIdx.x * PARTIAL;
-    const bool alone = place.span.group_count == 1;
-    for (uint32_t e = threadIdx.x; e < place.head_count * HEAD_SIZE; e += DECODE_BLOCK) {
-        uint32_t head = e / HEAD_SIZE;
-        float sum = 0;
-        float total = 0;
-        for (uint32_t w = 0; w < warps; w++) {
-            sum += shared->sums[w][head][e % HEAD_SIZE];
-            total += shared->totals[w][head];
-        }
-        if (alone) {
-            out[e] = value_of_float<ACT_TYPE>(decode_normalise(
-                a, place.head_first + head, shared->block_largest[head], total, sum));
-        } else {
-            mine[e] = sum;
-            if (e % HEAD_SIZE == 0) {
-                mine[TILE_HEADS * HEAD_SIZE + 2 * head] = shared->block_largest[head];
-                mine[TILE_HEADS * HEAD_SIZE + 2 * head + 1] = total;
-            }
-        }
-    }
-    if (alone) {
-        return;
-    }
     thread_fence();
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -265,9 +264,44 @@ __device__ __forceinline__ void decode_finish(const struct attention_decode_argu
     __syncthreads();
     if (shared->is_last) {
         thread_fence();
-        decode_merge(a, shared, partials, out);
+        decode_merge(a, shared, decode_partials(a), decode_out(a, place));
     }
 }
+
+#if !EXACT_MATRIX
+/* Ends a block, after a barrier: the sums of the first `warps` warps are in shared memory. Writes
+ * the row's result when the block is the row's only one, or the last to arrive. */
+__device__ __forceinline__ void decode_finish(const struct attention_decode_arguments &a,
+                                              struct decode_shared *shared, uint32_t warps)
+{
+    const struct decode_place &place = shared->place;
+    act_value *out = decode_out(a, place);
+    float *mine = decode_partials(a) + (uint64_t)blockIdx.x * DECODE_PARTIAL;
+    const bool alone = place.span.group_count == 1;
+    for (uint32_t e = threadIdx.x; e < place.head_count * HEAD_SIZE; e += DECODE_BLOCK) {
+        uint32_t head = e / HEAD_SIZE;
+        float sum = 0;
+        float total = 0;
+        for (uint32_t w = 0; w < warps; w++) {
+            sum += shared->sums[w][head][e % HEAD_SIZE];
+            total += shared->totals[w][head];
+        }
+        if (alone) {
+            out[e] = value_of_float<ACT_TYPE>(decode_normalise(
+                a.sinks, place.head_first + head, shared->block_largest[head], total, sum));
+        } else {
+            mine[e] = sum;
+            if (e % HEAD_SIZE == 0) {
+                mine[TILE_HEADS * HEAD_SIZE + 2 * head] = shared->block_largest[head];
+                mine[TILE_HEADS * HEAD_SIZE + 2 * head + 1] = total;
+            }
+        }
+    }
+    if (!alone) {
+        decode_arrive(a, shared);
+    }
+}
+#endif
 
 /* Makes the query heads of the block in shared memory, and in the fused kernel the key and value of
  * the row's own position where the block reads it; one head tile also writes those to the cache.
@@ -465,6 +499,12 @@ __device__ __forceinline__ void decode_scores(float scores[HEAD_COLUMNS][4],
     }
 }
 
+#if EXACT_MATRIX
+template <bool FUSED> /* attention_exact.cu */
+__device__ __forceinline__ void decode_run(const struct attention_decode_arguments &a,
+                                           const struct decode_place &place,
+                                           struct decode_shared *shared);
+#else
 /* Scores become weights relative to the largest score so far; the sums so far are scaled to it. */
 __device__ __forceinline__ void decode_weigh(float scores[HEAD_COLUMNS][4],
                                              struct decode_sums *sums,
@@ -677,6 +717,8 @@ __device__ __forceinline__ void decode_run(const struct attention_decode_argumen
     __syncthreads();
     decode_finish(a, shared, warps);
 }
+
+#endif
 
 #else
 

@@ -14,7 +14,8 @@
  * memory would be slower than the tensor cores.
  *
  * The largest score of a row is followed by PREFILL_POSITIONS at a time, where decode does so by
- * partitions: the two do not agree to the bit. */
+ * partitions: the two do not agree to the bit. With ATTENTION_EXACT they do: fetching, scores,
+ * weights and sums are then those of attention_exact.cu. */
 #if ATTENTION_MATRIX && defined(PREFILL_ROW_TILES)
 
 #define PREFILL_THREADS   128
@@ -25,6 +26,8 @@
 #define PREFILL_COLUMNS   (PREFILL_POSITIONS / 8)
 #define PREFILL_OUTPUTS   (HEAD_SIZE_PADDED / 8)
 
+#if !EXACT_MATRIX
+#define QUERY_PIECES PREFILL_PIECES
 struct prefill_shared {
     kv_value query[PREFILL_ROWS][PREFILL_STRIDE];
     kv_value keys[2][PREFILL_POSITIONS][PREFILL_STRIDE];
@@ -33,15 +36,28 @@ struct prefill_shared {
     float scales[2][2][PREFILL_POSITIONS]; /* of keys, of values */
 #endif
 };
+#else
+/* Rows in which eight lanes read 128 bytes of two neighbours. */
+#define QUERY_PIECES (HEAD_SIZE_TILED / 8)
+struct prefill_shared {
+    kv_value query[PREFILL_ROWS][HEAD_SIZE_TILED];
+    kv_value keys[2][PREFILL_POSITIONS][HEAD_SIZE_TILED];
+    kv_value values[2][PREFILL_POSITIONS][EXACT_VALUE_STRIDE];
+};
+#endif
 static_assert(sizeof(struct prefill_shared) == PREFILL_SHARED_BYTES, "the host knows another size");
 
 /* What a warp has of its rows: lane l holds rows l / 4 and l / 4 + 8 of each row tile, of output
  * tile n the elements 8 n + 2 (l % 4) + {0, 1}: [0], [1] of the first row, [2], [3] of the second.
- * `total` is of the lane's own columns until the end. */
+ * `total` is of the lane's own columns until the end; with ATTENTION_EXACT of all, and what the sums
+ * of these positions are multiplied by is kept. */
 struct prefill_rows {
     float output[PREFILL_ROW_TILES][PREFILL_OUTPUTS][4];
     float largest[PREFILL_ROW_TILES][2];
     float total[PREFILL_ROW_TILES][2];
+#if EXACT_MATRIX
+    float add[PREFILL_ROW_TILES][2];
+#endif
 };
 
 __device__ __forceinline__ uint32_t prefill_block(const uint32_t *block_table, uint32_t first,
@@ -49,6 +65,30 @@ __device__ __forceinline__ uint32_t prefill_block(const uint32_t *block_table, u
 {
     const uint32_t position = first + threadIdx.x % 32 * KV_BLOCK;
     return position < end ? block_table[position / KV_BLOCK] : 0;
+}
+
+#if EXACT_MATRIX
+__device__ __forceinline__ kv_value *prefill_query(struct prefill_shared *shared, uint32_t row,
+                                                   uint32_t d);
+__device__ __forceinline__ void prefill_fetch(struct prefill_shared *shared, uint32_t stage,
+                                              const void *cache, uint32_t kv_head, uint32_t block,
+                                              uint32_t first, uint32_t begin, uint32_t end);
+__device__ __forceinline__ void
+prefill_scores(float scores[PREFILL_ROW_TILES][PREFILL_COLUMNS][4],
+               const struct prefill_shared *shared, uint32_t stage, uint32_t warp_row);
+__device__ __forceinline__ void
+prefill_weigh(float scores[PREFILL_ROW_TILES][PREFILL_COLUMNS][4], struct prefill_rows *rows,
+              const struct attention_prefill_arguments &a, uint32_t first, uint32_t row_position,
+              bool masked);
+__device__ __forceinline__ void
+prefill_add_values(struct prefill_rows *rows,
+                   const float weights[PREFILL_ROW_TILES][PREFILL_COLUMNS][4],
+                   const struct prefill_shared *shared, uint32_t stage);
+#else
+__device__ __forceinline__ kv_value *prefill_query(struct prefill_shared *shared, uint32_t row,
+                                                   uint32_t d)
+{
+    return &shared->query[row][d];
 }
 
 /* Starts bringing PREFILL_POSITIONS positions from `first`; `block` of lane i is the cache block of
@@ -252,6 +292,8 @@ prefill_add_values(struct prefill_rows *rows,
     }
 }
 
+#endif
+
 __device__ __forceinline__ void prefill_store(struct prefill_rows *rows,
                                               const struct attention_prefill_arguments &a,
                                               uint32_t warp_row, uint32_t row_count)
@@ -263,9 +305,10 @@ __device__ __forceinline__ void prefill_store(struct prefill_rows *rows,
 #pragma unroll
     for (uint32_t i = 0; i < 2 * PREFILL_ROW_TILES; i++) {
         float total = rows->total[i / 2][i % 2];
+#if !EXACT_MATRIX
+        float factor = 1.0f;
         total += warp_shuffle_xor(total, 1);
         total += warp_shuffle_xor(total, 2);
-        float factor = 1.0f;
         if (a.sinks) {
             const float sink = a.sinks[head] * LOG2_E;
             const float largest = fmaxf(rows->largest[i / 2][i % 2], sink);
@@ -273,6 +316,7 @@ __device__ __forceinline__ void prefill_store(struct prefill_rows *rows,
             total = fmaf(total, factor, fast_exp2(sink - largest));
         }
         factor /= total;
+#endif
         const uint32_t row = warp_row + 16 * (i / 2) + 8 * (i % 2) + lane / 4;
         if (row >= row_count) {
             continue;
@@ -282,8 +326,15 @@ __device__ __forceinline__ void prefill_store(struct prefill_rows *rows,
 #pragma unroll
         for (uint32_t o = 0; o < PREFILL_OUTPUTS; o++) {
             const uint32_t d = 8 * o + lane % 4 * 2;
-            const float first = rows->output[i / 2][o][i % 2 * 2] * factor;
-            const float second = rows->output[i / 2][o][i % 2 * 2 + 1] * factor;
+            float first = rows->output[i / 2][o][i % 2 * 2];
+            float second = rows->output[i / 2][o][i % 2 * 2 + 1];
+#if EXACT_MATRIX
+            first = decode_normalise(a.sinks, head, rows->largest[i / 2][i % 2], total, first);
+            second = decode_normalise(a.sinks, head, rows->largest[i / 2][i % 2], total, second);
+#else
+            first *= factor;
+            second *= factor;
+#endif
             if (d < HEAD_SIZE) {
                 if constexpr (ACT_TYPE == TYPE_F16) {
                     *(uint32_t *)(out + d) = f16x2_of_floats(first, second);
@@ -325,12 +376,12 @@ extern "C" __global__ void KERNEL_BOUNDS(PREFILL_THREADS, PREFILL_BLOCKS)
 
     const kv_value *query =
         (const kv_value *)a.query + ((uint64_t)tile.row_begin * HEADS + head) * HEAD_SIZE;
-    for (uint32_t piece = threadIdx.x; piece < PREFILL_ROWS * PREFILL_PIECES;
+    for (uint32_t piece = threadIdx.x; piece < PREFILL_ROWS * QUERY_PIECES;
          piece += PREFILL_THREADS) {
-        const uint32_t row = piece / PREFILL_PIECES;
-        const uint32_t d = piece % PREFILL_PIECES * 8;
+        const uint32_t row = piece / QUERY_PIECES;
+        const uint32_t d = piece % QUERY_PIECES * 8;
         const bool valid = row < tile.row_count && d < HEAD_SIZE;
-        copy_async16(&shared->query[row][d],
+        copy_async16(prefill_query(shared, row, d),
                      query + (valid ? (uint64_t)row * (HEADS * HEAD_SIZE) + d : 0), valid);
     }
     uint32_t first = begin / PREFILL_POSITIONS * PREFILL_POSITIONS;

@@ -1,4 +1,5 @@
-/* Linear layers of few rows: weights stream through tensor cores at the speed of memory.
+/* Linear layers of few rows: weights stream through registers and tensor cores. linear_stream.cu does
+ * the same to the bit and faster, where a block has the shared memory for it.
  *
  * Shapes: y[n, rows] = x[n, COLUMNS] · Wᵀ, 8 TOKEN_TILES rows of x at a time. Weights are the A operand of
  * mma.m16n8k16 (sixteen of their rows), activations the B operand (eight of theirs). A sum over k
@@ -14,8 +15,8 @@
  *
  * Grid: x = one block a multiprocessor, or one a tile when there are fewer; y = groups of 8
  * TOKEN_TILES rows of the bucket, each of which reads all weights. Dynamic shared memory: SETS ·
- * TOKEN_TILES · 16 KB. Bound: the bytes of W from
- * memory. Measured on an H200 with bfloat16: 3.6 of 4.6 TB/s over the chain of a 1B model. */
+ * TOKEN_TILES · 16 KB. Bound: the bytes of W from memory. Measured on an H200 with bfloat16: 3.3 to
+ * 3.8 of 4.6 TB/s, since a warp's load takes 64 bytes each of eight rows. */
 template <int COLUMNS, int UNROLL, int SETS, int TOKEN_TILES, int FROM, int TO, int ACTIVATION,
           bool GROUPED>
 __device__ __forceinline__ void linear_decode(const struct linear_decode_arguments &a,
@@ -91,50 +92,17 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
     const uint32_t steps = n ? own_tiles * BATCHES : 0;
 
     if (FROM == DECODE_FROM_NORM) {
-        const float *input = (const float *)a.input + (uint64_t)first * COLUMNS;
-        for (uint32_t token = 0; token < n; token++) {
-            float sum = 0;
-            for (uint32_t i = threadIdx.x; i < COLUMNS; i += DECODE_THREADS) {
-                const float x = input[(uint64_t)token * COLUMNS + i];
-                sum = fmaf(x, x, sum);
-            }
-            sum = warp_sum(sum);
-            if (lane == 0) {
-                squares[token][warp] = sum;
-            }
-        }
-        __syncthreads();
-        if (threadIdx.x < n) {
-            float sum = 0;
-            for (int w = 0; w < WARPS; w++) {
-                sum += squares[threadIdx.x][w];
-            }
-            scales[threadIdx.x] = norm_scale(sum, COLUMNS, a.norm_epsilon);
-        }
-        __syncthreads();
+        norm_scales<COLUMNS>(a, first, n, squares, scales);
     }
 
     /* Eight activations of a token: zero where there is none. */
     auto load_tokens = [&](int chunk, int tile) -> word4 {
         const uint32_t token = tile * 8 + g;
-        word4 r = {0, 0, 0, 0};
-        if (token < n && is_valid(chunk)) {
-            const uint32_t k = (warp * OWN + chunk) * 32 + t * 8;
-            if (FROM == DECODE_FROM_ACTIVATIONS) {
-                r = load16((const uint16_t *)a.input + (uint64_t)rows.input(token) * COLUMNS + k);
-            } else {
-                const float *x = (const float *)a.input + (uint64_t)(first + token) * COLUMNS + k;
-                const float *w = a.norm_weight + k;
-                float y[8];
-#pragma unroll
-                for (int i = 0; i < 8; i++) {
-                    y[i] = norm_scaled(x[i], scales[token], a.norm_weight_offset, w[i]);
-                }
-                r = word4{act_pair(y[0], y[1]), act_pair(y[2], y[3]), act_pair(y[4], y[5]),
-                          act_pair(y[6], y[7])};
-            }
+        if (token >= n || !is_valid(chunk)) {
+            return word4{0, 0, 0, 0};
         }
-        return r;
+        return tokens_at<COLUMNS, FROM>(a, rows.input(token), scales[token],
+                                        (warp * OWN + chunk) * 32 + t * 8);
     };
     word4 resident[RESIDENT ? BATCHES * UNROLL : 1][TOKEN_TILES];
     if constexpr (RESIDENT) {
@@ -166,14 +134,9 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
                 } else {
                     b = load_tokens(batch * UNROLL + u, tile);
                 }
-                const uint32_t b0[2] = {b.x, b.y}, b1[2] = {b.z, b.w};
 #pragma unroll
                 for (int m = 0; m < SETS; m++) {
-                    const word4 *w = from[u][m];
-                    const uint32_t a0[4] = {w[0].x, w[1].x, w[0].y, w[1].y};
-                    const uint32_t a1[4] = {w[0].z, w[1].z, w[0].w, w[1].w};
-                    decode_mma(d[m][tile], a0, b0);
-                    decode_mma(d[m][tile], a1, b1);
+                    multiply_chunk(d[m][tile], from[u][m][0], from[u][m][1], b);
                 }
             }
         }

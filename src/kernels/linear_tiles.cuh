@@ -1,5 +1,5 @@
-/* What kernels that stream weights for few rows share: a block makes tiles of sixteen rows of W, its
- * warps share the columns, and their sums are added in the order of the warps. */
+/* What kernels that stream weights for few rows share: a block makes tiles of sixteen rows of W,
+ * its warps share the columns, and their sums are added in the order of the warps. */
 #define DECODE_WARPS_LINEAR 16
 #define DECODE_THREADS      (32 * DECODE_WARPS_LINEAR)
 
@@ -75,11 +75,10 @@ __device__ __forceinline__ void leave_sums(float *to, float (&d)[TOKEN_TILES][4]
 /* What becomes of row `row` of tile `tile` for token `first + token`. `sums`: of all warps, set by
  * set. */
 template <int SETS, int TOKENS, int TO, int ACTIVATION>
-__device__ __forceinline__ void finish_row(const struct linear_decode_arguments &a,
-                                           const struct tile_range &range,
-                                           const float (*sums)[DECODE_WARPS_LINEAR][16 * TOKENS],
-                                           uint32_t tile, uint32_t first, uint32_t token,
-                                           uint32_t row)
+__device__ __forceinline__ void
+finish_row(const struct linear_decode_arguments &a, const struct tile_range &range,
+           const float (*sums)[DECODE_WARPS_LINEAR][16 * TOKENS], uint32_t tile, uint32_t first,
+           uint32_t token, uint32_t row)
 {
     float y[SETS];
 #pragma unroll
@@ -96,8 +95,8 @@ __device__ __forceinline__ void finish_row(const struct linear_decode_arguments 
     if (r >= (part == 0 ? a.rows[0] : part == 1 ? a.rows[1] : a.rows[2])) {
         return;
     }
-    const uint64_t at = (uint64_t)(first + token) * a.output_stride + r + (part > 0 ? a.rows[0] : 0) +
-                        (part > 1 ? a.rows[1] : 0);
+    const uint64_t at = (uint64_t)(first + token) * a.output_stride + r +
+                        (part > 0 ? a.rows[0] : 0) + (part > 1 ? a.rows[1] : 0);
     if (TO == DECODE_STORE) {
         ((float *)a.output)[at] = y[0];
     } else if (TO == DECODE_ADD) {
@@ -107,11 +106,83 @@ __device__ __forceinline__ void finish_row(const struct linear_decode_arguments 
     }
 }
 
-/* Brings the norm's weights, which do not depend on the predecessor, near before they are wanted. */
+/* Brings the norm's weights, which do not depend on the predecessor, near before they are wanted.
+ */
 template <int COLUMNS>
 __device__ __forceinline__ void touch_norm(const struct linear_decode_arguments &a)
 {
     for (uint32_t k = threadIdx.x * 32; k < COLUMNS; k += DECODE_THREADS * 32) {
         prefetch_line(a.norm_weight + k); /* 128 bytes */
     }
+}
+
+/* Scales of the norm of this block's rows, in shared memory; barriers inside. `squares`:
+ * [n][DECODE_WARPS_LINEAR]. */
+template <int COLUMNS>
+__device__ __forceinline__ void norm_scales(const struct linear_decode_arguments &a, uint32_t first,
+                                            uint32_t n, float (*squares)[DECODE_WARPS_LINEAR],
+                                            float *scales)
+{
+    const float *input = (const float *)a.input + (uint64_t)first * COLUMNS;
+    /* Eight rows at a time, so that they are on their way together. */
+    for (uint32_t from = 0; from < n; from += 8) {
+        float sum[8] = {};
+#pragma unroll 4
+        for (uint32_t i = threadIdx.x; i < COLUMNS; i += DECODE_THREADS) {
+#pragma unroll
+            for (uint32_t token = 0; token < 8; token++) {
+                const float x =
+                    from + token < n ? input[(uint64_t)(from + token) * COLUMNS + i] : 0.0f;
+                sum[token] = fmaf(x, x, sum[token]);
+            }
+        }
+#pragma unroll
+        for (uint32_t token = 0; token < 8; token++) {
+            if (from + token < n) { /* the same for all threads */
+                const float of_warp = warp_sum(sum[token]);
+                if (threadIdx.x % 32 == 0) {
+                    squares[from + token][threadIdx.x / 32] = of_warp;
+                }
+            }
+        }
+    }
+    __syncthreads();
+    if (threadIdx.x < n) {
+        float sum = 0;
+        for (int w = 0; w < DECODE_WARPS_LINEAR; w++) {
+            sum += squares[threadIdx.x][w];
+        }
+        scales[threadIdx.x] = norm_scale(sum, COLUMNS, a.norm_epsilon);
+    }
+    __syncthreads();
+}
+
+/* Eight activations of a row of x at column k: as they are, or floats that are normed. */
+template <int COLUMNS, int FROM>
+__device__ __forceinline__ word4 tokens_at(const struct linear_decode_arguments &a, uint32_t row,
+                                           float scale, uint32_t k)
+{
+    if (FROM == DECODE_FROM_ACTIVATIONS) {
+        return load16((const uint16_t *)a.input + (uint64_t)row * COLUMNS + k);
+    }
+    const float *x = (const float *)a.input + (uint64_t)row * COLUMNS + k;
+    const float *w = a.norm_weight + k;
+    float y[8];
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        y[i] = norm_scaled(x[i], scale, a.norm_weight_offset, w[i]);
+    }
+    return word4{act_pair(y[0], y[1]), act_pair(y[2], y[3]), act_pair(y[4], y[5]),
+                 act_pair(y[6], y[7])};
+}
+
+/* Sixteen rows of weights times eight rows of x, 32 columns: `upper` of row g, `lower` of g + 8. */
+__device__ __forceinline__ void multiply_chunk(float (&d)[4], const word4 &upper,
+                                               const word4 &lower, const word4 &tokens)
+{
+    const uint32_t b0[2] = {tokens.x, tokens.y}, b1[2] = {tokens.z, tokens.w};
+    const uint32_t a0[4] = {upper.x, lower.x, upper.y, lower.y};
+    const uint32_t a1[4] = {upper.z, lower.z, upper.w, lower.w};
+    decode_mma(d, a0, b0);
+    decode_mma(d, a1, b1);
 }

@@ -338,29 +338,43 @@ static inline void emu_copy_oldest()
     struct emu_thread *self = emu_self;
     struct emu_copy *oldest = &self->copies[0];
     if (oldest->from) {
-        __builtin_memcpy(oldest->to, oldest->from, 16);
+        __builtin_memcpy(oldest->to, oldest->from, oldest->bytes);
     } else {
-        __builtin_memset(oldest->to, 0, 16);
+        __builtin_memset(oldest->to, 0, oldest->bytes);
     }
     self->copy_count--;
     __builtin_memmove(oldest, oldest + 1, self->copy_count * sizeof *oldest);
 }
 
-static inline void copy_async16(void *to, const void *from, bool valid, EMU_CALLER)
+static inline void emu_copy_begin(void *to, const void *from, uint32_t bytes)
 {
     struct emu_thread *self = emu_self;
-    emu_aligned("copy_async16", to, file, line);
-    if (valid) {
-        emu_aligned("copy_async16", from, file, line);
-    }
     if (self->copy_count == EMU_COPIES_MAX) {
         emu_copy_oldest();
     }
     struct emu_copy *copy = &self->copies[self->copy_count++];
     copy->to = to;
-    copy->from = valid ? from : nullptr;
+    copy->from = from;
     copy->group = self->copy_group;
-    __builtin_memset(to, 0xff, 16);
+    copy->bytes = bytes;
+    __builtin_memset(to, 0xff, bytes);
+}
+
+static inline void copy_async16(void *to, const void *from, bool valid, EMU_CALLER)
+{
+    emu_aligned("copy_async16", to, file, line);
+    if (valid) {
+        emu_aligned("copy_async16", from, file, line);
+    }
+    emu_copy_begin(to, valid ? from : nullptr, 16);
+}
+
+static inline void copy_async8(void *to, const void *from, bool valid, EMU_CALLER)
+{
+    if ((uint64_t)to % 8 || (valid && (uint64_t)from % 8)) {
+        emu_fail("copy_async8", "needs an address that is a multiple of 8", file, line);
+    }
+    emu_copy_begin(to, valid ? from : nullptr, 8);
 }
 
 static inline void copy_async_commit()
@@ -669,4 +683,86 @@ static inline void emu_invoke(void (*kernel)(Arguments), const void *arguments)
 template <class Arguments> constexpr uint32_t emu_argument_bytes(void (*)(Arguments))
 {
     return sizeof(Arguments);
+}
+
+/* Products of four warps together: each thread makes its own elements when it asks for them. The
+ * hardware's sum of sixteen has no order; here it is that in which mma_bf16 meets the columns when
+ * pieces of four of them are its lanes' own, so that both come to the same bits. */
+#define VENDOR_WARPGROUPS 1
+
+struct warpgroup_operand {
+    const uint8_t *shared;
+    uint32_t slab;
+};
+
+static inline struct warpgroup_operand warpgroup_operand_of(const void *shared, uint32_t slab,
+                                                            EMU_CALLER)
+{
+    emu_aligned("warpgroup_operand_of", shared, file, line);
+    return {(const uint8_t *)shared, slab};
+}
+
+static inline void warpgroup_arrive()
+{
+}
+
+static inline void warpgroup_commit()
+{
+}
+
+template <int N> static inline void warpgroup_wait()
+{
+}
+
+static inline void warpgroup_fence_shared()
+{
+}
+
+/* Sixteen values of a row in the order above. */
+template <bool is_bf16>
+static inline void emu_group_row(const struct warpgroup_operand &from, uint32_t row, float to[16])
+{
+    for (uint32_t i = 0; i < 16; i++) {
+        const uint32_t k = i % 8 / 2 * 4 + i / 8 * 2 + i % 2;
+        uint16_t bits;
+        __builtin_memcpy(&bits, from.shared + k / 8 * from.slab + row * 16 + k % 8 * 2, 2);
+        to[i] = emu_half<is_bf16>(bits);
+    }
+}
+
+template <bool is_bf16, int TILES>
+static inline void emu_group_mma(float (&d)[TILES][4], const struct warpgroup_operand &a,
+                                 const struct warpgroup_operand &b, bool more)
+{
+    const uint32_t lane = emu_self->lane, warp = threadIdx.x / 32 % 4;
+    float rows[2][16];
+    emu_group_row<is_bf16>(a, 16 * warp + lane / 4, rows[0]);
+    emu_group_row<is_bf16>(a, 16 * warp + lane / 4 + 8, rows[1]);
+    for (int j = 0; j < TILES; j++) {
+        for (uint32_t e = 0; e < 2; e++) {
+            float column[16];
+            emu_group_row<is_bf16>(b, 8 * j + lane % 4 * 2 + e, column);
+            for (uint32_t half = 0; half < 2; half++) {
+                float sum = more ? d[j][2 * half + e] : 0.0f;
+                for (uint32_t k = 0; k < 16; k++) {
+                    sum += rows[half][k] * column[k];
+                }
+                d[j][2 * half + e] = sum;
+            }
+        }
+    }
+}
+
+template <int TILES>
+static inline void warpgroup_mma_bf16(float (&d)[TILES][4], const struct warpgroup_operand &a,
+                                      const struct warpgroup_operand &b, bool more)
+{
+    emu_group_mma<true>(d, a, b, more);
+}
+
+template <int TILES>
+static inline void warpgroup_mma_f16(float (&d)[TILES][4], const struct warpgroup_operand &a,
+                                     const struct warpgroup_operand &b, bool more)
+{
+    emu_group_mma<false>(d, a, b, more);
 }

@@ -155,6 +155,22 @@ __device__ __forceinline__ void copy_async16(void *shared, const void *from, boo
 #endif
 }
 
+__device__ __forceinline__ void copy_async8(void *shared, const void *from, bool valid)
+{
+#if __CUDA_ARCH__ >= 800
+    const uint32_t bytes = valid ? 8u : 0u;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(shared)),
+                 "l"(__cvta_generic_to_global(from)), "r"(bytes)
+                 : "memory");
+#else
+    struct word2 value = {0, 0};
+    if (valid) {
+        value = load_pair(from);
+    }
+    store_pair(shared, value.x, value.y);
+#endif
+}
+
 __device__ __forceinline__ void copy_async_commit()
 {
 #if __CUDA_ARCH__ >= 800
@@ -457,3 +473,89 @@ __device__ __forceinline__ void ldmatrix4_transposed(uint32_t r[4], const void *
     }
 #endif
 }
+
+/* Matrix products of four warps together, which run on while the warps do other things: only on
+ * compute capability 9.0. */
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define VENDOR_WARPGROUPS 1
+
+struct warpgroup_operand {
+    uint64_t bits;
+};
+
+/* Rows of 16 halves in shared memory: core matrices of eight rows of 16 bytes, side by side for the
+ * rows, those of the second eight columns `slab` bytes further; all multiples of 16. */
+__device__ __forceinline__ struct warpgroup_operand warpgroup_operand_of(const void *shared,
+                                                                         uint32_t slab)
+{
+    const struct warpgroup_operand operand = {(uint64_t)(shared_address(shared) >> 4 & 0x3fffu) |
+                                              (uint64_t)(slab >> 4) << 16 |
+                                              (uint64_t)(128 >> 4) << 32};
+    return operand;
+}
+
+__device__ __forceinline__ void warpgroup_arrive()
+{
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+__device__ __forceinline__ void warpgroup_commit()
+{
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+template <int N> __device__ __forceinline__ void warpgroup_wait()
+{
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
+}
+
+__device__ __forceinline__ void warpgroup_fence_shared()
+{
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+#define GROUP_SUMS4(d, j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])
+#define GROUP_SUMS32(d, j)                                                                         \
+    GROUP_SUMS4(d, j), GROUP_SUMS4(d, j + 1), GROUP_SUMS4(d, j + 2), GROUP_SUMS4(d, j + 3),        \
+        GROUP_SUMS4(d, j + 4), GROUP_SUMS4(d, j + 5), GROUP_SUMS4(d, j + 6), GROUP_SUMS4(d, j + 7)
+#define GROUP_NAMES16                                                                               \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define GROUP_NAMES0 \
+    "%0, %1, %2, %3, %4, %5, %6, %7, " \
+    "%8, %9, %10, %11, %12, %13, %14, %15, " \
+    "%16, %17, %18, %19, %20, %21, %22, %23, " \
+    "%24, %25, %26, %27, %28, %29, %30, %31"
+#define GROUP_NAMES1 \
+    "%32, %33, %34, %35, %36, %37, %38, %39, " \
+    "%40, %41, %42, %43, %44, %45, %46, %47, " \
+    "%48, %49, %50, %51, %52, %53, %54, %55, " \
+    "%56, %57, %58, %59, %60, %61, %62, %63"
+#define GROUP_NAMES2 \
+    "%64, %65, %66, %67, %68, %69, %70, %71, " \
+    "%72, %73, %74, %75, %76, %77, %78, %79, " \
+    "%80, %81, %82, %83, %84, %85, %86, %87, " \
+    "%88, %89, %90, %91, %92, %93, %94, %95"
+#define GROUP_WORD(word, type, tokens, names, sums, a_name, b_name, more_name)                      \
+    __device__ __forceinline__ void word(float (&d)[tokens / 8][4], struct warpgroup_operand a,    \
+                                         struct warpgroup_operand b, bool more)                    \
+    {                                                                                              \
+        asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " more_name ", 0;\n"                        \
+                     "wgmma.mma_async.sync.aligned.m64n" #tokens "k16.f32." type "." type          \
+                     " {" names "}, " a_name ", " b_name ", p, 1, 1, 0, 0;\n}"                     \
+                     : sums                                                                        \
+                     : "l"(a.bits), "l"(b.bits), "r"((int)more));                                  \
+    }
+#define GROUP_SUMS16(d, j)                                                                         \
+    GROUP_SUMS4(d, j), GROUP_SUMS4(d, j + 1), GROUP_SUMS4(d, j + 2), GROUP_SUMS4(d, j + 3)
+#define GROUP_WORDS(word, type)                                                                    \
+    GROUP_WORD(word, type, 32, GROUP_NAMES16, GROUP_SUMS16(d, 0), "%16", "%17", "%18")             \
+    GROUP_WORD(word, type, 64, GROUP_NAMES0, GROUP_SUMS32(d, 0), "%32", "%33", "%34")              \
+    GROUP_WORD(word, type, 128, GROUP_NAMES0 ", " GROUP_NAMES1,                                    \
+               GROUP_LIST(GROUP_SUMS32(d, 0), GROUP_SUMS32(d, 8)), "%64", "%65", "%66")            \
+    GROUP_WORD(word, type, 192, GROUP_NAMES0 ", " GROUP_NAMES1 ", " GROUP_NAMES2,                  \
+               GROUP_LIST(GROUP_SUMS32(d, 0), GROUP_SUMS32(d, 8), GROUP_SUMS32(d, 16)), "%96",     \
+               "%97", "%98")
+#define GROUP_LIST(...) __VA_ARGS__
+GROUP_WORDS(warpgroup_mma_bf16, "bf16")
+GROUP_WORDS(warpgroup_mma_f16, "f16")
+#endif

@@ -98,6 +98,7 @@ llcuda_status model_build_qwen3(struct model_builder *builder);
 llcuda_status model_build_gemma(struct model_builder *builder);
 llcuda_status model_build_gemma2(struct model_builder *builder);
 llcuda_status model_build_gemma3(struct model_builder *builder);
+llcuda_status model_build_gpt_oss(struct model_builder *builder);
 llcuda_status model_build_mixtral(struct model_builder *builder);
 llcuda_status model_build_qwen2moe(struct model_builder *builder);
 llcuda_status model_build_qwen3moe(struct model_builder *builder);

@@ -145,7 +145,8 @@ llcuda_status decoder_read(struct model_builder *builder, struct decoder *decode
     }
     *decoder = (struct decoder){.activation = defaults->activation,
                                 .embedding_scale = 1,
-                                .feed_forward_norm_hf = "post_attention_layernorm.weight"};
+                                .feed_forward_norm_hf = "post_attention_layernorm.weight",
+                                .feed_forward_norm_gguf = "ffn_norm.weight"};
     refuse_unknown_features(builder);
     read_sizes(builder, decoder, defaults);
     read_vocabulary(builder, decoder);
@@ -405,6 +406,8 @@ static void build_attention(const struct building *building)
     op->attention.scale = decoder->attention_scale;
     op->attention.soft_cap = decoder->attention_soft_cap;
     op->attention.window = local ? decoder->window : 0;
+    op->attention.sinks = model_bind_vector(builder, decoder->sinks, layer, "attn_sinks.weight",
+                                            "self_attn.sinks", decoder->head_count);
 
     op = model_add_op(builder, PLAN_PROJECT, layer);
     if (!op) {
@@ -450,8 +453,9 @@ static void build_experts(const struct building *building)
 {
     struct plan_op *op = model_add_op(building->builder, PLAN_EXPERTS, building->layer);
     if (op) {
-        op->experts.norm = bind_norm(building, building->layer, "ffn_norm.weight",
-                                     building->decoder->feed_forward_norm_hf);
+        op->experts.norm =
+            bind_norm(building, building->layer, building->decoder->feed_forward_norm_gguf,
+                      building->decoder->feed_forward_norm_hf);
         decoder_bind_experts(building->builder, building->decoder, building->layer, op);
     }
 }
@@ -470,7 +474,7 @@ static void build_feed_forward(const struct building *building)
         return;
     }
     op->feed_forward.norm =
-        bind_norm(building, layer, "ffn_norm.weight", decoder->feed_forward_norm_hf);
+        bind_norm(building, layer, decoder->feed_forward_norm_gguf, decoder->feed_forward_norm_hf);
     op->feed_forward.activation = decoder->activation;
     bind_gate_up(building, op);
 
@@ -496,6 +500,7 @@ static void add_rotary_tables(struct building *building, struct decoder *decoder
                                      .context_length = decoder->context_length,
                                      .base = decoder->rotary_base,
                                      .scaled = true,
+                                     .exact = decoder->rotary_exact,
                                      .hf_group = ROTARY_GROUP};
     building->table = rotary_add(building->builder, &request, &decoder->context_length);
     building->table_local = building->table;

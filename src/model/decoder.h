@@ -39,10 +39,11 @@ struct decoder {
     enum plan_activation activation;
 
     enum model_presence qkv_bias, output_bias, feed_forward_bias;
-    bool head_norms;    /* RMS norms of each query and key head */
-    bool post_norms;    /* norms of what attention and feed-forward add to the residual */
-    bool fused_gate_up; /* one matrix holds the gate's rows and then up's */
-    bool tied;          /* the output matrix is the embedding */
+    enum model_presence sinks; /* a logit of each head in the denominator of the softmax */
+    bool head_norms;           /* RMS norms of each query and key head */
+    bool post_norms;           /* norms of what attention and feed-forward add to the residual */
+    bool fused_gate_up;        /* one matrix holds the gate's rows and then up's */
+    bool tied;                 /* the output matrix is the embedding */
 
     float embedding_scale;    /* 1 */
     float attention_scale;    /* 1 / sqrt(head_size) */
@@ -51,6 +52,7 @@ struct decoder {
 
     enum plan_rotary_kind rotary;
     uint32_t rotary_size;
+    bool rotary_exact;        /* YaRN's range of pairs is not rounded outwards */
     double rotary_base;       /* of layers that see everything */
     double rotary_base_local; /* of layers with a window; 0: the same table as the others */
 
@@ -60,7 +62,8 @@ struct decoder {
     struct decoder_experts experts;
 
     /* Names that differ between families. */
-    const char *feed_forward_norm_hf; /* "post_attention_layernorm.weight" */
+    const char *feed_forward_norm_hf;   /* "post_attention_layernorm.weight" */
+    const char *feed_forward_norm_gguf; /* "ffn_norm.weight" */
 };
 
 /* Reads sizes, norms, rotary and tying; no windows, no biases, no scales. `defaults` holds what a

@@ -19,6 +19,7 @@ static const struct model_architecture architectures[] = {
     {"gemma2", "gemma2", {"gemma2"}, model_build_gemma2},
     {"gemma3", "gemma3", {"gemma3_text", "gemma3"}, model_build_gemma3},
     {"phi3", "phi3", {"phi3"}, model_build_phi3},
+    {"gpt-oss", "gpt-oss", {"gpt_oss"}, model_build_gpt_oss},
 };
 #define ARCHITECTURE_COUNT (sizeof architectures / sizeof *architectures)
 

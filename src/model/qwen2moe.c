@@ -11,7 +11,8 @@ llcuda_status model_build_qwen2moe(struct model_builder *builder)
     decoder.qkv_bias =
         model_read_bool_or(builder, NULL, "qkv_bias", true) ? MODEL_REQUIRED : MODEL_ABSENT;
     decoder.experts.shared_router = true;
-    decoder.experts.normalised = model_read_bool_or(builder, NULL, "norm_topk_prob", false);
+    decoder.experts.normalised =
+        model_read_bool_or(builder, "expert_weights_norm", "norm_topk_prob", false);
     decoder_read_upper_window(builder, &decoder);
     decoder_read_experts(builder, &decoder);
     decoder_read_shared_expert(builder, &decoder);

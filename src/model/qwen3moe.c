@@ -11,9 +11,9 @@ llcuda_status model_build_qwen3moe(struct model_builder *builder)
     if (model_read_bool_or(builder, NULL, "attention_bias", false)) {
         decoder.qkv_bias = decoder.output_bias = MODEL_REQUIRED;
     }
-    /* GGUF has no key for it: all published models of this name do. */
-    decoder.experts.normalised =
-        model_read_bool_or(builder, NULL, "norm_topk_prob", model_is_gguf(builder));
+    /* GGUF often leaves it out: all published models of this name do. */
+    decoder.experts.normalised = model_read_bool_or(builder, "expert_weights_norm",
+                                                    "norm_topk_prob", model_is_gguf(builder));
     decoder_read_upper_window(builder, &decoder);
     decoder_read_experts(builder, &decoder);
     return decoder_build(builder, &decoder);

@@ -159,7 +159,10 @@ static void scale_yarn_hf(struct model_builder *builder, struct table *table)
 static void scale_yarn_gguf(struct model_builder *builder, struct table *table, double factor)
 {
     struct yarn yarn = {
-        .factor = factor, .original = original_context(builder, table), .truncate = true};
+        .factor = factor,
+        .original = original_context(builder, table),
+        .truncate = !table->request->exact,
+    };
     yarn.beta_fast = model_read_number_or(builder, "rope.scaling.yarn_beta_fast", NULL, FACTOR_MIN,
                                           FACTOR_MAX, 32);
     yarn.beta_slow = model_read_number_or(builder, "rope.scaling.yarn_beta_slow", NULL, FACTOR_MIN,

@@ -10,6 +10,7 @@ struct rotary_request {
     uint32_t context_length; /* positions the model was made for */
     double base;             /* frequency i is base^(−2i / size) before scaling */
     bool scaled;             /* apply the configuration's scaling */
+    bool exact;              /* of GGUF: YaRN's range of pairs is not rounded outwards */
     const char *hf_group;    /* inside rope_parameters: "" or "full_attention." */
 };
 

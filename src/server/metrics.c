@@ -426,8 +426,20 @@ static void write_process(struct buffer *out)
     }
 }
 
+/* What is not known is left out. */
+static void write_reading(const struct metrics_gauges *gauges, uint32_t device, const char *name,
+                          double value, struct buffer *out)
+{
+    if (!isnan(value)) {
+        buffer_printf(out, "%s{device=\"%u\",name=\"", name, device);
+        metrics_write_label(out, gauges->devices[device].name);
+        buffer_printf(out, "\"} %.17g\n", value);
+    }
+}
+
 static void write_devices(const struct metrics_gauges *gauges, struct buffer *out)
 {
+    static const char ratio[] = "llcuda_device_memory_used_ratio";
     static const struct {
         const char *name, *help;
         size_t offset;
@@ -448,12 +460,15 @@ static void write_devices(const struct metrics_gauges *gauges, struct buffer *ou
         for (uint32_t j = 0; j < gauges->device_count; j++) {
             double value;
             memcpy(&value, (const char *)&gauges->devices[j] + rows[i].offset, sizeof value);
-            if (!isnan(value)) {
-                buffer_printf(out, "%s{device=\"%u\",name=\"", rows[i].name, j);
-                metrics_write_label(out, gauges->devices[j].name);
-                buffer_printf(out, "\"} %.17g\n", value);
-            }
+            write_reading(gauges, j, rows[i].name, value, out);
         }
+    }
+    if (gauges->device_count > 0) {
+        metrics_write_head(out, ratio, "gauge", "Share of the memory that is in use.");
+    }
+    for (uint32_t j = 0; j < gauges->device_count; j++) {
+        const struct device_reading *reading = &gauges->devices[j];
+        write_reading(gauges, j, ratio, reading->memory_used_bytes / reading->memory_bytes, out);
     }
 }
 

@@ -10,15 +10,17 @@
 #include "bench/load.h"
 #include "bench/monitor.h"
 
-static uint32_t prompt[64];
+static uint32_t prompt[1024];
+static uint32_t prompt_tokens = 64;
+static uint32_t output_tokens = 48;
 
 static void make_request(void *user, uint64_t index, struct load_request *request)
 {
     (void)user;
     (void)index;
     request->ids = prompt;
-    request->id_count = sizeof prompt / sizeof prompt[0];
-    request->max_tokens = 48;
+    request->id_count = prompt_tokens;
+    request->max_tokens = output_tokens;
 }
 
 struct cost {
@@ -56,8 +58,8 @@ static struct cost measure(const char *step_us, const char *stamps, uint32_t par
     monitor_get_totals(monitor, &totals);
     assert_int_equal(result.count, requests);
     assert_int_equal(result.failed, 0);
-    assert_int_equal(result.gaps_seen, requests * 47);
-    double tokens = (double)requests * 48;
+    assert_int_equal(result.gaps_seen, requests * (output_tokens - 1));
+    double tokens = (double)requests * output_tokens;
     struct cost cost = {.share = totals.own_cpu_seconds / totals.seconds,
                         .us_token = totals.own_cpu_seconds / tokens * 1e6,
                         .tokens_s = tokens / totals.seconds,
@@ -70,9 +72,9 @@ static struct cost measure(const char *step_us, const char *stamps, uint32_t par
     for (uint64_t i = 0; i < requests; i++) {
         cost.first_us += (double)load_sample_at(&result, i)->first_us / (double)requests;
     }
-    print_message("%u at a time, %.0f tokens/s%s: %.2f %% of the measured time, %.2f us a token\n",
-                  parallel, cost.tokens_s, stamps ? ", stamped" : "", cost.share * 100,
-                  cost.us_token);
+    print_message(
+        "%u at a time, %.0f tokens/s, %s: %.2f %% of the measured time, %.2f us a token\n",
+        parallel, cost.tokens_s, stamps ? stamps : "one by one", cost.share * 100, cost.us_token);
     load_result_deinit(&result);
     monitor_stop(monitor);
     adapter_end(&adapter, 2000);
@@ -96,6 +98,22 @@ static void test_share_of_stamped_tokens(void **state)
     assert_true(measure("650", "stamps", 4, 200).share <= SHARE_MAX);
 }
 
+/* Long prompts and short answers, as fast as a GPU gives them: a prompt is made and sent at a cost
+ * that its answer's few milliseconds have to carry. */
+static void test_share_of_long_prompts(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < sizeof prompt / sizeof prompt[0]; i++) {
+        prompt[i] = 100000 + i;
+    }
+    prompt_tokens = 1024;
+    output_tokens = 32;
+    assert_true(measure("850", "columns", 1, 60).share <= SHARE_MAX);
+    assert_true(measure("850", "columns", 8, 240).share <= SHARE_MAX);
+    prompt_tokens = 64;
+    output_tokens = 48;
+}
+
 /* One that does not wakes the harness for each token: what that costs is the bound of its rate. */
 static void test_share_of_plain_tokens(void **state)
 {
@@ -109,17 +127,21 @@ static void test_share_of_plain_tokens(void **state)
 static void test_stamps_are_the_truth(void **state)
 {
     (void)state;
-    struct cost cost = measure("1000", "stamps", 1, 40);
-    /* Sleeping takes longer on a busy machine, never shorter. */
-    assert_true(cost.gap_us >= 999);
-    assert_true(cost.gap_us_least >= 999); /* lines that came together were not made together */
-    assert_true(cost.first_us >= 1000);
+    static const char *const forms[] = {"stamps", "columns"};
+    for (size_t i = 0; i < 2; i++) {
+        struct cost cost = measure("1000", forms[i], 1, 40);
+        /* Sleeping takes longer on a busy machine, never shorter. */
+        assert_true(cost.gap_us >= 999);
+        assert_true(cost.gap_us_least >= 999); /* lines that came together were not made together */
+        assert_true(cost.first_us >= 1000);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_share_of_stamped_tokens),
+        cmocka_unit_test(test_share_of_long_prompts),
         cmocka_unit_test(test_share_of_plain_tokens),
         cmocka_unit_test(test_stamps_are_the_truth),
     };

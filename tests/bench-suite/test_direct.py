@@ -117,6 +117,56 @@ class Kernels(unittest.TestCase):
         self.assertEqual([part["test"] for part in profile["profiles"]], ["pp", "tg"])
         folder.remove()
 
+    def test_what_a_gpu_says(self):
+        """A profile with occupancy, counters, launches and graphs: tables and criteria."""
+        folder = Folder(json.dumps({
+            "benchmark": {"name": "kernels", "repeats": 1}, "engines": [fake("one")],
+            "workloads": [{"name": "w", "batch_sizes": [1], "output_tokens": 2, "iterations": 1}]}))
+
+        def criteria():
+            bench("report", folder.path)
+            summary = json.loads((folder.path / "summary.json").read_text())
+            return {row["text"]: row for row in summary["criteria"]}
+        asked = {"occupancy above 75 %", "bandwidth above 80 %", "tensor cores above 60 %"}
+        for text in asked:
+            self.assertEqual(criteria()[text]["state"], "not measured")
+        row = {"operation": "down", "type": "bf16", "times": 4, "bytes": 900, "memory_share": 0.9,
+               "arithmetic_share": 0.2, "arithmetic_operations": 1800}
+        kernel = {"kernel": "linear <f16>", "operation": "down", "launches": 16, "ns": 750,
+                  "registers": 96, "shared_bytes": 49152, "occupancy": 0.9}
+        steps = {"count": 2, "launches": 32, "plan_operations": 96, "kernel_ns": 1000,
+                 "plain_ns": 3400, "graph_ns": 2200, "memory_bytes": {"weights": 6e6, "cache": 2e6}}
+        counters = {"occupancy": 0.82, "tensor_share": 0.65, "sectors_per_request": 3.9, "passes": 2}
+        profile = {"read_bytes_per_second": 1e9, "flop_per_second": 1e10,
+                   "profiles": [
+                       {"test": "tg", "tokens": 2, "depth": 0, "ns": 1000, "steps": steps,
+                        "operations": [dict(row, ns=1000)], "kernels": [kernel],
+                        "counters": {"reason": "administrators <only>"}},
+                       {"test": "pp", "tokens": 512, "depth": 0, "ns": 1000,
+                        "operations": [dict(row, ns=1000)], "counters": counters,
+                        "kernels": [kernel, dict(kernel, ns=250, occupancy=0.5)]}]}
+        (folder.path / "kernels.json").write_text(json.dumps(profile))
+        seen = criteria()
+        self.assertEqual(seen["bandwidth above 80 %"]["state"], "met")
+        self.assertTrue(seen["bandwidth above 80 %"]["seen"].startswith("90.0 %, tg2 depth 0"))
+        self.assertEqual(seen["occupancy above 75 %"]["state"], "met")
+        self.assertTrue(seen["occupancy above 75 %"]["seen"].startswith("82.0 %, pp512"))
+        self.assertEqual(seen["tensor cores above 60 %"]["state"], "met")
+        self.assertTrue(seen["tensor cores above 60 %"]["seen"].startswith("65.0 %"))
+        page = (folder.path / "report.html").read_text()
+        for text in ("administrators &lt;only&gt;", "weights 6 MB, cache 2 MB", "linear &lt;f16&gt;"):
+            self.assertIn(text, page)
+        for value in ("1.7", "1.1", "16", "3", "3.9", "48", "96", "75 %", "25 %"):
+            self.assertIn(f'<td class="n">{value}</td>', page)
+        # Without counters the occupancy is that of registers and memory: 0.75 × 0.9 + 0.25 × 0.5.
+        profile["profiles"][1]["counters"] = {"reason": "virtual <GPU>"}
+        (folder.path / "kernels.json").write_text(json.dumps(profile))
+        seen = criteria()
+        self.assertTrue(seen["occupancy above 75 %"]["seen"].startswith("80.0 %, pp512"))
+        self.assertEqual(seen["tensor cores above 60 %"]["state"], "not measured")
+        self.assertIn("administrators", seen["tensor cores above 60 %"]["seen"])
+        folder.remove()
+
     def test_damaged_profile(self):
         folder = Folder(json.dumps({
             "benchmark": {"name": "kernels", "repeats": 1}, "engines": [fake("one")],

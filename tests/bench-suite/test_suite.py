@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import unittest
+import zlib
 
 PROGRAM = os.environ["LLCUDA_PROGRAM"]
 SOURCE = pathlib.Path(os.environ["LLCUDA_SOURCE"])
@@ -191,6 +192,61 @@ class QuickTest(unittest.TestCase):
             self.assertAlmostEqual(figure["deviation"], statistics.stdev(figure["runs"]), 6)
         self.assertTrue(summary["recommendations"])
         self.assertTrue(all(row["evidence"] for row in summary["recommendations"]))
+
+    def test_pdf_has_every_chart(self):
+        """Its outline names them; compressed parts are looked into."""
+        content = (self.folder.path / "report.pdf").read_bytes()
+        for part in re.findall(rb"stream\r?\n(.*?)endstream", content, re.S):
+            try:
+                content += zlib.decompress(part)
+            except zlib.error:
+                pass
+        titles = {html.unescape(re.search(r"<title>(.*?)</title>|aria-label=\"(.*?)\"",
+                                          path.read_text())[1])
+                  for path in (self.folder.path / "plots").glob("*.svg")}
+        outline = {title.decode("utf-16-be") if title.startswith(b"\xfe\xff") else title.decode()
+                   for title in self.titles(content)}
+        self.assertGreater(len(titles), 6)
+        self.assertEqual(titles - outline, set())
+
+    @staticmethod
+    def titles(content):
+        for text, digits in re.findall(rb"/Title \((.*?)\)|/Title <([0-9a-fA-F]+)>", content):
+            yield bytes.fromhex(digits.decode()) if digits else text
+
+    def test_every_metric_has_its_formula(self):
+        formulas = self.folder.summary()["formulas"]
+        page = html.unescape((self.folder.path / "report.html").read_text())
+        asked = {"ttft_ms", "tpot_ms", "itl_ms", "e2e_ms", "output_tokens_s", "user_tokens_s",
+                 "requests_s", "goodput_s", "batch_efficiency", "scaling_factor", "cpu_ms_token",
+                 "memory_peak_mb", "memory_mean_mb", "kv_efficiency", "energy_j_token",
+                 "cost_per_million_tokens"}
+        self.assertLessEqual(asked, set(formulas))
+        for row in formulas.values():
+            for text in row["title"], row["formula"]:
+                self.assertIn(f"<td>{text}</td>", page)
+        for row in self.folder.summary()["results"]:
+            for key in asked:
+                self.assertIn(key, {**row["metrics"], **row})
+
+    def test_cache_efficiency_is_the_raw_data(self):
+        sums, walls, caches = {}, {}, {}
+        for name, run, line in self.folder.raw():
+            if line["kind"] == "session":
+                details = line["load"]["details"]
+                caches[name] = details["kv_bytes_per_token"] / details["kv_bytes"]
+            elif line["kind"] == "point":
+                walls[name, line["point"], run] = line["wall_s"]
+            elif line["kind"] == "sample" and line["ok"]:
+                key = name, line["point"], run
+                sums[key] = sums.get(key, 0) + ((line["prompt_tokens"] + line["output_tokens"] / 2)
+                                                * line["last_us"] / 1e6)
+        for row in self.folder.summary()["results"]:
+            for run, value in enumerate(row["metrics"]["kv_efficiency"]["runs"]):
+                key = row["engine"], row["point"], run + 1
+                true = sums[key] / walls[key] * caches[row["engine"]]
+                self.assertAlmostEqual(value, true, delta=true * 1e-6)
+                self.assertTrue(0 < value < 1)
 
     def test_browser_shows_the_charts(self):
         browser = shutil.which("chromium") or shutil.which("google-chrome")

@@ -1,4 +1,5 @@
 """GPUs from outside: the emulated one computes, and a fake of NVIDIA's libraries is what is wrong."""
+import json
 import os
 import pathlib
 import tempfile
@@ -95,6 +96,14 @@ class Plan(Folder):
         self.assertFalse(more["fits"])
         self.assertEqual(more["gpu_layers_fit"], fitting)
 
+    def test_a_limit_as_a_share(self):
+        part, = self.plan("--gpu-memory-limit", "25%")["parts"]
+        self.assertTrue(part["is_limited"])
+        self.assertEqual(part["available_bytes"], 2 << 30)
+        for wrong in ("0%", "101%", "x", "1 GiB", "-1", "nan", "1%x", "0"):
+            self.assertIn("--gpu-memory-limit is a number",
+                          run("infer", "--gpu-memory-limit=" + wrong, "-p", "x", status=2).err)
+
     def test_a_limit_for_nothing(self):
         text = run("plan", MODEL, "--device", "emu", "-c", "64", "--gpu-memory-limit", "0.001").out
         self.assertIn("it does not fit, nor would one layer", text)
@@ -122,6 +131,41 @@ class Compiler(Folder):
         kernels[0].write_bytes(kernels[0].read_bytes()[:-100])
         self.assertIn("compiler", run(*arguments, "--cuda-path", broken, environment=cache,
                                       status=1).err)
+
+
+class Devices(unittest.TestCase):
+    def devices(self, machine, *arguments, **keywords):
+        return run("devices", "--device", "cuda", "--cuda-path", FAKE / "full", *arguments,
+                   environment={"FAKE_CUDA": machine}, **keywords)
+
+    def test_what_there_is_to_know(self):
+        text = self.devices("13000,90,2,8000").out
+        for words in ("cuda:0  Fake H200", "cuda:1  Fake H200", "PCI 0000:41:00.0", "driver 580.65.06",
+                      "42 % busy", "54 °C", "612 W", "700 W at most", "PCIe 5 x16, 5 NVLinks of "
+                      "26.6 GB/s each way: 2 to the GPU 0000:42:00.0, 3 to the switch 0000:a5:00.0",
+                      "it answers, no uncorrected memory errors"):
+            self.assertIn(words, text)
+        first, second = json.loads(self.devices("13000,90,2,8000", "--json").out)
+        self.assertEqual((first["index"], second["index"]), (0, 1))
+        self.assertEqual(first["capability"], 90)
+        self.assertEqual(first["driver"], "580.65.06")
+        self.assertEqual(first["utilisation"], 0.42)
+        self.assertEqual((first["health"], first["memory_errors"]), ("ok", 0))
+        self.assertEqual(first["links"]["nvlinks"], 5)
+        self.assertEqual(first["links"]["nvlink_bytes_per_second"], 26562e6)
+        self.assertEqual(first["links"]["peers"][1],
+                         {"pci_bus_id": "0000:a5:00.0", "kind": "switch", "nvlinks": 3})
+
+    def test_a_device_with_errors(self):
+        self.assertIn("7 uncorrected memory errors since the driver was loaded",
+                      self.devices("13000,90,1,8000,7").out)
+        row, = json.loads(self.devices("13000,90,1,8000,7", "--json").out)
+        self.assertEqual((row["health"], row["memory_errors"]), ("memory_errors", 7))
+
+    def test_the_emulated_one_is_shown_to_who_asks(self):
+        row, = run_json("devices", "--device", "emu")
+        self.assertEqual((row["kind"], row["links"]["nvlinks"]), ("emu", 0))
+        self.assertNotIn("emu", [row["kind"] for row in run_json("devices")])
 
 
 class WhatIsWrong(unittest.TestCase):

@@ -45,6 +45,12 @@ static void test_more_bits(void **state)
         snprintf(name, sizeof name, "blk.%u.ffn_down.weight", layer);
         assert_int_equal(choose("q4_k_s", &model, name, 256), layer < 2 ? DTYPE_Q5_K : DTYPE_Q4_K);
         assert_int_equal(choose("q3_k_m", &model, name, 256), layer < 1 ? DTYPE_Q5_K : DTYPE_Q4_K);
+        snprintf(name, sizeof name, "blk.%u.ffn_down_exps.weight", layer);
+        assert_int_equal(choose("q4_k_m", &model, name, 256), more ? DTYPE_Q6_K : DTYPE_Q4_K);
+        snprintf(name, sizeof name, "blk.%u.ffn_gate_inp.weight", layer);
+        assert_int_equal(choose("q4_k_m", &model, name, 256), DTYPE_F32);
+        snprintf(name, sizeof name, "blk.%u.ffn_up_exps.bias", layer);
+        assert_int_equal(choose("q4_k_m", &model, name, 256), DTYPE_F32);
     }
 }
 

@@ -1,7 +1,8 @@
 /* How close decoding's attention comes to the machine's read bandwidth: one row of each sequence
- * against a cache too large for any level of cache, each type of cache, the best of many passes in
- * turn with a plain read. One thread: times are processor time, so that shares mean something on a
- * busy machine. More: by the clock, cut into partitions and sets of heads as the device does.
+ * against as many layers' caches in turn as fit no level of cache, each type of cache, the best of
+ * many passes in turn with a plain read. One thread: times are processor time, so that shares mean
+ * something on a busy machine. More: by the clock, cut into partitions and sets of heads as the
+ * device does.
  *
  *     bench_decode_attention [positions [heads-a-group [head-size [rows [threads [kv-heads
  *         [types]]]]]]]
@@ -11,6 +12,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/random.h"
@@ -24,6 +26,8 @@
 #define SECONDS  1.5
 
 #define READ_BYTES (1ull << 20)
+/* Of all layers together: larger than the caches of today's servers. */
+#define CACHE_BYTES (1ull << 30)
 
 static bool by_clock;
 
@@ -39,11 +43,12 @@ struct loop {
     const struct cpu_ops *ops;
     const struct measure_kernels *yard;
     struct attention_call call; /* of no heads */
-    uint64_t width;             /* floats of one kv head's queries */
+    struct kv_layer layer;
+    uint64_t width; /* floats of one kv head's queries */
     uint32_t heads, sets;
     float *scratch, *partials;
     uint64_t scratch_floats, partial_floats; /* of a worker, of a kv head */
-    const unsigned char *cache;
+    unsigned char *cache;
     uint64_t sinks[64];
 };
 
@@ -115,18 +120,22 @@ static void fill_call(struct loop *loop, float *query, uint32_t blocks)
     loop->call.block_table = table;
 }
 
-static void measure(struct loop *loop, struct pool *pool, uint64_t bytes, double *best,
-                    double *best_read)
+/* `bytes` of one layer. */
+static void measure(struct loop *loop, struct pool *pool, uint64_t bytes, uint64_t layers,
+                    double *best, double *best_read)
 {
     uint64_t items = (uint64_t)loop->sets * attention_partition_end(&loop->call);
     *best = *best_read = 1e30;
     double begin = seconds_now();
     while (seconds_now() - begin < SECONDS) {
         double start = seconds_now();
-        pool_run(pool, items, run_item, loop);
-        pool_run(pool, KV_HEADS, combine_item, loop);
+        for (uint64_t i = 0; i < layers; i++) {
+            loop->layer.data = loop->cache + i * bytes;
+            pool_run(pool, items, run_item, loop);
+            pool_run(pool, KV_HEADS, combine_item, loop);
+        }
         double middle = seconds_now();
-        pool_run(pool, bytes / READ_BYTES, read_item, loop);
+        pool_run(pool, layers * bytes / READ_BYTES, read_item, loop);
         double end = seconds_now();
         *best = middle - start < *best ? middle - start : *best;
         *best_read = end - middle < *best_read ? end - middle : *best_read;
@@ -146,6 +155,7 @@ static void bench(enum dtype dtype, const uint32_t *numbers, struct pool *pool)
     layer.block_bytes = layer.head_bytes * KV_HEADS;
     uint32_t blocks = positions / KV_BLOCK_TOKENS;
     uint64_t bytes = layer.block_bytes * blocks;
+    uint64_t layers = bytes < CACHE_BYTES ? CACHE_BYTES / bytes : 1;
     uint32_t pairs = group * rows;
     uint32_t heads = numbers[5] ? numbers[5] : ATTENTION_PAIRS / pairs;
     heads = heads < 1 ? 1 : heads > KV_HEADS ? KV_HEADS : heads;
@@ -165,7 +175,6 @@ static void bench(enum dtype dtype, const uint32_t *numbers, struct pool *pool)
                  .head_count = group,
                  .head_size = size,
                  .position = positions - rows,
-                 .layer = &layer,
                  .scale = 0.125f},
     };
     struct region cache = {0};
@@ -174,24 +183,29 @@ static void bench(enum dtype dtype, const uint32_t *numbers, struct pool *pool)
     struct region rest = {0};
     uint64_t partial_bytes = (positions / ATTENTION_PARTITION_TOKENS + 1) * KV_HEADS *
                              loop.partial_floats * sizeof(float);
-    if (region_map(&cache, bytes) &&
+    if (region_map(&cache, layers * bytes) &&
         region_map(&scratch, numbers[4] * loop.scratch_floats * sizeof(float)) &&
         region_map(&partials, partial_bytes) &&
         region_map(&rest, 2 * KV_HEADS * loop.width * sizeof(float) + blocks * sizeof(uint32_t))) {
         double best;
         double best_read;
         loop.cache = layer.data = cache.data;
+        loop.layer = layer;
+        loop.call.layer = &loop.layer;
         loop.scratch = scratch.data;
         loop.partials = partials.data;
         fill(&layer, ops, positions);
+        for (uint64_t i = 1; i < layers; i++) {
+            memcpy(loop.cache + i * bytes, loop.cache, bytes);
+        }
         fill_call(&loop, rest.data, blocks);
-        measure(&loop, pool, bytes, &best, &best_read);
-        double flop = 4.0 * pairs * KV_HEADS * size * positions;
+        measure(&loop, pool, bytes, layers, &best, &best_read);
+        double flop = 4.0 * pairs * KV_HEADS * size * positions * (double)layers;
         printf("%-5s %u positions, %u heads a group of %u, %u rows, %u threads, %u kv heads: "
                "%6.2f GB/s of %.2f (%.0f %%), %.1f GFLOP/s\n",
                dtype_info(dtype)->name, positions, group, size, rows, numbers[4], heads,
-               (double)bytes / best / 1e9, (double)bytes / best_read / 1e9, best_read / best * 100,
-               flop / best / 1e9);
+               (double)(layers * bytes) / best / 1e9, (double)(layers * bytes) / best_read / 1e9,
+               best_read / best * 100, flop / best / 1e9);
     }
     region_unmap(&cache);
     region_unmap(&scratch);

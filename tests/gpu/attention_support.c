@@ -196,6 +196,9 @@ void rig_open(struct rig *rig, const struct setup *setup, enum gpu_emu_order ord
     if (setup->groups_max) {
         rig->config.groups_max = setup->groups_max;
     }
+    if (setup->partials_max) {
+        rig->config.partials_max = setup->partials_max;
+    }
     char *text = kernel_text(rig, without, occurrence);
     gpu_bench_load(&rig->bench, text);
     free(text);
@@ -369,12 +372,19 @@ void rows_make(struct rows *rows, const struct rig *rig, const struct world *wor
         random_floats(true, (uint64_t)rows->count * raw_width(rig), 0, size_of(&rig->setup));
 }
 
+struct rows rows_some(const struct rig *rig, const struct rows *rows, uint32_t index,
+                      uint32_t count)
+{
+    struct rows some = {.count = count, .raw = rows->raw + (uint64_t)index * raw_width(rig)};
+    assert_true(index + count <= rows->count);
+    memcpy(some.positions, rows->positions + index, count * sizeof *some.positions);
+    memcpy(some.sequences, rows->sequences + index, count * sizeof *some.sequences);
+    return some;
+}
+
 struct rows rows_one(const struct rig *rig, const struct rows *rows, uint32_t index)
 {
-    struct rows one = {.count = 1, .raw = rows->raw + (uint64_t)index * raw_width(rig)};
-    one.positions[0] = rows->positions[index];
-    one.sequences[0] = rows->sequences[index];
-    return one;
+    return rows_some(rig, rows, index, 1);
 }
 
 static struct attention_projection projection_of(const struct rig *rig)

@@ -17,7 +17,8 @@ struct setup {
     enum dtype kv, act;
     float size; /* of raw projections and of the past; 0: 1 */
     bool exact;
-    uint32_t groups_max; /* 0: as configured */
+    uint32_t groups_max;   /* 0: as configured */
+    uint32_t partials_max; /* likewise */
     uint32_t rotary_kind, rotary_size;
     bool has_bias, has_norm, has_sinks;
     float soft_cap;
@@ -85,7 +86,9 @@ void world_destroy(struct world *world);
 /* `counts[s]` new rows of each sequence. */
 void rows_make(struct rows *rows, const struct rig *rig, const struct world *world,
                const uint32_t *counts);
-/* Row `index` alone. The raw values are borrowed. */
+/* `count` rows from row `index`, or that row alone. The raw values are borrowed. */
+struct rows rows_some(const struct rig *rig, const struct rows *rows, uint32_t index,
+                      uint32_t count);
 struct rows rows_one(const struct rig *rig, const struct rows *rows, uint32_t index);
 
 /* Puts the world and the rows on the device, results and workspace poisoned. */

@@ -1,7 +1,7 @@
 /* What attention costs a layer: decode beside the bytes of its keys and values, prefill beside its
- * operations. LLCUDA_TEST_DEVICE=cuda runs it on a real GPU; the emulated device only shows that it
- * runs. Layers take turns on caches that together are larger than the second-level cache, in a
- * replayed graph. */
+ * operations; with --exact as a deterministic device does it. LLCUDA_TEST_DEVICE=cuda runs it on a
+ * real GPU; the emulated device only shows that it runs. Layers take turns on caches that together
+ * are larger than the second-level cache, in a replayed graph. */
 #include "gpu_support.h"
 
 #include "gpu/attention.h"
@@ -52,7 +52,7 @@ static uint64_t fill_random(struct bench *bench, uint64_t bytes, bool is_float)
     return address;
 }
 
-static void open_subject(struct bench *bench, const struct subject *subject)
+static void open_subject(struct bench *bench, const struct subject *subject, bool exact)
 {
     struct gpu_driver *driver = bench->base.driver;
     struct llcuda_error *error = &bench->base.error;
@@ -60,7 +60,8 @@ static void open_subject(struct bench *bench, const struct subject *subject)
                                               .kv_head_count = subject->kv_head_count,
                                               .head_size = subject->head_size,
                                               .kv = subject->kv,
-                                              .act = DTYPE_BF16};
+                                              .act = DTYPE_BF16,
+                                              .exact = exact};
     const struct gpu_jit_options options = {0};
     struct gpu_jit *jit = NULL;
     struct buffer prelude = {0};
@@ -245,8 +246,9 @@ static void run(struct bench *bench, const struct subject *subject, const struct
     fflush(stdout);
 }
 
-int main(void)
+int main(int argument_count, char **arguments)
 {
+    const bool exact = argument_count > 1 && strcmp(arguments[1], "--exact") == 0;
     static const struct subject subjects[] = {
         {"1B", 32, 8, 64, DTYPE_BF16},    {"8B", 32, 8, 128, DTYPE_BF16},
         {"1B", 32, 8, 64, DTYPE_F8_E4M3}, {"8B", 32, 8, 128, DTYPE_F8_E4M3},
@@ -265,7 +267,7 @@ int main(void)
     for (size_t s = 0; s < sizeof subjects / sizeof subjects[0]; s++) {
         struct bench bench;
         gpu_bench_open(&bench.base, GPU_EMU_FORWARD, 0);
-        open_subject(&bench, &subjects[s]);
+        open_subject(&bench, &subjects[s], exact);
         for (size_t i = 0; i < count; i++) {
             run(&bench, &subjects[s], &list[i]);
         }

@@ -76,6 +76,8 @@ static const struct gpu_attention_shape attention_shapes[] = {
     {8, 2, 64, DTYPE_F32, DTYPE_F32, false},        {32, 8, 64, DTYPE_F8_E4M3, DTYPE_BF16, false},
     {32, 8, 128, DTYPE_F8_E4M3, DTYPE_BF16, false}, {32, 8, 64, DTYPE_Q8_0, DTYPE_BF16, false},
     {32, 8, 128, DTYPE_Q8_0, DTYPE_BF16, false},    {8, 4, 256, DTYPE_Q8_0, DTYPE_F16, false},
+    {32, 8, 64, DTYPE_BF16, DTYPE_BF16, true},      {8, 4, 256, DTYPE_BF16, DTYPE_BF16, true},
+    {32, 8, 64, DTYPE_Q8_0, DTYPE_BF16, true},
 };
 
 static bool attention(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
@@ -107,8 +109,9 @@ static bool decode_of(const struct gpu_device_info *device, enum dtype dtype, ui
             key.token_tiles = tiles;
             /* What the device does not take, one of half the width does: each keeps its number. */
             struct gpu_decode_kernel *kernel = &program.decode[program.decode_count++];
-            while (!gpu_decode_fits(device, &key, kernel) && key.token_tiles > 1) {
-                key.token_tiles /= 2;
+            kernel->key = key;
+            while (!gpu_decode_serves(device, kernel) && kernel->key.token_tiles > 1) {
+                kernel->key.token_tiles /= 2;
             }
         }
     }
@@ -133,7 +136,6 @@ static bool decode_group(const struct gpu_device_info *device, uint32_t variant,
 {
     static const uint32_t columns[][2] = {{2048, 768}, {4096, 14336}};
     struct gpu_program program = {0};
-    (void)device;
     for (uint32_t i = 0; i < 6; i++) {
         struct gpu_decode_kernel *kernel = &program.decode[program.decode_count++];
         kernel->key = (struct gpu_decode_key){
@@ -143,6 +145,7 @@ static bool decode_group(const struct gpu_device_info *device, uint32_t variant,
             .to = i / 3 ? GPU_DECODE_STORE : GPU_DECODE_PAIR,
             .grouped = 1,
         };
+        program.decode_count -= !gpu_decode_choose(device, kernel);
     }
     pointers(device, variant, out);
     buffer_append_text(out, "#define ACT_TYPE TYPE_BF16\n");
@@ -153,10 +156,9 @@ static bool decode_group(const struct gpu_device_info *device, uint32_t variant,
 static bool packed(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
     /* Weights are packed only where their kernels fit. */
-    const struct gpu_decode_key key = {
-        .dtype = DTYPE_Q4_0, .columns = 2048, .token_tiles = 1, .to = GPU_DECODE_PAIR};
-    struct gpu_decode_kernel kernel;
-    return gpu_decode_fits(device, &key, &kernel) &&
+    struct gpu_decode_kernel kernel = {
+        .key = {.dtype = DTYPE_Q4_0, .columns = 2048, .token_tiles = 1, .to = GPU_DECODE_PAIR}};
+    return gpu_decode_choose(device, &kernel) &&
            decode_of(device, packed_dtypes[variant % PACKED_COUNT], variant / PACKED_COUNT, out);
 }
 

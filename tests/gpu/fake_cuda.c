@@ -42,13 +42,13 @@ void fake_reset(const struct fake_machine *wanted)
 }
 
 /* A program that cannot call fake_reset says what the machine is like in FAKE_CUDA: driver,
- * capability, devices, megabytes of memory, as "13000,90,2,80000". */
+ * capability, devices, megabytes of memory, its errors, as "13000,90,2,80000,0". */
 __attribute__((constructor)) static void read_environment(void)
 {
     const char *wanted = getenv("FAKE_CUDA");
     size_t megabytes = 0;
-    if (wanted && sscanf(wanted, "%d,%d,%d,%zu", &machine.driver_version, &machine.capability,
-                         &machine.device_count, &megabytes) < 3) {
+    if (wanted && sscanf(wanted, "%d,%d,%d,%zu,%d", &machine.driver_version, &machine.capability,
+                         &machine.device_count, &megabytes, &machine.memory_errors) < 3) {
         abort();
     }
     machine.memory_free = megabytes << 20;
@@ -695,4 +695,58 @@ int nvmlSystemGetDriverVersion(char *text, unsigned int length)
 {
     snprintf(text, length, "580.65.06");
     return called("nvmlSystemGetDriverVersion", "%u", length);
+}
+
+int nvmlDeviceGetCurrPcieLinkGeneration(void *device, unsigned int *generation)
+{
+    *generation = 5;
+    return called("nvmlDeviceGetCurrPcieLinkGeneration", "%lx", NUMBER(device));
+}
+
+int nvmlDeviceGetCurrPcieLinkWidth(void *device, unsigned int *lanes)
+{
+    *lanes = 16;
+    return called("nvmlDeviceGetCurrPcieLinkWidth", "%lx", NUMBER(device));
+}
+
+/* Six links, of which the third is down: two to a GPU, three to a switch. */
+int nvmlDeviceGetNvLinkState(void *device, unsigned int link, int *is_active)
+{
+    *is_active = link != 2;
+    int result = called("nvmlDeviceGetNvLinkState", "%lx, %u", NUMBER(device), link);
+    return result ? result : link < 6 ? 0 : 2;
+}
+
+/* nvmlPciInfo_t: the old text of the place, five numbers, the text. */
+int nvmlDeviceGetNvLinkRemotePciInfo_v2(void *device, unsigned int link, char place[68])
+{
+    const unsigned int numbers[5] = {0, link < 2 ? 0x42 : 0xa5, 0, 0x233010de, 0};
+    memset(place, 0, 68);
+    memcpy(place + 16, numbers, sizeof numbers);
+    snprintf(place + 36, 32, "%08X:%02X:%02X.0", numbers[0], numbers[1], numbers[2]);
+    return called("nvmlDeviceGetNvLinkRemotePciInfo_v2", "%lx, %u", NUMBER(device), link);
+}
+
+int nvmlDeviceGetNvLinkRemoteDeviceType(void *device, unsigned int link, int *type)
+{
+    *type = link < 2 ? 0 : 2;
+    return called("nvmlDeviceGetNvLinkRemoteDeviceType", "%lx, %u", NUMBER(device), link);
+}
+
+/* nvmlFieldValue_t: id, scope, time, latency, type, result, value: 40 bytes. */
+int nvmlDeviceGetFieldValues(void *device, int count, char *values)
+{
+    const unsigned int speed = 26562;
+    unsigned int id;
+    memcpy(&id, values, sizeof id);
+    const int result = id == 90 ? 0 : 3;
+    memcpy(values + 28, &result, sizeof result);
+    memcpy(values + 32, &speed, sizeof speed);
+    return called("nvmlDeviceGetFieldValues", "%lx, %d, %u", NUMBER(device), count, id);
+}
+
+int nvmlDeviceGetTotalEccErrors(void *device, int kind, int counter, unsigned long long *errors)
+{
+    *errors = (unsigned long long)machine.memory_errors;
+    return called("nvmlDeviceGetTotalEccErrors", "%lx, %d, %d", NUMBER(device), kind, counter);
 }

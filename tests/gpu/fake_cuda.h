@@ -11,6 +11,7 @@ struct fake_machine {
     int compile_result; /* of nvrtcCompileProgram */
     int algorithm_count;
     int nvml_fails;
+    int memory_errors;
     unsigned long memory_free; /* 0: a little */
 };
 

@@ -176,37 +176,84 @@ static void test_steps(void **state)
     }
 }
 
-/* A prompt in one step, and row by row: the cache holds the same bits, and where sums are exact the
- * results are the same bits too. */
+/* A prompt in one step, and in pieces after a prefix: the cache holds the same bits, and where sums
+ * are exact the results are the same bits too. */
+static void check_pieces(struct rig *rig, struct results *results, uint32_t past, uint32_t piece)
+{
+    struct world world;
+    struct rows rows;
+    const uint32_t counts[SEQUENCES_MAX] = {40};
+    const uint64_t row_bytes = attended_row_bytes(rig);
+    uint8_t *attended = malloc(ROWS_MAX * row_bytes);
+    world_make(&world, rig, 1, past);
+    rows_make(&rows, rig, &world, counts);
+    rig_run(rig, &world, &rows, results->attended, results->cache);
+    reference_run(rig, &world, &rows, results->cache, results->expected, results->expected_cache);
+    results_compare(rig, &world, &rows, results->attended, results->expected, results->cache,
+                    results->expected_cache);
+    for (uint32_t row = 0; row < rows.count; row += piece) {
+        uint32_t rest = rows.count - row;
+        struct rows some = rows_some(rig, &rows, row, rest < piece ? rest : piece);
+        rig_run(rig, &world, &some, attended, results->expected_cache);
+        memcpy(world.cache, results->expected_cache, world.cache_bytes);
+        assert_memory_equal(attended, results->attended + row * row_bytes, some.count * row_bytes);
+    }
+    assert_memory_equal(results->cache, results->expected_cache, world.cache_bytes);
+    free(attended);
+    free(rows.raw);
+    world_destroy(&world);
+}
+
+static void exact_open(struct rig *rig, struct results *results, const struct setup *source)
+{
+    struct setup setup = *source;
+    setup.exact = true;
+    setup.groups_max = 0;
+    setup.partials_max = test_random_below(2) ? 0 : 100; /* few: rows take turns */
+    rig_open(rig, &setup, GPU_EMU_RANDOM, NULL, 0);
+    results_make(results, rig);
+}
+
 static void test_chunks(void **state)
 {
     (void)state;
     for (size_t i = 0; i < SETUP_COUNT; i++) {
-        if (i != 0 && i != 3 && i != 5 && i != 9 && i != 10) {
-            continue;
+        static const uint32_t pieces[] = {1, 7, 31};
+        struct rig rig;
+        struct results results;
+        exact_open(&rig, &results, &setups[i]);
+        for (size_t p = 0; p < 3; p++) {
+            check_pieces(&rig, &results, p == 2 ? 300 : (uint32_t)test_random_below(200),
+                         pieces[p]);
         }
-        struct setup setup = setups[i];
-        setup.exact = true;
-        setup.groups_max = 0;
+        results_destroy(&results);
+        rig_close(&rig);
+    }
+}
+
+/* Rows of tiles, of short runs and single ones in one step: each as if it had decoded alone. */
+static void test_company(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SETUP_COUNT; i++) {
         struct rig rig;
         struct results results;
         struct world world;
         struct rows rows;
-        rig_open(&rig, &setup, GPU_EMU_FORWARD, NULL, 0);
-        results_make(&results, &rig);
-        world_make(&world, &rig, 1, 250);
-        const uint32_t counts[SEQUENCES_MAX] = {12};
-        rows_make(&rows, &rig, &world, counts);
+        exact_open(&rig, &results, &setups[i]);
+        world_make(&world, &rig, 5, PAST_MAX);
+        const uint32_t ragged[SEQUENCES_MAX] = {21, 1, 3, 1, 20};
+        rows_make(&rows, &rig, &world, ragged);
         rig_run(&rig, &world, &rows, results.attended, results.cache);
-        uint64_t row_bytes = attended_row_bytes(&rig);
+        /* Alone, a row finds in the cache what those before it have written. */
+        memcpy(world.cache, results.cache, world.cache_bytes);
+        const uint64_t row_bytes = attended_row_bytes(&rig);
         uint8_t *attended = malloc(row_bytes);
         for (uint32_t row = 0; row < rows.count; row++) {
             struct rows one = rows_one(&rig, &rows, row);
             rig_run(&rig, &world, &one, attended, results.expected_cache);
-            memcpy(world.cache, results.expected_cache, world.cache_bytes);
             assert_memory_equal(attended, results.attended + row * row_bytes, row_bytes);
         }
-        assert_memory_equal(results.cache, results.expected_cache, world.cache_bytes);
         free(attended);
         free(rows.raw);
         world_destroy(&world);
@@ -450,7 +497,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_steps),   cmocka_unit_test(test_chunks),
     cmocka_unit_test(test_replay),  cmocka_unit_test(test_copy_blocks),
     cmocka_unit_test(test_spans),   cmocka_unit_test(test_cut),
-    cmocka_unit_test(test_refused),
+    cmocka_unit_test(test_refused), cmocka_unit_test(test_company),
 };
 
 TEST_MAIN(tests)

@@ -680,6 +680,53 @@ static void too_little_memory_names_the_need(void **state)
     toy_destroy(toy);
 }
 
+static void note_warning(void *user, enum log_level level, const char *message)
+{
+    uint32_t *warnings = user;
+    *warnings += level == LOG_WARN && strstr(message, "of the GPU's memory that may be used");
+}
+
+/* Once when a model leaves little of the limit, again when another one does after it has gone, and
+ * not when there is room. */
+static void a_limit_nearly_reached_is_told(void **state)
+{
+    (void)state;
+    struct toy_options options = toy_defaults();
+    struct toy *toy = toy_create(&options);
+    const struct device_model_options model_options = {
+        .kv_block_count = BLOCKS, .kv_dtype = DTYPE_F16, .rows_max = 32, .logits_rows_max = 32};
+    struct device_part parts[DEVICE_PARTS_MAX];
+    struct llcuda_error error;
+    uint64_t need = 0;
+    for (uint64_t spare = 0; spare < 3; spare++) {
+        static const uint32_t wanted[] = {0, 2, 0};
+        uint32_t warnings = 0;
+        uint32_t count;
+        const struct log_sink log = {note_warning, &warnings, LOG_WARN};
+        const struct gpu_device_options device_options = {.cache = KERNEL_CACHE,
+                                                          .log = &log,
+                                                          .memory_limit_bytes =
+                                                              spare == 1   ? need * 101 / 100
+                                                              : spare == 2 ? need * 2
+                                                                           : 0};
+        struct emu emu;
+        emu_open(&emu, &device_options);
+        assert_ok(device_place(emu.device, toy->plan, &model_options, parts, &count, &error),
+                  error);
+        need = device_part_bytes(&parts[0]);
+        for (int again = 0; again < 2; again++) {
+            struct device_model *model;
+            assert_ok(
+                device_model_load(emu.device, toy->plan, &model_options, NULL, &model, &error),
+                error);
+            device_model_unload(model);
+        }
+        assert_int_equal(warnings, wanted[spare]);
+        emu_close(&emu);
+    }
+    toy_destroy(toy);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(agrees_with_the_plain_forward_pass),
     cmocka_unit_test(agrees_in_sixteen_bits),
@@ -692,6 +739,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(caches_of_bytes),
     cmocka_unit_test(hang_is_a_status),
     cmocka_unit_test(too_little_memory_names_the_need),
+    cmocka_unit_test(a_limit_nearly_reached_is_told),
     cmocka_unit_test(agrees_in_every_type),
     cmocka_unit_test(agrees_when_packed),
     cmocka_unit_test(every_failing_call_leaks_nothing),

@@ -562,6 +562,57 @@ static void test_telemetry(void **state)
     assert_null(strstr(calls(), "nvmlInit"));
 }
 
+static void test_surroundings(void **state)
+{
+    (void)state;
+    struct gpu_surroundings around;
+    struct fake_machine machine = healthy;
+    machine.memory_errors = 3;
+    reset(&machine);
+    driver->surroundings(driver, &around);
+    assert_string_equal(around.driver_name, "580.65.06");
+    assert_int_equal(around.pcie_generation, 5);
+    assert_int_equal(around.pcie_lanes, 16);
+    assert_true(around.errors_known);
+    assert_int_equal(around.uncorrected_errors, 3);
+    assert_non_null(strstr(calls(), "nvmlDeviceGetTotalEccErrors(33, 1, 0)"));
+    assert_int_equal(around.link_count, 5);
+    assert_true(around.link_bytes_per_second == 26562e6);
+    assert_int_equal(around.peer_count, 2);
+    assert_string_equal(around.peers[0].pci_bus_id, "0000:42:00.0");
+    assert_int_equal(around.peers[0].link_count, 2);
+    assert_false(around.peers[0].is_switch);
+    assert_string_equal(around.peers[1].pci_bus_id, "0000:a5:00.0");
+    assert_int_equal(around.peers[1].link_count, 3);
+    assert_true(around.peers[1].is_switch);
+}
+
+/* Whatever is not told is unknown, and nothing else is. */
+static void test_surroundings_in_part(void **state)
+{
+    (void)state;
+    struct gpu_surroundings around;
+    fail_call("nvmlDeviceGetTotalEccErrors", 3);
+    driver->surroundings(driver, &around);
+    assert_false(around.errors_known);
+    assert_int_equal(around.link_count, 5);
+    fail_call("nvmlDeviceGetNvLinkRemotePciInfo_v2", 3);
+    driver->surroundings(driver, &around);
+    assert_int_equal(around.link_count, 5);
+    assert_int_equal(around.peer_count, 0);
+    fail_call("nvmlDeviceGetFieldValues", 3);
+    driver->surroundings(driver, &around);
+    assert_true(isnan(around.link_bytes_per_second));
+    assert_int_equal(around.peer_count, 2);
+    fail_call("nvmlDeviceGetNvLinkState", 3); /* a GPU without NVLink */
+    driver->surroundings(driver, &around);
+    assert_int_equal(around.link_count, 0);
+    assert_int_equal(around.pcie_lanes, 16);
+    fail_call("nvmlDeviceGetCurrPcieLinkWidth", 3);
+    driver->surroundings(driver, &around);
+    assert_int_equal(around.pcie_lanes, 0);
+}
+
 static void test_telemetry_without_monitor(void **state)
 {
     (void)state;
@@ -666,6 +717,8 @@ int main(void)
         WITH_DRIVER(test_matmul),
         WITH_DRIVER(test_matmul_refused),
         WITH_DRIVER(test_telemetry),
+        WITH_DRIVER(test_surroundings),
+        WITH_DRIVER(test_surroundings_in_part),
         WITH_DRIVER(test_telemetry_without_monitor),
         WITH_DRIVER(test_measure_fails_everywhere),
     };

@@ -2,6 +2,7 @@
  * device, with every kind of kernel; alone and in company; replayed with other routings. */
 #include "cpu/toy.h"
 #include "gpu/model.h"
+#include "model/model_run.h"
 
 #define LENGTH 120u
 #define BLOCKS 160u
@@ -256,10 +257,56 @@ static void replayed_routings_equal_plain_ones(void **state)
     toy_destroy(toy);
 }
 
+/* Whole models against PyTorch and transformers. Activations are halves here, and now and then that
+ * tips the choice of an expert: nearly all rows must agree. */
+static void models_agree_with_the_reference(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"mixtral", "qwen2moe", "qwen3moe", "gpt-oss"};
+    enum { TOKENS = 48, VOCABULARY = 96 };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char path[128];
+        snprintf(path, sizeof path, "tests/oracle/data/%s", names[i]);
+        char *folder = test_source_path(path);
+        snprintf(path, sizeof path, "tests/oracle/data/%s/model.gguf", names[i]);
+        char *file = test_source_path(path);
+        struct model_run run;
+        model_run_open(&run, file);
+        uint32_t *tokens = model_run_npy(folder, "tokens.npy", "<i4", TOKENS);
+        float *expected = model_run_npy(folder, "logits.npy", "<f4", TOKENS * VOCABULARY);
+        float *logits = floats(TOKENS * VOCABULARY);
+        struct gpu_faults faults = {0};
+        const struct gpu_device_options options = {.cache = KERNEL_CACHE};
+        struct device *device = open_device(&faults, &options);
+        const struct toy toy = {.plan = run.plan};
+        struct device_model *model = load(device, &toy);
+        toy_batch_init(&batch, 1, BLOCKS);
+        run_chunks(model, 0, tokens, TOKENS, 20, logits);
+        uint32_t close = 0;
+        for (uint32_t t = 0; t < TOKENS; t++) {
+            close +=
+                toy_distance(logits + t * VOCABULARY, expected + t * VOCABULARY, VOCABULARY) < 0.02;
+        }
+        printf("%-10s %u of %u rows agree\n", names[i], close, TOKENS);
+        if (close < TOKENS * 9 / 10) {
+            fail_msg("%s: only %u of %u rows agree", names[i], close, TOKENS);
+        }
+        device_model_unload(model);
+        device_close(device);
+        model_run_close(&run);
+        free(logits);
+        free(expected);
+        free(tokens);
+        free(folder);
+        free(file);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(routing_agrees_with_the_plain_forward_pass),
     cmocka_unit_test(every_kernel_agrees_in_sixteen_bits),
     cmocka_unit_test(every_kernel_agrees_when_quantised),
+    cmocka_unit_test(models_agree_with_the_reference),
     cmocka_unit_test(company_changes_no_bit),
     cmocka_unit_test(replayed_routings_equal_plain_ones),
 };

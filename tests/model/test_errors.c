@@ -207,6 +207,10 @@ static void experts_are_checked(void **state)
            .key = "qwen2moe.expert_shared_feed_forward_length");
     EXPECT("qwen2moe", BAD_FORMAT, "tensor 'blk.0.ffn_gate_inp_shexp.weight' [32] is missing",
            .tensor = "blk.0.ffn_gate_inp_shexp.weight", .renamed = "");
+    EXPECT("gpt-oss", BAD_FORMAT, "tensor 'blk.1.attn_sinks.weight' [4] is missing",
+           .tensor = "blk.1.attn_sinks.weight", .renamed = "");
+    EXPECT("gpt-oss", BAD_FORMAT, "tensor 'blk.0.ffn_up_exps.bias' [4, 48] is missing",
+           .tensor = "blk.0.ffn_up_exps.bias", .renamed = "");
     EXPECT("qwen3moe", BAD_FORMAT, "tensor 'blk.2.ffn_gate_inp.weight' [8, 32] is missing",
            .tensor = "blk.2.ffn_gate_inp.weight", .renamed = "");
 }
@@ -298,6 +302,8 @@ static void configurations_are_checked(void **state)
     (void)state;
     expect_config("llama", "\"model_type\": \"llama\"", "\"model_type\": \"t5\"",
                   LLCUDA_UNSUPPORTED, "architecture 't5' is not supported");
+    expect_config("llama", "\"model_type\": \"llama\"", "\"model_type\": \"gpt_oss\"",
+                  LLCUDA_UNSUPPORTED, "use its GGUF file");
     expect_config("mixtral", "\"num_experts_per_tok\": 2", "\"num_experts_per_tok\": 5",
                   LLCUDA_BAD_FORMAT, "a token goes to 5 experts, but there are 4 of them");
     expect_config("mixtral", "\"num_local_experts\": 4", "\"num_local_experts\": 5",

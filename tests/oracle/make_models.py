@@ -101,6 +101,12 @@ MODELS = {
         head_dim=16, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=24,
         norm_topk_prob=True, num_hidden_layers=3, mlp_only_layers=[1]),
         {"hf": "BF16", "gguf": "F16", "arch": "qwen3moe"}),
+    "gpt-oss": ("GptOssConfig", base(
+        head_dim=16, num_local_experts=4, num_experts_per_tok=2, sliding_window=9,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters=rope("yarn", 150000.0, factor=4.0, beta_fast=32.0, beta_slow=1.0,
+                             original_max_position_embeddings=64, truncate=False)),
+        {"gguf": "F16", "arch": "gpt-oss"}),
 }
 
 
@@ -151,6 +157,7 @@ TENSOR_NAMES = {
     "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
     "mlp.gate": "ffn_gate_inp",
+    "mlp.router": "ffn_gate_inp",
     "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
     "mlp.shared_expert.gate_proj": "ffn_gate_shexp",
     "mlp.shared_expert.up_proj": "ffn_up_shexp",
@@ -172,6 +179,8 @@ def gguf_name(name, sandwiched):
         return TENSOR_NAMES[name]
     _, layer, rest = name.split(".", 2)
     stem, end = rest.rsplit(".", 1)
+    if end == "sinks":
+        return f"blk.{layer}.attn_sinks.weight"
     if "_exps" in stem:
         return f"blk.{layer}.{stem.removeprefix('mlp.')}.{end}"
     if stem == "input_layernorm":
@@ -233,10 +242,21 @@ def write_rope(writer, config, arch):
                               numpy.array(parameters[f"{which}_factor"], dtype=numpy.float32))
 
 
-def split_experts(state):
-    """What transformers keeps as one array of gates and ups, [experts, 2 F, E], apart."""
+def split_experts(state, arch):
+    """What transformers keeps as one array of gates and ups, [experts, 2 F, E], apart. gpt-oss has
+    them in turn, and its matrices the other way round."""
     split = {}
     for name, value in state.items():
+        if arch == "gpt-oss" and "mlp.experts." in name:
+            stem, part = name.split("mlp.experts.")
+            end = ".bias" if part.endswith("_bias") else ".weight"
+            value = value if end == ".bias" else value.transpose(1, 2)
+            if part.startswith("gate_up"):
+                split[stem + "mlp.ffn_gate_exps" + end] = value[:, ::2].contiguous()
+                split[stem + "mlp.ffn_up_exps" + end] = value[:, 1::2].contiguous()
+            else:
+                split[stem + "mlp.ffn_down_exps" + end] = value.contiguous()
+            continue
         if name.endswith("experts.gate_up_proj"):
             stem = name.removesuffix("experts.gate_up_proj")
             gate, up = value.chunk(2, dim=1)
@@ -255,7 +275,8 @@ def write_experts(writer, config, arch):
         writer.add_expert_count(count)
         writer.add_expert_used_count(config.num_experts_per_tok)
         if arch != "llama":
-            writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+            writer.add_expert_feed_forward_length(
+                getattr(config, "moe_intermediate_size", config.intermediate_size))
         if arch == "qwen2moe":
             writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
 
@@ -284,7 +305,7 @@ def write_gguf(path, model, arch, kind):
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
     write_rope(writer, config, arch)
     write_experts(writer, config, arch)
-    state = split_experts(model.state_dict())
+    state = split_experts(model.state_dict(), arch)
     for name in sorted(state):
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
@@ -295,10 +316,10 @@ def write_gguf(path, model, arch, kind):
             array = interleave(array, config.num_key_value_heads)
         elif arch.startswith("gemma") and name.endswith("norm.weight"):
             array = array + numpy.float32(1)
-        target = gguf_name(name, arch in ("gemma2", "gemma3"))
+        target = gguf_name(name, arch in ("gemma2", "gemma3", "gpt-oss"))
         if name.endswith("shared_expert_gate.weight"):
             array = array.reshape(-1)
-        if array.ndim == 1 or kind == "F32" or ".mlp.gate." in name:
+        if array.ndim == 1 or kind == "F32" or ".mlp.gate." in name or name.endswith(".bias"):
             writer.add_tensor(target, array)
         elif kind == "F16":
             writer.add_tensor(target, array.astype(numpy.float16))
@@ -356,10 +377,11 @@ def make(name, seed):
     numpy.save(folder / "tokens.npy", tokens[0].numpy().astype(numpy.int32))
     numpy.save(folder / "logits.npy", logits.numpy())
     write_gguf(folder / "model.gguf", model, arch, files["gguf"])
-    kind = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}[files["hf"]]
-    model.to(kind).save_pretrained(folder)
-    (folder / "generation_config.json").unlink(missing_ok=True)
-    write_config(folder, files.get("spelling"))
+    if "hf" in files:
+        kind = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}[files["hf"]]
+        model.to(kind).save_pretrained(folder)
+        (folder / "generation_config.json").unlink(missing_ok=True)
+        write_config(folder, files.get("spelling"))
     spread = logits.std().item()
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(f"{name:20} logits deviate by {spread:.3f}, {size} bytes")

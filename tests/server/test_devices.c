@@ -114,6 +114,9 @@ static void test_devices(void **state)
     assert_has(text,
                "llcuda_device_power_watts{device=\"0\",name=\"NVIDIA \\\"H200\\\"\"} 350.25\n");
     assert_has(text, "llcuda_device_memory_bytes{device=\"1\",name=\"NVIDIA A10\"} 24000000000\n");
+    assert_has(text, "llcuda_device_memory_used_ratio{device=\"0\",name=\"NVIDIA \\\"H200\\\"\"} "
+                     "0.0070921985815602835\n");
+    assert_null(strstr(text, "llcuda_device_memory_used_ratio{device=\"1\""));
     assert_null(strstr(text, "nan")); /* what is not known is left out */
     assert_has(text, "llcuda_memory_kind_bytes{model=\"none\",kind=\"kv_cache\"} 0\n");
     set_failed(&fake, true);

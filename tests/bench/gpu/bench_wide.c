@@ -54,7 +54,7 @@ struct bench {
     struct gpu_module *module;
     struct gpu_device_info info;
     struct gpu_ceilings ceilings;
-    uint64_t count, weights, input, output, workspace;
+    uint64_t count, weights, input, output, workspace, partials;
     enum dtype dtype, act; /* of weights, of activations */
     struct llcuda_error error;
 };
@@ -144,6 +144,7 @@ static bool allocate(struct bench *bench, uint64_t bytes, uint64_t *address)
 struct subject {
     const struct shape *shape;
     uint32_t n, tile;
+    uint32_t splits; /* blocks that share a tile */
     struct gpu_function *function;
     struct gpu_matmul *matmul; /* or NULL */
 };
@@ -176,10 +177,13 @@ static llcuda_status run_once(struct bench *bench, const struct subject *subject
         .columns = shape->columns,
         .output_stride = shape->rows,
         .kind = shape->is_pair ? ACTIVATION_SILU : LINEAR_STORE,
+        .arrivals = bench->partials,
+        .partials = bench->partials + GPU_WIDE_COUNTERS * sizeof(uint32_t),
     };
     struct gpu_launch launch;
     gpu_wide_launch(&bench->info, bench->dtype, subject->tile, shape->is_pair, arguments.rows,
                     shape->is_pair ? 2 : 1, subject->n, &launch);
+    launch.grid[2] = subject->splits;
     return bench->driver->launch(bench->driver, bench->stream, subject->function, &launch,
                                  &arguments, sizeof arguments, &bench->error);
 }
@@ -239,13 +243,14 @@ static bool run_shape(struct bench *bench, const struct shape *shape, uint32_t n
     bool good = fine(bench, driver->copy_in(driver, bench->stream, bench->count, &n, sizeof n,
                                             &bench->error)) &&
                 fine(bench, driver->stream_wait(driver, bench->stream, 0, &bench->error));
-    for (; subject.tile < GPU_WIDE_TILE_COUNT && good; subject.tile++) {
+    for (; subject.tile < GPU_WIDE_ALL_TILE_COUNT && good; subject.tile++) {
         const struct gpu_wide_tile *tile = &gpu_wide_tiles[subject.tile];
         char name[40], label[32];
         struct gpu_launch launch;
         if (!gpu_wide_launch(&bench->info, bench->dtype, subject.tile, shape->is_pair, &shape->rows,
-                             1, n, &launch)) {
-            continue; /* does not fit this device */
+                             1, n, &launch) ||
+            8 * tile->token_tiles * tile->warps_tokens > 2 * n) {
+            continue; /* does not fit this device, or is far too large */
         }
         gpu_wide_name(bench->dtype, shape->is_pair, subject.tile, name);
         snprintf(label, sizeof label, "wide %u x %u", 16 * tile->row_tiles * tile->warps_rows,
@@ -254,10 +259,18 @@ static bool run_shape(struct bench *bench, const struct shape *shape, uint32_t n
                                                 &bench->error)) &&
                fine(bench, driver->function_shared_limit(driver, subject.function,
                                                          launch.shared_bytes, &bench->error));
-        double us = good ? time_of(bench, &subject) : -1;
-        good = us >= 0;
-        if (good) {
-            report(bench, &subject, label, us);
+        const uint32_t most = gpu_wide_can_split(subject.tile, &launch) ? GPU_WIDE_SPLITS_MAX : 1;
+        for (subject.splits = 1; subject.splits <= most && good; subject.splits *= 2) {
+            if (subject.splits > 1) {
+                snprintf(label, sizeof label, "%u x %u by %u",
+                         16 * tile->row_tiles * tile->warps_rows,
+                         8 * tile->token_tiles * tile->warps_tokens, subject.splits);
+            }
+            double us = time_of(bench, &subject);
+            good = us >= 0;
+            if (good) {
+                report(bench, &subject, label, us);
+            }
         }
     }
     const struct gpu_matmul_shape matmul = {.weight = DTYPE_BF16,
@@ -298,7 +311,10 @@ static bool run_all(struct bench *bench)
     bool good = allocate(bench, weights + TURN_BYTES, &bench->weights) &&
                 allocate(bench, input, &bench->input) && allocate(bench, output, &bench->output) &&
                 allocate(bench, 256, &bench->count) &&
-                allocate(bench, GPU_MATMUL_WORKSPACE_BYTES, &bench->workspace);
+                allocate(bench, GPU_MATMUL_WORKSPACE_BYTES, &bench->workspace) &&
+                allocate(bench, GPU_WIDE_PARTIAL_BYTES, &bench->partials) &&
+                fine(bench, bench->driver->fill(bench->driver, bench->stream, bench->partials, 0,
+                                                GPU_WIDE_PARTIAL_BYTES, &bench->error));
     for (uint32_t i = 0; i < SHAPE_COUNT && good; i++) {
         for (uint32_t j = 0; j < bench->batch_count && good; j++) {
             good = run_shape(bench, &shapes[i], bench->batches[j]);
@@ -310,8 +326,8 @@ static bool run_all(struct bench *bench)
 static void close_all(struct bench *bench)
 {
     struct gpu_driver *driver = bench->driver;
-    const uint64_t memory[] = {bench->weights, bench->input, bench->output, bench->count,
-                               bench->workspace};
+    const uint64_t memory[] = {bench->weights, bench->input,     bench->output,
+                               bench->count,   bench->workspace, bench->partials};
     for (size_t i = 0; driver && i < sizeof memory / sizeof *memory; i++) {
         driver->memory_free(driver, memory[i]);
     }

@@ -1,0 +1,210 @@
+/* Linear layers of few rows: weights stream through shared memory and tensor cores at the speed of
+ * memory. The sums are those of linear_decode.cu to the bit.
+ *
+ * What differs is the way of the weights. There a warp's load takes 64 bytes each of eight rows, as
+ * the fragments of mma want them, and memory gives 3.3 to 3.8 TB/s. Here a warp copies runs of
+ * SEGMENT columns (256 bytes at 128) of its sixteen rows into a ring of its own in shared memory,
+ * in the background and RING runs ahead, and takes the fragments from there: no other warp has to
+ * be waited for. Pieces of sixteen bytes of odd rows change places by four, so that eight lanes
+ * that read two rows at a time meet 32 different banks.
+ *
+ * Shapes, grid, and who sums what: as in linear_decode.cu; COLUMNS is a multiple of
+ * DECODE_WARPS · SEGMENT. Dynamic shared memory: SETS · TOKEN_TILES · 16 KB of sums, and RING ·
+ * DECODE_WARPS · SEGMENT · 32 bytes. Bound: the bytes of W from memory. Measured on an H200 with
+ * bfloat16, where a plain read has 4.55 to 4.65 TB/s: logits of a 1B and an 8B model 4.50 and 4.53
+ * (3.93, 3.46 by linear_decode.cu), down of 8B 4.09 (3.83), gate and up of 1B 3.90 (3.69). */
+template <int COLUMNS, int SEGMENT, int RING, int SETS, int TOKEN_TILES, int FROM, int TO,
+          int ACTIVATION, bool GROUPED>
+__device__ __forceinline__ void linear_stream(const struct linear_decode_arguments &a,
+                                              const struct linear_group *group)
+{
+    static_assert(!GROUPED || FROM == DECODE_FROM_ACTIVATIONS, "rows of experts are not normed");
+    constexpr int WARPS = DECODE_WARPS_LINEAR;
+    static_assert(COLUMNS % (WARPS * SEGMENT) == 0, "whole runs for every warp");
+    static_assert(SEGMENT == 64 || SEGMENT == 128, "pieces of a row are 8 or 16");
+    constexpr int OWN = COLUMNS / WARPS;      /* columns of a warp */
+    constexpr int CHUNKS = SEGMENT / 32;      /* of a run */
+    constexpr int RUNS = OWN / SEGMENT;       /* a tile and set */
+    constexpr int PIECES = SEGMENT / 8;       /* of sixteen bytes, of a row of a run */
+    constexpr int ROWS_AT_ONCE = 32 / PIECES; /* by one copy of the warp */
+    /* Activations stay in registers where there is room. */
+    constexpr bool RESIDENT = OWN / 32 * TOKEN_TILES <= (SETS * TOKEN_TILES < 8 ? 16 : 8);
+    constexpr int TOKENS = 8 * TOKEN_TILES;
+    typedef float sums[SETS][WARPS][16 * TOKENS];
+    struct run {
+        word4 rows[16][PIECES];
+    };
+    struct stream {
+        sums partial[2];
+        struct run ring[WARPS][RING];
+    };
+    SHARED_DYNAMIC(stream, shared);
+    __shared__ float squares[TOKENS][WARPS];
+    __shared__ float scales[TOKENS];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int g = lane / 4, t = lane % 4;
+    const uint32_t first = GROUPED ? 0 : blockIdx.y * TOKENS;
+    struct row_view<GROUPED> rows;
+    const struct tile_range range = tiles_of<SETS>(a);
+    const uint32_t own_tiles =
+        blockIdx.x < range.count ? (range.count - blockIdx.x + gridDim.x - 1) / gridDim.x : 0;
+    const uint32_t steps = own_tiles * RUNS * SETS;
+    uint32_t asked = 0, used = 0; /* places in the ring */
+
+    /* Asks for a run: the runs of a tile one after the other, of each the sets. A group is
+     * committed in any case, so that their number tells how far the copies are. */
+    auto ask = [&](uint32_t step) {
+        if (step < steps) {
+            uint32_t tile = blockIdx.x + step / (RUNS * SETS) * gridDim.x;
+            const uint32_t part = SETS == 2 ? step % SETS : part_of<SETS>(range, tile);
+            const int row = lane / PIECES, piece = lane % PIECES;
+            const uint16_t *from = (const uint16_t *)rows.weights(part_weights(a, part)) +
+                                   ((uint64_t)tile * 16 + row) * COLUMNS + warp * OWN +
+                                   step / SETS % RUNS * SEGMENT + piece * 8;
+            word4 *to = &shared->ring[warp][asked].rows[row][piece ^ (row % 2 * 4)];
+#pragma unroll
+            for (int i = 0; i < 16; i += ROWS_AT_ONCE) { /* even: rows stay odd or even */
+                copy_async16(to + i * PIECES, from + (uint64_t)i * COLUMNS, true);
+            }
+            asked = asked + 1 == RING ? 0 : asked + 1;
+        }
+        copy_async_commit();
+    };
+    auto fill = [&]() {
+        for (int i = 0; i < RING; i++) {
+            ask(i);
+        }
+    };
+    release_successor();
+    if constexpr (GROUPED) {
+        wait_for_predecessor(); /* who makes the lists */
+        rows = rows_of_tile(*group, blockIdx.y);
+        if (rows.n) {
+            fill();
+        }
+    } else {
+        /* The first weights do not wait for the number of rows, which is far away, too. */
+        if (first == 0) {
+            fill();
+        }
+        rows = rows_from(first, *a.count, TOKENS); /* written before anything that overlaps */
+        if (rows.n && first != 0) {
+            fill();
+        }
+        if (FROM == DECODE_FROM_NORM) {
+            touch_norm<COLUMNS>(a);
+        }
+        wait_for_predecessor();
+    }
+    const uint32_t n = rows.n;
+    if (n == 0) {
+        copy_async_wait<0>();
+        return;
+    }
+    if (FROM == DECODE_FROM_NORM) {
+        norm_scales<COLUMNS>(a, first, n, squares, scales);
+    }
+
+    /* Eight activations of a token: zero where there is none. */
+    auto load_tokens = [&](int chunk, int tile) -> word4 {
+        const uint32_t token = tile * 8 + g;
+        if (token >= n) {
+            return word4{0, 0, 0, 0};
+        }
+        return tokens_at<COLUMNS, FROM>(a, rows.input(token), scales[token],
+                                        warp * OWN + chunk * 32 + t * 8);
+    };
+    word4 resident[RESIDENT ? OWN / 32 : 1][TOKEN_TILES];
+    if constexpr (RESIDENT) {
+#pragma unroll
+        for (int c = 0; c < OWN / 32; c++) {
+#pragma unroll
+            for (int tile = 0; tile < TOKEN_TILES; tile++) {
+                resident[c][tile] = load_tokens(c, tile);
+            }
+        }
+    }
+    float d[SETS][TOKEN_TILES][4] = {};
+
+    /* Multiplies the run that the ring has next. */
+    auto multiply = [&](uint32_t step, int set, int number) {
+        copy_async_wait<RING - 1>();
+        __syncwarp();
+        const struct run &from = shared->ring[warp][used];
+        word4 upper[CHUNKS], lower[CHUNKS];
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) {
+            const int piece = (c * 4 + t) ^ (g % 2 * 4);
+            upper[c] = load16(&from.rows[g][piece]);
+            lower[c] = load16(&from.rows[g + 8][piece]);
+        }
+        used = used + 1 == RING ? 0 : used + 1;
+#pragma unroll
+        for (int c = 0; c < CHUNKS; c++) {
+#pragma unroll
+            for (int tile = 0; tile < TOKEN_TILES; tile++) {
+                word4 tokens;
+                if constexpr (RESIDENT) {
+                    tokens = resident[c][tile];
+#pragma unroll
+                    for (int i = 1; i < RUNS; i++) { /* registers have no changing index */
+                        if (i == number) {
+                            tokens = resident[i * CHUNKS + c][tile];
+                        }
+                    }
+                } else {
+                    tokens = load_tokens(number * CHUNKS + c, tile);
+                }
+                multiply_chunk(d[set][tile], upper[c], lower[c], tokens);
+            }
+        }
+        __syncwarp(); /* all lanes have read what is now overwritten */
+        ask(step + RING);
+    };
+    uint32_t step = 0;
+    for (uint32_t index = 0; index < own_tiles; index++) {
+        for (int number = 0; number < RUNS; number++) {
+#pragma unroll
+            for (int set = 0; set < SETS; set++) {
+                multiply(step++, set, number);
+            }
+        }
+#pragma unroll
+        for (int set = 0; set < SETS; set++) {
+            leave_sums<TOKEN_TILES>(shared->partial[index & 1][set][warp], d[set]);
+        }
+        /* One barrier a tile: a warp that is ahead writes the other half of `partial`, and cannot
+         * come back to this one before all have read it and met again. */
+        __syncthreads();
+        for (uint32_t i = threadIdx.x; i < 16 * n; i += DECODE_THREADS) {
+            /* The row of the output, counted from a first one that may lie before all. */
+            finish_row<SETS, TOKENS, TO, ACTIVATION>(a, range, shared->partial[index & 1],
+                                                     blockIdx.x + index * gridDim.x,
+                                                     rows.output(i / 16) - i / 16, i / 16, i % 16);
+        }
+    }
+}
+
+/* The prelude lists what the model needs: LINEAR_STREAM_KERNELS(X) is X(name, columns, segment,
+ * ring, sets, token tiles, from, to, activation) … */
+#define LINEAR_STREAM_KERNEL(name, columns, segment, ring, sets, tiles, from, to, activation)      \
+    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                    \
+        name(const struct linear_decode_arguments arguments)                                       \
+    {                                                                                              \
+        linear_stream<columns, segment, ring, sets, tiles, from, to, activation, false>(arguments, \
+                                                                                        nullptr);  \
+    }
+
+/* The same of experts: as in linear_decode.cu. */
+#define LINEAR_STREAM_GROUP(name, columns, segment, ring, sets, tiles, from, to, activation) \
+    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                              \
+        name(const struct linear_decode_group_arguments arguments)                           \
+    {                                                                                        \
+        linear_stream<columns, segment, ring, sets, tiles, from, to, activation, true>(      \
+            arguments.linear, &arguments.group);                                             \
+    }
+
+#ifdef LINEAR_STREAM_KERNELS
+LINEAR_STREAM_KERNELS(LINEAR_STREAM_KERNEL)
+LINEAR_STREAM_GROUPS(LINEAR_STREAM_GROUP)
+#endif
