@@ -189,6 +189,16 @@ bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_k
     return kernel->shared_bytes <= limit;
 }
 
+bool gpu_decode_serves(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel)
+{
+    bool fits = gpu_decode_choose(device, kernel);
+    struct gpu_decode_kernel half = *kernel;
+    half.key.token_tiles /= 2;
+    /* Reading weights twice costs less than activations from far away. */
+    return fits && !(kernel->key.token_tiles == 4 && !kernel->stages &&
+                     gpu_decode_choose(device, &half) && half.stages);
+}
+
 /* In all widths that fit the device's shared memory; more kernels than there is room for are left
  * out, and what needs them takes the plain ones. */
 static void want_decode_of(struct gpu_model *model, uint32_t weight, uint32_t from, uint32_t to,
@@ -211,14 +221,8 @@ static void want_decode_of(struct gpu_model *model, uint32_t weight, uint32_t fr
                     .grouped = grouped,
                 },
         };
-        bool fits = gpu_decode_choose(&model->device->info, &kernel);
-        struct gpu_decode_kernel half = kernel;
-        half.key.token_tiles = tiles / 2;
-        if (tiles == 4 && !kernel.stages && gpu_decode_choose(&model->device->info, &half) &&
-            half.stages) {
-            continue; /* reading weights twice costs less than activations from far away */
-        }
-        if (fits && program->decode_count < GPU_DECODE_KERNELS_MAX &&
+        if (gpu_decode_serves(&model->device->info, &kernel) &&
+            program->decode_count < GPU_DECODE_KERNELS_MAX &&
             !gpu_decode_find(program, &kernel.key)) {
             program->decode[program->decode_count++] = kernel;
         }

@@ -107,9 +107,12 @@ static bool decode_of(const struct gpu_device_info *device, enum dtype dtype, ui
             key.dtype = (uint32_t)dtype;
             key.columns = columns[model][key.to == GPU_DECODE_ADD];
             key.token_tiles = tiles;
+            /* What the device does not take, one of half the width does: each keeps its number. */
             struct gpu_decode_kernel *kernel = &program.decode[program.decode_count++];
             kernel->key = key;
-            program.decode_count -= !gpu_decode_choose(device, kernel);
+            while (!gpu_decode_serves(device, kernel) && kernel->key.token_tiles > 1) {
+                kernel->key.token_tiles /= 2;
+            }
         }
     }
     buffer_append_text(out, "#define KERNEL_POINTER(type) type *\n");
@@ -152,8 +155,11 @@ static bool decode_group(const struct gpu_device_info *device, uint32_t variant,
 
 static bool packed(const struct gpu_device_info *device, uint32_t variant, struct buffer *out)
 {
-    (void)device;
-    return decode_of(device, packed_dtypes[variant % PACKED_COUNT], variant / PACKED_COUNT, out);
+    /* Weights are packed only where their kernels fit. */
+    struct gpu_decode_kernel kernel = {
+        .key = {.dtype = DTYPE_Q4_0, .columns = 2048, .token_tiles = 1, .to = GPU_DECODE_PAIR}};
+    return gpu_decode_choose(device, &kernel) &&
+           decode_of(device, packed_dtypes[variant % PACKED_COUNT], variant / PACKED_COUNT, out);
 }
 
 /* For each 16-bit type of activation; with all types of weights once. */
@@ -180,9 +186,12 @@ static bool wide_group(const struct gpu_device_info *device, uint32_t variant, s
     wanted[DTYPE_Q8_0] = wanted[DTYPE_Q6_K] = variant == 0;
     pointers(device, variant, out);
     buffer_printf(out, "#define ACT_TYPE %s\n", variant == 0 ? "TYPE_F16" : "TYPE_BF16");
+    struct buffer ignored = {0};
+    const bool can = gpu_wide_prelude(device, act, wanted, &ignored);
+    buffer_deinit(&ignored);
     gpu_wide_prelude(device, act, none, out);
     gpu_wide_group_prelude(device, act, wanted, out);
-    return !out->failed;
+    return can && !out->failed;
 }
 
 static const char *const measure_files[] = {"arguments_measure.h", "measure.cu", NULL};
