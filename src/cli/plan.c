@@ -232,7 +232,8 @@ static void write_json(const struct memory_plan *memory, struct buffer *out)
 
 static void write_row(struct buffer *out, const char *what, uint64_t bytes, const char *note)
 {
-    buffer_printf(out, "%-22s %12.1f MiB  %s\n", what, (double)bytes / 0x1p20, note);
+    buffer_printf(out, "%-22s %12.1f MiB%s%s\n", what, (double)bytes / 0x1p20, *note ? "  " : "",
+                  note);
 }
 
 static void write_part(const struct memory_plan *memory, const struct device_part *part,
