@@ -642,12 +642,16 @@ static float bound_of(enum dtype type, float value)
     return unit * (fabsf(value) + (type == DTYPE_F32 ? 1 : 0.05f));
 }
 
-/* Of caches of bytes: what rows have written is within one step of the type, all else untouched. */
-static void compare_bytes(const struct rig *rig, const struct world *world, const struct rows *rows,
-                          const uint8_t *cache, const uint8_t *expected_cache)
+/* Of caches of bytes: what rows have written is within one step of the type, all else untouched.
+ * Returns the largest difference of an element that fell to the other side of a boundary, 0 when
+ * none did. */
+static float compare_bytes(const struct rig *rig, const struct world *world,
+                           const struct rows *rows, const uint8_t *cache,
+                           const uint8_t *expected_cache)
 {
     const struct setup *setup = &rig->setup;
     uint8_t *all = malloc(world->cache_bytes);
+    float largest = 0;
     memcpy(all, cache, world->cache_bytes);
     for (uint32_t i = 0; i < rows->count * 2 * setup->kv_head_count; i++) {
         float got[LIMIT_HEAD_SIZE];
@@ -663,7 +667,10 @@ static void compare_bytes(const struct rig *rig, const struct world *world, cons
             const bool q8_0 = setup->kv == DTYPE_Q8_0;
             const float step =
                 q8_0 ? q8_0_scale(expected_cache, place) : fmaxf(fabsf(want[d]) / 8, 0x1p-9f);
-            other += fabsf(got[d] - want[d]) > step * 0.01f;
+            if (fabsf(got[d] - want[d]) > step * 0.01f) {
+                other++;
+                largest = fmaxf(largest, fabsf(got[d] - want[d]));
+            }
             if (!(fabsf(got[d] - want[d]) <= step * 1.01f)) {
                 fail_msg("%s: row %u, element %u of %s is %g, expected %g", setup->name, row, d,
                          i % 2 ? "a value" : "a key", (double)got[d], (double)want[d]);
@@ -678,6 +685,7 @@ static void compare_bytes(const struct rig *rig, const struct world *world, cons
     }
     assert_memory_equal(all, expected_cache, world->cache_bytes);
     free(all);
+    return largest;
 }
 
 void results_compare(const struct rig *rig, const struct world *world, const struct rows *rows,
@@ -686,12 +694,17 @@ void results_compare(const struct rig *rig, const struct world *world, const str
 {
     const struct setup *setup = &rig->setup;
     /* Weights are rounded to the cache's type before they meet values of size 1, and the result to
-     * the activation's: errors of single weights average out, so this is generous. */
+     * the activation's: errors of single weights average out, so this is generous. Integers times
+     * their scale become halves: one rounding more. */
     const enum dtype product = product_type(setup->kv);
-    const float unit = (product == DTYPE_F32   ? 8e-6f
-                        : product == DTYPE_F16 ? 1.5e-3f
-                                               : 1.2e-2f) *
-                       size_of(setup);
+    const bool is_bytes = product != setup->kv;
+    /* A key or value that is a step off moves what attends to it by as much. */
+    const float step = is_bytes ? 2 * compare_bytes(rig, world, rows, cache, expected_cache) : 0;
+    const float unit =
+        step + (product == DTYPE_F32   ? 8e-6f
+                : product == DTYPE_F16 ? (setup->kv == DTYPE_Q8_0 ? 2.5e-3f : 1.5e-3f)
+                                       : 1.2e-2f) *
+                   size_of(setup);
     uint64_t width = (uint64_t)setup->head_count * setup->head_size;
     for (uint64_t i = 0; i < rows->count * width; i++) {
         float got = value_read(setup->act, attended, i);
@@ -703,8 +716,7 @@ void results_compare(const struct rig *rig, const struct world *world, const str
                      (unsigned long long)(i % setup->head_size), (double)got, (double)expected[i]);
         }
     }
-    if (product_type(setup->kv) != setup->kv) {
-        compare_bytes(rig, world, rows, cache, expected_cache);
+    if (is_bytes) {
         return;
     }
     for (uint64_t i = 0; i < world->cache_bytes / type_bytes(setup->kv); i++) {
