@@ -1,6 +1,6 @@
 /* Stages of experts: what plan_finish derives and refuses, what they cost, how they are listed. And
  * the choice of experts, reference_route, against its definition. */
-#include "support/test_support.h"
+#include "refusals.h"
 
 #include "plan/plan.h"
 #include "tensor/reference.h"
@@ -140,15 +140,7 @@ SPOIL(nan_scale, op->experts.scale = NAN)
 SPOIL(unknown_scoring, op->experts.scoring = (enum plan_scoring)7)
 SPOIL(unknown_activation, op->experts.activation = (enum plan_activation)9)
 
-static const struct {
-    const char *name;
-    void (*spoil)(struct plan *plan);
-    const char *said;
-} refusals[] = {
-#define REFUSAL(spoil, said) \
-    {                        \
-#spoil, spoil, said  \
-    }
+static const struct refusal refusals[] = {
     REFUSAL(no_experts, "2 of 0 experts"),
     REFUSAL(too_many_experts, "2 of 5000 experts: at most 64 of 1024"),
     REFUSAL(none_used, "0 of 6 experts"),
@@ -172,24 +164,12 @@ static const struct {
     REFUSAL(nan_scale, "scale of the experts"),
     REFUSAL(unknown_scoring, "scoring of unknown kind 7"),
     REFUSAL(unknown_activation, "activation of unknown kind 9"),
-#undef REFUSAL
 };
 
 static void finish_refuses(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
-        struct llcuda_error error = {0};
-        struct plan *plan = make_plan();
-        refusals[i].spoil(plan);
-        if (plan_finish(plan, &error) != LLCUDA_BAD_FORMAT) {
-            fail_msg("%s was accepted", refusals[i].name);
-        }
-        if (!strstr(error.message, refusals[i].said)) {
-            fail_msg("%s: '%s' lacks '%s'", refusals[i].name, error.message, refusals[i].said);
-        }
-        plan_destroy(plan);
-    }
+    refusals_check(refusals, sizeof refusals / sizeof *refusals, make_plan);
 }
 
 static void cost_counts_touched_experts(void **state)

@@ -1,5 +1,5 @@
 /* Plans: what plan_finish derives, everything that it must refuse, row ranges, costs, dumps. */
-#include "support/test_support.h"
+#include "refusals.h"
 
 #include "plan/plan.h"
 
@@ -308,15 +308,7 @@ static void other_vocabulary(struct plan *plan)
     plan->ops[11].logits.weight = plan->ops[1].qkv.value;
 }
 
-static const struct {
-    const char *name;
-    void (*spoil)(struct plan *plan);
-    const char *said; /* must occur in the message */
-} refusals[] = {
-#define REFUSAL(function, said)   \
-    {                             \
-#function, function, said \
-    }
+static const struct refusal refusals[] = {
     REFUSAL(no_ops, "begin with an embed"),
     REFUSAL(no_logits, "end with a logits"),
     REFUSAL(no_layers, "0 layers"),
@@ -365,24 +357,12 @@ static const struct {
     REFUSAL(gate_bias_without_gate, "no gate"),
     REFUSAL(unknown_activation, "activation"),
     REFUSAL(other_vocabulary, "output weight 'v'"),
-#undef REFUSAL
 };
 
 static void finish_refuses(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
-        struct llcuda_error error = {0};
-        struct plan *plan = make_plan();
-        refusals[i].spoil(plan);
-        if (plan_finish(plan, &error) != LLCUDA_BAD_FORMAT) {
-            fail_msg("%s was accepted", refusals[i].name);
-        }
-        if (!strstr(error.message, refusals[i].said)) {
-            fail_msg("%s: '%s' lacks '%s'", refusals[i].name, error.message, refusals[i].said);
-        }
-        plan_destroy(plan);
-    }
+    refusals_check(refusals, sizeof refusals / sizeof *refusals, make_plan);
 }
 
 static void weights_are_row_ranges(void **state)
