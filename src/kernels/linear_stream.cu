@@ -39,8 +39,11 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         struct run ring[WARPS][RING];
     };
     SHARED_DYNAMIC(stream, shared);
-    __shared__ float squares[TOKENS][WARPS];
-    __shared__ float scales[TOKENS];
+    /* Rows that are normed at a time, on their way into registers where the sums come later. */
+    constexpr int FITTING = sizeof(sums) * 2 / (2 * COLUMNS);
+    constexpr int ROUND = FITTING < TOKENS ? FITTING : TOKENS;
+    static_assert(FROM != DECODE_FROM_NORM || (RESIDENT && ROUND > 0), "room for normed rows");
+    __shared__ float squares[FROM == DECODE_FROM_NORM ? ROUND : 1][WARPS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int g = lane / 4, t = lane % 4;
     const uint32_t first = GROUPED ? 0 : blockIdx.y * TOKENS;
@@ -75,6 +78,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
             ask(i);
         }
     };
+    float norm_weights[NORM_EACH(COLUMNS)];
     release_successor();
     if constexpr (GROUPED) {
         wait_for_predecessor(); /* who makes the lists */
@@ -92,7 +96,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
             fill();
         }
         if (FROM == DECODE_FROM_NORM) {
-            touch_norm<COLUMNS>(a);
+            load_norm_weights<COLUMNS>(a, norm_weights);
         }
         wait_for_predecessor();
     }
@@ -101,9 +105,6 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         copy_async_wait<0>();
         return;
     }
-    if (FROM == DECODE_FROM_NORM) {
-        norm_scales<COLUMNS>(a, first, n, squares, scales);
-    }
 
     /* Eight activations of a token: zero where there is none. */
     auto load_tokens = [&](int chunk, int tile) -> word4 {
@@ -111,11 +112,26 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         if (token >= n) {
             return word4{0, 0, 0, 0};
         }
-        return tokens_at<COLUMNS, FROM>(a, rows.input(token), scales[token],
-                                        warp * OWN + chunk * 32 + t * 8);
+        return tokens_at<COLUMNS>(a, rows.input(token), warp * OWN + chunk * 32 + t * 8);
     };
     word4 resident[RESIDENT ? OWN / 32 : 1][TOKEN_TILES];
-    if constexpr (RESIDENT) {
+    if constexpr (FROM == DECODE_FROM_NORM) {
+        act_value(*staged)[COLUMNS] = (act_value(*)[COLUMNS])shared->partial;
+#pragma unroll
+        for (int c = 0; c < OWN / 32; c++) {
+            resident[c][0] = word4{0, 0, 0, 0};
+        }
+        for (uint32_t from = 0; from < n; from += ROUND) {
+            stage_normed<COLUMNS, ROUND>(a, first, from, n, norm_weights, squares, staged);
+            if ((uint32_t)g >= from && (uint32_t)g < from + ROUND && (uint32_t)g < n) {
+#pragma unroll
+                for (int c = 0; c < OWN / 32; c++) {
+                    resident[c][0] = load16(&staged[g - from][warp * OWN + c * 32 + t * 8]);
+                }
+            }
+            __syncthreads(); /* all have read what is now overwritten */
+        }
+    } else if constexpr (RESIDENT) {
 #pragma unroll
         for (int c = 0; c < OWN / 32; c++) {
 #pragma unroll
@@ -162,7 +178,17 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         ask(step + RING);
     };
     uint32_t step = 0;
+    /* Whose sums a thread finishes: a row of a tile of a token. */
+    const uint32_t token = threadIdx.x / 16, row = threadIdx.x % 16;
+    static_assert(16 * TOKENS <= DECODE_THREADS, "a thread finishes one row of a tile");
     for (uint32_t index = 0; index < own_tiles; index++) {
+        struct output_place place = {0, false};
+        float before = 0;
+        if (token < n) { /* on its way while weights are multiplied */
+            place = output_place_of<SETS>(a, range, blockIdx.x + index * gridDim.x,
+                                          rows.output(token), row);
+            before = output_before<TO>(a, place);
+        }
         for (int number = 0; number < RUNS; number++) {
 #pragma unroll
             for (int set = 0; set < SETS; set++) {
@@ -176,11 +202,9 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         /* One barrier a tile: a warp that is ahead writes the other half of `partial`, and cannot
          * come back to this one before all have read it and met again. */
         __syncthreads();
-        for (uint32_t i = threadIdx.x; i < 16 * n; i += DECODE_THREADS) {
-            /* The row of the output, counted from a first one that may lie before all. */
-            finish_row<SETS, TOKENS, TO, ACTIVATION>(a, range, shared->partial[index & 1],
-                                                     blockIdx.x + index * gridDim.x,
-                                                     rows.output(i / 16) - i / 16, i / 16, i % 16);
+        if (token < n) {
+            finish_row<SETS, TOKENS, TO, ACTIVATION>(a, shared->partial[index & 1], place, before,
+                                                     token, row);
         }
     }
 }
