@@ -8,11 +8,16 @@
  * be waited for. Pieces of sixteen bytes of odd rows change places by four, so that eight lanes
  * that read two rows at a time meet 32 different banks.
  *
+ * Until the predecessor has ended, the ring fills at a pace: what else is read then, activations
+ * and the cache, decides when work begins, and would wait behind 27 MB of weights for 6 us.
+ *
  * Shapes, grid, and who sums what: as in linear_decode.cu; COLUMNS is a multiple of
  * DECODE_WARPS · SEGMENT. Dynamic shared memory: SETS · TOKEN_TILES · 16 KB of sums, and RING ·
  * DECODE_WARPS · SEGMENT · 32 bytes. Bound: the bytes of W from memory. Measured on an H200 with
  * bfloat16, where a plain read has 4.55 to 4.65 TB/s: logits of a 1B and an 8B model 4.50 and 4.53
  * (3.93, 3.46 by linear_decode.cu), down of 8B 4.09 (3.83), gate and up of 1B 3.90 (3.69). */
+#define PACE_BYTES (64 << 10) /* of a multiprocessor: 132 of an H200 read 8 MB in 2 us */
+
 template <int COLUMNS, int SEGMENT, int RING, int SETS, int TOKEN_TILES, int FROM, int TO,
           int ACTIVATION, bool GROUPED>
 __device__ __forceinline__ void linear_stream(const struct linear_decode_arguments &a,
@@ -73,9 +78,13 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         }
         copy_async_commit();
     };
+    /* What the predecessors still have to read must not queue behind what is only wanted early: so
+     * few runs are on their way at a time that memory has little more than enough to do. */
+    constexpr int PACE = PACE_BYTES / (int)(sizeof(struct run) * WARPS);
     auto fill = [&]() {
         for (int i = 0; i < RING; i++) {
             ask(i);
+            copy_async_wait<PACE - 1>();
         }
     };
     float norm_weights[NORM_EACH(COLUMNS)];
@@ -178,14 +187,18 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         ask(step + RING);
     };
     uint32_t step = 0;
-    /* Whose sums a thread finishes: a row of a tile of a token. */
-    const uint32_t token = threadIdx.x / 16, row = threadIdx.x % 16;
+    /* Whose sums a thread finishes: a row of a tile of a token. Where there are just two tiles, both
+     * are finished at once. */
     static_assert(16 * TOKENS <= DECODE_THREADS, "a thread finishes one row of a tile");
+    const bool both = 32 * TOKENS <= DECODE_THREADS && own_tiles == 2;
+    const uint32_t of_both = both ? threadIdx.x / (16 * TOKENS) : 0;
+    const uint32_t token = (threadIdx.x - of_both * 16 * TOKENS) / 16, row = threadIdx.x % 16;
+    const bool finishes = token < n && of_both < 2;
+    struct output_place place = {0, false};
+    float before = 0;
     for (uint32_t index = 0; index < own_tiles; index++) {
-        struct output_place place = {0, false};
-        float before = 0;
-        if (token < n) { /* on its way while weights are multiplied */
-            place = output_place_of<SETS>(a, range, blockIdx.x + index * gridDim.x,
+        if (finishes && (index == 0 || !both)) { /* on its way while weights are multiplied */
+            place = output_place_of<SETS>(a, range, blockIdx.x + (index + of_both) * gridDim.x,
                                           rows.output(token), row);
             before = output_before<TO>(a, place);
         }
@@ -199,12 +212,15 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         for (int set = 0; set < SETS; set++) {
             leave_sums<TOKEN_TILES>(shared->partial[index & 1][set][warp], d[set]);
         }
+        if (both && index == 0) {
+            continue;
+        }
         /* One barrier a tile: a warp that is ahead writes the other half of `partial`, and cannot
          * come back to this one before all have read it and met again. */
         __syncthreads();
-        if (token < n) {
-            finish_row<SETS, TOKENS, TO, ACTIVATION>(a, shared->partial[index & 1], place, before,
-                                                     token, row);
+        if (finishes) {
+            finish_row<SETS, TOKENS, TO, ACTIVATION>(
+                a, shared->partial[both ? of_both : index & 1], place, before, token, row);
         }
     }
 }
