@@ -83,8 +83,10 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
     constexpr int PACE = PACE_BYTES / (int)(sizeof(struct run) * WARPS);
     auto fill = [&]() {
         for (int i = 0; i < RING; i++) {
+            if (i >= PACE) {
+                copy_async_wait<PACE - 1>();
+            }
             ask(i);
-            copy_async_wait<PACE - 1>();
         }
     };
     float norm_weights[NORM_EACH(COLUMNS)];
@@ -96,16 +98,17 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
             fill();
         }
     } else {
+        if (FROM == DECODE_FROM_NORM) {
+            load_norm_weights<COLUMNS>(a, norm_weights);
+        }
         /* The first weights do not wait for the number of rows, which is far away, too. */
+        const uint32_t count = *a.count; /* written before anything that overlaps */
         if (first == 0) {
             fill();
         }
-        rows = rows_from(first, *a.count, TOKENS); /* written before anything that overlaps */
+        rows = rows_from(first, count, TOKENS);
         if (rows.n && first != 0) {
             fill();
-        }
-        if (FROM == DECODE_FROM_NORM) {
-            load_norm_weights<COLUMNS>(a, norm_weights);
         }
         wait_for_predecessor();
     }
