@@ -80,13 +80,12 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
     };
     /* What the predecessors still have to read must not queue behind what is only wanted early: so
      * few runs are on their way at a time that memory has little more than enough to do. */
-    constexpr int PACE = PACE_BYTES / (int)(sizeof(struct run) * WARPS);
+    constexpr int RUN_BYTES = sizeof(struct run) * WARPS;
+    constexpr int PACE = RUN_BYTES < PACE_BYTES ? PACE_BYTES / RUN_BYTES : 1;
     auto fill = [&]() {
         for (int i = 0; i < RING; i++) {
-            if (i >= PACE) {
-                copy_async_wait<PACE - 1>();
-            }
             ask(i);
+            copy_async_wait<PACE - 1>();
         }
     };
     float norm_weights[NORM_EACH(COLUMNS)];
