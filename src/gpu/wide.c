@@ -74,7 +74,7 @@ static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype,
 {
     uint32_t bytes = quantised_bytes(dtype);
     if (is_quad(tile)) {
-        return stages * 8 * (16 * tile_rows(tile) + 16 * tile_tokens(tile) + 64);
+        return stages * 8 * (16 * tile_rows(tile) + 16 * tile_tokens(tile) + 32);
     }
     if (bytes == 0) {
         return stages * (tile_rows(tile) + tile_tokens(tile)) * 128;

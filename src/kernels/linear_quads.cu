@@ -2,12 +2,9 @@
  * linear_wide.cu, with the same order of sums and the same bits.
  *
  * The instruction adds sixteen products without an order of its own, as mma.m16n8k16 does there: what
- * counts is which columns share an instruction. Of a chunk of 32 these are columns 8 t … 8 t + 3 of
- * the four t for the first and 8 t + 4 … 8 t + 7 for the second, so both operands come to shared
- * memory in pieces of four columns: the piece of t and half goes to half t % 2 of the 16 bytes of a row in
- * the core matrices (eight rows of 16 bytes) 2 half + t / 2 of the chunk. Core matrices of neighbouring
- * rows lie side by side, those of the next sixteen bytes of columns QUAD_PAD further than they need,
- * so that writing meets no bank twice.
+ * counts is which columns share an instruction: sixteen neighbours. Both operands come to shared
+ * memory as core matrices, eight rows of 16 bytes. Those of neighbouring rows lie side by side, those
+ * of the next eight columns QUAD_PAD further than they need, so that writing meets no bank twice.
  *
  * A block of GROUPS · 128 threads makes 64 GROUPS rows of W for TOKENS rows of x. Pieces of 64 columns
  * of both come to STAGES places of shared memory by background copies, STAGES − 2 ahead. PAIR: of a
@@ -15,7 +12,7 @@
  *
  * Grid: x, y as linear_wide.cu; z: blocks that share the ranges of a tile. With one, the sums of
  * ranges are added as they end; with more, every range's go to memory, and the last block of a tile
- * to arrive adds them, in the same order. Shared memory: STAGES · 8 · (1,024 GROUPS + 16 TOKENS + 64).
+ * to arrive adds them, in the same order. Shared memory: STAGES · 8 · (1,024 GROUPS + 16 TOKENS + 32).
  *
  * Bound: the matrix rate, and for few rows the bytes of W. Measured on an H200: 36 to 43 % of the
  * matrix rate. Copies through registers (LDG, then STS) instead of background copies, and products
@@ -23,7 +20,7 @@
  * tile from being larger. */
 #ifdef VENDOR_WARPGROUPS
 
-#define QUAD_PAD 32u
+#define QUAD_PAD 16u
 
 #if ACT_TYPE == TYPE_BF16
 #define quad_mma(d, a, b, more) warpgroup_mma_bf16(d, a, b, more)
@@ -35,13 +32,11 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
     static constexpr int ROWS = 64 * GROUPS;
     static constexpr int THREADS = 128 * GROUPS;
     static constexpr int OWN_ROWS = PAIR ? ROWS / 2 : ROWS; /* of one part */
-    static constexpr int STEP = 8 * GROUPS;                 /* rows that all threads copy at a time */
+    static constexpr int STEP = 16 * GROUPS;                /* rows that all threads copy at a time */
     static constexpr int AHEAD = STAGES - 2;
     static constexpr uint32_t ROWS_SLAB = 16 * ROWS + QUAD_PAD; /* 16 bytes of all rows */
     static constexpr uint32_t TOKENS_SLAB = 16 * TOKENS + QUAD_PAD;
-    static constexpr uint32_t ROWS_CHUNK = 4 * ROWS_SLAB;
-    static constexpr uint32_t TOKENS_CHUNK = 4 * TOKENS_SLAB;
-    static constexpr uint32_t STAGE_BYTES = 2 * (ROWS_CHUNK + TOKENS_CHUNK);
+    static constexpr uint32_t STAGE_BYTES = 8 * (ROWS_SLAB + TOKENS_SLAB);
     static_assert(TOKENS % STEP == 0, "copies are of whole steps");
 
     const struct linear_wide_arguments &a;
@@ -73,21 +68,18 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
                                                              : chunk_begin + ranges * of_range;
     }
 
-    /* Where this thread's piece of a row goes: 16 threads copy 64 columns of a row. */
+    /* Where this thread's piece of a row goes: eight threads copy 64 columns of a row. */
     static __device__ __forceinline__ uint32_t piece_place(uint32_t slab)
     {
-        const uint32_t piece = threadIdx.x % 16;
-        const uint32_t chunk = piece / 8, t = piece / 2 % 4, half = piece % 2;
-        return chunk * 4 * slab + (half * 2 + t / 2) * slab + t % 2 * 8 +
-               threadIdx.x / 16 * 16;
+        return threadIdx.x % 8 * slab + threadIdx.x / 8 * 16;
     }
 
     /* Starts to bring 64 columns, piece `step` of the block's, of the weights and of x. */
     __device__ __forceinline__ void fetch_weights(uint32_t step) const
     {
         uint8_t *stage = shared + step % STAGES * STAGE_BYTES;
-        const uint32_t own = threadIdx.x / 16;
-        const uint32_t column = chunk_begin * 32 + step * 64 + threadIdx.x % 16 * 4;
+        const uint32_t own = threadIdx.x / 8;
+        const uint32_t column = chunk_begin * 32 + step * 64 + threadIdx.x % 8 * 8;
         const uint32_t set = PAIR ? own % 16 / 8 : part;
         const void *matrix = set == 0 ? a.weights[0] : set == 1 ? a.weights[1] : a.weights[2];
         uint8_t *to = stage + piece_place(ROWS_SLAB);
@@ -97,22 +89,22 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
             const uint32_t row = row_begin + (PAIR ? place / 16 * 8 + place % 8 : place);
             const bool valid = row < rows && column < chunk_end * 32;
             const uint64_t at = valid ? (uint64_t)row * a.columns + column : 0;
-            copy_async8(to + i * STEP * 16, (const uint16_t *)matrix + at, valid);
+            copy_async16(to + i * STEP * 16, (const uint16_t *)matrix + at, valid);
         }
     }
 
     __device__ __forceinline__ void fetch_tokens(uint32_t step) const
     {
         uint8_t *stage = shared + step % STAGES * STAGE_BYTES;
-        const uint32_t own = threadIdx.x / 16;
-        const uint32_t column = chunk_begin * 32 + step * 64 + threadIdx.x % 16 * 4;
-        uint8_t *to = stage + 2 * ROWS_CHUNK + piece_place(TOKENS_SLAB);
+        const uint32_t own = threadIdx.x / 8;
+        const uint32_t column = chunk_begin * 32 + step * 64 + threadIdx.x % 8 * 8;
+        uint8_t *to = stage + 8 * ROWS_SLAB + piece_place(TOKENS_SLAB);
 #pragma unroll
         for (int i = 0; i < TOKENS / STEP; i++) {
             const uint32_t token = i * STEP + own;
             const bool valid = token < n && column < chunk_end * 32;
             const uint64_t at = valid ? (uint64_t)(first + token) * a.columns + column : 0;
-            copy_async8(to + i * STEP * 16, (const uint16_t *)a.input + at, valid);
+            copy_async16(to + i * STEP * 16, (const uint16_t *)a.input + at, valid);
         }
     }
 
@@ -144,8 +136,8 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
                                              bool more) const
     {
         const uint8_t *stage = shared + chunk / 2 % STAGES * STAGE_BYTES;
-        const uint8_t *weights = stage + chunk % 2 * ROWS_CHUNK + threadIdx.x / 128 * 1024;
-        const uint8_t *tokens = stage + 2 * ROWS_CHUNK + chunk % 2 * TOKENS_CHUNK;
+        const uint8_t *weights = stage + chunk % 2 * 4 * ROWS_SLAB + threadIdx.x / 128 * 1024;
+        const uint8_t *tokens = stage + 8 * ROWS_SLAB + chunk % 2 * 4 * TOKENS_SLAB;
         warpgroup_arrive();
 #pragma unroll
         for (uint32_t half = 0; half < 2; half++) {

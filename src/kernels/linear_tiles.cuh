@@ -157,26 +157,38 @@ __device__ __forceinline__ void norm_scales(const struct linear_decode_arguments
     __syncthreads();
 }
 
-/* Eight activations of a row of x at column k: as they are, or floats that are normed. */
+/* What a lane brings of a row for the two products of a chunk of 32 columns: four columns at `from`,
+ * of the first sixteen, and four at the same place among the others. */
+__device__ __forceinline__ word4 stream_columns(const uint16_t *from)
+{
+    const word2 first = load_stream8(from), second = load_stream8(from + 16);
+    return word4{first.x, first.y, second.x, second.y};
+}
+
+/* The same of a row of x from column k: activations as they are, or floats that are normed. */
 template <int COLUMNS, int FROM>
 __device__ __forceinline__ word4 tokens_at(const struct linear_decode_arguments &a, uint32_t row,
                                            float scale, uint32_t k)
 {
     if (FROM == DECODE_FROM_ACTIVATIONS) {
-        return load16((const uint16_t *)a.input + (uint64_t)row * COLUMNS + k);
+        const uint16_t *x = (const uint16_t *)a.input + (uint64_t)row * COLUMNS + k;
+        const word2 first = load_pair(x), second = load_pair(x + 16);
+        return word4{first.x, first.y, second.x, second.y};
     }
     const float *x = (const float *)a.input + (uint64_t)row * COLUMNS + k;
     const float *w = a.norm_weight + k;
     float y[8];
 #pragma unroll
     for (int i = 0; i < 8; i++) {
-        y[i] = norm_scaled(x[i], scale, a.norm_weight_offset, w[i]);
+        const int at = i / 4 * 16 + i % 4;
+        y[i] = norm_scaled(x[at], scale, a.norm_weight_offset, w[at]);
     }
     return word4{act_pair(y[0], y[1]), act_pair(y[2], y[3]), act_pair(y[4], y[5]),
                  act_pair(y[6], y[7])};
 }
 
-/* Sixteen rows of weights times eight rows of x, 32 columns: `upper` of row g, `lower` of g + 8. */
+/* Sixteen rows of weights times eight rows of x, 32 columns as above: `upper` of row g, `lower` of
+ * g + 8. */
 __device__ __forceinline__ void multiply_chunk(float (&d)[4], const word4 &upper,
                                                const word4 &lower, const word4 &tokens)
 {
