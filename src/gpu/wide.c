@@ -26,6 +26,8 @@
 #define QUAD_STAGES_MIN   4u
 #define QUAD_ALIGNMENT    1024u
 #define QUAD_COPY_THREADS 128u
+/* Larger tiles are not shared. */
+#define QUAD_SHARED_TOKENS_MAX 64u
 /* What kernels have beside it. */
 #define SHARED_STATIC_BYTES 256u
 
@@ -78,7 +80,8 @@ static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype,
 {
     uint32_t bytes = quantised_bytes(dtype);
     if (is_quad(tile)) {
-        return stages * 128 * (tile_rows(tile) + tile_tokens(tile)) + QUAD_ALIGNMENT;
+        return stages * 128 * (tile_rows(tile) + tile_tokens(tile)) + QUAD_ALIGNMENT +
+               tile_rows(tile) * tile_tokens(tile); /* activations of a pair */
     }
     if (bytes == 0) {
         return stages * (tile_rows(tile) + tile_tokens(tile)) * 128;
@@ -425,8 +428,13 @@ llcuda_status gpu_wide_quad_run(struct gpu_driver *driver, struct gpu_stream *st
     if (status != LLCUDA_OK) {
         return status;
     }
-    /* Blocks take one item after another. */
-    uint64_t items = (uint64_t)launch.grid[0] * launch.grid[1] * launch.grid[2];
+    /* Blocks take one item after another; those that share a tile wait for each other, and must
+     * run at the same time. */
+    uint64_t tiles = (uint64_t)launch.grid[0] * launch.grid[1];
+    while (arguments.splits > 1 && tiles * arguments.splits > quad->multiprocessors) {
+        arguments.splits /= 2;
+    }
+    uint64_t items = tiles * arguments.splits;
     launch.grid[0] = items < quad->multiprocessors ? (uint32_t)items : quad->multiprocessors;
     launch.grid[1] = launch.grid[2] = 1;
     return driver->launch(driver, stream, function, &launch, &arguments, sizeof arguments, error);
@@ -437,13 +445,14 @@ bool gpu_wide_can_split(uint32_t tile, const struct gpu_launch *launch)
     const struct gpu_wide_tile *shape = &gpu_wide_tiles[tile];
     uint64_t tiles = (uint64_t)launch->grid[0] * launch->grid[1];
     uint64_t bytes = tiles * GPU_WIDE_SPLITS_MAX * tile_rows(shape) * tile_tokens(shape) * 4;
-    return is_quad(shape) && tiles <= GPU_WIDE_COUNTERS &&
+    return is_quad(shape) && tile_tokens(shape) <= QUAD_SHARED_TOKENS_MAX &&
+           tiles <= GPU_WIDE_COUNTERS &&
            bytes + GPU_WIDE_COUNTERS * sizeof(uint32_t) <= GPU_WIDE_PARTIAL_BYTES;
 }
 
 /* Nanoseconds that a launch of linear_quads.cu takes, by calculation: a multiprocessor takes about
- * 40 bytes a nanosecond or 2,600 products, and what shares a tile ends with the sums of all ranges,
- * which one block reads. */
+ * 40 bytes a nanosecond or 2,600 products, and what shares a tile writes and reads the sums of its
+ * ranges. */
 static uint64_t quad_cost(const struct gpu_model *model, uint32_t tile, uint64_t columns,
                           const struct gpu_launch *launch)
 {
@@ -458,9 +467,7 @@ static uint64_t quad_cost(const struct gpu_model *model, uint32_t tile, uint64_t
     uint64_t products = rows * tokens * columns_item / 2600;
     uint64_t sums = rows * tokens * 4;
     uint64_t cost = turns * ((bytes > products ? bytes : products) + sums / 40);
-    return launch->grid[2] == 1
-               ? cost
-               : cost + turns * (16 / launch->grid[2]) * sums / 40 + 1500 + 16 * sums / 60;
+    return launch->grid[2] == 1 ? cost : cost + 2000 + 2 * 16 * sums / launch->grid[2] / 40;
 }
 
 /* The fastest tile of linear_quads.cu and how many blocks share one, as a launch. Returns 0
@@ -480,7 +487,10 @@ static uint32_t choose_quad(const struct gpu_model *model, const struct gpu_line
         }
         uint32_t most =
             gpu_wide_can_split(tile, &tried) && model->buffers.partials ? GPU_WIDE_SPLITS_MAX : 1;
-        for (tried.grid[2] = 1; tried.grid[2] <= most; tried.grid[2] *= 2) {
+        uint64_t room =
+            model->device->info.multiprocessor_count / ((uint64_t)tried.grid[0] * tried.grid[1]);
+        most = room < most ? (uint32_t)room : most;
+        for (tried.grid[2] = 1; tried.grid[2] == 1 || tried.grid[2] <= most; tried.grid[2] *= 2) {
             uint64_t cost = quad_cost(model, tile, columns, &tried);
             if (cost < least) {
                 least = cost;

@@ -11,11 +11,14 @@
  *
  * Columns are summed by ranges: two sets of sums, of the range and of those before, keep a tile from
  * being larger. Of few tiles `splits` blocks share one by its ranges: the sums of every range go to
- * memory, and the last block of a tile to arrive adds them, in the same order.
+ * memory, and when all have arrived each adds a slice of them, in the same order. All blocks of such a
+ * launch run at the same time: they are no more than there are multiprocessors, and nothing else waits
+ * for them before they have begun.
  *
  * Grid: x = blocks, at most one a multiprocessor; each takes item after item, of all tiles and splits,
  * and the copies for the next item run while sums are stored. Shared memory:
- * STAGES · 128 · (64 GROUPS + TOKENS), and 1,024 to begin at a multiple of it.
+ * STAGES · 128 · (64 GROUPS + TOKENS), of a pair 64 GROUPS · TOKENS for activations, and 1,024 to begin
+ * at a multiple of it.
  *
  * Bound: the matrix rate, and for few rows the bytes of W. */
 #ifdef VENDOR_WARPGROUPS
@@ -26,9 +29,13 @@
 #define quad_mma(d, a, b, more) warpgroup_mma_f16(d, a, b, more)
 #endif
 
+/* Blocks of a tile that have seen all others arrive are counted in the upper half. */
+#define QUAD_LEAVES 65536u
+
 /* What a block works on: a tile, or some of its ranges. */
 struct quad_item {
     uint32_t tile;     /* of all, counted for arrivals and partial sums */
+    uint32_t split;    /* which of those that share it */
     uint32_t first, n; /* rows of x: the tile's first, and how many there are */
     uint32_t part, row_begin, rows;
     uint32_t range_begin, chunk_begin, chunk_end;
@@ -56,6 +63,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
     static constexpr int MULTIPLIERS = 128 * GROUPS;        /* threads */
     static constexpr uint32_t ROWS_BYTES = 128 * ROWS;      /* of a stage */
     static constexpr uint32_t STAGE_BYTES = ROWS_BYTES + 128 * TOKENS;
+    static constexpr bool SHARES = TOKENS <= 64;            /* tiles with other blocks */
     typedef float sums[TOKENS / 8][4];
 
     const struct linear_quad_arguments &q;
@@ -89,7 +97,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
     __device__ __forceinline__ struct quad_item item(uint32_t index) const
     {
         struct quad_item it;
-        const uint32_t split = index / token_tiles % q.splits;
+        it.split = index / token_tiles % q.splits;
         uint32_t tile = index / token_tiles / q.splits;
         it.first = index % token_tiles * TOKENS;
         it.n = count - it.first < TOKENS ? count - it.first : TOKENS;
@@ -104,7 +112,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         it.rows = it.part == 0 ? a.rows[0] : it.part == 1 ? a.rows[1] : a.rows[2];
         const uint32_t chunks = a.columns / 32;
         const uint32_t ranges = (WIDE_RANGES + q.splits - 1) / q.splits;
-        it.range_begin = split * ranges;
+        it.range_begin = it.split * ranges;
         it.chunk_begin = it.range_begin * of_range < chunks ? it.range_begin * of_range : chunks;
         it.chunk_end = chunks - it.chunk_begin < ranges * of_range
                            ? chunks
@@ -172,18 +180,21 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
 
     /* --- multiplying ------------------------------------------------------------------------- */
 
-    /* One of the two chunks of a place. */
-    __device__ __forceinline__ void multiply(sums &d, uint32_t place, uint32_t chunk,
+    /* One of the two chunks of a place, or both. */
+    __device__ __forceinline__ void multiply(sums &d, uint32_t place, uint32_t chunk, bool both,
                                              bool more) const
     {
         const uint8_t *weights =
             shared + place * STAGE_BYTES + threadIdx.x / 128 * (64 * 128) + chunk * 64;
         const uint8_t *tokens = shared + place * STAGE_BYTES + ROWS_BYTES + chunk * 64;
         warpgroup_arrive();
-#pragma unroll
-        for (uint32_t half = 0; half < 2; half++) {
-            quad_mma(d, warpgroup_operand_of(weights + half * 32),
-                     warpgroup_operand_of(tokens + half * 32), more || half);
+        quad_mma(d, warpgroup_operand_of(weights), warpgroup_operand_of(tokens), more);
+        quad_mma(d, warpgroup_operand_of(weights + 32), warpgroup_operand_of(tokens + 32), true);
+        if (both) {
+            quad_mma(d, warpgroup_operand_of(weights + 64), warpgroup_operand_of(tokens + 64),
+                     true);
+            quad_mma(d, warpgroup_operand_of(weights + 96), warpgroup_operand_of(tokens + 96),
+                     true);
         }
         warpgroup_commit();
     }
@@ -213,10 +224,65 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         return to;
     }
 
-    __device__ __forceinline__ void store_pair(const sums &y, const struct quad_item &it) const
+    /* Of a tile's sums those that a block stores: of tokens 8 begin … 8 end − 1. */
+    struct slice {
+        int begin, end;
+    };
+
+    static __device__ __forceinline__ bool is_in(const struct slice &part, int j)
     {
+        return !SHARES || (j >= part.begin && j < part.end);
+    }
+
+    static constexpr uint32_t UNITS = OWN_ROWS / 8; /* of a token's activations: 16 bytes */
+
+    __device__ __forceinline__ bool has_whole_units(const struct quad_item &it) const
+    {
+        return ((uint64_t)a.output | a.output_stride * 2u | it.rows * 2u) % 16 == 0;
+    }
+
+    /* Activations meet in shared memory, from where whole lines leave. */
+    template <class ACTIVATE>
+    __device__ __forceinline__ void store_units(const sums &y, const struct quad_item &it,
+                                                const struct slice &part, uint32_t &parity,
+                                                ACTIVATE activate) const
+    {
+        const uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, warp = threadIdx.x / 32;
+        word4 *units = (word4 *)(shared + STAGES * STAGE_BYTES);
+        meet(parity); /* what the item before has left is read */
+#pragma unroll
+        for (int j = 0; j < TOKENS / 8; j++) {
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                const uint32_t token = 8 * j + 2 * t + e;
+                const float gate = q.is_swapped ? y[j][2 + e] : y[j][e];
+                const float up = q.is_swapped ? y[j][e] : y[j][2 + e];
+                act_value *unit = (act_value *)(units + token * UNITS + (warp ^ token / 2 % UNITS));
+                unit[g] = act_of_float(activate(gate) * up);
+            }
+        }
+        meet(parity);
+        for (uint32_t i = threadIdx.x; i < TOKENS * UNITS; i += MULTIPLIERS) {
+            const uint32_t token = i / UNITS, unit = i % UNITS;
+            const uint32_t row = it.row_begin + unit * 8;
+            if (token < it.n && row < it.rows && is_in(part, (int)token / 8)) {
+                store16((act_value *)a.output + (uint64_t)(it.first + token) * a.output_stride + row,
+                        units[token * UNITS + (unit ^ token / 2 % UNITS)]);
+            }
+        }
+    }
+
+    __device__ __forceinline__ void store_pair(const sums &y, const struct quad_item &it,
+                                               const struct slice &part, uint32_t &parity) const
+    {
+        if (has_whole_units(it) && a.kind == ACTIVATION_SILU) { /* the others by a kind a value */
+            store_units(y, it, part, parity,
+                        [](float x) { return activated(x, ACTIVATION_SILU); });
+            return;
+        }
         const struct target to = target_of(it);
         act_value *output = (act_value *)a.output + to.at;
+        const uint32_t kind = a.kind;
         if (to.row >= it.rows) {
             return;
         }
@@ -224,18 +290,19 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         for (int j = 0; j < TOKENS / 8; j++) {
 #pragma unroll
             for (int e = 0; e < 2; e++) {
-                if (to.token + 8 * j + e < it.n) {
+                if (to.token + 8 * j + e < it.n && is_in(part, j)) {
                     const float gate = q.is_swapped ? y[j][2 + e] : y[j][e];
                     const float up = q.is_swapped ? y[j][e] : y[j][2 + e];
                     output[(uint64_t)(8 * j + e) * a.output_stride] =
-                        act_of_float(activated(gate, a.kind) * up);
+                        act_of_float(activated(gate, kind) * up);
                 }
             }
         }
     }
 
     /* `before` is room for what is there already, which is read all together. */
-    __device__ __forceinline__ void store(sums &y, sums &before, const struct quad_item &it) const
+    __device__ __forceinline__ void store(sums &y, sums &before, const struct quad_item &it,
+                                          const struct slice &part) const
     {
         const struct target to = target_of(it);
         float *output = (float *)a.output + to.at;
@@ -244,7 +311,8 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
             for (int j = 0; j < TOKENS / 8; j++) {
 #pragma unroll
                 for (int e = 0; e < 4; e++) {
-                    if (to.token + 8 * j + e % 2 < it.n && to.row + e / 2 * 8 < it.rows) {
+                    if (to.token + 8 * j + e % 2 < it.n && to.row + e / 2 * 8 < it.rows &&
+                        is_in(part, j)) {
                         what(output + (uint64_t)(8 * j + e % 2) * a.output_stride + e / 2 * 8,
                              y[j][e], before[j][e]);
                     }
@@ -258,28 +326,30 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         for_each([](float *at, float &sum, float &) { *at = sum; });
     }
 
-    /* Where a thread's sums of a range lie, MULTIPLIERS floats apart. */
-    __device__ __forceinline__ float *partial(const struct quad_item &it, uint32_t range) const
+    /* Where a thread's sums of a range lie: fours, MULTIPLIERS of them apart. */
+    __device__ __forceinline__ word4 *partial(const struct quad_item &it, uint32_t range) const
     {
-        return q.partials + ((uint64_t)it.tile * WIDE_RANGES + range) * (ROWS * TOKENS) +
-               threadIdx.x;
+        return (word4 *)q.partials +
+               ((uint64_t)it.tile * WIDE_RANGES + range) * (ROWS * TOKENS / 4) + threadIdx.x;
     }
 
     /* A range has ended. */
     __device__ __forceinline__ void keep(sums &all, const sums &range, const struct quad_item &it,
                                          uint32_t index) const
     {
-        if (q.splits == 1) {
+        if (!SHARES || q.splits == 1) {
 #pragma unroll
             for (int i = 0; i < TOKENS / 2; i++) {
                 all[i / 4][i % 4] += range[i / 4][i % 4];
             }
             return;
         }
-        float *to = partial(it, index);
+        word4 *to = partial(it, index);
 #pragma unroll
-        for (int i = 0; i < TOKENS / 2; i++) {
-            to[i * MULTIPLIERS] = range[i / 4][i % 4];
+        for (int j = 0; j < TOKENS / 8; j++) {
+            store16(to + j * MULTIPLIERS,
+                    word4{bits_of_float(range[j][0]), bits_of_float(range[j][1]),
+                          bits_of_float(range[j][2]), bits_of_float(range[j][3])});
         }
     }
 
@@ -290,35 +360,54 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         parity ^= 1;
     }
 
-    /* Whether this block is the last of its tile; then the sums of all ranges are added. */
-    __device__ __forceinline__ bool join(sums &all, const struct quad_item &it,
-                                         uint32_t &parity) const
+    /* Waits until all who share a tile have left their sums; each stores a slice. Where blocks do
+     * not run at the same time, the last to arrive stores all. */
+    __device__ __forceinline__ struct slice arrive(const struct quad_item &it,
+                                                   uint32_t &parity) const
     {
         thread_fence();
         meet(parity);
         if (threadIdx.x == 0) {
             uint32_t *arrivals = q.arrivals + it.tile;
             barriers.is_last = atomic_add(arrivals, 1) + 1 == q.splits;
-            if (barriers.is_last) {
+            if (VENDOR_BLOCKS_TOGETHER) {
+                while (load_volatile(arrivals) % QUAD_LEAVES < q.splits) {
+                }
+                if (atomic_add(arrivals, QUAD_LEAVES) / QUAD_LEAVES + 1 == q.splits) {
+                    *arrivals = 0;
+                }
+            } else if (barriers.is_last) {
                 *arrivals = 0;
             }
         }
         meet(parity);
-        if (!barriers.is_last) {
-            return false;
-        }
         thread_fence();
-#pragma unroll 2
-        for (uint32_t range = 0; range < WIDE_RANGES; range++) {
-            const uint32_t *from = (const uint32_t *)partial(it, range);
-            if (range * of_range < a.columns / 32) {
+        const int all = TOKENS / 8, splits = (int)q.splits, split = (int)it.split;
+        if (VENDOR_BLOCKS_TOGETHER) {
+            return {all * split / splits, all * (split + 1) / splits};
+        }
+        return {0, barriers.is_last ? all : 0};
+    }
+
+    /* The sums of all ranges, of a slice. */
+    __device__ __forceinline__ void join(sums &all, const struct quad_item &it,
+                                         const struct slice &part) const
+    {
+        const uint32_t ranges = (a.columns / 32 + of_range - 1) / of_range;
+#pragma unroll 4
+        for (uint32_t range = 0; range < ranges; range++) {
+            const word4 *from = partial(it, range);
 #pragma unroll
-                for (int i = 0; i < TOKENS / 2; i++) {
-                    all[i / 4][i % 4] += float_of_bits(load_volatile(from + i * MULTIPLIERS));
+            for (int j = 0; j < TOKENS / 8; j++) {
+                if (is_in(part, j)) {
+                    const word4 four = load_volatile16(from + j * MULTIPLIERS);
+                    all[j][0] += float_of_bits(four.x);
+                    all[j][1] += float_of_bits(four.y);
+                    all[j][2] += float_of_bits(four.z);
+                    all[j][3] += float_of_bits(four.w);
                 }
             }
         }
-        return true;
     }
 
     /* Adds all chunks of an item. A place is given back when the products that came after its own
@@ -331,17 +420,19 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         for (uint32_t chunk = 0; chunk < chunks;) {
             const uint32_t begin = chunk;
             const uint32_t end = chunks - begin < of_range ? chunks : begin + of_range;
-            for (; chunk < end; chunk++) {
+            while (chunk < end) {
                 if (chunk % 2 == 0) {
                     barrier_wait(&barriers.full[place.at], place.parity);
                 }
-                multiply(range, place.at, chunk % 2, chunk != begin);
+                const bool both = chunk % 2 == 0 && chunk + 1 < end;
+                multiply(range, place.at, chunk % 2, both, chunk != begin);
+                chunk += both ? 2 : 1;
                 if (held != STAGES) {
                     warpgroup_wait<1>();
                     release(held);
                     held = STAGES;
                 }
-                if (chunk % 2 == 1 || chunk + 1 == chunks) {
+                if (chunk % 2 == 0 || chunk == chunks) {
                     held = place.at;
                     place.next();
                 }
@@ -364,13 +455,15 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
             const struct quad_item it = item(index);
             sums all = {}, range = {};
             add(all, range, it, place);
-            if (q.splits > 1 && !join(all, it, parity)) {
-                continue;
+            struct slice part = {0, TOKENS / 8};
+            if (SHARES && q.splits > 1) {
+                part = arrive(it, parity);
+                join(all, it, part);
             }
             if constexpr (PAIR) {
-                store_pair(all, it);
+                store_pair(all, it, part, parity);
             } else {
-                store(all, range, it);
+                store(all, range, it, part);
             }
         }
     }

@@ -693,6 +693,17 @@ template <class Arguments> constexpr uint32_t emu_argument_bytes(void (*)(Argume
  * hardware's sum of sixteen has no order; here it is that in which mma_bf16 meets the columns when
  * pieces of four of them are its lanes' own, so that both come to the same bits. */
 #define VENDOR_WARPGROUPS 1
+#define VENDOR_BLOCKS_TOGETHER 0
+
+static inline struct word4 load_volatile16(const void *from, EMU_CALLER)
+{
+    return load16(from, file, line);
+}
+
+static inline uint32_t bits_of_float(float value)
+{
+    return emu_bits(value);
+}
 
 struct warpgroup_operand {
     const uint8_t *shared;

@@ -482,6 +482,22 @@ __device__ __forceinline__ void ldmatrix4_transposed(uint32_t r[4], const void *
  * compute capability 9.0. */
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #define VENDOR_WARPGROUPS 1
+#define VENDOR_BLOCKS_TOGETHER 1 /* those of a launch that fits the device */
+
+__device__ __forceinline__ struct word4 load_volatile16(const void *from)
+{
+    struct word4 value;
+    asm volatile("ld.volatile.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+                 : "l"(__cvta_generic_to_global(from))
+                 : "memory");
+    return value;
+}
+
+__device__ __forceinline__ uint32_t bits_of_float(float value)
+{
+    return __float_as_uint(value);
+}
 
 struct warpgroup_operand {
     uint64_t bits;

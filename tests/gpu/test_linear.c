@@ -227,7 +227,8 @@ static void launch_quad(struct rig *rig, const char *name, uint32_t tile, const 
         .act = rig->act,
         .is_pair = c->pair,
         .n = c->tokens,
-        .multiprocessors = 1 + (uint32_t)test_random_below(8),
+        .multiprocessors = gpu_bench_is_emulated() ? 1 + (uint32_t)test_random_below(400)
+                                                   : rig->info.multiprocessor_count,
         .partials = partials,
         .launch = how,
     };
@@ -275,8 +276,7 @@ static bool run_wide(struct rig *rig, const struct case_of *c, enum dtype dtype,
         how.grid[2] = 1u << test_random_below(5);
         partials = gpu_bench_upload(&rig->bench, NULL, bytes);
         struct gpu_driver *driver = rig->bench.driver;
-        assert_ok(driver->fill(driver, rig->bench.stream, partials, 0, counters,
-                               &rig->bench.error),
+        assert_ok(driver->fill(driver, rig->bench.stream, partials, 0, counters, &rig->bench.error),
                   rig->bench.error);
         assert_ok(driver->fill(driver, rig->bench.stream, partials + counters, 0xff,
                                bytes - counters, &rig->bench.error),
@@ -381,10 +381,11 @@ static struct case_of random_case(uint32_t columns, bool pair, bool add)
     uint32_t width = 0;
     for (uint32_t i = 0; i < c.parts; i++) {
         c.rows[i] = 1 + (uint32_t)test_random_below(ROWS_MAX / c.parts);
+        c.rows[i] += c.columns % 64 ? 0 : (8 - c.rows[i] % 8) % 8; /* whole units of activations */
         c.rows[i] = pair && i ? c.rows[0] : c.rows[i];
         width += pair && i ? 0 : c.rows[i];
     }
-    c.stride = width + (uint32_t)test_random_below(5);
+    c.stride = width + (uint32_t)test_random_below(5) * (columns % 64 ? 1 : 8);
     return c;
 }
 
