@@ -180,21 +180,20 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
 
     /* --- multiplying ------------------------------------------------------------------------- */
 
-    /* One of the two chunks of a place, or both. */
-    __device__ __forceinline__ void multiply(sums &d, uint32_t place, uint32_t chunk, bool both,
+    /* CHUNKS chunks from `chunk` (0, 1) of a place. No branch may lie between these products, or
+     * the compiler lets each wait for the one before. */
+    template <int CHUNKS>
+    __device__ __forceinline__ void multiply(sums &d, uint32_t place, uint32_t chunk,
                                              bool more) const
     {
         const uint8_t *weights =
             shared + place * STAGE_BYTES + threadIdx.x / 128 * (64 * 128) + chunk * 64;
         const uint8_t *tokens = shared + place * STAGE_BYTES + ROWS_BYTES + chunk * 64;
         warpgroup_arrive();
-        quad_mma(d, warpgroup_operand_of(weights), warpgroup_operand_of(tokens), more);
-        quad_mma(d, warpgroup_operand_of(weights + 32), warpgroup_operand_of(tokens + 32), true);
-        if (both) {
-            quad_mma(d, warpgroup_operand_of(weights + 64), warpgroup_operand_of(tokens + 64),
-                     true);
-            quad_mma(d, warpgroup_operand_of(weights + 96), warpgroup_operand_of(tokens + 96),
-                     true);
+#pragma unroll
+        for (uint32_t i = 0; i < 2 * CHUNKS; i++) {
+            quad_mma(d, warpgroup_operand_of(weights + i * 32),
+                     warpgroup_operand_of(tokens + i * 32), more || i);
         }
         warpgroup_commit();
     }
@@ -410,8 +409,10 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         }
     }
 
-    /* Adds all chunks of an item. A place is given back when the products that came after its own
-     * are under way. */
+    /* Adds all chunks of an item, CHUNKS at a time: two where ranges are of even numbers, since what
+     * lies behind the last column is zero. A place is given back when the products that came after
+     * its own are under way. */
+    template <int CHUNKS>
     __device__ __forceinline__ void add(sums &all, sums &range, const struct quad_item &it,
                                         struct quad_place<STAGES> &place) const
     {
@@ -420,19 +421,17 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         for (uint32_t chunk = 0; chunk < chunks;) {
             const uint32_t begin = chunk;
             const uint32_t end = chunks - begin < of_range ? chunks : begin + of_range;
-            while (chunk < end) {
-                if (chunk % 2 == 0) {
+            for (; chunk < end; chunk += CHUNKS) {
+                if (CHUNKS == 2 || chunk % 2 == 0) {
                     barrier_wait(&barriers.full[place.at], place.parity);
                 }
-                const bool both = chunk % 2 == 0 && chunk + 1 < end;
-                multiply(range, place.at, chunk % 2, both, chunk != begin);
-                chunk += both ? 2 : 1;
+                multiply<CHUNKS>(range, place.at, CHUNKS == 2 ? 0 : chunk % 2, chunk != begin);
                 if (held != STAGES) {
                     warpgroup_wait<1>();
                     release(held);
                     held = STAGES;
                 }
-                if (chunk % 2 == 0 || chunk == chunks) {
+                if (CHUNKS == 2 || chunk % 2 == 1 || chunk + 1 == chunks) {
                     held = place.at;
                     place.next();
                 }
@@ -454,7 +453,11 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         for (uint32_t index = blockIdx.x; index < items(); index += gridDim.x) {
             const struct quad_item it = item(index);
             sums all = {}, range = {};
-            add(all, range, it, place);
+            if (of_range % 2 == 0) {
+                add<2>(all, range, it, place);
+            } else {
+                add<1>(all, range, it, place);
+            }
             struct slice part = {0, TOKENS / 8};
             if (SHARES && q.splits > 1) {
                 part = arrive(it, parity);
@@ -462,6 +465,9 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
             }
             if constexpr (PAIR) {
                 store_pair(all, it, part, parity);
+            } else if constexpr (SHARES) { /* with `range` the compiler lets products wait */
+                sums before;
+                store(all, before, it, part);
             } else {
                 store(all, range, it, part);
             }
