@@ -211,15 +211,31 @@ stage_normed(const struct linear_decode_arguments &a, uint32_t first, uint32_t f
     __syncthreads();
 }
 
-/* Eight activations of a row of x at column k. */
+/* What a lane brings of a row for the two products of a chunk of 32 columns: four columns at `from`,
+ * of the first sixteen, and four at the same place among the others. */
+__device__ __forceinline__ word4 columns_of(const act_value *from)
+{
+    const word2 first = load_pair(from), second = load_pair(from + 16);
+    return word4{first.x, first.y, second.x, second.y};
+}
+
+/* The same of weights, which are read once. */
+__device__ __forceinline__ word4 stream_columns(const uint16_t *from)
+{
+    const word2 first = load_stream8(from), second = load_stream8(from + 16);
+    return word4{first.x, first.y, second.x, second.y};
+}
+
+/* The same of a row of x from column k. */
 template <int COLUMNS>
 __device__ __forceinline__ word4 tokens_at(const struct linear_decode_arguments &a, uint32_t row,
                                            uint32_t k)
 {
-    return load16((const uint16_t *)a.input + (uint64_t)row * COLUMNS + k);
+    return columns_of((const act_value *)a.input + (uint64_t)row * COLUMNS + k);
 }
 
-/* Sixteen rows of weights times eight rows of x, 32 columns: `upper` of row g, `lower` of g + 8. */
+/* Sixteen rows of weights times eight rows of x, 32 columns as above: `upper` of row g, `lower` of
+ * g + 8. */
 __device__ __forceinline__ void multiply_chunk(float (&d)[4], const word4 &upper,
                                                const word4 &lower, const word4 &tokens)
 {
