@@ -107,7 +107,13 @@ static const struct gpu_decode_kernel *choose_decode(const struct gpu_model *mod
                                            : GPU_DECODE_STORE,
         .activation = linear->is_pair ? linear->activation : 0,
     };
-    const struct gpu_decode_kernel *kernel = gpu_decode_find(&model->program, &key);
+    const struct gpu_decode_kernel *kernel = NULL;
+    if (linear->rows == 1 && model->weights[linear->weights[0]].is_packed) {
+        key.token_tiles = 0; /* one row alone */
+        kernel = gpu_decode_find(&model->program, &key);
+        key.token_tiles = 1;
+    }
+    kernel = kernel ? kernel : gpu_decode_find(&model->program, &key);
     while (!kernel && key.token_tiles > 1) { /* wider ones may not fit the device */
         key.token_tiles /= 2;
         kernel = gpu_decode_find(&model->program, &key);
@@ -149,10 +155,12 @@ static llcuda_status run_decode(struct gpu_model *model, const struct gpu_linear
         arguments.rows[i] = (uint32_t)model->base.plan->weights[linear->weights[i]].rows;
         tiles += i == 0 || !linear->is_pair ? (arguments.rows[i] + 15) / 16 : 0;
     }
-    uint32_t group = 8 * kernel->key.token_tiles;
+    bool is_row = kernel->key.token_tiles == 0; /* blocks without tiles keep their places */
+    uint32_t group = is_row ? 1 : 8 * kernel->key.token_tiles;
     const struct gpu_launch launch = {
-        .grid = {decode_blocks(model, linear, kernel, tiles), (linear->rows + group - 1) / group,
-                 1},
+        .grid = {is_row ? model->device->info.multiprocessor_count
+                        : decode_blocks(model, linear, kernel, tiles),
+                 (linear->rows + group - 1) / group, 1},
         .block = {GPU_DECODE_THREADS, 1, 1},
         .shared_bytes = kernel->shared_bytes,
         .overlap = !model->device->options.no_overlap,
