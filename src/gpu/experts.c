@@ -67,18 +67,24 @@ uint64_t gpu_experts_raw_floats(const struct gpu_model *model)
 uint64_t gpu_experts_step_bytes(const struct gpu_model *model, uint32_t rows)
 {
     const struct plan *plan = model->base.plan;
-    uint64_t bytes = 0;
+    const struct plan_op *last = NULL;
+    double touched = 0;
+    double bytes = 0;
     for (uint32_t i = 0; i < plan->op_count; i++) {
         const struct plan_op *op = &plan->ops[i];
-        if (op->kind == PLAN_EXPERTS) {
-            uint64_t touched = (uint64_t)rows * op->experts.used_count;
-            touched = touched < op->experts.expert_count ? touched : op->experts.expert_count;
-            bytes += touched * (model->weights[op->experts.gate].bytes +
-                                model->weights[op->experts.up].bytes +
-                                model->weights[op->experts.down].bytes);
+        if (op->kind != PLAN_EXPERTS) {
+            continue;
         }
+        if (!last || last->experts.expert_count != op->experts.expert_count ||
+            last->experts.used_count != op->experts.used_count) {
+            touched = plan_experts_share(op, rows) * op->experts.expert_count;
+        }
+        last = op;
+        bytes += touched * (double)(model->weights[op->experts.gate].bytes +
+                                    model->weights[op->experts.up].bytes +
+                                    model->weights[op->experts.down].bytes);
     }
-    return bytes;
+    return (uint64_t)bytes;
 }
 
 /* --- kernels --------------------------------------------------------------------------------- */

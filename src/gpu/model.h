@@ -312,7 +312,7 @@ bool gpu_experts_are_pair(const struct gpu_model *model, const struct plan_op *o
 /* Bytes of buffers.routes and of a row of buffers.expert_raw, in floats. */
 uint64_t gpu_experts_route_bytes(const struct gpu_model *model);
 uint64_t gpu_experts_raw_floats(const struct gpu_model *model);
-/* Bytes of the matrices that a step of so many rows reads, at most. */
+/* Bytes of the experts' matrices that a step of so many rows reads when each is chosen as often. */
 uint64_t gpu_experts_step_bytes(const struct gpu_model *model, uint32_t rows);
 
 /* --- wide.c: kernels for many rows ------------------------------------------------------------ */
