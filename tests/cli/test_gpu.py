@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import tempfile
+import time
 import unittest
 import unittest.mock
 
@@ -161,6 +162,18 @@ class Devices(unittest.TestCase):
                       self.devices("13000,90,1,8000,7").out)
         row, = json.loads(self.devices("13000,90,1,8000,7", "--json").out)
         self.assertEqual((row["health"], row["memory_errors"]), ("memory_errors", 7))
+
+    def test_a_driver_that_does_not_answer(self):
+        for command, call, words in (("devices", "cuMemGetInfo_v2", "'memory_info'"),
+                                     ("devices", "nvmlDeviceGetTemperature", "'telemetry'"),
+                                     ("doctor", "cuDevicePrimaryCtxRetain", "'open'")):
+            begin = time.monotonic()
+            result = run(command, "--cuda-path", FAKE / "full", status=1, timeout=30, environment={
+                "FAKE_CUDA": "13000,90,2,8000", "FAKE_CUDA_HANG": call})
+            self.assertIn("the driver of cuda:0 did not answer " + words + " within 5 seconds",
+                          result.err)
+            self.assertEqual((result.out, result.err.count("\n")), ("", 1))
+            self.assertTrue(4.5 < time.monotonic() - begin < 15)
 
     def test_the_emulated_one_is_shown_to_who_asks(self):
         row, = run_json("devices", "--device", "emu")
