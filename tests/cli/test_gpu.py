@@ -225,6 +225,12 @@ class WhatIsWrong(unittest.TestCase):
     def test_nobody_who_names_no_device_hears_of_gpus_that_are_not_there(self):
         quiet = run("infer", "-p", "x", "-n", "1", "--cuda-path", FAKE / "none")
         self.assertEqual(quiet.err, "")
+        for layers, words in (("0", 0), ("3", 1), ("auto", 1)):
+            asked = run("infer", "-p", "x", "-n", "1", "--cuda-path", FAKE / "none", "--gpu-layers",
+                        layers)
+            self.assertEqual(asked.err.count("the GPU cannot be used, the CPU computes: no NVIDIA"),
+                             words, layers)
+            self.assertEqual(asked.out, quiet.out)
         told = run("infer", "-p", "x", "-n", "1", "--cuda-path", FAKE / "full",
                    environment={"FAKE_CUDA": "11080,90,1"})
         self.assertIn("the NVIDIA driver knows CUDA 11.8 only", told.err)
