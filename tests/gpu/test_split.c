@@ -331,9 +331,16 @@ static void counts_are_what_is_held(void **state)
                   error);
         struct device_model *model = load(shared.device, toy->plan);
         uint64_t counted = 0;
+        struct device_memory memory;
+        uint64_t cache = 0;
         for (uint32_t i = 0; i < count; i++) {
             counted += device_part_bytes(&parts[i]);
+            cache += parts[i].bytes[DEVICE_MEMORY_CACHE];
         }
+        device_model_memory(model, &memory);
+        assert_true(memory.bytes[DEVICE_MEMORY_CACHE] >= cache);
+        assert_true(memory.bytes[DEVICE_MEMORY_CACHE] <= cache + 4096);
+        assert_int_equal(memory.limit_bytes, 0);
         uint64_t held = device_model_memory_bytes(model);
         /* The CPU maps whole pages, the GPU's rotary frequencies are small. */
         assert_true(held + 4096 >= counted);
