@@ -106,7 +106,13 @@ static const struct gpu_decode_kernel *choose_decode(const struct gpu_model *mod
                                            : GPU_DECODE_STORE,
         .activation = linear->is_pair ? linear->activation : 0,
     };
-    const struct gpu_decode_kernel *kernel = gpu_decode_find(&model->program, &key);
+    const struct gpu_decode_kernel *kernel = NULL;
+    if (linear->rows == 1 && model->weights[linear->weights[0]].is_packed) {
+        key.token_tiles = 0; /* one row alone */
+        kernel = gpu_decode_find(&model->program, &key);
+        key.token_tiles = 1;
+    }
+    kernel = kernel ? kernel : gpu_decode_find(&model->program, &key);
     while (!kernel && key.token_tiles > 1) { /* wider ones may not fit the device */
         key.token_tiles /= 2;
         kernel = gpu_decode_find(&model->program, &key);
@@ -135,7 +141,7 @@ static llcuda_status run_decode(struct gpu_model *model, const struct gpu_linear
         tiles += i == 0 || !linear->is_pair ? (arguments.rows[i] + 15) / 16 : 0;
     }
     uint32_t blocks = model->device->info.multiprocessor_count;
-    uint32_t group = 8 * kernel->key.token_tiles;
+    uint32_t group = kernel->key.token_tiles ? 8 * kernel->key.token_tiles : 1;
     const struct gpu_launch launch = {
         .grid = {tiles < blocks ? tiles : blocks, (linear->rows + group - 1) / group, 1},
         .block = {GPU_DECODE_THREADS, 1, 1},

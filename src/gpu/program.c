@@ -109,10 +109,17 @@ static uint32_t decode_modules(const struct gpu_program *program)
     return wanted < room ? wanted : room;
 }
 
-const char *const gpu_decode_files[] = {
-    "arguments_linear.h", "device.cuh",       "linear_groups.cuh",
-    "linear_tiles.cuh",   "linear_decode.cu", "linear_stream.cu",
-    "packed_formats.cuh", "linear_packed.cu", NULL};
+const char *const gpu_decode_files[] = {"arguments_linear.h",
+                                        "device.cuh",
+                                        "linear_groups.cuh",
+                                        "linear_tiles.cuh",
+                                        "linear_decode.cu",
+                                        "linear_stream.cu",
+                                        "packed_formats.cuh",
+                                        "linear_packed.cu",
+                                        "packed_rows.cuh",
+                                        "linear_packed_row.cu",
+                                        NULL};
 const char *const gpu_repack_files[] = {"arguments_linear.h", "device.cuh", "weight_formats.cuh",
                                         "packed_formats.cuh", "repack.cu",  NULL};
 
@@ -151,6 +158,31 @@ static uint32_t packed_shared_bytes(const struct gpu_decode_key *key, uint32_t s
     return bytes + (*stages ? activations : 0);
 }
 
+/* What linear_packed_row.cu needs: as row_shared says. Two blocks of a launch and its successor
+ * share a multiprocessor. */
+#define ROW_RING_MIN      2u
+#define ROW_RING_MAX      8u
+#define ROW_SUMS_BYTES    (2u * 8 * DECODE_WARPS * 16 * (uint32_t)sizeof(float))
+#define SHARED_BYTES_KEPT 1024u
+static bool choose_row(const struct gpu_device_info *device, uint32_t limit,
+                       struct gpu_decode_kernel *kernel)
+{
+    const struct gpu_decode_key *key = &kernel->key;
+    uint32_t sets = key->to == GPU_DECODE_PAIR ? 2 : 1;
+    uint32_t fixed = ROW_SUMS_BYTES + key->columns / 16 * (uint32_t)sizeof(float) +
+                     DECODE_WARPS * (uint32_t)sizeof(float) + 2 * key->columns;
+    uint32_t run = DECODE_WARPS * sets * gpu_packed_slot_bytes((enum dtype)key->dtype);
+    /* A multiprocessor has what one block may have and what the system keeps of each. */
+    uint32_t room = (device->shared_bytes_block_max + SHARED_BYTES_KEPT) / 2 - SHARED_BYTES_KEPT;
+    uint32_t ring = room > fixed ? (room - fixed) / run : 0;
+    if (ring < ROW_RING_MIN) { /* one alone, then */
+        ring = limit > fixed ? (limit - fixed) / run : 0;
+    }
+    kernel->ring = ring < ROW_RING_MAX ? ring : ROW_RING_MAX;
+    kernel->shared_bytes = fixed + kernel->ring * run;
+    return ring >= ROW_RING_MIN;
+}
+
 /* Runs of a ring of linear_stream.cu: as many as leave memory no time to idle. */
 #define RING_MIN 3u
 #define RING_MAX 6u
@@ -180,6 +212,9 @@ bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_k
     uint32_t limit = device->shared_bytes_block_max - STATIC_SHARED_BYTES;
     kernel->stages = false;
     kernel->segment = kernel->ring = 0;
+    if (kernel->key.token_tiles == 0) {
+        return choose_row(device, limit, kernel);
+    }
     if (gpu_dtype_packs((enum dtype)kernel->key.dtype)) {
         kernel->shared_bytes = packed_shared_bytes(&kernel->key, sums, limit, &kernel->stages);
     } else {
@@ -208,7 +243,8 @@ static void want_decode_of(struct gpu_model *model, uint32_t weight, uint32_t fr
     if (!gpu_weight_streams(model, weight)) {
         return;
     }
-    for (uint32_t tiles = 1; tiles <= (from == GPU_DECODE_FROM_NORM ? 1u : 4u); tiles *= 2) {
+    uint32_t tiles = gpu_dtype_packs(model->weights[weight].dtype) ? 0 : 1; /* one row */
+    for (; tiles <= (from == GPU_DECODE_FROM_NORM ? 1u : 4u); tiles = tiles ? 2 * tiles : 1) {
         struct gpu_decode_kernel kernel = {
             .key =
                 {
@@ -306,6 +342,11 @@ static void append_decode(const struct gpu_decode_kernel *kernel, uint32_t index
     const struct gpu_decode_key *key = &kernel->key;
     uint32_t sets = key->to == GPU_DECODE_PAIR ? 2 : 1;
     const char *format = dtype_info((enum dtype)key->dtype)->name;
+    if (key->token_tiles == 0) {
+        buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u)", index, format,
+                      key->columns, kernel->ring, sets, key->from, key->to, key->activation);
+        return;
+    }
     if (gpu_dtype_packs((enum dtype)key->dtype)) {
         buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u, %u)", index,
                       format, key->columns, sets, key->token_tiles, key->from, key->to,
@@ -329,13 +370,14 @@ void gpu_program_decode_prelude(const struct gpu_program *program, uint32_t part
 {
     static const char *const lists[] = {"LINEAR_DECODE_KERNELS", "LINEAR_DECODE_GROUPS",
                                         "LINEAR_STREAM_KERNELS", "LINEAR_STREAM_GROUPS",
-                                        "LINEAR_PACKED_KERNELS"};
+                                        "LINEAR_PACKED_KERNELS", "LINEAR_PACKED_ROWS"};
     for (uint32_t list = 0; list < sizeof lists / sizeof *lists; list++) {
         buffer_printf(prelude, "#define %s(X)", lists[list]);
         for (uint32_t i = part; i < program->decode_count; i += parts) {
             const struct gpu_decode_kernel *kernel = &program->decode[i];
             uint32_t own = kernel->segment ? 2 : 0;
             own = gpu_dtype_packs((enum dtype)kernel->key.dtype) ? 4 : own + kernel->key.grouped;
+            own = kernel->key.token_tiles == 0 ? 5 : own;
             if (own == list) {
                 append_decode(kernel, i, prelude);
             }
@@ -653,7 +695,8 @@ static bool name_linear(const struct gpu_program *program, const struct gpu_func
                      key->grouped                              ? "group"
                      : gpu_dtype_packs((enum dtype)key->dtype) ? "packed"
                                                                : "decode",
-                     dtype_info((enum dtype)key->dtype)->name, 8 * key->token_tiles, key->columns,
+                     dtype_info((enum dtype)key->dtype)->name,
+                     key->token_tiles ? 8 * key->token_tiles : 1, key->columns,
                      key->from == GPU_DECODE_FROM_NORM ? "_norm" : "", ends[key->to]);
             return true;
         }

@@ -29,13 +29,14 @@ enum gpu_kernel {
 
 #define GPU_PROGRAM_MODULES_MAX 12u
 
-/* A kernel of linear_decode.cu, linear_stream.cu or linear_packed.cu: its template's parameters. */
+/* A kernel of linear_decode.cu, linear_stream.cu, linear_packed.cu or linear_packed_row.cu: its
+ * template's parameters. */
 enum gpu_decode_from { GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_FROM_NORM };
 enum gpu_decode_to { GPU_DECODE_STORE, GPU_DECODE_ADD, GPU_DECODE_PAIR };
 struct gpu_decode_key {
     uint32_t dtype; /* enum dtype: of the weights; a quantised one is packed */
     uint32_t columns;
-    uint32_t token_tiles; /* of eight rows: 1, 2, 4 */
+    uint32_t token_tiles; /* of eight rows: 1, 2, 4; of packed weights also 0: one row */
     uint32_t from, to;
     uint32_t activation; /* ACTIVATION_*, of pairs */
     uint32_t grouped;    /* of experts */
@@ -44,8 +45,9 @@ struct gpu_decode_kernel {
     struct gpu_decode_key key;
     struct gpu_function *function;
     uint32_t shared_bytes;
-    bool stages;            /* activations lie in shared memory */
-    uint32_t segment, ring; /* of linear_stream.cu; 0: another */
+    bool stages;      /* activations lie in shared memory */
+    uint32_t segment; /* of linear_stream.cu; 0: another */
+    uint32_t ring;    /* of that, or of linear_packed_row.cu */
 };
 #define GPU_DECODE_KERNELS_MAX 96u
 #define GPU_DECODE_THREADS     512u

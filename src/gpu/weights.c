@@ -78,19 +78,26 @@ static bool has_kernel(enum dtype dtype)
     return known[dtype];
 }
 
-/* Bytes of sixteen rows of so many columns in the order of packed_formats.cuh. */
+/* Bytes of sixteen rows of so many columns in the order of packed_formats.cuh, and those that the
+ * units of a record share. */
 static const struct packed_form {
-    uint32_t columns, bytes;
+    uint32_t columns, bytes, ends;
 } packed_forms[DTYPE_COUNT] = {
-    [DTYPE_Q4_0] = {128, 1152}, [DTYPE_Q8_0] = {128, 2176},  [DTYPE_Q4_K] = {256, 2368},
-    [DTYPE_Q5_K] = {256, 2880}, [DTYPE_Q6_K] = {256, 3360},  [DTYPE_Q4_1] = {128, 1280},
-    [DTYPE_Q5_0] = {128, 1408}, [DTYPE_Q5_1] = {128, 1536},  [DTYPE_Q2_K] = {256, 1344},
-    [DTYPE_Q3_K] = {256, 1824}, [DTYPE_MXFP4] = {128, 1088},
+    [DTYPE_Q4_0] = {128, 1152, 0},  [DTYPE_Q8_0] = {128, 2176, 0},  [DTYPE_Q4_K] = {256, 2368, 64},
+    [DTYPE_Q5_K] = {256, 2880, 64}, [DTYPE_Q6_K] = {256, 3360, 32}, [DTYPE_Q4_1] = {128, 1280, 0},
+    [DTYPE_Q5_0] = {128, 1408, 0},  [DTYPE_Q5_1] = {128, 1536, 0},  [DTYPE_Q2_K] = {256, 1344, 64},
+    [DTYPE_Q3_K] = {256, 1824, 32}, [DTYPE_MXFP4] = {128, 1088, 0},
 };
 
 bool gpu_dtype_packs(enum dtype dtype)
 {
     return packed_forms[dtype].columns != 0;
+}
+
+uint32_t gpu_packed_slot_bytes(enum dtype dtype)
+{
+    const struct packed_form *form = &packed_forms[dtype];
+    return (form->bytes - form->ends) / (form->columns / PACKED_UNIT_COLUMNS) + form->ends;
 }
 
 /* What the sums of linear_packed.cu need of shared memory; what else a block declares. */

@@ -12,8 +12,8 @@
  *
  * Grid: x = one block a multiprocessor, or one a tile when there are fewer; y = groups of 8
  * TOKEN_TILES rows of the bucket. Dynamic shared memory: KEPT · SETS · TOKEN_TILES · 8 KB and
- * the activations that are staged. Bound: the bytes of W from memory; about 130 instructions a warp and unit
- * of q4_k (1,184 bytes) are half of what a multiprocessor can issue in that time. */
+ * the activations that are staged. Bound: the bytes of W from memory; about 130 instructions a warp
+ * and unit of q4_k (1,184 bytes) are half of what a multiprocessor can issue in that time. */
 #define PACK_PAD 32 /* bytes after a row of activations in shared memory: other banks */
 
 template <class FORMAT, int COLUMNS, int SETS, int TOKEN_TILES, int FROM, int TO, int ACTIVATION,
@@ -56,13 +56,15 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
         next[m] = (const uint8_t *)part_weights(a, m) + (uint64_t)blockIdx.x * TILE_BYTES +
                   warp / FORMAT::UNITS * FORMAT::RECORD;
     }
-    const uint64_t tile_step = (uint64_t)gridDim.x * TILE_BYTES -
-                               (OWN - 1) * (WARPS / FORMAT::UNITS * FORMAT::RECORD);
-    auto load_units = [&](typename FORMAT::unit (&to)[SETS], uint32_t step) {
+    const uint64_t tile_step =
+        (uint64_t)gridDim.x * TILE_BYTES - (OWN - 1) * (WARPS / FORMAT::UNITS * FORMAT::RECORD);
+    auto load_units = [&](typename FORMAT::unit(&to)[SETS], uint32_t step) {
 #pragma unroll
         for (int m = 0; m < SETS; m++) {
             if (is_valid(step % OWN * WARPS + warp)) {
-                FORMAT::load(to[m], next[m], warp % FORMAT::UNITS, lane);
+                FORMAT::template load<pack_memory>(to[m],
+                                                   next[m] + warp % FORMAT::UNITS * FORMAT::UNIT,
+                                                   next[m] + FORMAT::UNITS * FORMAT::UNIT, lane);
             }
             next[m] += step % OWN == OWN - 1 ? tile_step : WARPS / FORMAT::UNITS * FORMAT::RECORD;
         }
@@ -141,15 +143,15 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
         __syncthreads();
     }
 
-    /* The activations of mma m of a unit as a lane hands them over; zero where there is no token. */
-    auto load_step = [&](uint32_t unit, int m, int first_tile, uint32_t (&x)[PASS][2]) {
+    /* The activations of mma m of a unit as a lane hands them over; zero where there is no token.
+     */
+    auto load_step = [&](uint32_t unit, int m, int first_tile, uint32_t(&x)[PASS][2]) {
 #pragma unroll
         for (int tile = 0; tile < PASS; tile++) {
             const uint32_t token = (first_tile + tile) * 8 + g;
             const uint8_t *from =
-                STAGES
-                    ? made + token * ROW
-                    : (const uint8_t *)a.input + (uint64_t)(first + token) * COLUMNS * 2;
+                STAGES ? made + token * ROW
+                       : (const uint8_t *)a.input + (uint64_t)(first + token) * COLUMNS * 2;
             struct word2 pair = {0, 0};
             if (token < n) {
                 pair = load_pair(from + unit * (PACK_COLUMNS * 2) + m * 32 + t * 8);
@@ -167,29 +169,30 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
             }
         }
     }
-    /* The tiles from the last barrier to tile number `last` of the block. A warp that is ahead writes
-     * the other half of what is kept, and cannot come back before all have read and met again. */
+    /* The tiles from the last barrier to tile number `last` of the block. A warp that is ahead
+     * writes the other half of what is kept, and cannot come back before all have read and met
+     * again. */
     auto finish_tiles = [&](uint32_t last) {
         const uint32_t before = last / GROUP * GROUP;
         __syncthreads();
         for (uint32_t i = threadIdx.x; i < (last + 1 - before) * 16 * n; i += DECODE_THREADS) {
             const uint32_t index = before + i / (16 * n), j = i % (16 * n);
             finish_row<SETS, TOKENS, TO, ACTIVATION>(a, range, partial[index % KEPT],
-                                                     blockIdx.x + index * gridDim.x, first,
-                                                     j / 16, j % 16);
+                                                     blockIdx.x + index * gridDim.x, first, j / 16,
+                                                     j % 16);
         }
         if (KEPT == 1) {
             __syncthreads();
         }
     };
     float d[SETS][TOKEN_TILES / PASS][PASS][4] = {};
-    auto compute = [&](typename FORMAT::unit (&from)[SETS], uint32_t step) {
+    auto compute = [&](typename FORMAT::unit(&from)[SETS], uint32_t step) {
         const uint32_t unit = step % OWN * WARPS + warp;
         if (is_valid(unit)) { /* the same for a warp */
 #pragma unroll
             for (int i = 0; i < SETS * (TOKEN_TILES / PASS); i++) {
                 const int first_tile = i % (TOKEN_TILES / PASS) * PASS;
-                auto load_x = [&](int m, uint32_t (&x)[PASS][2]) {
+                auto load_x = [&](int m, uint32_t(&x)[PASS][2]) {
                     if constexpr (RESIDENT) {
                         x[0][0] = resident[m][0][0];
                         x[0][1] = resident[m][0][1];
@@ -226,8 +229,8 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
     }
 }
 
-/* The prelude lists what the model needs: LINEAR_PACKED_KERNELS(X) is X(name, format, columns, sets,
- * token tiles, from, to, activation, stages) … */
+/* The prelude lists what the model needs: LINEAR_PACKED_KERNELS(X) is X(name, format, columns,
+ * sets, token tiles, from, to, activation, stages) … */
 #define LINEAR_PACKED_KERNEL(name, format, columns, sets, tiles, from, to, activation, stages) \
     extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                \
         name(const struct linear_decode_arguments arguments)                                   \
