@@ -119,10 +119,12 @@ struct product {
 static const struct gpu_decode_kernel *find_decode(const struct gpu_model *model,
                                                    const struct product *product, uint32_t average)
 {
+    bool is_row = model->weights[product->weights[0]].is_packed && model->shape.rows == 1;
     struct gpu_decode_key key = {
         .dtype = (uint32_t)model->weights[product->weights[0]].dtype,
         .columns = (uint32_t)model->base.plan->weights[product->weights[0]].columns,
-        .token_tiles = average <= 4   ? 1
+        .token_tiles = is_row         ? 0 /* of each expert that is touched */
+                       : average <= 4 ? 1
                        : average <= 8 ? 2
                                       : 4,
         .from = GPU_DECODE_FROM_ACTIVATIONS,
@@ -131,8 +133,8 @@ static const struct gpu_decode_kernel *find_decode(const struct gpu_model *model
         .grouped = 1,
     };
     const struct gpu_decode_kernel *kernel = gpu_decode_find(&model->program, &key);
-    while (!kernel && key.token_tiles > 1) { /* wider ones may not fit the device */
-        key.token_tiles /= 2;
+    while (!kernel && key.token_tiles != 1) { /* wider ones may not fit the device */
+        key.token_tiles = key.token_tiles ? key.token_tiles / 2 : 1;
         kernel = gpu_decode_find(&model->program, &key);
     }
     return kernel;
@@ -147,15 +149,17 @@ static bool choose_kernel(const struct gpu_model *model, struct product *product
     bool one_type =
         product->part_count == 1 || weight->dtype == model->weights[product->weights[1]].dtype;
     struct gpu_function *const *wide = model->program.group[weight->dtype][product->is_pair];
-    bool has_wide = one_type && wide[GPU_WIDE_TILE_COUNT - 1] &&
+    bool has_wide = one_type && !weight->is_packed && wide[GPU_WIDE_TILE_COUNT - 1] &&
                     model->base.plan->weights[product->weights[0]].columns % 32 == 0;
     product->tokens = PLAIN_TOKENS;
     if (one_type && gpu_weight_streams(model, product->weights[0]) &&
-        (rows <= DECODE_ROWS_MAX || average <= DECODE_AVERAGE_MAX || !has_wide)) {
+        (weight->is_packed || rows <= DECODE_ROWS_MAX || average <= DECODE_AVERAGE_MAX ||
+         !has_wide)) {
         product->decode = find_decode(model, product, average);
     }
     if (product->decode) {
-        product->tokens = 8 * product->decode->key.token_tiles;
+        uint32_t tiles = product->decode->key.token_tiles;
+        product->tokens = tiles ? 8 * tiles : 1;
         return true;
     }
     product->is_wide = has_wide;
@@ -210,23 +214,24 @@ static llcuda_status launch(struct gpu_model *model, struct gpu_function *functi
                                  error);
 }
 
-/* Few tiles share the device among them; of many, each is cut a little, so that it fills up evenly
- * at the end. */
-static llcuda_status run_decode(struct gpu_model *model, const struct product *product,
-                                struct llcuda_error *error)
+/* Parts [begin, end) of a product. Few tiles share the device among them; of many, each is cut a
+ * little, so that it fills up evenly at the end. */
+static llcuda_status run_parts(struct gpu_model *model, const struct product *product,
+                               uint32_t begin, uint32_t end, uint64_t output,
+                               struct llcuda_error *error)
 {
     struct linear_decode_group_arguments arguments = {
         .linear = {.count = counted(model),
                    .input = product->input,
-                   .output = product->output,
+                   .output = output,
                    .output_stride = product->output_stride},
         .group = group_of(model, product),
     };
     uint32_t tiles = 0;
-    for (uint32_t i = 0; i < product->part_count; i++) {
-        arguments.linear.weights[i] = model->weights[product->weights[i]].address;
-        arguments.linear.rows[i] = rows_of(model, product, i);
-        tiles += i == 0 || !product->is_pair ? (arguments.linear.rows[i] + 15) / 16 : 0;
+    for (uint32_t i = begin; i < end; i++) {
+        arguments.linear.weights[i - begin] = model->weights[product->weights[i]].address;
+        arguments.linear.rows[i - begin] = rows_of(model, product, i);
+        tiles += i == 0 || !product->is_pair ? (rows_of(model, product, i) + 15) / 16 : 0;
     }
     uint32_t bound = tile_bound(model, product);
     uint32_t all = model->device->info.multiprocessor_count;
@@ -237,6 +242,22 @@ static llcuda_status run_decode(struct gpu_model *model, const struct product *p
         .shared_bytes = product->decode->shared_bytes,
     };
     return launch(model, product->decode->function, &how, &arguments, sizeof arguments, error);
+}
+
+/* Packed gates and ups do not lie beside each other: the kernels that do not make pairs of them
+ * take one after the other. */
+static llcuda_status run_decode(struct gpu_model *model, const struct product *product,
+                                struct llcuda_error *error)
+{
+    bool is_packed = model->weights[product->weights[0]].is_packed;
+    uint32_t each = is_packed && !product->is_pair ? 1 : product->part_count;
+    uint64_t output = product->output;
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < product->part_count && status == LLCUDA_OK; i += each) {
+        status = run_parts(model, product, i, i + each, output, error);
+        output += rows_of(model, product, i) * sizeof(float);
+    }
+    return status;
 }
 
 static llcuda_status run_wide(struct gpu_model *model, const struct product *product,
@@ -301,6 +322,9 @@ static llcuda_status run_plain(struct gpu_model *model, const struct product *pr
 static llcuda_status run_product(struct gpu_model *model, const struct product *product,
                                  struct llcuda_error *error)
 {
+    if (!product->decode && model->weights[product->weights[0]].is_packed) {
+        return error_set(error, LLCUDA_UNSUPPORTED, "no kernel reads these packed experts");
+    }
     return product->decode    ? run_decode(model, product, error)
            : product->is_wide ? run_wide(model, product, error)
                               : run_plain(model, product, error);

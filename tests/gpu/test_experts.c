@@ -60,6 +60,16 @@ static void run_chunks(struct device_model *model, uint32_t sequence, const uint
     }
 }
 
+static const struct plan_op *find_experts(const struct plan *plan)
+{
+    uint32_t i = 0;
+    while (i < plan->op_count && plan->ops[i].kind != PLAN_EXPERTS) {
+        i++;
+    }
+    assert_true(i < plan->op_count);
+    return &plan->ops[i];
+}
+
 /* A sequence of `length` tokens by each of the chunks, until one is 0. */
 static void check(const struct toy_options *options, enum gpu_linear_choice linear, uint32_t length,
                   const uint32_t *chunks, double limit)
@@ -72,6 +82,9 @@ static void check(const struct toy_options *options, enum gpu_linear_choice line
     struct toy *toy = toy_create(options);
     struct device *device = open_device(&faults, &device_options);
     struct device_model *model = load(device, toy);
+    const struct plan_op *op = find_experts(toy->plan);
+    const struct gpu_weight *down = &((struct gpu_model *)model)->weights[op->experts.down];
+    assert_int_equal(down->is_packed, linear == GPU_LINEAR_FAST && gpu_dtype_packs(down->dtype));
     random_tokens(tokens, length, options->vocabulary);
     float *expected = toy_forward(toy, tokens, length);
     toy_batch_init(&batch, 2, BLOCKS);
