@@ -70,8 +70,9 @@ static void append_formats(const struct gpu_model *model, const char *macro, boo
     bool wanted[DTYPE_COUNT] = {false};
     for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
         const struct gpu_weight *weight = &model->weights[i];
-        if ((embeddings ? weight->is_embedding : weight->is_matrix && !weight->is_expert) &&
-            weight->is_packed == packed) {
+        bool is_wanted =
+            embeddings ? weight->is_embedding : weight->is_matrix && (packed || !weight->is_expert);
+        if (is_wanted && weight->is_packed == packed) {
             wanted[weight->dtype] = true;
         }
     }

@@ -75,7 +75,9 @@ static void check(const struct toy_options *options, enum gpu_linear_choice line
                   const uint32_t *chunks, double limit)
 {
     struct gpu_faults faults = {0};
-    const struct gpu_device_options device_options = {.linear = linear, .cache = KERNEL_CACHE};
+    /* Two experts of 256 by 256 weights, gate and up, are unpacked together. */
+    const struct gpu_device_options device_options = {
+        .linear = linear, .cache = KERNEL_CACHE, .unpacked_bytes_max = 2 * 2 * 256 * 256 * 2};
     uint32_t tokens[LENGTH];
     uint64_t count = (uint64_t)length * options->vocabulary;
     float *logits = floats(count);
@@ -164,6 +166,22 @@ static void every_kernel_agrees_when_quantised(void **state)
         options.expert_biases = i == 3;
         options.shared_width = i == 1 ? 256 : 0;
         check(&options, GPU_LINEAR_FAST, 40, chunks, 5e-3);
+    }
+}
+
+/* So many rows an expert that packed weights are unpacked, by parts of the experts; types that no
+ * other matrix has; gate and up apart. */
+static void many_rows_agree_when_packed(void **state)
+{
+    (void)state;
+    static const uint32_t chunks[] = {LENGTH, 0};
+    for (int i = 0; i < 3; i++) {
+        struct toy_options options = rounded_options(DTYPE_Q4_K);
+        options.dtype = i == 1 ? DTYPE_F16 : DTYPE_Q4_K;
+        options.expert_dtype = i == 1 ? DTYPE_MXFP4 : i == 2 ? DTYPE_Q5_1 : DTYPE_F32;
+        options.experts = options.experts_used = 3 + (uint32_t)i;
+        options.expert_biases = i == 2;
+        check(&options, GPU_LINEAR_FAST, LENGTH, chunks, 5e-3);
     }
 }
 
@@ -318,6 +336,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(routing_agrees_with_the_plain_forward_pass),
     cmocka_unit_test(every_kernel_agrees_in_sixteen_bits),
     cmocka_unit_test(every_kernel_agrees_when_quantised),
+    cmocka_unit_test(many_rows_agree_when_packed),
     cmocka_unit_test(models_agree_with_the_reference),
     cmocka_unit_test(company_changes_no_bit),
     cmocka_unit_test(replayed_routings_equal_plain_ones),
