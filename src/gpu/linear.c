@@ -141,9 +141,10 @@ static llcuda_status run_decode(struct gpu_model *model, const struct gpu_linear
         tiles += i == 0 || !linear->is_pair ? (arguments.rows[i] + 15) / 16 : 0;
     }
     uint32_t blocks = model->device->info.multiprocessor_count;
-    uint32_t group = kernel->key.token_tiles ? 8 * kernel->key.token_tiles : 1;
+    bool is_row = kernel->key.token_tiles == 0; /* blocks without tiles keep their places */
+    uint32_t group = is_row ? 1 : 8 * kernel->key.token_tiles;
     const struct gpu_launch launch = {
-        .grid = {tiles < blocks ? tiles : blocks, (linear->rows + group - 1) / group, 1},
+        .grid = {tiles < blocks && !is_row ? tiles : blocks, (linear->rows + group - 1) / group, 1},
         .block = {GPU_DECODE_THREADS, 1, 1},
         .shared_bytes = kernel->shared_bytes,
         .overlap = !model->device->options.no_overlap,

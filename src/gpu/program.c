@@ -159,29 +159,21 @@ static uint32_t packed_shared_bytes(const struct gpu_decode_key *key, uint32_t s
     return bytes + (*stages ? activations : 0);
 }
 
-/* What linear_packed_row.cu needs: as row_shared says. Two blocks of a launch and its successor
- * share a multiprocessor. */
-#define ROW_RING_MIN      2u
-#define ROW_RING_MAX      8u
-#define ROW_SUMS_BYTES    (2u * 8 * DECODE_WARPS * 16 * (uint32_t)sizeof(float))
-#define SHARED_BYTES_KEPT 1024u
-static bool choose_row(const struct gpu_device_info *device, uint32_t limit,
-                       struct gpu_decode_kernel *kernel)
+/* A ring of linear_packed_row.cu: two steps of two units. More on their way keep x waiting. */
+#define ROW_RING       2u
+#define ROW_TILES      2u
+#define ROW_SUMS_BYTES (2u * 8 * DECODE_WARPS * 16 * 4)
+
+/* What struct row_shared takes; false when the device has less. */
+static bool choose_row(uint32_t limit, struct gpu_decode_kernel *kernel)
 {
     const struct gpu_decode_key *key = &kernel->key;
-    uint32_t sets = key->to == GPU_DECODE_PAIR ? 2 : 1;
-    uint32_t fixed = ROW_SUMS_BYTES + key->columns / 16 * (uint32_t)sizeof(float) +
-                     DECODE_WARPS * (uint32_t)sizeof(float) + 2 * key->columns;
-    uint32_t run = DECODE_WARPS * sets * gpu_packed_slot_bytes((enum dtype)key->dtype);
-    /* A multiprocessor has what one block may have and what the system keeps of each. */
-    uint32_t room = (device->shared_bytes_block_max + SHARED_BYTES_KEPT) / 2 - SHARED_BYTES_KEPT;
-    uint32_t ring = room > fixed ? (room - fixed) / run : 0;
-    if (ring < ROW_RING_MIN) { /* one alone, then */
-        ring = limit > fixed ? (limit - fixed) / run : 0;
-    }
-    kernel->ring = ring < ROW_RING_MAX ? ring : ROW_RING_MAX;
-    kernel->shared_bytes = fixed + kernel->ring * run;
-    return ring >= ROW_RING_MIN;
+    uint32_t x = 2 * key->columns + key->columns / 32 * 16;
+    kernel->ring = ROW_RING;
+    kernel->shared_bytes =
+        ROW_SUMS_BYTES + DECODE_WARPS * 4 + x +
+        DECODE_WARPS * ROW_RING * ROW_TILES * gpu_packed_slot_bytes((enum dtype)key->dtype);
+    return kernel->shared_bytes <= limit;
 }
 
 /* Runs of a ring of linear_stream.cu: as many as leave memory no time to idle. */
@@ -214,7 +206,7 @@ bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_k
     kernel->stages = false;
     kernel->segment = kernel->ring = 0;
     if (kernel->key.token_tiles == 0) {
-        return choose_row(device, limit, kernel);
+        return choose_row(limit, kernel);
     }
     if (gpu_dtype_packs((enum dtype)kernel->key.dtype)) {
         kernel->shared_bytes = packed_shared_bytes(&kernel->key, sums, limit, &kernel->stages);
@@ -244,7 +236,7 @@ static void want_decode_of(struct gpu_model *model, uint32_t weight, uint32_t fr
     if (!gpu_weight_streams(model, weight)) {
         return;
     }
-    uint32_t tiles = gpu_dtype_packs(model->weights[weight].dtype) ? 0 : 1; /* one row */
+    uint32_t tiles = gpu_dtype_has_row(model->weights[weight].dtype) ? 0 : 1; /* one row */
     for (; tiles <= (from == GPU_DECODE_FROM_NORM ? 1u : 4u); tiles = tiles ? 2 * tiles : 1) {
         struct gpu_decode_kernel kernel = {
             .key =
@@ -344,8 +336,9 @@ static void append_decode(const struct gpu_decode_kernel *kernel, uint32_t index
     uint32_t sets = key->to == GPU_DECODE_PAIR ? 2 : 1;
     const char *format = dtype_info((enum dtype)key->dtype)->name;
     if (key->token_tiles == 0) {
-        buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u)", index, format,
-                      key->columns, kernel->ring, sets, key->from, key->to, key->activation);
+        buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u, %u)", index,
+                      format, key->columns, kernel->ring, sets, ROW_TILES, key->from, key->to,
+                      key->activation);
         return;
     }
     if (gpu_dtype_packs((enum dtype)key->dtype)) {

@@ -94,6 +94,11 @@ bool gpu_dtype_packs(enum dtype dtype)
     return packed_forms[dtype].columns != 0;
 }
 
+bool gpu_dtype_has_row(enum dtype dtype)
+{
+    return gpu_dtype_packs(dtype) && dtype != DTYPE_MXFP4;
+}
+
 uint32_t gpu_packed_slot_bytes(enum dtype dtype)
 {
     const struct packed_form *form = &packed_forms[dtype];
