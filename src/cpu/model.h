@@ -131,7 +131,7 @@ llcuda_status cpu_model_place(struct device *device, const struct plan *plan,
                               struct device_part parts[DEVICE_PARTS_MAX], uint32_t *count,
                               struct llcuda_error *error);
 uint64_t cpu_model_weight_bytes_read(const struct device_model *model);
-uint64_t cpu_model_memory_bytes(const struct device_model *model);
+void cpu_model_memory(const struct device_model *model, struct device_memory *memory);
 llcuda_status cpu_device_measure(struct device *device, struct device_ceilings *ceilings,
                                  struct llcuda_error *error);
 

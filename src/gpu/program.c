@@ -70,8 +70,9 @@ static void append_formats(const struct gpu_model *model, const char *macro, boo
     bool wanted[DTYPE_COUNT] = {false};
     for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
         const struct gpu_weight *weight = &model->weights[i];
-        if ((embeddings ? weight->is_embedding : weight->is_matrix && !weight->is_expert) &&
-            weight->is_packed == packed) {
+        bool is_wanted =
+            embeddings ? weight->is_embedding : weight->is_matrix && (packed || !weight->is_expert);
+        if (is_wanted && weight->is_packed == packed) {
             wanted[weight->dtype] = true;
         }
     }
@@ -374,15 +375,15 @@ void gpu_program_decode_prelude(const struct gpu_program *program, uint32_t part
 {
     static const char *const lists[] = {"LINEAR_DECODE_KERNELS", "LINEAR_DECODE_GROUPS",
                                         "LINEAR_STREAM_KERNELS", "LINEAR_STREAM_GROUPS",
-                                        "LINEAR_PACKED_KERNELS", "LINEAR_PACKED_ROWS"};
+                                        "LINEAR_PACKED_KERNELS", "LINEAR_PACKED_GROUPS",
+                                        "LINEAR_PACKED_ROWS",    "LINEAR_PACKED_ROW_GROUPS"};
     for (uint32_t list = 0; list < sizeof lists / sizeof *lists; list++) {
         buffer_printf(prelude, "#define %s(X)", lists[list]);
         for (uint32_t i = part; i < program->decode_count; i += parts) {
             const struct gpu_decode_kernel *kernel = &program->decode[i];
-            uint32_t own = kernel->segment ? 2 : 0;
-            own = gpu_dtype_packs((enum dtype)kernel->key.dtype) ? 4 : own + kernel->key.grouped;
-            own = kernel->key.token_tiles == 0 ? 5 : own;
-            if (own == list) {
+            bool is_packed = gpu_dtype_packs((enum dtype)kernel->key.dtype);
+            uint32_t own = !is_packed ? (kernel->segment ? 2 : 0) : kernel->key.token_tiles ? 4 : 6;
+            if (own + kernel->key.grouped == list) {
                 append_decode(kernel, i, prelude);
             }
         }

@@ -87,9 +87,11 @@ __device__ __forceinline__ void leave_row(STREAM *shared, uint32_t piece, const 
 }
 
 template <class FORMAT, int COLUMNS, int RING, int SETS, int TILES, int FROM, int TO,
-          int ACTIVATION>
-__device__ __forceinline__ void linear_packed_row(const struct linear_decode_arguments &a)
+          int ACTIVATION, bool GROUPED>
+__device__ __forceinline__ void linear_packed_row(const struct linear_decode_arguments &a,
+                                                  const struct linear_group *group)
 {
+    static_assert(!GROUPED || FROM == DECODE_FROM_ACTIVATIONS, "rows of experts are not normed");
     typedef packed_row<FORMAT> row;
     typedef row_shared<FORMAT, COLUMNS, RING *(SETS == 2 ? 2 : TILES)> stream;
     constexpr int WARPS = DECODE_WARPS_LINEAR;
@@ -158,15 +160,29 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
         wait_for_predecessor();
         return;
     }
+    struct row_view<GROUPED> rows;
+    if constexpr (GROUPED) {
+        wait_for_predecessor(); /* who makes the lists */
+        rows = rows_of_tile(*group, blockIdx.y);
+        if (rows.n == 0) {
+            return;
+        }
+        next += rows.offset;
+    }
 #pragma unroll 1
     for (uint32_t i = 0; i < RING; i++) {
         ask(ring + i * RUN + lane * 16);
     }
-    if (FROM == DECODE_FROM_NORM) {
-        touch_norm<COLUMNS>(a);
+    if constexpr (!GROUPED) {
+        if (FROM == DECODE_FROM_NORM) {
+            touch_norm<COLUMNS>(a);
+        }
+        rows = rows_from(0, *a.count, 1); /* written before anything that overlaps */
+        wait_for_predecessor();
     }
-    const bool is_empty = *a.count == 0; /* written before anything that overlaps */
-    wait_for_predecessor();
+    const bool is_empty = rows.n == 0;
+    const uint64_t input_row = GROUPED ? rows.input(0) : 0;
+    const uint64_t output_row = GROUPED ? rows.output(0) : 0;
 
     /* x as whole numbers: a thread makes eight. */
     constexpr int PIECES = COLUMNS / 8;
@@ -203,8 +219,9 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             const uint32_t piece = i * DECODE_THREADS + threadIdx.x;
-            own[i] = piece < PIECES ? load16((const uint16_t *)a.input + (uint64_t)piece * 8)
-                                    : word4{0, 0, 0, 0};
+            own[i] = piece < PIECES
+                         ? load16((const uint16_t *)a.input + input_row * COLUMNS + piece * 8)
+                         : word4{0, 0, 0, 0};
         }
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
@@ -223,7 +240,8 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
         uint32_t number = tile;
         const uint32_t part = part_of<SETS>(range, number);
         const uint32_t r = number * 16 + threadIdx.x % 16;
-        at = r + (part > 0 ? a.rows[0] : 0) + (part > 1 ? a.rows[1] : 0);
+        at = output_row * a.output_stride + r + (part > 0 ? a.rows[0] : 0) +
+             (part > 1 ? a.rows[1] : 0);
         return tile < range.count && r < (part == 0   ? a.rows[0]
                                           : part == 1 ? a.rows[1]
                                                       : a.rows[2]);
@@ -387,10 +405,22 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
     extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                               \
         name(const struct linear_decode_arguments arguments)                                  \
     {                                                                                         \
-        linear_packed_row<packed_##format, columns, ring, sets, tiles, from, to, activation>( \
-            arguments);                                                                       \
+        linear_packed_row<packed_##format, columns, ring, sets, tiles, from, to, activation,  \
+                          false>(arguments, nullptr);                                         \
+    }
+
+/* The same of experts with a row each. */
+#define LINEAR_PACKED_ROW_GROUP(name, format, columns, ring, sets, tiles, from, to, activation) \
+    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                 \
+        name(const struct linear_decode_group_arguments arguments)                              \
+    {                                                                                           \
+        linear_packed_row<packed_##format, columns, ring, sets, tiles, from, to, activation,    \
+                          true>(arguments.linear, &arguments.group);                            \
     }
 
 #ifdef LINEAR_PACKED_ROWS
 LINEAR_PACKED_ROWS(LINEAR_PACKED_ROW)
+#endif
+#ifdef LINEAR_PACKED_ROW_GROUPS
+LINEAR_PACKED_ROW_GROUPS(LINEAR_PACKED_ROW_GROUP)
 #endif
