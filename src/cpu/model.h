@@ -201,6 +201,11 @@ struct linear_stage {
 /* Prepares the input in every format that the parts' kernels want but float, and runs them. */
 void linear_stage_run(struct linear_stage *stage);
 
+/* Has each thread fetch the first weights that it will multiply in `stage` while it waits in the
+ * loops before; only part_count, parts, side_by_side, token_count and experts matter. No parts:
+ * nothing is fetched. */
+void linear_stage_fetch(struct linear_stage *stage);
+
 /* model->normed = norm(residual) for `row_count` rows: those listed, or all in order. step.c */
 void cpu_norm_rows(struct cpu_model *model, const struct plan_norm *norm, const uint32_t *rows,
                    uint32_t row_count);
