@@ -80,8 +80,8 @@ static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype,
 {
     uint32_t bytes = quantised_bytes(dtype);
     if (is_quad(tile)) {
-        return stages * 128 * (tile_rows(tile) + tile_tokens(tile)) + QUAD_ALIGNMENT +
-               tile_rows(tile) * tile_tokens(tile); /* activations of a pair */
+        uint32_t results = tile_rows(tile) * (tile_tokens(tile) > 128 ? tile_tokens(tile) : 128);
+        return stages * 128 * (tile_rows(tile) + tile_tokens(tile)) + results + QUAD_ALIGNMENT;
     }
     if (bytes == 0) {
         return stages * (tile_rows(tile) + tile_tokens(tile)) * 128;

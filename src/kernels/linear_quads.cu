@@ -17,8 +17,8 @@
  *
  * Grid: x = blocks, at most one a multiprocessor; each takes item after item, of all tiles and splits,
  * and the copies for the next item run while sums are stored. Shared memory:
- * STAGES · 128 · (64 GROUPS + TOKENS), of a pair 64 GROUPS · TOKENS for activations, and 1,024 to begin
- * at a multiple of it.
+ * STAGES · 128 · (64 GROUPS + TOKENS), for results the larger of 64 GROUPS · TOKENS and 8,192 GROUPS, and
+ * 1,024 to begin at a multiple of it.
  *
  * Bound: the matrix rate, and for few rows the bytes of W. */
 #ifdef VENDOR_WARPGROUPS
@@ -31,6 +31,8 @@
 
 /* Blocks of a tile that have seen all others arrive are counted in the upper half. */
 #define QUAD_LEAVES 65536u
+/* What four warps bring together of their sums at a time: 64 rows of 32 tokens. */
+#define QUAD_STORE_BYTES 8192u
 
 /* What a block works on: a tile, or some of its ranges. */
 struct quad_item {
@@ -51,9 +53,9 @@ template <int STAGES> struct quad_place {
     }
 };
 
-/* In shared memory. `joined`: all warps that multiply meet there. */
+/* In shared memory. `joined`: warps that multiply meet there. */
 template <int STAGES> struct quad_barriers {
-    uint64_t full[STAGES], empty[STAGES], joined;
+    uint64_t full[STAGES], empty[STAGES], joined[3];
     uint32_t is_last;
 };
 
@@ -248,7 +250,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
     {
         const uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, warp = threadIdx.x / 32;
         word4 *units = (word4 *)(shared + STAGES * STAGE_BYTES);
-        meet(parity); /* what the item before has left is read */
+        meet(0, parity); /* what the item before has left is read */
 #pragma unroll
         for (int j = 0; j < TOKENS / 8; j++) {
 #pragma unroll
@@ -260,7 +262,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
                 unit[g] = act_of_float(activate(gate) * up);
             }
         }
-        meet(parity);
+        meet(0, parity);
         for (uint32_t i = threadIdx.x; i < TOKENS * UNITS; i += MULTIPLIERS) {
             const uint32_t token = i / UNITS, unit = i % UNITS;
             const uint32_t row = it.row_begin + unit * 8;
@@ -299,30 +301,85 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         }
     }
 
-    /* `before` is room for what is there already, which is read all together. */
-    __device__ __forceinline__ void store(sums &y, sums &before, const struct quad_item &it,
-                                          const struct slice &part) const
+    /* Sums that no lines of whole 16 bytes hold. */
+    __device__ __forceinline__ void store_each(const sums &y, const struct quad_item &it,
+                                               const struct slice &part) const
     {
         const struct target to = target_of(it);
         float *output = (float *)a.output + to.at;
-        auto for_each = [&](auto &&what) {
 #pragma unroll
-            for (int j = 0; j < TOKENS / 8; j++) {
+        for (int j = 0; j < TOKENS / 8; j++) {
 #pragma unroll
-                for (int e = 0; e < 4; e++) {
-                    if (to.token + 8 * j + e % 2 < it.n && to.row + e / 2 * 8 < it.rows &&
-                        is_in(part, j)) {
-                        what(output + (uint64_t)(8 * j + e % 2) * a.output_stride + e / 2 * 8,
-                             y[j][e], before[j][e]);
-                    }
+            for (int e = 0; e < 4; e++) {
+                float *at = output + (uint64_t)(8 * j + e % 2) * a.output_stride + e / 2 * 8;
+                if (to.token + 8 * j + e % 2 < it.n && to.row + e / 2 * 8 < it.rows &&
+                    is_in(part, j)) {
+                    *at = a.kind == LINEAR_ADD ? *at + y[j][e] : y[j][e];
                 }
             }
-        };
-        if (a.kind == LINEAR_ADD) {
-            for_each([](float *at, float &, float &old) { old = *at; });
-            for_each([](float *, float &sum, float &old) { sum = old + sum; });
         }
-        for_each([](float *at, float &sum, float &) { *at = sum; });
+    }
+
+    /* Four warps bring 32 tokens at a time together in shared memory, from where lines of 64 rows
+     * leave: runs of 32 bytes, as the sums lie in registers, take four times as long. */
+    __device__ __forceinline__ void store(const sums &y, const struct quad_item &it,
+                                          const struct slice &part, uint32_t &parity) const
+    {
+        const uint32_t before_part = (it.part > 0 ? a.rows[0] : 0) + (it.part > 1 ? a.rows[1] : 0);
+        if (((uint64_t)a.output | a.output_stride * 4u | before_part * 4u | it.rows * 4u) % 16) {
+            store_each(y, it, part);
+            return;
+        }
+        const uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, warp = threadIdx.x / 32 % 4;
+        const uint32_t group = threadIdx.x / 128, own = threadIdx.x % 128;
+        const uint32_t row = it.row_begin + group * 64 + own % 16 * 4;
+        float *memory = (float *)(shared + STAGES * STAGE_BYTES + group * QUAD_STORE_BYTES);
+        /* Thread `own` stores rows 4 (own % 16) … of tokens own / 16, + 8, …. */
+        float *output = (float *)a.output + (uint64_t)(it.first + own / 16) * a.output_stride +
+                        before_part + row;
+        word4 old[TOKENS / 8] = {};
+        if (a.kind == LINEAR_ADD && row < it.rows) { /* all of it is asked for together */
+#pragma unroll
+            for (int j = 0; j < TOKENS / 8; j++) {
+                if (8 * j + own / 16 < it.n && is_in(part, j)) {
+                    old[j] = load16(output + (uint64_t)(8 * j) * a.output_stride);
+                }
+            }
+        }
+#pragma unroll
+        for (int begin = 0; begin < TOKENS / 8; begin += 4) {
+            meet(1 + group, parity);
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+#pragma unroll
+                for (int e = 0; e < 4; e++) {
+                    const uint32_t token = 8 * j + 2 * t + e % 2;
+                    const uint32_t unit = (warp * 4 + e / 2 * 2 + g / 4) ^ token / 2 % 4 * 2;
+                    memory[token * 64 + unit * 4 + g % 4] = y[begin + j][e];
+                }
+            }
+            meet(1 + group, parity);
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                const uint32_t token = 8 * j + own / 16;
+                const uint32_t unit = own % 16 ^ token / 2 % 4 * 2;
+                word4 four = load16(memory + token * 64 + unit * 4);
+                if (8 * begin + token < it.n && row < it.rows && is_in(part, begin + j)) {
+                    if (a.kind == LINEAR_ADD) {
+                        four = added(old[begin + j], four);
+                    }
+                    store16(output + (uint64_t)(8 * (begin + j)) * a.output_stride, four);
+                }
+            }
+        }
+    }
+
+    static __device__ __forceinline__ word4 added(const word4 &x, const word4 &y)
+    {
+        return word4{bits_of_float(float_of_bits(x.x) + float_of_bits(y.x)),
+                     bits_of_float(float_of_bits(x.y) + float_of_bits(y.y)),
+                     bits_of_float(float_of_bits(x.z) + float_of_bits(y.z)),
+                     bits_of_float(float_of_bits(x.w) + float_of_bits(y.w))};
     }
 
     /* Where a thread's sums of a range lie: fours, MULTIPLIERS of them apart. */
@@ -352,10 +409,11 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         }
     }
 
-    __device__ __forceinline__ void meet(uint32_t &parity) const
+    /* All who multiply (0), or four warps of them (1 + group). */
+    __device__ __forceinline__ void meet(uint32_t who, uint32_t &parity) const
     {
-        barrier_arrive(&barriers.joined);
-        barrier_wait(&barriers.joined, parity);
+        barrier_arrive(&barriers.joined[who]);
+        barrier_wait(&barriers.joined[who], parity);
         parity ^= 1;
     }
 
@@ -365,7 +423,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
                                                    uint32_t &parity) const
     {
         thread_fence();
-        meet(parity);
+        meet(0, parity);
         if (threadIdx.x == 0) {
             uint32_t *arrivals = q.arrivals + it.tile;
             barriers.is_last = atomic_add(arrivals, 1) + 1 == q.splits;
@@ -379,7 +437,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
                 *arrivals = 0;
             }
         }
-        meet(parity);
+        meet(0, parity);
         thread_fence();
         const int all = TOKENS / 8, splits = (int)q.splits, split = (int)it.split;
         if (VENDOR_BLOCKS_TOGETHER) {
@@ -448,7 +506,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
     __device__ __forceinline__ void work() const
     {
         struct quad_place<STAGES> place;
-        uint32_t parity = 0; /* of meetings */
+        uint32_t parity = 0, group_parity = 0; /* of meetings */
         wait_for_predecessor();
         for (uint32_t index = blockIdx.x; index < items(); index += gridDim.x) {
             const struct quad_item it = item(index);
@@ -465,11 +523,8 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
             }
             if constexpr (PAIR) {
                 store_pair(all, it, part, parity);
-            } else if constexpr (SHARES) { /* with `range` the compiler lets products wait */
-                sums before;
-                store(all, before, it, part);
             } else {
-                store(all, range, it, part);
+                store(all, it, part, group_parity);
             }
         }
     }
@@ -481,7 +536,9 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
                 barrier_init(&barriers.full[i], 1);
                 barrier_init(&barriers.empty[i], MULTIPLIERS / 32);
             }
-            barrier_init(&barriers.joined, MULTIPLIERS);
+            barrier_init(&barriers.joined[0], MULTIPLIERS);
+            barrier_init(&barriers.joined[1], 128);
+            barrier_init(&barriers.joined[2], 128);
             barriers_made();
         }
         __syncthreads();
