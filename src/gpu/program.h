@@ -29,13 +29,14 @@ enum gpu_kernel {
 
 #define GPU_PROGRAM_MODULES_MAX 12u
 
-/* A kernel of linear_decode.cu, linear_stream.cu or linear_packed.cu: its template's parameters. */
+/* A kernel of linear_decode.cu, linear_stream.cu, linear_packed.cu or linear_packed_row.cu: its
+ * template's parameters. */
 enum gpu_decode_from { GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_FROM_NORM };
 enum gpu_decode_to { GPU_DECODE_STORE, GPU_DECODE_ADD, GPU_DECODE_PAIR };
 struct gpu_decode_key {
     uint32_t dtype; /* enum dtype: of the weights; a quantised one is packed */
     uint32_t columns;
-    uint32_t token_tiles; /* of eight rows: 1, 2, 4 */
+    uint32_t token_tiles; /* of eight rows: 1, 2, 4; of packed weights also 0: one row */
     uint32_t from, to;
     uint32_t activation; /* ACTIVATION_*, of pairs */
     uint32_t grouped;    /* of experts */
@@ -44,8 +45,9 @@ struct gpu_decode_kernel {
     struct gpu_decode_key key;
     struct gpu_function *function;
     uint32_t shared_bytes;
-    bool stages;            /* activations lie in shared memory */
-    uint32_t segment, ring; /* of linear_stream.cu; 0: another */
+    bool stages;      /* activations lie in shared memory */
+    uint32_t segment; /* of linear_stream.cu; 0: another */
+    uint32_t ring;    /* of that, or of linear_packed_row.cu */
 };
 #define GPU_DECODE_KERNELS_MAX 96u
 #define GPU_DECODE_THREADS     512u
@@ -109,7 +111,9 @@ void gpu_program_packed_prelude(const char *macro, const bool *wanted, struct bu
 /* Fills in which kernel does what kernel->key says on a device, and its dynamic shared memory;
  * false when that is more than a block may have. */
 bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel);
-/* The same; also false when a kernel of half the width serves better. */
+/* Shared memory of linear_decode.cu for normed rows. */
+uint32_t gpu_decode_normed_bytes(const struct gpu_decode_key *key);
+/* As gpu_decode_choose; also false when a kernel of half the width serves better. */
 bool gpu_decode_serves(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel);
 extern const char *const gpu_wide_files[];
 /* wide.c: what its kernels are compiled with for a device and weights of the types that `wanted`

@@ -216,6 +216,13 @@ static bool is_served(const struct gpu_model *model, uint32_t weight)
            (gpu_weight_streams(model, weight) || gpu_weight_has_blocks(model, weight));
 }
 
+/* Packed experts are read unpacked. */
+static enum dtype type_read(const struct gpu_model *model, uint32_t weight)
+{
+    const struct gpu_weight *of = &model->weights[weight];
+    return of->is_expert && of->is_packed ? model->activation : of->dtype;
+}
+
 bool gpu_wide_choose(const struct gpu_model *model, struct buffer *prelude)
 {
     bool wanted[2][DTYPE_COUNT] = {{false}};
@@ -223,7 +230,7 @@ bool gpu_wide_choose(const struct gpu_model *model, struct buffer *prelude)
     for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
         if (is_served(model, i)) {
             bool is_expert = model->weights[i].is_expert;
-            wanted[is_expert][model->weights[i].dtype] = true;
+            wanted[is_expert][type_read(model, i)] = true;
             has_groups = has_groups || is_expert;
         }
     }
@@ -279,7 +286,7 @@ llcuda_status gpu_wide_load(struct gpu_model *model, struct gpu_module *module,
     bool loaded[2][DTYPE_COUNT] = {{false}};
     llcuda_status status = LLCUDA_OK;
     for (uint32_t i = 0; i < model->base.plan->weight_count && status == LLCUDA_OK; i++) {
-        enum dtype dtype = model->weights[i].dtype;
+        enum dtype dtype = type_read(model, i);
         bool is_expert = model->weights[i].is_expert;
         if (is_served(model, i) && !loaded[is_expert][dtype]) {
             loaded[is_expert][dtype] = true;

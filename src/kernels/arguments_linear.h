@@ -153,6 +153,7 @@ struct linear_group {
     KERNEL_POINTER(const uint32_t) places; /* sorted by expert */
     uint64_t expert_bytes;                 /* from one expert's weights to the next one's */
     uint32_t divisor;                      /* places a row of the input */
+    uint32_t expert_first, expert_count;   /* tiles of others are left alone */
     uint32_t reserved;
 };
 

@@ -300,6 +300,13 @@ static inline float float_of_bits(uint32_t bits)
     return emu_float(bits);
 }
 
+static inline uint32_t bits_of_float(float value)
+{
+    uint32_t bits;
+    __builtin_memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
 static inline struct word4 load16(const void *from, EMU_CALLER)
 {
     struct word4 value;
@@ -633,6 +640,57 @@ static inline void mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2],
     emu_mma<false>(d, a, b, "mma_f16", file, line);
 }
 
+__attribute__((noinline)) static void emu_mma_bytes_tile(struct emu_mailbox *box)
+{
+    int32_t a[16][32], b[32][8], d[16][8];
+    for (uint32_t lane = 0; lane < 32; lane++) {
+        const uint32_t *words = box->words[lane];
+        const uint32_t row = lane / 4;
+        for (uint32_t i = 0; i < 4; i++) {
+            const uint32_t k = lane % 4 * 4 + i;
+            const uint32_t shift = 8 * i;
+            a[row][k] = (int32_t)(words[0] >> shift & 0xff);
+            a[row + 8][k] = (int32_t)(words[1] >> shift & 0xff);
+            a[row][k + 16] = (int32_t)(words[2] >> shift & 0xff);
+            a[row + 8][k + 16] = (int32_t)(words[3] >> shift & 0xff);
+            b[k][row] = (int8_t)(words[4] >> shift);
+            b[k + 16][row] = (int8_t)(words[5] >> shift);
+            d[row + i / 2 * 8][lane % 4 * 2 + i % 2] = (int32_t)words[6 + i];
+        }
+    }
+    for (uint32_t row = 0; row < 16; row++) {
+        for (uint32_t k = 0; k < 32; k++) {
+            for (uint32_t column = 0; column < 8; column++) {
+                d[row][column] += a[row][k] * b[k][column];
+            }
+        }
+    }
+    __builtin_memcpy(box->tile, d, sizeof d);
+}
+
+static inline void mma_u8_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2], EMU_CALLER)
+{
+    const struct emu_site site = EMU_SITE("mma_u8_s8");
+    struct emu_thread *self = emu_self;
+    if (self->warp->lane_count != 32) {
+        emu_fail("mma_u8_s8", "needs a full warp", file, line);
+    }
+    struct emu_mailbox *box = emu_mailbox_next();
+    uint32_t *slot = box->words[self->lane];
+    __builtin_memcpy(slot, a, 16);
+    __builtin_memcpy(slot + 4, b, 8);
+    __builtin_memcpy(slot + 6, d, 16);
+    box->tile_ready = 0;
+    emu_runtime->warp_wait(self, &site);
+    if (!box->tile_ready) {
+        emu_mma_bytes_tile(box);
+        box->tile_ready = 1;
+    }
+    const float *tile = box->tile + self->lane / 4 * 8 + self->lane % 4 * 2;
+    __builtin_memcpy(d, tile, 8);
+    __builtin_memcpy(d + 2, tile + 64, 8);
+}
+
 static inline void ldmatrix4(uint32_t r[4], const void *shared, EMU_CALLER)
 {
     const struct emu_site site = EMU_SITE("ldmatrix4");
@@ -698,11 +756,6 @@ template <class Arguments> constexpr uint32_t emu_argument_bytes(void (*)(Argume
 static inline struct word4 load_volatile16(const void *from, EMU_CALLER)
 {
     return load16(from, file, line);
-}
-
-static inline uint32_t bits_of_float(float value)
-{
-    return emu_bits(value);
 }
 
 struct warpgroup_operand {

@@ -236,6 +236,11 @@ __device__ __forceinline__ float float_of_bits(uint32_t bits)
     return __uint_as_float(bits);
 }
 
+__device__ __forceinline__ uint32_t bits_of_float(float value)
+{
+    return __float_as_uint(value);
+}
+
 /* Half types. */
 
 /* 2²³ + byte `index` of a word, which a float holds exactly. */
@@ -372,6 +377,30 @@ __device__ __forceinline__ float fast_tanh(float x)
 /* Matrix products of one warp. */
 
 #if __CUDA_ARCH__ < 800
+/* The meaning of mma.m16n8k32 of bytes by shuffles: lane 4g + t holds A[g], A[g + 8] and B[.][g] at
+ * k = 4t … 4t + 3 (and + 16). */
+__device__ __forceinline__ void mma_bytes_by_shuffles(int32_t d[4], const uint32_t a[4],
+                                                      const uint32_t b[2])
+{
+    const uint32_t row_lane = threadIdx.x % 32u & ~3u;
+    const uint32_t column_lane = threadIdx.x % 4u * 8u;
+    for (uint32_t i = 0; i < 8; i++) {
+        const uint32_t part = i / 4, t = i % 4;
+        const uint32_t upper = warp_shuffle(a[part * 2], row_lane + t);
+        const uint32_t lower = warp_shuffle(a[part * 2 + 1], row_lane + t);
+        const uint32_t left = warp_shuffle(b[part], column_lane + t);
+        const uint32_t right = warp_shuffle(b[part], column_lane + 4u + t);
+        for (uint32_t shift = 0; shift < 32; shift += 8) {
+            const int32_t x = (int32_t)(upper >> shift & 0xffu), y = (int32_t)(lower >> shift & 0xffu);
+            const int32_t l = (int8_t)(left >> shift), r = (int8_t)(right >> shift);
+            d[0] += x * l;
+            d[1] += x * r;
+            d[2] += y * l;
+            d[3] += y * r;
+        }
+    }
+}
+
 /* The meaning of mma.m16n8k16 by shuffles, k ascending: lane 4g + t holds A[g], A[g + 8] and B[.][g]
  * at k = 2t, 2t + 1 (and + 8), and D[g], D[g + 8] at columns 2t, 2t + 1. */
 template <class Decode>
@@ -430,6 +459,19 @@ __device__ __forceinline__ void mma_f16(float d[4], const uint32_t a[4], const u
     }
 #else
     mma_by_shuffles(d, a, b, [](uint16_t bits) { return float_of_f16(bits); });
+#endif
+}
+
+/* Bytes: A unsigned, B signed. */
+__device__ __forceinline__ void mma_u8_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2])
+{
+#if __CUDA_ARCH__ >= 800
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, "
+                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+                 : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    mma_bytes_by_shuffles(d, a, b);
 #endif
 }
 
@@ -492,11 +534,6 @@ __device__ __forceinline__ struct word4 load_volatile16(const void *from)
                  : "l"(__cvta_generic_to_global(from))
                  : "memory");
     return value;
-}
-
-__device__ __forceinline__ uint32_t bits_of_float(float value)
-{
-    return __float_as_uint(value);
 }
 
 struct warpgroup_operand {
