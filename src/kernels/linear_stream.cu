@@ -144,8 +144,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
             if ((uint32_t)g >= from && (uint32_t)g < from + ROUND && (uint32_t)g < n) {
 #pragma unroll
                 for (int c = 0; c < OWN / 32; c++) {
-                    resident[c][0] =
-                        columns_of(&staged[g - from][warp * OWN + c * 32 + t * 4]);
+                    resident[c][0] = load16(&staged[g - from][warp * OWN + c * 32 + t * 8]);
                 }
             }
             __syncthreads(); /* all have read what is now overwritten */

@@ -160,6 +160,12 @@ __device__ __forceinline__ void load_norm_weights(const struct linear_decode_arg
     }
 }
 
+/* Where column k of a normed row lies: what a lane brings of 32 columns side by side. */
+__device__ __forceinline__ uint32_t staged_column(uint32_t k)
+{
+    return (k & ~31u) + k % 16 / 4 * 8 + k % 32 / 16 * 4 + k % 4;
+}
+
 /* Norms ROUND rows of x, from `from` of the block's n on, into `staged`, where all may read them
  * afterwards; two barriers. A value is read once and comes to its place from a register. The sum of
  * squares has the order of norm.cu. `squares`: [ROUND]. */
@@ -208,7 +214,7 @@ stage_normed(const struct linear_decode_arguments &a, uint32_t first, uint32_t f
             for (int e = 0; e < EACH; e++) {
                 const uint32_t k = threadIdx.x + e * DECODE_THREADS;
                 if (k < COLUMNS) {
-                    staged[row][k] = act_of_float(
+                    staged[row][staged_column(k)] = act_of_float(
                         norm_scaled(x[row][e], scale, a.norm_weight_offset, weights[e]));
                 }
             }
