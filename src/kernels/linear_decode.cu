@@ -115,7 +115,7 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
         if constexpr (FROM == DECODE_FROM_NORM) {
             return load16(&shared->staged[token][k + t * 8]);
         }
-        return tokens_at<COLUMNS>(a, rows.input(token), k + t * 4);
+        return tokens_at<COLUMNS>(a, rows.input(token), k);
     };
     word4 resident[RESIDENT ? BATCHES * UNROLL : 1][TOKEN_TILES];
     if constexpr (RESIDENT) {
@@ -165,7 +165,7 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
             const uint32_t token = threadIdx.x / 16, row = threadIdx.x % 16;
             static_assert(16 * TOKENS <= DECODE_THREADS, "a thread finishes one row of a tile");
             if (token < n) {
-                const struct output_place place = output_place_of<SETS>(
+                const struct output_place place = output_place_of<SETS, TO>(
                     a, range, blockIdx.x + index * gridDim.x, rows.output(token), row);
                 finish_row<SETS, TOKENS, TO, ACTIVATION>(a, shared->partial[index & 1], place,
                                                          output_before<TO>(a, place), token, row);
