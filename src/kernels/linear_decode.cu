@@ -111,11 +111,11 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
         if (token >= n || !is_valid(chunk)) {
             return word4{0, 0, 0, 0};
         }
-        const uint32_t k = (warp * OWN + chunk) * 32 + t * 4;
+        const uint32_t k = (warp * OWN + chunk) * 32;
         if constexpr (FROM == DECODE_FROM_NORM) {
-            return columns_of(&shared->staged[token][k]);
+            return load16(&shared->staged[token][k + t * 8]);
         }
-        return tokens_at<COLUMNS>(a, rows.input(token), k);
+        return tokens_at<COLUMNS>(a, rows.input(token), k + t * 4);
     };
     word4 resident[RESIDENT ? BATCHES * UNROLL : 1][TOKEN_TILES];
     if constexpr (RESIDENT) {
