@@ -174,6 +174,13 @@ static llcuda_status record_matmul(struct gpu_driver *recorder, struct gpu_strea
                                        error);
 }
 
+static llcuda_status make_map(struct gpu_driver *recorder, const struct gpu_tensor_shape *shape,
+                              uint64_t map[16], struct llcuda_error *error)
+{
+    struct gpu_driver *driver = ((struct gpu_profile *)recorder)->driver;
+    return driver->tensor_map(driver, shape, map, error);
+}
+
 static llcuda_status create_matmul(struct gpu_driver *recorder,
                                    const struct gpu_matmul_shape *shape, struct gpu_matmul **matmul,
                                    struct llcuda_error *error)
@@ -576,6 +583,7 @@ static struct gpu_profile *create(struct gpu_model *model)
         profile->model = model;
         profile->driver = model->driver;
         profile->recorder.launch = record_launch;
+        profile->recorder.tensor_map = model->driver->tensor_map ? make_map : NULL;
         if (model->driver->matmul_create) {
             profile->recorder.matmul_create = create_matmul;
             profile->recorder.matmul_run = record_matmul;

@@ -706,11 +706,11 @@ static bool name_linear(const struct gpu_program *program, const struct gpu_func
             return true;
         }
     }
-    for (uint32_t i = 0; i < DTYPE_COUNT * 2 * GPU_WIDE_TILE_COUNT; i++) {
-        const uint32_t tile = i % GPU_WIDE_TILE_COUNT;
-        const uint32_t pair = i / GPU_WIDE_TILE_COUNT % 2;
-        const uint32_t dtype = i / GPU_WIDE_TILE_COUNT / 2;
-        bool grouped = program->group[dtype][pair][tile] == function;
+    for (uint32_t i = 0; i < DTYPE_COUNT * 2 * GPU_WIDE_ALL_TILE_COUNT; i++) {
+        const uint32_t tile = i % GPU_WIDE_ALL_TILE_COUNT;
+        const uint32_t pair = i / GPU_WIDE_ALL_TILE_COUNT % 2;
+        const uint32_t dtype = i / GPU_WIDE_ALL_TILE_COUNT / 2;
+        bool grouped = tile < GPU_WIDE_TILE_COUNT && program->group[dtype][pair][tile] == function;
         if (grouped || program->wide[dtype][pair][tile] == function) {
             char wide[40];
             (grouped ? gpu_wide_group_name : gpu_wide_name)((enum dtype)dtype, pair != 0, tile,

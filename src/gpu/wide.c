@@ -442,11 +442,12 @@ bool gpu_wide_can_split(uint32_t tile, const struct gpu_launch *launch)
            bytes + GPU_WIDE_COUNTERS * sizeof(uint32_t) <= GPU_WIDE_PARTIAL_BYTES;
 }
 
-/* Nanoseconds that a launch of linear_quads.cu takes, by calculation: a multiprocessor takes about
- * 40 bytes a nanosecond or 2,600 products, and what shares a tile writes and reads the sums of its
- * ranges. */
+/* Nanoseconds that a launch of linear_quads.cu takes beyond its start, as measured on an H200: a
+ * multiprocessor takes 75 bytes a nanosecond and 3,000 products and leaves 60 bytes of sums; memory
+ * gives 4,400 bytes, once each weight. Who shares a tile waits for the others, and writes and reads
+ * the sums of its ranges. */
 static uint64_t quad_cost(const struct gpu_model *model, uint32_t tile, uint64_t columns,
-                          const struct gpu_launch *launch)
+                          uint64_t weight_rows, const struct gpu_launch *launch)
 {
     const struct gpu_wide_tile *shape = &gpu_wide_tiles[tile];
     uint64_t multiprocessors = model->device->info.multiprocessor_count;
@@ -455,11 +456,13 @@ static uint64_t quad_cost(const struct gpu_model *model, uint32_t tile, uint64_t
     uint64_t rows = tile_rows(shape);
     uint64_t tokens = tile_tokens(shape);
     uint64_t columns_item = columns / launch->grid[2];
-    uint64_t bytes = (rows + tokens) * columns_item * 2 / 40;
-    uint64_t products = rows * tokens * columns_item / 2600;
+    uint64_t bytes = (rows + tokens) * columns_item * 2 / 75;
+    uint64_t products = rows * tokens * columns_item / 3000;
     uint64_t sums = rows * tokens * 4;
-    uint64_t cost = turns * ((bytes > products ? bytes : products) + sums / 40);
-    return launch->grid[2] == 1 ? cost : cost + 2000 + 2 * 16 * sums / launch->grid[2] / 40;
+    uint64_t cost = turns * ((bytes > products ? bytes : products) + sums / 60);
+    uint64_t weights = weight_rows * columns * 2 / 4400;
+    cost = cost > weights ? cost : weights;
+    return launch->grid[2] == 1 ? cost : cost + 5500 + 2 * 16 * sums / launch->grid[2] / 100;
 }
 
 /* The fastest tile of linear_quads.cu and how many blocks share one, as a launch. Returns 0
@@ -470,6 +473,7 @@ static uint32_t choose_quad(const struct gpu_model *model, const struct gpu_line
     uint32_t best = 0;
     uint64_t least = UINT64_MAX;
     uint64_t columns = model->base.plan->weights[linear->weights[0]].columns;
+    uint64_t weight_rows = (uint64_t)rows[0] + rows[1] + rows[2]; /* none where no part is */
     for (uint32_t tile = GPU_WIDE_TILE_COUNT; tile < GPU_WIDE_ALL_TILE_COUNT; tile++) {
         struct gpu_launch tried;
         if (!model->program.wide[dtype][linear->is_pair][tile] ||
@@ -483,7 +487,7 @@ static uint32_t choose_quad(const struct gpu_model *model, const struct gpu_line
             model->device->info.multiprocessor_count / ((uint64_t)tried.grid[0] * tried.grid[1]);
         most = room < most ? (uint32_t)room : most;
         for (tried.grid[2] = 1; tried.grid[2] == 1 || tried.grid[2] <= most; tried.grid[2] *= 2) {
-            uint64_t cost = quad_cost(model, tile, columns, &tried);
+            uint64_t cost = quad_cost(model, tile, columns, weight_rows, &tried);
             if (cost < least) {
                 least = cost;
                 best = tile;

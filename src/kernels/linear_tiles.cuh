@@ -225,8 +225,8 @@ stage_normed(const struct linear_decode_arguments &a, uint32_t first, uint32_t f
     __syncthreads();
 }
 
-/* What a lane brings of a row for the two products of a chunk of 32 columns: four columns at `from`,
- * of the first sixteen, and four at the same place among the others. */
+/* What a lane brings of a row for the two products of a chunk of 32 columns: four columns at
+ * `from`, of the first sixteen, and four at the same place among the others. */
 __device__ __forceinline__ word4 columns_of(const act_value *from)
 {
     const word2 first = load_pair(from), second = load_pair(from + 16);

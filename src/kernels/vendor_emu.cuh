@@ -380,14 +380,6 @@ static inline void copy_async16(void *to, const void *from, bool valid, EMU_CALL
     emu_copy_begin(to, valid ? from : nullptr, 16);
 }
 
-static inline void copy_async8(void *to, const void *from, bool valid, EMU_CALLER)
-{
-    if ((uint64_t)to % 8 || (valid && (uint64_t)from % 8)) {
-        emu_fail("copy_async8", "needs an address that is a multiple of 8", file, line);
-    }
-    emu_copy_begin(to, valid ? from : nullptr, 8);
-}
-
 static inline void copy_async_commit()
 {
     emu_self->copy_group++;

@@ -159,22 +159,6 @@ __device__ __forceinline__ void copy_async16(void *shared, const void *from, boo
 #endif
 }
 
-__device__ __forceinline__ void copy_async8(void *shared, const void *from, bool valid)
-{
-#if __CUDA_ARCH__ >= 800
-    const uint32_t bytes = valid ? 8u : 0u;
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(shared)),
-                 "l"(__cvta_generic_to_global(from)), "r"(bytes)
-                 : "memory");
-#else
-    struct word2 value = {0, 0};
-    if (valid) {
-        value = load_pair(from);
-    }
-    store_pair(shared, value.x, value.y);
-#endif
-}
-
 __device__ __forceinline__ void copy_async_commit()
 {
 #if __CUDA_ARCH__ >= 800

@@ -7,7 +7,7 @@
 #include "gpu_support.h"
 
 #define BLOCKS 16u
-#define ROWS   20u
+#define ROWS   20u /* many enough for kernels of many rows */
 
 struct fixture {
     struct gpu_faults faults;
