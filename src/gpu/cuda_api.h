@@ -66,6 +66,7 @@ enum cuda_function_attribute {
     CUDA_FUNCTION_LOCAL_BYTES = 3,
     CUDA_FUNCTION_REGISTERS = 4,
     CUDA_FUNCTION_DYNAMIC_SHARED_BYTES_MAX = 8,
+    CUDA_FUNCTION_SHARED_CARVEOUT = 9, /* percent */
 };
 
 #define CUDA_STREAM_NON_BLOCKING                  1u

@@ -152,8 +152,15 @@ static llcuda_status function_shared_limit(struct gpu_driver *driver, struct gpu
                                "a kernel needs %u bytes of shared memory, the device has %u", bytes,
                                cuda->info.shared_bytes_block_max);
     }
-    return CUDA_CALL(cuda, error, function_attribute_set, function,
-                     CUDA_FUNCTION_DYNAMIC_SHARED_BYTES_MAX, (int)bytes);
+    llcuda_status status = CUDA_CALL(cuda, error, function_attribute_set, function,
+                                     CUDA_FUNCTION_DYNAMIC_SHARED_BYTES_MAX, (int)bytes);
+    /* A multiprocessor divides its memory anew only when it is empty: kernels that fill it want it
+     * divided alike, so that launches can overlap. The others may want the first-level cache. */
+    if (status == LLCUDA_OK && bytes > cuda->info.shared_bytes_block_max / 2) {
+        status = CUDA_CALL(cuda, error, function_attribute_set, function,
+                           CUDA_FUNCTION_SHARED_CARVEOUT, 100);
+    }
+    return status;
 }
 
 static llcuda_status function_occupancy(struct gpu_driver *driver, struct gpu_function *function,

@@ -158,21 +158,26 @@ static uint32_t packed_shared_bytes(const struct gpu_decode_key *key, uint32_t s
     return bytes + (*stages ? activations : 0);
 }
 
-/* A ring of linear_packed_row.cu: two steps of two units. More on their way keep x waiting. */
-#define ROW_RING       2u
-#define ROW_TILES      2u
-#define ROW_SUMS_BYTES (2u * 8 * DECODE_WARPS * 16 * 4)
+/* Units of a warp's ring in linear_packed_row.cu: more on their way keep x waiting. */
+#define ROW_RING       3u
+#define ROW_RING_MIN   2u
+#define ROW_SUMS_BYTES (2u * 4 * DECODE_WARPS * 16 * 4)
 
-/* What struct row_shared takes; false when the device has less. */
-static bool choose_row(uint32_t limit, struct gpu_decode_kernel *kernel)
+/* What struct row_shared takes, and no less than half of a multiprocessor's: were there room for
+ * two blocks of a launch, some multiprocessors would get two and others none. False when the device
+ * has less. */
+static bool choose_row(const struct gpu_device_info *device, uint32_t limit,
+                       struct gpu_decode_kernel *kernel)
 {
     const struct gpu_decode_key *key = &kernel->key;
-    uint32_t x = 2 * key->columns + key->columns / 32 * 16;
-    kernel->ring = ROW_RING;
-    kernel->shared_bytes =
-        ROW_SUMS_BYTES + DECODE_WARPS * 4 + x +
-        DECODE_WARPS * ROW_RING * ROW_TILES * gpu_packed_slot_bytes((enum dtype)key->dtype);
-    return kernel->shared_bytes <= limit;
+    uint32_t half = device->shared_bytes_block_max / 2 + 1024;
+    uint32_t fixed = ROW_SUMS_BYTES + DECODE_WARPS * 4 + key->columns / 32 * 16 + 2 * key->columns;
+    uint32_t run = DECODE_WARPS * gpu_packed_slot_bytes((enum dtype)key->dtype);
+    kernel->ring = fixed + ROW_RING * run <= limit ? ROW_RING : ROW_RING_MIN;
+    kernel->shared_bytes = fixed + kernel->ring * run;
+    bool fits = kernel->shared_bytes <= limit;
+    kernel->shared_bytes = kernel->shared_bytes < half ? half : kernel->shared_bytes;
+    return fits;
 }
 
 /* Runs of a ring of linear_stream.cu: as many as leave memory no time to idle. */
@@ -205,7 +210,7 @@ bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_k
     kernel->stages = false;
     kernel->segment = kernel->ring = 0;
     if (kernel->key.token_tiles == 0) {
-        return choose_row(limit, kernel);
+        return choose_row(device, limit, kernel);
     }
     if (gpu_dtype_packs((enum dtype)kernel->key.dtype)) {
         kernel->shared_bytes = packed_shared_bytes(&kernel->key, sums, limit, &kernel->stages);
@@ -335,9 +340,8 @@ static void append_decode(const struct gpu_decode_kernel *kernel, uint32_t index
     uint32_t sets = key->to == GPU_DECODE_PAIR ? 2 : 1;
     const char *format = dtype_info((enum dtype)key->dtype)->name;
     if (key->token_tiles == 0) {
-        buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u, %u)", index,
-                      format, key->columns, kernel->ring, sets, ROW_TILES, key->from, key->to,
-                      key->activation);
+        buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u)", index, format,
+                      key->columns, kernel->ring, sets, key->from, key->to, key->activation);
         return;
     }
     if (gpu_dtype_packs((enum dtype)key->dtype)) {

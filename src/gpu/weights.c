@@ -99,6 +99,11 @@ bool gpu_dtype_has_row(enum dtype dtype)
     return gpu_dtype_packs(dtype) && dtype != DTYPE_MXFP4;
 }
 
+uint64_t gpu_packed_row_bytes(enum dtype dtype, uint64_t columns)
+{
+    return columns / packed_forms[dtype].columns * packed_forms[dtype].bytes / PAD_ROWS;
+}
+
 uint32_t gpu_packed_slot_bytes(enum dtype dtype)
 {
     const struct packed_form *form = &packed_forms[dtype];
@@ -170,8 +175,7 @@ llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *e
         }
         weight->is_packed = can_pack(model, &plan->weights[i], weight);
         if (weight->is_packed) {
-            const struct packed_form *form = &packed_forms[weight->dtype];
-            weight->row_bytes = plan->weights[i].columns / form->columns * form->bytes / PAD_ROWS;
+            weight->row_bytes = gpu_packed_row_bytes(weight->dtype, plan->weights[i].columns);
         }
         weight->bytes = weight->row_bytes * plan->weights[i].rows;
         bool is_read = (weight->is_matrix || weight->is_vector) && !weight->is_expert;
