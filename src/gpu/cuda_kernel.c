@@ -152,15 +152,8 @@ static llcuda_status function_shared_limit(struct gpu_driver *driver, struct gpu
                                "a kernel needs %u bytes of shared memory, the device has %u", bytes,
                                cuda->info.shared_bytes_block_max);
     }
-    llcuda_status status = CUDA_CALL(cuda, error, function_attribute_set, function,
-                                     CUDA_FUNCTION_DYNAMIC_SHARED_BYTES_MAX, (int)bytes);
-    /* A multiprocessor divides its memory anew only when it is empty: kernels that fill it want it
-     * divided alike, so that launches can overlap. The others may want the first-level cache. */
-    if (status == LLCUDA_OK && bytes > cuda->info.shared_bytes_block_max / 2) {
-        status = CUDA_CALL(cuda, error, function_attribute_set, function,
-                           CUDA_FUNCTION_SHARED_CARVEOUT, 100);
-    }
-    return status;
+    return CUDA_CALL(cuda, error, function_attribute_set, function,
+                     CUDA_FUNCTION_DYNAMIC_SHARED_BYTES_MAX, (int)bytes);
 }
 
 static llcuda_status function_occupancy(struct gpu_driver *driver, struct gpu_function *function,
@@ -201,6 +194,25 @@ static llcuda_status launch(struct gpu_driver *driver, struct gpu_stream *stream
         .attribute_count = 1,
     };
     return CUDA_CALL(cuda, error, launch_ex, &config, function, parameters, NULL);
+}
+
+static llcuda_status tensor_map(struct gpu_driver *driver, const struct gpu_tensor_shape *shape,
+                                uint64_t map[16], struct llcuda_error *error)
+{
+    struct cuda_driver *cuda = cuda_driver_of(driver);
+    const uint64_t sizes[4] = {shape->columns, shape->rows[0], shape->rows[1], shape->rows[2]};
+    const uint32_t box[4] = {64, shape->box_rows[0], shape->box_rows[1], shape->box_rows[2]};
+    const uint32_t steps[4] = {1, 1, 1, 1};
+    _Alignas(64) uint64_t made[16]; /* the vendor wants it so */
+    llcuda_status status =
+        CUDA_CALL(cuda, error, tensor_map, made,
+                  shape->type == DTYPE_BF16 ? CUDA_TENSOR_BFLOAT16 : CUDA_TENSOR_FLOAT16,
+                  shape->dimensions, (void *)(uintptr_t)shape->address, sizes, shape->row_strides,
+                  box, steps, 0, CUDA_TENSOR_SWIZZLE_128B, CUDA_TENSOR_L2_256B, 0);
+    if (status == LLCUDA_OK) {
+        memcpy(map, made, sizeof made);
+    }
+    return status;
 }
 
 static llcuda_status capture_begin(struct gpu_driver *driver, struct gpu_stream *stream,
@@ -254,6 +266,7 @@ void cuda_kernel_fill(struct gpu_driver *table)
     table->function_shared_limit = function_shared_limit;
     table->function_occupancy = function_occupancy;
     table->launch = launch;
+    table->tensor_map = tensor_map;
     table->capture_begin = capture_begin;
     table->capture_end = capture_end;
     table->graph_launch = graph_launch;

@@ -70,8 +70,9 @@ static void append_formats(const struct gpu_model *model, const char *macro, boo
     bool wanted[DTYPE_COUNT] = {false};
     for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
         const struct gpu_weight *weight = &model->weights[i];
-        if ((embeddings ? weight->is_embedding : weight->is_matrix && !weight->is_expert) &&
-            weight->is_packed == packed) {
+        bool is_wanted =
+            embeddings ? weight->is_embedding : weight->is_matrix && (packed || !weight->is_expert);
+        if (is_wanted && weight->is_packed == packed) {
             wanted[weight->dtype] = true;
         }
     }
@@ -158,10 +159,10 @@ static uint32_t packed_shared_bytes(const struct gpu_decode_key *key, uint32_t s
     return bytes + (*stages ? activations : 0);
 }
 
-/* Units of a warp's ring in linear_packed_row.cu: more on their way keep x waiting. */
-#define ROW_RING       3u
-#define ROW_RING_MIN   2u
-#define ROW_SUMS_BYTES (2u * 4 * DECODE_WARPS * 16 * 4)
+/* A ring of linear_packed_row.cu: two steps of two units. More on their way keep x waiting. */
+#define ROW_RING       2u
+#define ROW_TILES      2u
+#define ROW_SUMS_BYTES (2u * 8 * DECODE_WARPS * 16 * 4)
 
 /* What struct row_shared takes, and no less than half of a multiprocessor's: were there room for
  * two blocks of a launch, some multiprocessors would get two and others none. False when the device
@@ -170,25 +171,28 @@ static bool choose_row(const struct gpu_device_info *device, uint32_t limit,
                        struct gpu_decode_kernel *kernel)
 {
     const struct gpu_decode_key *key = &kernel->key;
-    uint32_t half = device->shared_bytes_block_max / 2 + 1024;
-    uint32_t fixed = ROW_SUMS_BYTES + DECODE_WARPS * 4 + key->columns / 32 * 16 + 2 * key->columns;
-    uint32_t run = DECODE_WARPS * gpu_packed_slot_bytes((enum dtype)key->dtype);
-    kernel->ring = fixed + ROW_RING * run <= limit ? ROW_RING : ROW_RING_MIN;
-    kernel->shared_bytes = fixed + kernel->ring * run;
-    bool fits = kernel->shared_bytes <= limit;
+    uint32_t half = key->grouped ? 0 : device->shared_bytes_block_max / 2 + 1024;
+    uint32_t x = 2 * key->columns + key->columns / 32 * 16;
+    kernel->ring = ROW_RING;
+    kernel->shared_bytes =
+        ROW_SUMS_BYTES + DECODE_WARPS * 4 + x +
+        DECODE_WARPS * ROW_RING * ROW_TILES * gpu_packed_slot_bytes((enum dtype)key->dtype);
     kernel->shared_bytes = kernel->shared_bytes < half ? half : kernel->shared_bytes;
-    return fits;
+    return kernel->shared_bytes <= limit;
 }
 
 /* Runs of a ring of linear_stream.cu: as many as leave memory no time to idle. */
 #define RING_MIN 3u
 #define RING_MAX 6u
+/* What a warp has of normed rows stays in registers. */
+#define STREAM_NORM_COLUMNS 8192u
 
 /* Long runs before long rings; nothing where copies in the background or the room is missing. */
 static void choose_stream(const struct gpu_device_info *device, uint32_t limit,
                           struct gpu_decode_kernel *kernel)
 {
-    if (device->vendor == GPU_HIP || (device->vendor == GPU_CUDA && device->capability < 80)) {
+    if (device->vendor == GPU_HIP || (device->vendor == GPU_CUDA && device->capability < 80) ||
+        (kernel->key.from == GPU_DECODE_FROM_NORM && kernel->key.columns > STREAM_NORM_COLUMNS)) {
         return;
     }
     for (uint32_t segment = 128; segment >= 64; segment /= 2) {
@@ -201,6 +205,11 @@ static void choose_stream(const struct gpu_device_info *device, uint32_t limit,
             return;
         }
     }
+}
+
+uint32_t gpu_decode_normed_bytes(const struct gpu_decode_key *key)
+{
+    return key->from == GPU_DECODE_FROM_NORM ? 8 * key->token_tiles * key->columns * 2 : 0;
 }
 
 bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel)
@@ -217,6 +226,9 @@ bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_k
     } else {
         kernel->shared_bytes = sums * (16u << 10);
         choose_stream(device, limit, kernel);
+        if (!kernel->segment) {
+            kernel->shared_bytes += gpu_decode_normed_bytes(&kernel->key);
+        }
     }
     return kernel->shared_bytes <= limit;
 }
@@ -340,8 +352,9 @@ static void append_decode(const struct gpu_decode_kernel *kernel, uint32_t index
     uint32_t sets = key->to == GPU_DECODE_PAIR ? 2 : 1;
     const char *format = dtype_info((enum dtype)key->dtype)->name;
     if (key->token_tiles == 0) {
-        buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u)", index, format,
-                      key->columns, kernel->ring, sets, key->from, key->to, key->activation);
+        buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u, %u)", index,
+                      format, key->columns, kernel->ring, sets, ROW_TILES, key->from, key->to,
+                      key->activation);
         return;
     }
     if (gpu_dtype_packs((enum dtype)key->dtype)) {
@@ -367,15 +380,15 @@ void gpu_program_decode_prelude(const struct gpu_program *program, uint32_t part
 {
     static const char *const lists[] = {"LINEAR_DECODE_KERNELS", "LINEAR_DECODE_GROUPS",
                                         "LINEAR_STREAM_KERNELS", "LINEAR_STREAM_GROUPS",
-                                        "LINEAR_PACKED_KERNELS", "LINEAR_PACKED_ROWS"};
+                                        "LINEAR_PACKED_KERNELS", "LINEAR_PACKED_GROUPS",
+                                        "LINEAR_PACKED_ROWS",    "LINEAR_PACKED_ROW_GROUPS"};
     for (uint32_t list = 0; list < sizeof lists / sizeof *lists; list++) {
         buffer_printf(prelude, "#define %s(X)", lists[list]);
         for (uint32_t i = part; i < program->decode_count; i += parts) {
             const struct gpu_decode_kernel *kernel = &program->decode[i];
-            uint32_t own = kernel->segment ? 2 : 0;
-            own = gpu_dtype_packs((enum dtype)kernel->key.dtype) ? 4 : own + kernel->key.grouped;
-            own = kernel->key.token_tiles == 0 ? 5 : own;
-            if (own == list) {
+            bool is_packed = gpu_dtype_packs((enum dtype)kernel->key.dtype);
+            uint32_t own = !is_packed ? (kernel->segment ? 2 : 0) : kernel->key.token_tiles ? 4 : 6;
+            if (own + kernel->key.grouped == list) {
                 append_decode(kernel, i, prelude);
             }
         }

@@ -121,8 +121,7 @@ static bool can_pack(const struct gpu_model *model, const struct plan_weight *so
 {
     const struct packed_form *form = &packed_forms[weight->dtype];
     return form->columns != 0 && source->columns % form->columns == 0 && weight->is_matrix &&
-           !weight->is_expert && model->activation == DTYPE_F16 &&
-           !model->device->options.deterministic &&
+           model->activation == DTYPE_F16 && !model->device->options.deterministic &&
            model->device->info.shared_bytes_block_max >= PACKED_SHARED_BYTES &&
            model->device->options.linear != GPU_LINEAR_PLAIN;
 }
@@ -155,6 +154,34 @@ static bool is_used(const struct gpu_weight *weight)
     return weight->is_matrix || weight->is_vector || weight->is_embedding;
 }
 
+static void set_bytes(struct gpu_weight *weight, const struct plan_weight *source, bool is_packed)
+{
+    weight->is_packed = is_packed;
+    if (is_packed) {
+        weight->row_bytes = gpu_packed_row_bytes(weight->dtype, source->columns);
+    } else {
+        dtype_row_bytes(weight->dtype, source->columns, &weight->row_bytes);
+    }
+    weight->bytes = weight->row_bytes * source->rows;
+}
+
+/* Gate and up of experts go through one kernel, which reads them in one form. */
+static void unpack_mixed_experts(struct gpu_model *model)
+{
+    const struct plan *plan = model->base.plan;
+    for (uint32_t i = 0; i < plan->op_count; i++) {
+        const struct plan_op *op = &plan->ops[i];
+        if (op->kind != PLAN_EXPERTS ||
+            model->weights[op->experts.gate].dtype == model->weights[op->experts.up].dtype) {
+            continue;
+        }
+        for (uint32_t e = 0; e < 2 * op->experts.expert_count; e++) {
+            uint32_t index = (e % 2 ? op->experts.up : op->experts.gate) + e / 2;
+            set_bytes(&model->weights[index], &plan->weights[index], false);
+        }
+    }
+}
+
 llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *error)
 {
     const struct plan *plan = model->base.plan;
@@ -173,14 +200,11 @@ llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *e
             return error_set(error, LLCUDA_BAD_FORMAT, "weight '%.*s' has rows of no whole blocks",
                              TEXT_ARGUMENTS(plan->weights[i].name));
         }
-        weight->is_packed = can_pack(model, &plan->weights[i], weight);
-        if (weight->is_packed) {
-            weight->row_bytes = gpu_packed_row_bytes(weight->dtype, plan->weights[i].columns);
-        }
-        weight->bytes = weight->row_bytes * plan->weights[i].rows;
+        set_bytes(weight, &plan->weights[i], can_pack(model, &plan->weights[i], weight));
         bool is_read = (weight->is_matrix || weight->is_vector) && !weight->is_expert;
         model->step_weight_bytes += is_read ? weight->bytes : 0;
     }
+    unpack_mixed_experts(model);
     return LLCUDA_OK;
 }
 

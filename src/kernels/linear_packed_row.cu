@@ -6,20 +6,24 @@
  * One row leaves seven of eight columns of an mma free: packed_rows.cuh puts them to use.
  *
  * A warp copies units into a ring of its own, in the background and RING steps ahead, beginning
- * before the predecessor on the stream has ended. Two blocks fit a multiprocessor, so that the next
- * launch fills its rings while this one ends.
+ * before the predecessor on the stream has ended. One block fits a multiprocessor: where two do,
+ * a launch whose predecessors' blocks end at different times leaves others without one.
  *
  * Grid: x = one block a multiprocessor, or one a tile when there are fewer. Dynamic shared memory:
  * struct row_shared. Bound: the bytes of W from memory; about 100 instructions a warp and unit of
  * q4_k (1,184 bytes) are a third of what a multiprocessor can issue in that time. */
-#define ROW_TILES 4 /* whose sums are kept between two barriers; of a pair two and two */
+#define ROW_TILES 8 /* whose sums are kept between two barriers; of a pair four and four */
 
-template <class FORMAT, int COLUMNS, int RING> struct row_shared {
+template <int N> struct number_of {
+    static constexpr int value = N;
+};
+
+template <class FORMAT, int COLUMNS, int RUNS> struct row_shared {
     float partial[2][ROW_TILES][DECODE_WARPS_LINEAR][16];
     float squares[DECODE_WARPS_LINEAR];
     row_block blocks[COLUMNS / 32];
     uint32_t x[COLUMNS / 128][32][2]; /* of a unit: a lane's two words of B, of its block */
-    uint8_t ring[DECODE_WARPS_LINEAR][RING][packed_slot<FORMAT>::BYTES];
+    uint8_t ring[DECODE_WARPS_LINEAR][RUNS][packed_slot<FORMAT>::BYTES]; /* units */
 };
 
 /* Bytes `index` of four words. */
@@ -82,18 +86,24 @@ __device__ __forceinline__ void leave_row(STREAM *shared, uint32_t piece, const 
     }
 }
 
-template <class FORMAT, int COLUMNS, int RING, int SETS, int FROM, int TO, int ACTIVATION>
-__device__ __forceinline__ void linear_packed_row(const struct linear_decode_arguments &a)
+template <class FORMAT, int COLUMNS, int RING, int SETS, int TILES, int FROM, int TO,
+          int ACTIVATION, bool GROUPED>
+__device__ __forceinline__ void linear_packed_row(const struct linear_decode_arguments &a,
+                                                  const struct linear_group *group)
 {
+    static_assert(!GROUPED || FROM == DECODE_FROM_ACTIVATIONS, "rows of experts are not normed");
     typedef packed_row<FORMAT> row;
-    typedef row_shared<FORMAT, COLUMNS, RING> stream;
+    typedef row_shared<FORMAT, COLUMNS, RING *(SETS == 2 ? 2 : TILES)> stream;
     constexpr int WARPS = DECODE_WARPS_LINEAR;
     constexpr int UNITS = COLUMNS / PACK_COLUMNS;
     constexpr int OWN = (UNITS + WARPS - 1) / WARPS; /* units of a warp */
     constexpr bool EXACT = OWN * WARPS == UNITS;
     constexpr int SLOT = packed_slot<FORMAT>::BYTES;
-    constexpr bool RESIDENT = OWN <= 2;     /* x stays in registers, as B wants it */
-    constexpr int GROUP = ROW_TILES / SETS; /* results between two barriers, by sixteens */
+    constexpr int WIDTH =
+        SETS == 2 ? 1 : TILES;               /* tiles of a round: of a pair those of both sets */
+    constexpr int RUN = SETS * WIDTH * SLOT; /* of a step: as many units side by side */
+    constexpr bool RESIDENT = OWN <= 2;      /* x stays in registers, as B wants it */
+    constexpr int GROUP = ROW_TILES / SETS;  /* results between two barriers, by sixteens */
     SHARED_DYNAMIC(stream, shared);
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const struct tile_range range = tiles_of<SETS>(a);
@@ -108,15 +118,14 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
     const uint32_t half = warp % FORMAT::UNITS;
     const uint8_t *next = (const uint8_t *)a.weights[0] + (uint64_t)blockIdx.x * TILE_BYTES +
                           warp / FORMAT::UNITS * FORMAT::RECORD + half * FORMAT::UNIT + lane * 16;
-    const int64_t other =
-        SETS == 2 ? (const uint8_t *)a.weights[1] - (const uint8_t *)a.weights[0] : 0;
+    const int64_t other = SETS == 2 ? (const uint8_t *)a.weights[1] - (const uint8_t *)a.weights[0]
+                                    : (int64_t)gridDim.x * TILE_BYTES;
     const uint32_t last = LAST + lane * 16 >= SLOT ? 0
                           : LAST + lane * 16 < FORMAT::UNIT
                               ? LAST
                               : LAST + (FORMAT::UNITS - 1 - half) * FORMAT::UNIT;
-    const uint64_t tile_step = (uint64_t)gridDim.x * TILE_BYTES - (OWN - 1) * STEP_BYTES;
-    uint32_t asked_unit = warp, asked_tiles = 0; /* of the next copy */
-    bool asked_other = false;
+    const uint64_t round_step = (uint64_t)WIDTH * gridDim.x * TILE_BYTES - (OWN - 1) * STEP_BYTES;
+    uint32_t asked_unit = warp, asked_tile = 0; /* of the next copy */
     auto copy_unit = [&](uint8_t *to, const uint8_t *from) {
 #pragma unroll
         for (uint32_t i = 0; i < LAST; i += 512) {
@@ -126,24 +135,21 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
             copy_async16(to + LAST, from + last, true);
         }
     };
-    /* A group is committed in any case, so that their number tells how far the copies are. */
     auto ask = [&](uint8_t *to) {
-        if (asked_tiles < own_tiles) {
+        if (asked_tile < own_tiles) {
             if (EXACT || asked_unit < UNITS) {
-                copy_unit(to, SETS == 2 && asked_other ? next + other : next);
-            }
-            if (SETS == 2 && !asked_other) {
-                asked_other = true;
-            } else {
-                asked_other = false;
-                if (OWN == 1 || asked_unit + WARPS >= OWN * WARPS) {
-                    asked_unit = warp;
-                    asked_tiles++;
-                    next += tile_step;
-                } else {
-                    asked_unit += WARPS;
-                    next += STEP_BYTES;
+                copy_unit(to, next);
+                if (SETS == 2 || (WIDTH == 2 && asked_tile + 1 < own_tiles)) {
+                    copy_unit(to + SLOT, next + other);
                 }
+            }
+            if (OWN == 1 || asked_unit + WARPS >= OWN * WARPS) {
+                asked_unit = warp;
+                asked_tile += WIDTH;
+                next += round_step;
+            } else {
+                asked_unit += WARPS;
+                next += STEP_BYTES;
             }
         }
         copy_async_commit();
@@ -154,15 +160,30 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
         wait_for_predecessor();
         return;
     }
+    struct row_view<GROUPED> rows;
+    if constexpr (GROUPED) {
+        wait_for_predecessor(); /* who makes the lists */
+        rows = rows_of_tile(*group, blockIdx.y);
+        if (rows.n == 0) {
+            return;
+        }
+        next += rows.offset;
+    }
 #pragma unroll 1
     for (uint32_t i = 0; i < RING; i++) {
-        ask(ring + i * SLOT + lane * 16);
+        ask(ring + i * RUN + lane * 16);
+        copy_async_wait<pace_of<RUN * WARPS>::VALUE - 1>(); /* as in linear_stream.cu */
     }
-    if (FROM == DECODE_FROM_NORM) {
-        touch_norm<COLUMNS>(a);
+    if constexpr (!GROUPED) {
+        if (FROM == DECODE_FROM_NORM) {
+            touch_norm<COLUMNS>(a);
+        }
+        rows = rows_from(0, *a.count, 1); /* written before anything that overlaps */
+        wait_for_predecessor();
     }
-    const bool is_empty = *a.count == 0; /* written before anything that overlaps */
-    wait_for_predecessor();
+    const bool is_empty = rows.n == 0;
+    const uint64_t input_row = GROUPED ? rows.input(0) : 0;
+    const uint64_t output_row = GROUPED ? rows.output(0) : 0;
 
     /* x as whole numbers: a thread makes eight. */
     constexpr int PIECES = COLUMNS / 8;
@@ -199,8 +220,9 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
             const uint32_t piece = i * DECODE_THREADS + threadIdx.x;
-            own[i] = piece < PIECES ? load16((const uint16_t *)a.input + (uint64_t)piece * 8)
-                                    : word4{0, 0, 0, 0};
+            own[i] = piece < PIECES
+                         ? load16((const uint16_t *)a.input + input_row * COLUMNS + piece * 8)
+                         : word4{0, 0, 0, 0};
         }
 #pragma unroll
         for (int i = 0; i < EACH; i++) {
@@ -219,7 +241,8 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
         uint32_t number = tile;
         const uint32_t part = part_of<SETS>(range, number);
         const uint32_t r = number * 16 + threadIdx.x % 16;
-        at = r + (part > 0 ? a.rows[0] : 0) + (part > 1 ? a.rows[1] : 0);
+        at = output_row * a.output_stride + r + (part > 0 ? a.rows[0] : 0) +
+             (part > 1 ? a.rows[1] : 0);
         return tile < range.count && r < (part == 0   ? a.rows[0]
                                           : part == 1 ? a.rows[1]
                                                       : a.rows[2]);
@@ -255,6 +278,7 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
             }
         }
     };
+    /* One unit of COUNT tiles; B is the same for all of them. */
     const uint32_t g = lane / 4, t = lane % 4;
     struct operand {
         uint32_t b[4][2]; /* of each block */
@@ -269,7 +293,7 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
         }
         x.block = shared->blocks[unit * 4 + t];
     };
-    struct operand resident[RESIDENT ? OWN : 1] = {};
+    struct operand resident[RESIDENT ? OWN : 1];
     if constexpr (RESIDENT) {
 #pragma unroll
         for (int i = 0; i < OWN; i++) {
@@ -278,95 +302,126 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
             }
         }
     }
-    row_sums total[SETS] = {};
-    auto multiply = [&](row_sums &sums, const uint8_t *copy, const struct operand &x) {
-        typename FORMAT::unit u;
-        int32_t c[row::SPLIT ? 2 : 1][4] = {};
-        FORMAT::template load<pack_copy>(u, copy, copy + FORMAT::UNIT, lane);
+    row_sums total[2] = {};
+    auto multiply = [&](auto count, const uint8_t *copies, const struct operand &x) {
+        constexpr int COUNT = decltype(count)::value;
+        typename FORMAT::unit u[COUNT];
+        int32_t c[COUNT][row::SPLIT ? 2 : 1][4] = {};
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            const uint8_t *copy = copies + i * SLOT;
+            FORMAT::template load<pack_copy>(u[i], copy, copy + FORMAT::UNIT, lane);
+        }
 #pragma unroll
         for (int s = 0; s < 4; s++) {
-            uint32_t codes[4];
-            row::codes(u, s, codes);
-            if constexpr (row::SPLIT) {
-                const uint32_t first[2] = {x.b[s][0], 0}, second[2] = {0, x.b[s][1]};
-                mma_u8_s8(c[0], codes, first);
-                mma_u8_s8(c[1], codes, second);
-            } else {
-                mma_u8_s8(c[0], codes, x.b[s]);
+#pragma unroll
+            for (int i = 0; i < COUNT; i++) {
+                uint32_t codes[4];
+                row::codes(u[i], s, codes);
+                if constexpr (row::SPLIT) {
+                    const uint32_t first[2] = {x.b[s][0], 0}, second[2] = {0, x.b[s][1]};
+                    mma_u8_s8(c[i][0], codes, first);
+                    mma_u8_s8(c[i][1], codes, second);
+                } else {
+                    mma_u8_s8(c[i][0], codes, x.b[s]);
+                }
             }
         }
-        float upper[2] = {}, lower[2] = {};
 #pragma unroll
-        for (int j = 0; j < (row::SPLIT ? 2 : 1); j++) { /* high and low bytes of x */
-            upper[j] = (float)(c[j][0] * 256 + c[j][1]);
-            lower[j] = (float)(c[j][2] * 256 + c[j][3]);
+        for (int i = 0; i < COUNT; i++) {
+            float upper[2] = {}, lower[2] = {};
+#pragma unroll
+            for (int j = 0; j < (row::SPLIT ? 2 : 1); j++) { /* high and low bytes of x */
+                upper[j] = (float)(c[i][j][0] * 256 + c[i][j][1]);
+                lower[j] = (float)(c[i][j][2] * 256 + c[i][j][3]);
+            }
+            row::add(total[i], upper, lower, x.block, copies + i * SLOT, lane);
         }
-        row::add(sums, upper, lower, x.block, copy, lane);
     };
     const float share = t % 2 ? 1.0f / (float)row::LOWER : 1.0f;
     uint32_t used = 0; /* place in the ring */
-    for (uint32_t index = 0; index < own_tiles; index++) {
+    for (uint32_t index = 0; index < own_tiles; index += WIDTH) {
+        const bool is_two = SETS == 2 || (WIDTH == 2 && index + 1 < own_tiles);
         if (index % GROUP == 0) {
             load_before(index);
         }
-        auto take = [&](uint32_t unit, const struct operand &x) {
-#pragma unroll
-            for (int m = 0; m < SETS; m++) {
-                uint8_t *const copy = ring + used;
-                copy_async_wait<RING - 1>();
-                __syncwarp();
-                if (EXACT || unit < UNITS) { /* the same for a warp */
-                    multiply(total[m], copy, x);
+        auto take = [&](uint32_t unit, int number) {
+            uint8_t *const copies = ring + used;
+            copy_async_wait<RING - 1>();
+            __syncwarp();
+            if (EXACT || unit < UNITS) {
+                struct operand x;
+                if constexpr (!RESIDENT) {
+                    load_x(unit, x);
                 }
-                used = used == (RING - 1) * SLOT ? 0 : used + SLOT;
-                __syncwarp(); /* all lanes have read what is now overwritten */
-                ask(copy + lane * 16);
+                const struct operand &own = RESIDENT ? resident[number] : x;
+                if (SETS * WIDTH == 2 && is_two) {
+                    multiply(number_of<SETS * WIDTH>(), copies, own);
+                } else if (SETS == 1) {
+                    multiply(number_of<1>(), copies, own);
+                }
             }
+            used = used == (RING - 1) * RUN ? 0 : used + RUN;
+            __syncwarp(); /* all lanes have read what is now overwritten */
+            ask(copies + lane * 16);
         };
         if constexpr (RESIDENT) {
 #pragma unroll
             for (int i = 0; i < OWN; i++) {
-                take(i * WARPS + warp, resident[i]);
+                take(i * WARPS + warp, i);
             }
         } else {
 #pragma unroll 1
             for (uint32_t unit = warp; unit < OWN * WARPS; unit += WARPS) {
-                struct operand x = {};
-                if (EXACT || unit < UNITS) {
-                    load_x(unit, x);
-                }
-                take(unit, x);
+                take(unit, 0);
             }
         }
-        /* Sums over the lanes of a row: lane t keeps row half t % 2. */
+        /* Sums over the lanes of a row: lane t keeps row half t % 2 of tile t / 2. */
+        float keep[2];
 #pragma unroll
-        for (int m = 0; m < SETS; m++) {
-            const float given = t % 2 ? total[m].upper : total[m].lower;
-            float sum = (t % 2 ? total[m].lower : total[m].upper) + warp_shuffle_xor(given, 1);
-            sum += warp_shuffle_xor(sum, 2);
-            if (t < 2) {
-                shared->partial[index / GROUP % 2][SETS * (index % GROUP) + m][warp][g + t * 8] =
-                    sum * share;
-            }
-            total[m].upper = total[m].lower = 0;
+        for (int i = 0; i < 2; i++) {
+            const float given = t % 2 ? total[i].upper : total[i].lower;
+            keep[i] = (t % 2 ? total[i].lower : total[i].upper) + warp_shuffle_xor(given, 1);
+            total[i].upper = total[i].lower = 0;
         }
-        if (index % GROUP == GROUP - 1 || index + 1 == own_tiles) {
+        const float given = t / 2 ? keep[0] : keep[1];
+        const float sum = (t / 2 ? keep[1] : keep[0]) + warp_shuffle_xor(given, 2);
+        if (SETS * WIDTH == 2 || t < 2) {
+            const uint32_t kept = SETS * (index % GROUP) + t / 2;
+            shared->partial[index / GROUP % 2][kept][warp][g + t % 2 * 8] = sum * share;
+        }
+        const uint32_t end = index + WIDTH;
+        if (end % GROUP == 0 || end >= own_tiles) {
             /* A warp that is ahead writes the other half of `partial`, and cannot come back before
              * all have read this one and met again. */
-            finish(index / GROUP * GROUP, index % GROUP + 1);
+            finish(index / GROUP * GROUP,
+                   (end < own_tiles ? end : own_tiles) - index / GROUP * GROUP);
         }
     }
 }
 
 /* The prelude lists what the model needs: LINEAR_PACKED_ROWS(X) is X(name, format, columns, ring,
- * sets, from, to, activation) … */
-#define LINEAR_PACKED_ROW(name, format, columns, ring, sets, from, to, activation)                \
-    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                   \
-        name(const struct linear_decode_arguments arguments)                                      \
-    {                                                                                             \
-        linear_packed_row<packed_##format, columns, ring, sets, from, to, activation>(arguments); \
+ * sets, tiles, from, to, activation) … */
+#define LINEAR_PACKED_ROW(name, format, columns, ring, sets, tiles, from, to, activation)     \
+    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                               \
+        name(const struct linear_decode_arguments arguments)                                  \
+    {                                                                                         \
+        linear_packed_row<packed_##format, columns, ring, sets, tiles, from, to, activation,  \
+                          false>(arguments, nullptr);                                         \
+    }
+
+/* The same of experts with a row each. */
+#define LINEAR_PACKED_ROW_GROUP(name, format, columns, ring, sets, tiles, from, to, activation) \
+    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                 \
+        name(const struct linear_decode_group_arguments arguments)                              \
+    {                                                                                           \
+        linear_packed_row<packed_##format, columns, ring, sets, tiles, from, to, activation,    \
+                          true>(arguments.linear, &arguments.group);                            \
     }
 
 #ifdef LINEAR_PACKED_ROWS
 LINEAR_PACKED_ROWS(LINEAR_PACKED_ROW)
+#endif
+#ifdef LINEAR_PACKED_ROW_GROUPS
+LINEAR_PACKED_ROW_GROUPS(LINEAR_PACKED_ROW_GROUP)
 #endif
