@@ -109,6 +109,10 @@ struct linear_decode_arguments {
     uint32_t output_stride;                  /* elements from one row to the next */
     float norm_epsilon;
     float norm_weight_offset;
+    /* Columns of 32 lie as the lanes of the next layer of few rows want them (staged_column): of
+     * the activations that come in, and of those that a pair makes. */
+    uint32_t input_is_staged;
+    uint32_t output_is_staged;
 };
 
 /* A linear layer of many rows, weights row after row. */

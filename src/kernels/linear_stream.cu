@@ -130,7 +130,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         if (token >= n) {
             return word4{0, 0, 0, 0};
         }
-        return tokens_at<COLUMNS>(a, rows.input(token), warp * OWN + chunk * 32 + t * 4);
+        return tokens_at<COLUMNS>(a, rows.input(token), warp * OWN + chunk * 32);
     };
     word4 resident[RESIDENT ? OWN / 32 : 1][TOKEN_TILES];
     if constexpr (FROM == DECODE_FROM_NORM) {
@@ -144,8 +144,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
             if ((uint32_t)g >= from && (uint32_t)g < from + ROUND && (uint32_t)g < n) {
 #pragma unroll
                 for (int c = 0; c < OWN / 32; c++) {
-                    resident[c][0] =
-                        columns_of(&staged[g - from][warp * OWN + c * 32 + t * 4]);
+                    resident[c][0] = load16(&staged[g - from][warp * OWN + c * 32 + t * 8]);
                 }
             }
             __syncthreads(); /* all have read what is now overwritten */
@@ -208,7 +207,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
     float before = 0;
     for (uint32_t index = 0; index < own_tiles; index++) {
         if (finishes && (index == 0 || !both)) { /* on its way while weights are multiplied */
-            place = output_place_of<SETS>(a, range, blockIdx.x + (index + of_both) * gridDim.x,
+            place = output_place_of<SETS, TO>(a, range, blockIdx.x + (index + of_both) * gridDim.x,
                                           rows.output(token), row);
             before = output_before<TO>(a, place);
         }
