@@ -165,6 +165,8 @@ llcuda_status gpu_model_place(struct device *device, const struct plan *plan,
 
 /* Whether weights of this type are packed for the kernels of few rows. */
 bool gpu_dtype_packs(enum dtype dtype);
+/* Bytes of a row when packed, one with another: rows come in sixteens. */
+uint64_t gpu_packed_row_bytes(enum dtype dtype, uint64_t columns);
 /* Whether they have a kernel for one row, which takes codes as bytes. */
 bool gpu_dtype_has_row(enum dtype dtype);
 /* Bytes of a unit of 128 columns, and what it shares, in shared memory. */

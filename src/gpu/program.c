@@ -164,15 +164,20 @@ static uint32_t packed_shared_bytes(const struct gpu_decode_key *key, uint32_t s
 #define ROW_TILES      2u
 #define ROW_SUMS_BYTES (2u * 8 * DECODE_WARPS * 16 * 4)
 
-/* What struct row_shared takes; false when the device has less. */
-static bool choose_row(uint32_t limit, struct gpu_decode_kernel *kernel)
+/* What struct row_shared takes, and no less than half of a multiprocessor's: were there room for
+ * two blocks of a launch, some multiprocessors would get two and others none. False when the device
+ * has less. */
+static bool choose_row(const struct gpu_device_info *device, uint32_t limit,
+                       struct gpu_decode_kernel *kernel)
 {
     const struct gpu_decode_key *key = &kernel->key;
+    uint32_t half = key->grouped ? 0 : device->shared_bytes_block_max / 2 + 1024;
     uint32_t x = 2 * key->columns + key->columns / 32 * 16;
     kernel->ring = ROW_RING;
     kernel->shared_bytes =
         ROW_SUMS_BYTES + DECODE_WARPS * 4 + x +
         DECODE_WARPS * ROW_RING * ROW_TILES * gpu_packed_slot_bytes((enum dtype)key->dtype);
+    kernel->shared_bytes = kernel->shared_bytes < half ? half : kernel->shared_bytes;
     return kernel->shared_bytes <= limit;
 }
 
@@ -214,7 +219,7 @@ bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_k
     kernel->stages = false;
     kernel->segment = kernel->ring = 0;
     if (kernel->key.token_tiles == 0) {
-        return choose_row(limit, kernel);
+        return choose_row(device, limit, kernel);
     }
     if (gpu_dtype_packs((enum dtype)kernel->key.dtype)) {
         kernel->shared_bytes = packed_shared_bytes(&kernel->key, sums, limit, &kernel->stages);

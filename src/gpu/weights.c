@@ -99,6 +99,11 @@ bool gpu_dtype_has_row(enum dtype dtype)
     return gpu_dtype_packs(dtype) && dtype != DTYPE_MXFP4;
 }
 
+uint64_t gpu_packed_row_bytes(enum dtype dtype, uint64_t columns)
+{
+    return columns / packed_forms[dtype].columns * packed_forms[dtype].bytes / PAD_ROWS;
+}
+
 uint32_t gpu_packed_slot_bytes(enum dtype dtype)
 {
     const struct packed_form *form = &packed_forms[dtype];
@@ -153,8 +158,7 @@ static void set_bytes(struct gpu_weight *weight, const struct plan_weight *sourc
 {
     weight->is_packed = is_packed;
     if (is_packed) {
-        const struct packed_form *form = &packed_forms[weight->dtype];
-        weight->row_bytes = source->columns / form->columns * form->bytes / PAD_ROWS;
+        weight->row_bytes = gpu_packed_row_bytes(weight->dtype, source->columns);
     } else {
         dtype_row_bytes(weight->dtype, source->columns, &weight->row_bytes);
     }

@@ -6,8 +6,8 @@
  * One row leaves seven of eight columns of an mma free: packed_rows.cuh puts them to use.
  *
  * A warp copies units into a ring of its own, in the background and RING steps ahead, beginning
- * before the predecessor on the stream has ended. Two blocks fit a multiprocessor, so that the next
- * launch fills its rings while this one ends.
+ * before the predecessor on the stream has ended. One block fits a multiprocessor: where two do,
+ * a launch whose predecessors' blocks end at different times leaves others without one.
  *
  * Grid: x = one block a multiprocessor, or one a tile when there are fewer. Dynamic shared memory:
  * struct row_shared. Bound: the bytes of W from memory; about 100 instructions a warp and unit of

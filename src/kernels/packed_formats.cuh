@@ -242,7 +242,7 @@ template <class FORMAT, int PIECES, int MINUS_UPPER, int MINUS_LOWER> struct pac
         uint32_t scales;
     };
     template <class FROM>
-    static __device__ __forceinline__ void load(unit &u, const uint8_t *from, const uint8_t *ends,
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *from, const uint8_t *,
                                                 uint32_t lane)
     {
 #pragma unroll
@@ -292,7 +292,7 @@ template <class FORMAT, int PIECES, int MINUS_UPPER, int MINUS_LOWER> struct pac
                               half_of_word(scales.words[s], 1) * FORMAT::LOWER_SHARE, c);
         }
     }
-    static __device__ __forceinline__ float scale(const uint8_t *unit, const uint8_t *ends,
+    static __device__ __forceinline__ float scale(const uint8_t *unit, const uint8_t *,
                                                   uint32_t row, uint32_t m)
     {
         return half_of_word(*(const uint32_t *)(unit + SCALES + scale_word(row, m / 2)), row / 8);
@@ -355,7 +355,7 @@ template <bool HAS_FIFTH, bool HAS_MINIMA> struct packed_32 {
         uint32_t scales, minima;
     };
     template <class FROM>
-    static __device__ __forceinline__ void load(unit &u, const uint8_t *from, const uint8_t *ends,
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *from, const uint8_t *,
                                                 uint32_t lane)
     {
         u.codes[0] = FROM::load4(from + lane * 16);
@@ -432,12 +432,12 @@ template <bool HAS_FIFTH, bool HAS_MINIMA> struct packed_32 {
         }
         return (float)((int)q - (HAS_MINIMA ? 0 : 16));
     }
-    static __device__ __forceinline__ float scale(const uint8_t *unit, const uint8_t *ends,
+    static __device__ __forceinline__ float scale(const uint8_t *unit, const uint8_t *,
                                                   uint32_t row, uint32_t m)
     {
         return half_of_word(*(const uint32_t *)(unit + SCALES + scale_word(row, m / 2)), row / 8);
     }
-    static __device__ __forceinline__ float minimum(const uint8_t *unit, const uint8_t *ends,
+    static __device__ __forceinline__ float minimum(const uint8_t *unit, const uint8_t *,
                                                     uint32_t row, uint32_t m)
     {
         return HAS_MINIMA
@@ -470,7 +470,7 @@ struct packed_mxfp4 {
         uint32_t scales;
     };
     template <class FROM>
-    static __device__ __forceinline__ void load(unit &u, const uint8_t *from, const uint8_t *ends,
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *from, const uint8_t *,
                                                 uint32_t lane)
     {
         u.codes[0] = FROM::load4(from + lane * 16);
@@ -535,7 +535,7 @@ struct packed_mxfp4 {
         const uint32_t half = (word << sign_shift(r) & 0x8000u) | (word << size_shift(r) & 0x0e00u);
         return float_of_f16((uint16_t)half) * 0x1p14f;
     }
-    static __device__ __forceinline__ float scale(const uint8_t *unit, const uint8_t *ends,
+    static __device__ __forceinline__ float scale(const uint8_t *unit, const uint8_t *,
                                                   uint32_t row, uint32_t m)
     {
         return factor(word_at(unit + SCALES, row), m / 2) * 0x1p-14f;
