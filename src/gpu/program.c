@@ -179,12 +179,15 @@ static bool choose_row(uint32_t limit, struct gpu_decode_kernel *kernel)
 /* Runs of a ring of linear_stream.cu: as many as leave memory no time to idle. */
 #define RING_MIN 3u
 #define RING_MAX 6u
+/* What a warp has of normed rows stays in registers. */
+#define STREAM_NORM_COLUMNS 8192u
 
 /* Long runs before long rings; nothing where copies in the background or the room is missing. */
 static void choose_stream(const struct gpu_device_info *device, uint32_t limit,
                           struct gpu_decode_kernel *kernel)
 {
-    if (device->vendor == GPU_HIP || (device->vendor == GPU_CUDA && device->capability < 80)) {
+    if (device->vendor == GPU_HIP || (device->vendor == GPU_CUDA && device->capability < 80) ||
+        (kernel->key.from == GPU_DECODE_FROM_NORM && kernel->key.columns > STREAM_NORM_COLUMNS)) {
         return;
     }
     for (uint32_t segment = 128; segment >= 64; segment /= 2) {
@@ -197,6 +200,11 @@ static void choose_stream(const struct gpu_device_info *device, uint32_t limit,
             return;
         }
     }
+}
+
+uint32_t gpu_decode_normed_bytes(const struct gpu_decode_key *key)
+{
+    return key->from == GPU_DECODE_FROM_NORM ? 8 * key->token_tiles * key->columns * 2 : 0;
 }
 
 bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel)
@@ -213,6 +221,9 @@ bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_k
     } else {
         kernel->shared_bytes = sums * (16u << 10);
         choose_stream(device, limit, kernel);
+        if (!kernel->segment) {
+            kernel->shared_bytes += gpu_decode_normed_bytes(&kernel->key);
+        }
     }
     return kernel->shared_bytes <= limit;
 }

@@ -111,7 +111,9 @@ void gpu_program_packed_prelude(const char *macro, const bool *wanted, struct bu
 /* Fills in which kernel does what kernel->key says on a device, and its dynamic shared memory;
  * false when that is more than a block may have. */
 bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel);
-/* The same; also false when a kernel of half the width serves better. */
+/* Shared memory of linear_decode.cu for normed rows. */
+uint32_t gpu_decode_normed_bytes(const struct gpu_decode_key *key);
+/* As gpu_decode_choose; also false when a kernel of half the width serves better. */
 bool gpu_decode_serves(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel);
 extern const char *const gpu_wide_files[];
 /* wide.c: what its kernels are compiled with for a device and weights of the types that `wanted`

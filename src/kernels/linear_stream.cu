@@ -8,11 +8,16 @@
  * be waited for. Pieces of sixteen bytes of odd rows change places by four, so that eight lanes
  * that read two rows at a time meet 32 different banks.
  *
+ * Until the predecessor has ended, the ring fills at a pace: what else is read then, activations
+ * and the cache, decides when work begins, and would wait behind 27 MB of weights for 6 us.
+ *
  * Shapes, grid, and who sums what: as in linear_decode.cu; COLUMNS is a multiple of
  * DECODE_WARPS · SEGMENT. Dynamic shared memory: SETS · TOKEN_TILES · 16 KB of sums, and RING ·
  * DECODE_WARPS · SEGMENT · 32 bytes. Bound: the bytes of W from memory. Measured on an H200 with
  * bfloat16, where a plain read has 4.55 to 4.65 TB/s: logits of a 1B and an 8B model 4.50 and 4.53
  * (3.93, 3.46 by linear_decode.cu), down of 8B 4.09 (3.83), gate and up of 1B 3.90 (3.69). */
+#define PACE_BYTES (64 << 10) /* of a multiprocessor: 132 of an H200 read 8 MB in 2 us */
+
 template <int COLUMNS, int SEGMENT, int RING, int SETS, int TOKEN_TILES, int FROM, int TO,
           int ACTIVATION, bool GROUPED>
 __device__ __forceinline__ void linear_stream(const struct linear_decode_arguments &a,
@@ -39,8 +44,11 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         struct run ring[WARPS][RING];
     };
     SHARED_DYNAMIC(stream, shared);
-    __shared__ float squares[TOKENS][WARPS];
-    __shared__ float scales[TOKENS];
+    /* Rows that are normed at a time, on their way into registers where the sums come later. */
+    constexpr int FITTING = sizeof(sums) * 2 / (2 * COLUMNS);
+    constexpr int ROUND = FITTING < TOKENS ? FITTING : TOKENS;
+    static_assert(FROM != DECODE_FROM_NORM || (RESIDENT && ROUND > 0), "room for normed rows");
+    __shared__ float squares[FROM == DECODE_FROM_NORM ? ROUND : 1][WARPS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int g = lane / 4, t = lane % 4;
     const uint32_t first = GROUPED ? 0 : blockIdx.y * TOKENS;
@@ -70,11 +78,17 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         }
         copy_async_commit();
     };
+    /* What the predecessors still have to read must not queue behind what is only wanted early: so
+     * few runs are on their way at a time that memory has little more than enough to do. */
+    constexpr int RUN_BYTES = sizeof(struct run) * WARPS;
+    constexpr int PACE = RUN_BYTES < PACE_BYTES ? PACE_BYTES / RUN_BYTES : 1;
     auto fill = [&]() {
         for (int i = 0; i < RING; i++) {
             ask(i);
+            copy_async_wait<PACE - 1>();
         }
     };
+    float norm_weights[NORM_EACH(COLUMNS)];
     release_successor();
     if constexpr (GROUPED) {
         wait_for_predecessor(); /* who makes the lists */
@@ -83,16 +97,17 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
             fill();
         }
     } else {
+        if (FROM == DECODE_FROM_NORM) {
+            load_norm_weights<COLUMNS>(a, norm_weights);
+        }
         /* The first weights do not wait for the number of rows, which is far away, too. */
+        const uint32_t count = *a.count; /* written before anything that overlaps */
         if (first == 0) {
             fill();
         }
-        rows = rows_from(first, *a.count, TOKENS); /* written before anything that overlaps */
+        rows = rows_from(first, count, TOKENS);
         if (rows.n && first != 0) {
             fill();
-        }
-        if (FROM == DECODE_FROM_NORM) {
-            touch_norm<COLUMNS>(a);
         }
         wait_for_predecessor();
     }
@@ -101,9 +116,6 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         copy_async_wait<0>();
         return;
     }
-    if (FROM == DECODE_FROM_NORM) {
-        norm_scales<COLUMNS>(a, first, n, squares, scales);
-    }
 
     /* Eight activations of a token: zero where there is none. */
     auto load_tokens = [&](int chunk, int tile) -> word4 {
@@ -111,11 +123,26 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         if (token >= n) {
             return word4{0, 0, 0, 0};
         }
-        return tokens_at<COLUMNS, FROM>(a, rows.input(token), scales[token],
-                                        warp * OWN + chunk * 32 + t * 8);
+        return tokens_at<COLUMNS>(a, rows.input(token), warp * OWN + chunk * 32 + t * 8);
     };
     word4 resident[RESIDENT ? OWN / 32 : 1][TOKEN_TILES];
-    if constexpr (RESIDENT) {
+    if constexpr (FROM == DECODE_FROM_NORM) {
+        act_value(*staged)[COLUMNS] = (act_value(*)[COLUMNS])shared->partial;
+#pragma unroll
+        for (int c = 0; c < OWN / 32; c++) {
+            resident[c][0] = word4{0, 0, 0, 0};
+        }
+        for (uint32_t from = 0; from < n; from += ROUND) {
+            stage_normed<COLUMNS, ROUND>(a, first, from, n, norm_weights, squares, staged);
+            if ((uint32_t)g >= from && (uint32_t)g < from + ROUND && (uint32_t)g < n) {
+#pragma unroll
+                for (int c = 0; c < OWN / 32; c++) {
+                    resident[c][0] = load16(&staged[g - from][warp * OWN + c * 32 + t * 8]);
+                }
+            }
+            __syncthreads(); /* all have read what is now overwritten */
+        }
+    } else if constexpr (RESIDENT) {
 #pragma unroll
         for (int c = 0; c < OWN / 32; c++) {
 #pragma unroll
@@ -162,7 +189,21 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         ask(step + RING);
     };
     uint32_t step = 0;
+    /* Whose sums a thread finishes: a row of a tile of a token. Where there are just two tiles, both
+     * are finished at once. */
+    static_assert(16 * TOKENS <= DECODE_THREADS, "a thread finishes one row of a tile");
+    const bool both = 32 * TOKENS <= DECODE_THREADS && own_tiles == 2;
+    const uint32_t of_both = both ? threadIdx.x / (16 * TOKENS) : 0;
+    const uint32_t token = (threadIdx.x - of_both * 16 * TOKENS) / 16, row = threadIdx.x % 16;
+    const bool finishes = token < n && of_both < 2;
+    struct output_place place = {0, false};
+    float before = 0;
     for (uint32_t index = 0; index < own_tiles; index++) {
+        if (finishes && (index == 0 || !both)) { /* on its way while weights are multiplied */
+            place = output_place_of<SETS>(a, range, blockIdx.x + (index + of_both) * gridDim.x,
+                                          rows.output(token), row);
+            before = output_before<TO>(a, place);
+        }
         for (int number = 0; number < RUNS; number++) {
 #pragma unroll
             for (int set = 0; set < SETS; set++) {
@@ -173,14 +214,15 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         for (int set = 0; set < SETS; set++) {
             leave_sums<TOKEN_TILES>(shared->partial[index & 1][set][warp], d[set]);
         }
+        if (both && index == 0) {
+            continue;
+        }
         /* One barrier a tile: a warp that is ahead writes the other half of `partial`, and cannot
          * come back to this one before all have read it and met again. */
         __syncthreads();
-        for (uint32_t i = threadIdx.x; i < 16 * n; i += DECODE_THREADS) {
-            /* The row of the output, counted from a first one that may lie before all. */
-            finish_row<SETS, TOKENS, TO, ACTIVATION>(a, range, shared->partial[index & 1],
-                                                     blockIdx.x + index * gridDim.x,
-                                                     rows.output(i / 16) - i / 16, i / 16, i % 16);
+        if (finishes) {
+            finish_row<SETS, TOKENS, TO, ACTIVATION>(
+                a, shared->partial[both ? of_both : index & 1], place, before, token, row);
         }
     }
 }
