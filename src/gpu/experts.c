@@ -10,11 +10,13 @@
 /* Streaming kernels serve as many rows of an expert, on average; more are for tiles. */
 #define DECODE_AVERAGE_MAX 16u
 #define DECODE_ROWS_MAX    32u
-/* Packed weights are read once for so many rows, and unpacked for more; for that, as many experts
- * at a time as fit this, and one at least. */
-#define PACKED_AVERAGE_MAX     32u
-#define UNPACKED_EXPERTS_BYTES (256ull << 20)
-#define UNPACKED_TILES_MAX     65535u /* of sixteen rows, by one launch */
+/* Packed weights are read once for every 32 rows of an expert up to so many on average, and
+ * unpacked for more; measured on an H200, where those of MXFP4 are the quickest to take apart. For
+ * that, as many experts at a time as fit this, and one at least. */
+#define PACKED_AVERAGE_MAX       96u
+#define PACKED_AVERAGE_MAX_MXFP4 256u
+#define UNPACKED_EXPERTS_BYTES   (256ull << 20)
+#define UNPACKED_TILES_MAX       65535u /* of sixteen rows, by one launch */
 
 /* --- memory ---------------------------------------------------------------------------------- */
 
@@ -78,6 +80,11 @@ static uint64_t unpacked_tiles(const struct gpu_model *model, uint32_t weight)
 static uint64_t unpacked_bytes(const struct gpu_model *model, uint32_t weight)
 {
     return unpacked_tiles(model, weight) * 16 * model->base.plan->weights[weight].columns * 2;
+}
+
+static uint32_t packed_average_max(enum dtype dtype)
+{
+    return dtype == DTYPE_MXFP4 ? PACKED_AVERAGE_MAX_MXFP4 : PACKED_AVERAGE_MAX;
 }
 
 uint64_t gpu_experts_unpacked_bytes(const struct gpu_model *model)
@@ -196,7 +203,8 @@ static bool choose_kernel(const struct gpu_model *model, struct product *product
     bool has_wide = one_type && wide[GPU_WIDE_TILE_COUNT - 1] &&
                     model->base.plan->weights[product->weights[0]].columns % 32 == 0 &&
                     (!weight->is_packed || gpu_experts_unpacked_bytes(model) != 0);
-    uint32_t average_max = weight->is_packed ? PACKED_AVERAGE_MAX : DECODE_AVERAGE_MAX;
+    uint32_t average_max =
+        weight->is_packed ? packed_average_max(weight->dtype) : DECODE_AVERAGE_MAX;
     product->tokens = PLAIN_TOKENS;
     product->unpacks = weight->is_packed;
     if (one_type && gpu_weight_streams(model, product->weights[0]) &&

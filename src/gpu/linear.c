@@ -166,12 +166,13 @@ static llcuda_status run_decode(struct gpu_model *model, const struct gpu_linear
         arguments.rows[i] = (uint32_t)model->base.plan->weights[linear->weights[i]].rows;
         tiles += i == 0 || !linear->is_pair ? (arguments.rows[i] + 15) / 16 : 0;
     }
-    bool is_row = kernel->key.token_tiles == 0; /* blocks without tiles keep their places */
+    /* One row: blocks without tiles keep their places. */
+    bool is_row = kernel->key.token_tiles == 0;
+    uint32_t blocks = is_row ? model->device->info.multiprocessor_count
+                             : decode_blocks(model, linear, kernel, tiles);
     uint32_t group = is_row ? 1 : 8 * kernel->key.token_tiles;
     const struct gpu_launch launch = {
-        .grid = {is_row ? model->device->info.multiprocessor_count
-                        : decode_blocks(model, linear, kernel, tiles),
-                 (linear->rows + group - 1) / group, 1},
+        .grid = {blocks, (linear->rows + group - 1) / group, 1},
         .block = {GPU_DECODE_THREADS, 1, 1},
         .shared_bytes = kernel->shared_bytes,
         .overlap = !model->device->options.no_overlap,

@@ -10,11 +10,22 @@
 #include "gpu/prelude.h"
 
 const char *const gpu_element_files[] = {
-    "arguments_linear.h", "device.cuh",        "weight_formats.cuh",
-    "packed_formats.cuh", "norm.cu",           "embed.cu",
-    "activation.cu",      "linear_groups.cuh", "linear_plain.cu",
-    "arguments_choose.h", "choose.cu",         "arguments_sample.h",
-    "sample.cu",          "dequantize.cu",     NULL,
+    "arguments_linear.h",
+    "device.cuh",
+    "weight_formats.cuh",
+    "packed_formats.cuh",
+    "norm.cu",
+    "embed.cu",
+    "activation.cu",
+    "linear_groups.cuh",
+    "linear_plain.cu",
+    "arguments_choose.h",
+    "choose.cu",
+    "arguments_sample.h",
+    "sample_select.cuh",
+    "sample.cu",
+    "dequantize.cu",
+    NULL,
 };
 
 static const struct {

@@ -31,12 +31,16 @@ static const struct {
     /* Heads of 128: words that a round of the loop reads once. The limit that makes them spill lets
      * two blocks share a multiprocessor, which is worth more. Without asynchronous copies and large
      * products (7.5) there are more of them. */
-    {"attention", "attention_prefill", "sm_75", 600},
     {"attention", "attention_decode", "sm_75", 600},
     {"attention", "attention_decode_fused", "sm_75", 600},
-    /* Deterministic tiles of heads of 128 and 256 spill most of it. The cause was not looked into.
-     */
-    {"attention", "attention_prefill", NULL, 1100},
+    /* Deterministic tiles of heads of 128 (sm_86 and sm_89 take no others) and 256 spill most of
+     * it. The cause was not looked into. */
+    {"attention", "attention_prefill", "sm_75", 1128},
+    {"attention", "attention_prefill", "sm_80", 972},
+    {"attention", "attention_prefill", "sm_86", 528},
+    {"attention", "attention_prefill", "sm_89", 528},
+    {"attention", "attention_prefill", "sm_90a", 1020},
+    {"attention", "attention_prefill", "sm_100", 484},
     {"attention", "attention_decode", NULL, 128},
     {"attention", "attention_decode_fused", NULL, 128},
     /* Blocks of 512 threads have 128 registers each, and all of them are wanted: gate and up beside
@@ -45,14 +49,15 @@ static const struct {
     {"linear_packed", "linear_decode_10", NULL, 256},
     {"linear_decode", "linear_decode_10", NULL, 64},
     /* Two tiles of five and six bits, two units ahead. */
-    {"linear_packed", "linear_decode_3", NULL, 64},
-    {"linear_packed", "linear_decode_6", NULL, 128},
+    {"linear_packed", "linear_decode_3", NULL, 96},
+    {"linear_packed", "linear_decode_6", NULL, 136},
     {"linear_packed", "linear_decode_8", NULL, 64},
     /* Four tiles, and two with a norm: up to four words, kept for the end of a tile. */
     {"linear_packed", "linear_decode_1", NULL, 16},
-    {"linear_packed", "linear_decode_4", NULL, 32},
+    {"linear_packed", "linear_decode_4", NULL, 96},
     {"linear_packed", "linear_decode_7", NULL, 32},
     {"linear_decode", "linear_decode_4", NULL, 16},
+    {"linear_decode_group", "linear_decode_2", "sm_90a", 16},
 };
 
 /* A vendor's compiler, and how it tells what kernels use. */

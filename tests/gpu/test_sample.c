@@ -46,7 +46,7 @@ static void *pinned(struct bench *bench, uint64_t bytes)
 
 static void load_kernels(struct bench *bench)
 {
-    static const char *const files[] = {"arguments_sample.h", "sample.cu"};
+    static const char *const files[] = {"arguments_sample.h", "sample_select.cuh", "sample.cu"};
     static const char *const names[] = {"sample_edit", "sample_scan", "sample_draw",
                                         "sample_logprobs"};
     const struct gpu_jit_options options = {.cache = KERNEL_CACHE};
@@ -54,7 +54,7 @@ static void load_kernels(struct bench *bench)
         .name = "sample",
         .prelude = text_view_of("#define KERNEL_POINTER(type) type *\n"),
         .files = files,
-        .file_count = 2,
+        .file_count = sizeof files / sizeof *files,
     };
     struct llcuda_error error;
     assert_ok(gpu_jit_create(bench->driver, &options, &bench->jit, &error), error);
