@@ -557,12 +557,13 @@ uint64_t cpu_model_weight_bytes_read(const struct device_model *base)
     return bytes;
 }
 
-uint64_t cpu_model_memory_bytes(const struct device_model *base)
+void cpu_model_memory(const struct device_model *base, struct device_memory *memory)
 {
     const struct cpu_model *model = (const struct cpu_model *)base;
-    uint64_t bytes = model->cache.bytes + model->workspace.bytes + model->vectors.bytes;
+    memory->bytes[DEVICE_MEMORY_CACHE] = model->cache.bytes;
+    memory->bytes[DEVICE_MEMORY_WORKSPACE] = model->workspace.bytes;
+    memory->bytes[DEVICE_MEMORY_WEIGHTS] = model->vectors.bytes;
     for (uint32_t i = 0; i < base->plan->weight_count; i++) {
-        bytes += model->weights[i].packed.bytes;
+        memory->bytes[DEVICE_MEMORY_WEIGHTS] += model->weights[i].packed.bytes;
     }
-    return bytes;
 }

@@ -136,7 +136,7 @@ llcuda_status cpu_model_place(struct device *device, const struct plan *plan,
                               struct device_part parts[DEVICE_PARTS_MAX], uint32_t *count,
                               struct llcuda_error *error);
 uint64_t cpu_model_weight_bytes_read(const struct device_model *model);
-uint64_t cpu_model_memory_bytes(const struct device_model *model);
+void cpu_model_memory(const struct device_model *model, struct device_memory *memory);
 llcuda_status cpu_device_measure(struct device *device, struct device_ceilings *ceilings,
                                  struct llcuda_error *error);
 
@@ -200,6 +200,11 @@ struct linear_stage {
 
 /* Prepares the input in every format that the parts' kernels want but float, and runs them. */
 void linear_stage_run(struct linear_stage *stage);
+
+/* Has each thread fetch the first weights that it will multiply in `stage` while it waits in the
+ * loops before; only part_count, parts, side_by_side, token_count and experts matter. No parts:
+ * nothing is fetched. */
+void linear_stage_fetch(struct linear_stage *stage);
 
 /* model->normed = norm(residual) for `row_count` rows: those listed, or all in order. step.c */
 void cpu_norm_rows(struct cpu_model *model, const struct plan_norm *norm, const uint32_t *rows,

@@ -11,6 +11,9 @@
  * 2 MB around a row that is touched: 64 MB at most. */
 #define LOOKUPS_BEFORE_DROP 32u
 
+/* Up to so many rows threads fetch weights while they wait. */
+#define FETCH_ROWS_MAX 8u
+
 /* A stage that goes row by row. */
 struct row_stage {
     struct cpu_model *model;
@@ -414,6 +417,36 @@ static void angles_row(void *context, uint32_t worker, uint64_t row)
     }
 }
 
+/* While threads wait for one another during operation `index` they fetch weights of the next
+ * product, of the next step's first after the last. Many rows need the cache for themselves, and
+ * which experts come next is not known. */
+static void fetch_next(struct cpu_model *model, uint32_t index)
+{
+    const struct plan *plan = model->base.plan;
+    const struct plan_op *op = &plan->ops[index];
+    for (uint32_t i = 1; i <= plan->op_count; i++) {
+        op = &plan->ops[(index + i) % plan->op_count];
+        if (op->kind != PLAN_EMBED && op->kind != PLAN_ATTENTION) {
+            break;
+        }
+    }
+    struct linear_stage next = {
+        .model = model,
+        .token_count = model->batch->row_count,
+        .side_by_side = op->kind == PLAN_FEED_FORWARD,
+    };
+    struct plan_op_weight used[PLAN_OP_WEIGHTS_MAX];
+    uint32_t count = plan_op_weights(op, used);
+    bool fetches = model->batch->row_count <= FETCH_ROWS_MAX && op->kind != PLAN_EXPERTS &&
+                   op->kind != PLAN_EMBED && op->kind != PLAN_ATTENTION;
+    for (uint32_t i = 0; fetches && i < count; i++) {
+        if (used[i].is_matrix) {
+            next.parts[next.part_count++].weight = used[i].weight;
+        }
+    }
+    linear_stage_fetch(&next);
+}
+
 static void run_op(struct cpu_model *model, const struct plan_op *op)
 {
     switch (op->kind) {
@@ -485,6 +518,7 @@ llcuda_status cpu_model_step(struct device_model *base, const struct step_batch 
         take_residual(model);
     }
     for (uint32_t i = 0; i < base->plan->op_count && model->row_count > 0; i++) {
+        fetch_next(model, i);
         run_op(model, &base->plan->ops[i]);
     }
     model->batch = NULL;
