@@ -142,11 +142,17 @@ SIMD_INLINE const unsigned char *piece_after(const struct partition *p, uint32_t
     return piece_at(p, position < p->seen_end ? position : p->first, head, values);
 }
 
+/* One row: its softmax is spread over the passes, see run_evened. */
+SIMD_INLINE bool is_evened(const struct attention_call *call)
+{
+    return call->row_count == 1 && call->kv_heads * call->head_count <= ATTENTION_PAIRS;
+}
+
 /* How many pieces of values are fetched while weights are computed: one a pair. */
 SIMD_INLINE uint32_t pieces_meanwhile(const struct partition *p)
 {
     uint32_t pairs = p->pairs * p->call->kv_heads;
-    return pairs < FAR_PIECES ? FAR_PIECES : pairs;
+    return pairs < FAR_PIECES || is_evened(p->call) ? FAR_PIECES : pairs;
 }
 
 SIMD_INLINE struct ahead piece_ahead(const struct partition *p, uint32_t position, uint32_t blocks,
@@ -642,11 +648,131 @@ SIMD_INLINE void run_partition(const struct partition *p, enum dtype dtype)
     }
 }
 
+/* The vectors of a pair's running softmax. */
+struct running {
+    SIMD_VECTOR largest, sum;
+};
+
+/* Scales a pair's scores in [begin, end), whole blocks, and remembers the largest. */
+SIMD_INLINE void limit_scores(const struct partition *p, uint32_t pair, uint32_t begin,
+                              uint32_t end, struct attention_span span, struct running *running)
+{
+    float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
+    float scale = p->call->scale;
+    float soft_cap = p->call->soft_cap;
+    uint32_t first = span.begin / SIMD_WIDTH * SIMD_WIDTH;
+    SIMD_VECTOR largest = running->largest;
+    for (uint32_t position = begin > first ? begin : first; position < end && position < span.end;
+         position += SIMD_WIDTH) {
+        float *at = scores + (position - p->begin);
+        SIMD_VECTOR score = scaled(simd_load(at), scale, soft_cap);
+        if (position < span.begin || position + SIMD_WIDTH > span.end) {
+            score = keep_span(score, position, span);
+        }
+        largest = simd_at_least(score, largest);
+        simd_store(at, score);
+    }
+    running->largest = largest;
+}
+
+/* Turns a pair's scores in the block at `position` into weights, and adds them up. */
+SIMD_INLINE void weigh_block(const struct partition *p, uint32_t pair, uint32_t block,
+                             struct attention_span span, struct running *running)
+{
+    const float *tail = attention_partial_tail(
+        p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size),
+        p->call->head_size);
+    float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
+    SIMD_VECTOR away = simd_set(-tail[0]);
+    uint32_t first = span.begin / SIMD_WIDTH * SIMD_WIDTH;
+    for (uint32_t position = block > first ? block : first;
+         position < block + KV_BLOCK_TOKENS && position < span.end; position += SIMD_WIDTH) {
+        float *at = scores + (position - p->begin);
+        SIMD_VECTOR weight = simd_exp_bounded(simd_add(simd_load(at), away));
+        running->sum = simd_add(running->sum, weight);
+        simd_store(at, weight);
+    }
+}
+
+/* All pairs together, whose chains of operations then overlap. */
+static __attribute__((noinline)) void limit_all(const struct partition *p, uint32_t begin,
+                                                uint32_t end, struct attention_span span,
+                                                struct running *running)
+{
+    for (uint32_t pair = 0; pair < p->pairs * p->call->kv_heads; pair++) {
+        limit_scores(p, pair, begin, end, span, &running[pair]);
+    }
+}
+
+static __attribute__((noinline)) void weigh_all(const struct partition *p, uint32_t block,
+                                                struct attention_span span, struct running *running)
+{
+    for (uint32_t pair = 0; pair < p->pairs * p->call->kv_heads; pair++) {
+        weigh_block(p, pair, block, span, &running[pair]);
+    }
+}
+
+/* A row alone, in two passes instead of three: the softmax is computed block by block beside the
+ * sums, in the same order. A pass of its own would leave memory with nothing to do, since what is
+ * fetched meanwhile is missing work for it afterwards. */
+SIMD_INLINE void run_evened(const struct partition *p, enum dtype dtype)
+{
+    struct running running[ATTENTION_PAIRS];
+    uint64_t stride = attention_partial_floats(p->call->head_size);
+    uint32_t heads = p->call->kv_heads;
+    struct attention_span span = clip(p, 0, p->begin, p->end);
+    for (uint32_t i = 0; i < heads * p->pairs; i++) {
+        running[i] = (struct running){simd_set(-INFINITY), simd_zero()};
+    }
+    uint32_t position = p->first;
+    for (; position + (SCORE_BLOCKS - 1) * KV_BLOCK_TOKENS < span.end;
+         position += SCORE_BLOCKS * KV_BLOCK_TOKENS) {
+        score_heads(p, dtype, SCORE_BLOCKS, position);
+        limit_all(p, position, position + SCORE_BLOCKS * KV_BLOCK_TOKENS, span, running);
+    }
+    for (; position < span.end; position += KV_BLOCK_TOKENS) {
+        score_heads(p, dtype, 1, position);
+        limit_all(p, position, position + KV_BLOCK_TOKENS, span, running);
+    }
+    for (uint32_t i = 0; i < heads * p->pairs; i++) {
+        float *partial = p->partials + i * stride;
+        attention_partial_tail(partial, p->call->head_size)[0] = simd_largest(running[i].largest);
+        for (uint32_t d = 0; d < p->call->head_size; d += SIMD_WIDTH) {
+            simd_store(partial + d, simd_zero());
+        }
+    }
+    for (position = p->first; position < span.end; position += KV_BLOCK_TOKENS) {
+        weigh_all(p, position, span, running);
+        for (uint32_t head = 0; head < heads; head++) {
+            struct partition one = of_head(p, head);
+            value_block(&one, dtype, position);
+        }
+    }
+    for (uint32_t i = 0; i < heads * p->pairs; i++) {
+        attention_partial_tail(p->partials + i * stride, p->call->head_size)[1] =
+            simd_sum(running[i].sum);
+    }
+}
+
+SIMD_INLINE void run_typed(const struct partition *p, enum dtype dtype)
+{
+    struct attention_span span = clip(p, 0, p->begin, p->end);
+    if (is_evened(p->call) && span.begin < span.end) {
+        for (uint32_t head = 0; head < p->call->kv_heads; head++) {
+            struct partition one = of_head(p, head);
+            arrange_queries(&one);
+        }
+        run_evened(p, dtype);
+    } else {
+        run_partition(p, dtype);
+    }
+}
+
 /* More pairs than fit the registers are bound by multiply-adds and not by memory. */
 SIMD_INLINE void run_any(const struct partition *p, enum dtype dtype)
 {
     if (p->pairs <= SCORE_PAIRS) {
-        run_partition(p, dtype);
+        run_typed(p, dtype);
         return;
     }
     for (uint32_t head = 0; head < p->call->kv_heads; head++) {
