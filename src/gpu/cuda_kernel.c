@@ -204,11 +204,11 @@ static llcuda_status tensor_map(struct gpu_driver *driver, const struct gpu_tens
     const uint32_t box[4] = {64, shape->box_rows[0], shape->box_rows[1], shape->box_rows[2]};
     const uint32_t steps[4] = {1, 1, 1, 1};
     _Alignas(64) uint64_t made[16]; /* the vendor wants it so */
-    llcuda_status status = CUDA_CALL(
-        cuda, error, tensor_map, made,
-        shape->type == DTYPE_BF16 ? CUDA_TENSOR_BFLOAT16 : CUDA_TENSOR_FLOAT16, shape->dimensions,
-        (void *)(uintptr_t)shape->address, sizes, shape->row_strides, box, steps, 0,
-        CUDA_TENSOR_SWIZZLE_128B, CUDA_TENSOR_L2_256B, 0);
+    llcuda_status status =
+        CUDA_CALL(cuda, error, tensor_map, made,
+                  shape->type == DTYPE_BF16 ? CUDA_TENSOR_BFLOAT16 : CUDA_TENSOR_FLOAT16,
+                  shape->dimensions, (void *)(uintptr_t)shape->address, sizes, shape->row_strides,
+                  box, steps, 0, CUDA_TENSOR_SWIZZLE_128B, CUDA_TENSOR_L2_256B, 0);
     if (status == LLCUDA_OK) {
         memcpy(map, made, sizeof made);
     }

@@ -100,9 +100,9 @@ struct gpu_launch {
 };
 
 /* Boxes of a matrix of 16-bit values that kernels copy into shared memory: 64 columns of up to 256
- * rows, row after row, 128 bytes each, whose pieces of 16 bytes change places by the row. Rows may have
- * up to three dimensions, the first the nearest; those that are not used are 1. What lies outside
- * is zero. */
+ * rows, row after row, 128 bytes each, whose pieces of 16 bytes change places by the row. Rows may
+ * have up to three dimensions, the first the nearest; those that are not used are 1. What lies
+ * outside is zero. */
 struct gpu_tensor_shape {
     uint64_t address;        /* a multiple of 16 */
     enum dtype type;         /* F16 or BF16 */
@@ -201,8 +201,8 @@ struct gpu_driver {
                             const struct gpu_launch *, const void *arguments,
                             uint32_t argument_bytes, struct llcuda_error *);
 
-    /* Makes what a kernel's word tensor_copy needs: 128 bytes, part of the arguments. NULL where the
-     * vendor has no such copies. */
+    /* Makes what a kernel's word tensor_copy needs: 128 bytes, part of the arguments. NULL where
+     * the vendor has no such copies. */
     llcuda_status (*tensor_map)(struct gpu_driver *, const struct gpu_tensor_shape *,
                                 uint64_t map[16], struct llcuda_error *);
 

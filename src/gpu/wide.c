@@ -311,21 +311,6 @@ static uint32_t count_tiles(const struct gpu_wide_tile *tile, bool is_pair, cons
     return tiles;
 }
 
-/* Whether tiles of linear_quads.cu occupy the multiprocessors without sharing: then they stream the
- * weights faster than linear_decode.cu, which reads more of x. */
-static bool are_enough(const struct gpu_model *model, const struct gpu_linear *linear)
-{
-    enum dtype dtype = model->weights[linear->weights[0]].dtype;
-    uint32_t rows[3] = {0};
-    for (uint32_t i = 0; i < linear->part_count; i++) {
-        rows[i] = (uint32_t)model->base.plan->weights[linear->weights[i]].rows;
-    }
-    return model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT] &&
-           4 * count_tiles(&gpu_wide_tiles[GPU_WIDE_TILE_COUNT], linear->is_pair, rows,
-                           linear->part_count) >=
-               3 * model->device->info.multiprocessor_count;
-}
-
 bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *linear)
 {
     const struct gpu_device_options *options = &model->device->options;
@@ -334,7 +319,7 @@ bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *lin
     bool has_vendor = model->driver->matmul_create && !options->deterministic &&
                       options->linear == GPU_LINEAR_FAST;
     uint32_t rows_min = !quantised ? PLAIN_ROWS_MIN : options->deterministic ? 1 : BLOCK_ROWS_MIN;
-    if (!quantised && are_enough(model, linear)) {
+    if (!quantised && model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT]) {
         rows_min = QUAD_ROWS_MIN;
     }
     if (model->weights[linear->weights[0]].is_packed || linear->rows < rows_min ||

@@ -111,9 +111,9 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
         if (token >= n || !is_valid(chunk)) {
             return word4{0, 0, 0, 0};
         }
-        const uint32_t k = (warp * OWN + chunk) * 32 + t * 4;
+        const uint32_t k = (warp * OWN + chunk) * 32;
         if constexpr (FROM == DECODE_FROM_NORM) {
-            return columns_of(&shared->staged[token][k]);
+            return load16(&shared->staged[token][k + t * 8]);
         }
         return tokens_at<COLUMNS>(a, rows.input(token), k);
     };
@@ -165,7 +165,7 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
             const uint32_t token = threadIdx.x / 16, row = threadIdx.x % 16;
             static_assert(16 * TOKENS <= DECODE_THREADS, "a thread finishes one row of a tile");
             if (token < n) {
-                const struct output_place place = output_place_of<SETS>(
+                const struct output_place place = output_place_of<SETS, TO>(
                     a, range, blockIdx.x + index * gridDim.x, rows.output(token), row);
                 finish_row<SETS, TOKENS, TO, ACTIVATION>(a, shared->partial[index & 1], place,
                                                          output_before<TO>(a, place), token, row);

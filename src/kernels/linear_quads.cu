@@ -207,32 +207,38 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         }
     }
 
-    /* Of the sums of a thread of a tile, where element (j, e) goes: lane (g, t) holds rows g, g + 8 of
-     * its warp's sixteen for tokens 8 j + 2 t, 8 j + 2 t + 1. */
-    struct target {
-        uint32_t row, token, step; /* step: elements from one token to the next */
-        uint64_t at;
-    };
-
-    __device__ __forceinline__ struct target target_of(const struct quad_item &it) const
+    /* What becomes of a thread's four sums of tokens 8 j …: lane (g, t) holds rows g, g + 8 of its
+     * warp's sixteen for tokens 8 j + 2 t, 8 j + 2 t + 1. */
+    __device__ __forceinline__ void store_four(const float (&y)[4], const struct quad_item &it,
+                                               uint32_t j) const
     {
         const uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, warp = threadIdx.x / 32;
-        struct target to;
-        to.row = it.row_begin + warp * (PAIR ? 8 : 16) + g;
-        to.token = 2 * t;
-        to.at = (uint64_t)(it.first + 2 * t) * a.output_stride + to.row +
-                (it.part > 0 ? a.rows[0] : 0) + (it.part > 1 ? a.rows[1] : 0);
-        return to;
-    }
-
-    /* Of a tile's sums those that a block stores: of tokens 8 begin … 8 end − 1. */
-    struct slice {
-        int begin, end;
-    };
-
-    static __device__ __forceinline__ bool is_in(const struct slice &part, int j)
-    {
-        return !SHARES || (j >= part.begin && j < part.end);
+        const uint32_t row = it.row_begin + warp * (PAIR ? 8 : 16) + g;
+        const uint32_t token = 8 * j + 2 * t;
+        const uint64_t at = (uint64_t)(it.first + token) * a.output_stride + row +
+                            (it.part > 0 ? a.rows[0] : 0) + (it.part > 1 ? a.rows[1] : 0);
+#pragma unroll
+        for (uint32_t e = 0; e < 2; e++) {
+            const uint64_t to = at + (uint64_t)e * a.output_stride;
+            if (token + e >= it.n) {
+                continue;
+            }
+            if (PAIR) {
+                if (row < it.rows) {
+                    ((act_value *)a.output)[to] = act_of_float(
+                        activated(q.is_swapped ? y[2 + e] : y[e], a.kind) *
+                        (q.is_swapped ? y[e] : y[2 + e]));
+                }
+                continue;
+            }
+            float *output = (float *)a.output + to;
+            if (row < it.rows) {
+                output[0] = a.kind == LINEAR_ADD ? output[0] + y[e] : y[e];
+            }
+            if (row + 8 < it.rows) {
+                output[8] = a.kind == LINEAR_ADD ? output[8] + y[2 + e] : y[2 + e];
+            }
+        }
     }
 
     static constexpr uint32_t UNITS = OWN_ROWS / 8; /* of a token's activations: 16 bytes */
@@ -245,8 +251,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
     /* Activations meet in shared memory, from where whole lines leave. */
     template <class ACTIVATE>
     __device__ __forceinline__ void store_units(const sums &y, const struct quad_item &it,
-                                                const struct slice &part, uint32_t &parity,
-                                                ACTIVATE activate) const
+                                                uint32_t &parity, ACTIVATE activate) const
     {
         const uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, warp = threadIdx.x / 32;
         word4 *units = (word4 *)(shared + STAGES * STAGE_BYTES);
@@ -266,7 +271,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         for (uint32_t i = threadIdx.x; i < TOKENS * UNITS; i += MULTIPLIERS) {
             const uint32_t token = i / UNITS, unit = i % UNITS;
             const uint32_t row = it.row_begin + unit * 8;
-            if (token < it.n && row < it.rows && is_in(part, (int)token / 8)) {
+            if (token < it.n && row < it.rows) {
                 store16((act_value *)a.output + (uint64_t)(it.first + token) * a.output_stride + row,
                         units[token * UNITS + (unit ^ token / 2 % UNITS)]);
             }
@@ -274,60 +279,29 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
     }
 
     __device__ __forceinline__ void store_pair(const sums &y, const struct quad_item &it,
-                                               const struct slice &part, uint32_t &parity) const
+                                               uint32_t &parity) const
     {
         if (has_whole_units(it) && a.kind == ACTIVATION_SILU) { /* the others by a kind a value */
-            store_units(y, it, part, parity,
-                        [](float x) { return activated(x, ACTIVATION_SILU); });
-            return;
-        }
-        const struct target to = target_of(it);
-        act_value *output = (act_value *)a.output + to.at;
-        const uint32_t kind = a.kind;
-        if (to.row >= it.rows) {
+            store_units(y, it, parity, [](float x) { return activated(x, ACTIVATION_SILU); });
             return;
         }
 #pragma unroll
         for (int j = 0; j < TOKENS / 8; j++) {
-#pragma unroll
-            for (int e = 0; e < 2; e++) {
-                if (to.token + 8 * j + e < it.n && is_in(part, j)) {
-                    const float gate = q.is_swapped ? y[j][2 + e] : y[j][e];
-                    const float up = q.is_swapped ? y[j][e] : y[j][2 + e];
-                    output[(uint64_t)(8 * j + e) * a.output_stride] =
-                        act_of_float(activated(gate, kind) * up);
-                }
-            }
-        }
-    }
-
-    /* Sums that no lines of whole 16 bytes hold. */
-    __device__ __forceinline__ void store_each(const sums &y, const struct quad_item &it,
-                                               const struct slice &part) const
-    {
-        const struct target to = target_of(it);
-        float *output = (float *)a.output + to.at;
-#pragma unroll
-        for (int j = 0; j < TOKENS / 8; j++) {
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-                float *at = output + (uint64_t)(8 * j + e % 2) * a.output_stride + e / 2 * 8;
-                if (to.token + 8 * j + e % 2 < it.n && to.row + e / 2 * 8 < it.rows &&
-                    is_in(part, j)) {
-                    *at = a.kind == LINEAR_ADD ? *at + y[j][e] : y[j][e];
-                }
-            }
+            store_four(y[j], it, j);
         }
     }
 
     /* Four warps bring 32 tokens at a time together in shared memory, from where lines of 64 rows
      * leave: runs of 32 bytes, as the sums lie in registers, take four times as long. */
     __device__ __forceinline__ void store(const sums &y, const struct quad_item &it,
-                                          const struct slice &part, uint32_t &parity) const
+                                          uint32_t &parity) const
     {
         const uint32_t before_part = (it.part > 0 ? a.rows[0] : 0) + (it.part > 1 ? a.rows[1] : 0);
         if (((uint64_t)a.output | a.output_stride * 4u | before_part * 4u | it.rows * 4u) % 16) {
-            store_each(y, it, part);
+#pragma unroll
+            for (int j = 0; j < TOKENS / 8; j++) {
+                store_four(y[j], it, j);
+            }
             return;
         }
         const uint32_t g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, warp = threadIdx.x / 32 % 4;
@@ -341,7 +315,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         if (a.kind == LINEAR_ADD && row < it.rows) { /* all of it is asked for together */
 #pragma unroll
             for (int j = 0; j < TOKENS / 8; j++) {
-                if (8 * j + own / 16 < it.n && is_in(part, j)) {
+                if (8 * j + own / 16 < it.n) {
                     old[j] = load16(output + (uint64_t)(8 * j) * a.output_stride);
                 }
             }
@@ -364,7 +338,7 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
                 const uint32_t token = 8 * j + own / 16;
                 const uint32_t unit = own % 16 ^ token / 2 % 4 * 2;
                 word4 four = load16(memory + token * 64 + unit * 4);
-                if (8 * begin + token < it.n && row < it.rows && is_in(part, begin + j)) {
+                if (8 * begin + token < it.n && row < it.rows) {
                     if (a.kind == LINEAR_ADD) {
                         four = added(old[begin + j], four);
                     }
@@ -417,6 +391,11 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         parity ^= 1;
     }
 
+    /* Of a tile's sums those of tokens 8 begin … 8 end − 1. */
+    struct slice {
+        uint32_t begin, end;
+    };
+
     /* Waits until all who share a tile have left their sums; each stores a slice. Where blocks do
      * not run at the same time, the last to arrive stores all. */
     __device__ __forceinline__ struct slice arrive(const struct quad_item &it,
@@ -439,31 +418,37 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         }
         meet(0, parity);
         thread_fence();
-        const int all = TOKENS / 8, splits = (int)q.splits, split = (int)it.split;
+        const uint32_t all = TOKENS / 8;
         if (VENDOR_BLOCKS_TOGETHER) {
-            return {all * split / splits, all * (split + 1) / splits};
+            return {all * it.split / q.splits, all * (it.split + 1) / q.splits};
         }
         return {0, barriers.is_last ? all : 0};
     }
 
-    /* The sums of all ranges, of a slice. */
-    __device__ __forceinline__ void join(sums &all, const struct quad_item &it,
+    /* Adds the sums of all ranges, of a slice, and stores them. All of a sum's ranges are asked for
+     * together. */
+    __device__ __forceinline__ void join(const struct quad_item &it,
                                          const struct slice &part) const
     {
         const uint32_t ranges = (a.columns / 32 + of_range - 1) / of_range;
-#pragma unroll 4
-        for (uint32_t range = 0; range < ranges; range++) {
-            const word4 *from = partial(it, range);
+        for (uint32_t j = part.begin; j < part.end; j++) {
+            word4 fours[WIDE_RANGES];
 #pragma unroll
-            for (int j = 0; j < TOKENS / 8; j++) {
-                if (is_in(part, j)) {
-                    const word4 four = load_volatile16(from + j * MULTIPLIERS);
-                    all[j][0] += float_of_bits(four.x);
-                    all[j][1] += float_of_bits(four.y);
-                    all[j][2] += float_of_bits(four.z);
-                    all[j][3] += float_of_bits(four.w);
+            for (uint32_t range = 0; range < WIDE_RANGES; range++) {
+                fours[range] =
+                    load_volatile16(partial(it, range < ranges ? range : 0) + j * MULTIPLIERS);
+            }
+            float y[4] = {};
+#pragma unroll
+            for (uint32_t range = 0; range < WIDE_RANGES; range++) {
+                if (range < ranges) {
+                    y[0] += float_of_bits(fours[range].x);
+                    y[1] += float_of_bits(fours[range].y);
+                    y[2] += float_of_bits(fours[range].z);
+                    y[3] += float_of_bits(fours[range].w);
                 }
             }
+            store_four(y, it, j);
         }
     }
 
@@ -516,15 +501,12 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
             } else {
                 add<1>(all, range, it, place);
             }
-            struct slice part = {0, TOKENS / 8};
             if (SHARES && q.splits > 1) {
-                part = arrive(it, parity);
-                join(all, it, part);
-            }
-            if constexpr (PAIR) {
-                store_pair(all, it, part, parity);
+                join(it, arrive(it, parity));
+            } else if constexpr (PAIR) {
+                store_pair(all, it, parity);
             } else {
-                store(all, it, part, group_parity);
+                store(all, it, group_parity);
             }
         }
     }

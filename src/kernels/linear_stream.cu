@@ -16,7 +16,6 @@
  * DECODE_WARPS · SEGMENT · 32 bytes. Bound: the bytes of W from memory. Measured on an H200 with
  * bfloat16, where a plain read has 4.55 to 4.65 TB/s: logits of a 1B and an 8B model 4.50 and 4.53
  * (3.93, 3.46 by linear_decode.cu), down of 8B 4.09 (3.83), gate and up of 1B 3.90 (3.69). */
-#define PACE_BYTES (64 << 10) /* of a multiprocessor: 132 of an H200 read 8 MB in 2 us */
 
 /* Four columns of piece `first` of a row, and four of piece `second`. */
 __device__ __forceinline__ word4 columns_at(const word4 *row, int first, int second, int half)
@@ -89,8 +88,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
     };
     /* What the predecessors still have to read must not queue behind what is only wanted early: so
      * few runs are on their way at a time that memory has little more than enough to do. */
-    constexpr int RUN_BYTES = sizeof(struct run) * WARPS;
-    constexpr int PACE = RUN_BYTES < PACE_BYTES ? PACE_BYTES / RUN_BYTES : 1;
+    constexpr int PACE = pace_of<sizeof(struct run) * WARPS>::VALUE;
     auto fill = [&]() {
         for (int i = 0; i < RING; i++) {
             ask(i);
@@ -132,7 +130,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         if (token >= n) {
             return word4{0, 0, 0, 0};
         }
-        return tokens_at<COLUMNS>(a, rows.input(token), warp * OWN + chunk * 32 + t * 4);
+        return tokens_at<COLUMNS>(a, rows.input(token), warp * OWN + chunk * 32);
     };
     word4 resident[RESIDENT ? OWN / 32 : 1][TOKEN_TILES];
     if constexpr (FROM == DECODE_FROM_NORM) {
@@ -146,8 +144,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
             if ((uint32_t)g >= from && (uint32_t)g < from + ROUND && (uint32_t)g < n) {
 #pragma unroll
                 for (int c = 0; c < OWN / 32; c++) {
-                    resident[c][0] =
-                        columns_of(&staged[g - from][warp * OWN + c * 32 + t * 4]);
+                    resident[c][0] = load16(&staged[g - from][warp * OWN + c * 32 + t * 8]);
                 }
             }
             __syncthreads(); /* all have read what is now overwritten */
@@ -210,7 +207,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
     float before = 0;
     for (uint32_t index = 0; index < own_tiles; index++) {
         if (finishes && (index == 0 || !both)) { /* on its way while weights are multiplied */
-            place = output_place_of<SETS>(a, range, blockIdx.x + (index + of_both) * gridDim.x,
+            place = output_place_of<SETS, TO>(a, range, blockIdx.x + (index + of_both) * gridDim.x,
                                           rows.output(token), row);
             before = output_before<TO>(a, place);
         }

@@ -430,11 +430,10 @@ int cuTensorMapEncodeTiled(void *map, int type, unsigned int rank, void *address
                            int fill)
 {
     memset(map, 0x7a, 128);
-    return called("cuTensorMapEncodeTiled",
-                  "%d, %u, %lx, %lu %lu, %lu, %u %u, %u %u, %d %d %d %d", type, rank,
-                  NUMBER(address), (unsigned long)sizes[0], (unsigned long)sizes[1],
-                  (unsigned long)strides[0], box[0], box[1], steps[0], steps[1], interleave, swizzle,
-                  promotion, fill);
+    return called("cuTensorMapEncodeTiled", "%d, %u, %lx, %lu %lu, %lu, %u %u, %u %u, %d %d %d %d",
+                  type, rank, NUMBER(address), (unsigned long)sizes[0], (unsigned long)sizes[1],
+                  (unsigned long)strides[0], box[0], box[1], steps[0], steps[1], interleave,
+                  swizzle, promotion, fill);
 }
 
 int cuThreadExchangeStreamCaptureMode(int *mode)
