@@ -122,11 +122,9 @@ static void merge(float *state, float *partial, uint32_t head_size)
     state_tail[1] = state_tail[1] * old_scale + tail[1] * new_scale;
 }
 
-static void finish(const struct attention_call *call, float *state, uint32_t pair)
+/* `state` is the pair's of query head `head` of the call, in row `row`. */
+static void finish(const struct attention_call *call, float *state, uint32_t row, uint32_t head)
 {
-    uint32_t pairs = call->row_count * call->head_count; /* of one key-value head */
-    uint32_t row = pair % pairs / call->head_count;
-    uint32_t head = pair / pairs * call->head_count + pair % call->head_count;
     const float *tail = attention_partial_tail(state, call->head_size);
     float scale = 1.0f;
     float total = tail[1];
@@ -143,6 +141,19 @@ static void finish(const struct attention_call *call, float *state, uint32_t pai
     }
 }
 
+/* All pairs, whose states follow one another. */
+static void finish_all(const struct attention_call *call, float *states)
+{
+    for (uint32_t kv_head = 0; kv_head < call->kv_heads; kv_head++) {
+        for (uint32_t row = 0; row < call->row_count; row++) {
+            for (uint32_t head = 0; head < call->head_count; head++) {
+                finish(call, states, row, kv_head * call->head_count + head);
+                states += attention_partial_floats(call->head_size);
+            }
+        }
+    }
+}
+
 void attention_combine(const struct attention_call *call, float *partials, uint64_t stride)
 {
     uint32_t count = attention_partition_end(call) - attention_partition_begin(call);
@@ -151,8 +162,8 @@ void attention_combine(const struct attention_call *call, float *partials, uint6
         for (uint32_t i = 1; i < count; i++) {
             merge(state, state + i * stride, call->head_size);
         }
-        finish(call, state, pair);
     }
+    finish_all(call, partials);
 }
 
 /* --- scalar level -------------------------------------------------------------------------- */
@@ -229,14 +240,16 @@ static void run_reference(const struct attention_call *call)
 
 /* --- whole tiles --------------------------------------------------------------------------- */
 
-/* Queries, scores of a partition, a partial, the merged state, and two blocks as floats, in this
- * order. */
+/* Queries, scores of a partition, a partial, the merged state, and a chunk of at least two blocks
+ * as floats, in this order. */
 uint64_t attention_scratch_floats(uint32_t pairs, uint32_t head_size, uint64_t positions)
 {
+    uint64_t chunk = 2ull * KV_BLOCK_TOKENS * ((head_size + 15) / 16 * 16);
+    chunk = chunk > ATTENTION_CHUNK_FLOATS ? chunk : ATTENTION_CHUNK_FLOATS;
     uint64_t vector = attention_query_floats(pairs, head_size) +
                       (uint64_t)pairs * (ATTENTION_PARTITION_TOKENS +
                                          2ull * attention_partial_floats(head_size)) +
-                      2ull * KV_BLOCK_TOKENS * head_size;
+                      chunk;
     return vector > positions ? vector : positions;
 }
 
@@ -260,7 +273,5 @@ void attention_run(const struct attention_call *call, const struct cpu_ops *ops)
             merge(states + pair * stride, partials + pair * stride, call->head_size);
         }
     }
-    for (uint32_t pair = 0; pair < pairs; pair++) {
-        finish(call, states + pair * stride, pair);
-    }
+    finish_all(call, states);
 }

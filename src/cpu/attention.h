@@ -21,9 +21,14 @@
 #define ATTENTION_PARTITION_BLOCKS (ATTENTION_PARTITION_TOKENS / KV_BLOCK_TOKENS)
 
 /* Query rows times heads that are handled together: enough to read a block of the cache once for
- * many of them, few enough for their state to stay in the second-level cache. A group of more heads
- * than this is still handled together. */
-#define ATTENTION_PAIRS 32u
+ * many of them, few enough for their state to stay in the second-level cache. Key-value heads are
+ * put together up to the smaller number, the rows of a long prompt up to the larger one. A group of
+ * more heads than this is still handled together. */
+#define ATTENTION_PAIRS     32u
+#define ATTENTION_PAIRS_MAX 128u
+
+/* Keys or values of many pairs' chunk as floats: these and the queries fit a first-level cache. */
+#define ATTENTION_CHUNK_FLOATS 8192u
 
 /* Where a layer's cache lies. */
 struct kv_layer {
@@ -119,8 +124,8 @@ static inline uint64_t attention_query_floats(uint32_t pairs, uint32_t head_size
     return (uint64_t)pairs * ((head_size + 15) / 16 * 16);
 }
 
-/* Two blocks of keys or values as floats, in the scratch behind queries, scores, a partial and the
- * merged state. */
+/* Keys or values as floats, in the scratch behind queries, scores, a partial and the merged state.
+ */
 static inline float *attention_scratch_block(const struct attention_call *call, uint32_t pairs)
 {
     return call->scratch + attention_query_floats(pairs, call->head_size) +

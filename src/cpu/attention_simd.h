@@ -41,10 +41,10 @@ struct partition {
     uint32_t pairs;
     uint32_t begin, end;      /* positions, multiples of the block; end may exceed the last row's */
     uint32_t first, seen_end; /* the part of it that any row of the tile sees, from whole blocks */
-    float *queries;           /* [pairs / SCORE_PAIRS][head_size][SCORE_PAIRS or what is left] */
+    float *queries;           /* [head_size][pairs]; of a tile struct tile_pair */
     float *scores;            /* [pairs][ATTENTION_PARTITION_TOKENS] */
     float *partials;          /* [pairs][partial floats] */
-    float *converted;         /* keys or values of SCORE_BLOCKS blocks as floats */
+    float *converted;         /* keys or values of some blocks as floats */
 };
 
 /* The same for another key-value head. */
@@ -106,19 +106,16 @@ SIMD_INLINE SIMD_VECTOR load_scales(const struct partition *p, const unsigned ch
     return simd_load((const float *)(const void *)scales + vector * SIMD_WIDTH);
 }
 
-/* Queries of up to SCORE_PAIRS pairs side by side. */
+/* Queries of all pairs, at most SCORE_PAIRS, side by side. */
 static void arrange_queries(const struct partition *p)
 {
     const struct attention_call *call = p->call;
     for (uint32_t pair = 0; pair < p->pairs; pair++) {
-        uint32_t group = pair / SCORE_PAIRS * SCORE_PAIRS;
-        uint32_t count = p->pairs - group < SCORE_PAIRS ? p->pairs - group : SCORE_PAIRS;
         uint64_t head = (uint64_t)p->head * call->head_count + pair % call->head_count;
         const float *query =
             call->query + pair / call->head_count * call->query_stride + head * call->head_size;
-        float *out = p->queries + (uint64_t)group * call->head_size + (pair - group);
         for (uint32_t d = 0; d < call->head_size; d++) {
-            out[d * count] = query[d];
+            p->queries[d * p->pairs + pair] = query[d];
         }
     }
 }
@@ -145,11 +142,17 @@ SIMD_INLINE const unsigned char *piece_after(const struct partition *p, uint32_t
     return piece_at(p, position < p->seen_end ? position : p->first, head, values);
 }
 
+/* One row: its softmax is spread over the passes, see run_evened. */
+SIMD_INLINE bool is_evened(const struct attention_call *call)
+{
+    return call->row_count == 1 && call->kv_heads * call->head_count <= ATTENTION_PAIRS;
+}
+
 /* How many pieces of values are fetched while weights are computed: one a pair. */
 SIMD_INLINE uint32_t pieces_meanwhile(const struct partition *p)
 {
     uint32_t pairs = p->pairs * p->call->kv_heads;
-    return pairs < FAR_PIECES ? FAR_PIECES : pairs;
+    return pairs < FAR_PIECES || is_evened(p->call) ? FAR_PIECES : pairs;
 }
 
 SIMD_INLINE struct ahead piece_ahead(const struct partition *p, uint32_t position, uint32_t blocks,
@@ -191,19 +194,18 @@ SIMD_INLINE void convert(enum dtype dtype, const unsigned char *from, struct ahe
 
 /* Neighbouring blocks of keys. */
 struct key_blocks {
-    const unsigned char *keys[SCORE_BLOCKS]; /* as the cache has them, or floats */
+    const unsigned char *keys[SCORE_BLOCKS];
     struct ahead ahead[SCORE_BLOCKS];
-    const unsigned char *stored[SCORE_BLOCKS]; /* in the cache: where scales lie */
 };
 
 /* Element `d` of all keys of `blocks` blocks times that of `count` queries. */
-SIMD_INLINE void score_element(enum dtype loaded, uint32_t blocks, uint32_t count,
+SIMD_INLINE void score_element(enum dtype dtype, uint32_t blocks, uint32_t count,
                                const struct key_blocks *from, const float *query, uint64_t d,
                                SIMD_VECTOR sums[SCORE_PAIRS][SCORE_BLOCKS * BLOCK_VECTORS])
 {
     SIMD_VECTOR key[SCORE_BLOCKS * BLOCK_VECTORS];
     for (uint32_t v = 0; v < blocks * BLOCK_VECTORS; v++) {
-        key[v] = load_cache(loaded, from->keys[v / BLOCK_VECTORS],
+        key[v] = load_cache(dtype, from->keys[v / BLOCK_VECTORS],
                             d * KV_BLOCK_TOKENS + v % BLOCK_VECTORS * SIMD_WIDTH);
     }
     for (uint32_t j = 0; j < count; j++) {
@@ -214,11 +216,10 @@ SIMD_INLINE void score_element(enum dtype loaded, uint32_t blocks, uint32_t coun
     }
 }
 
-/* `count` pairs from `pair` against the 16 keys of each of `blocks` blocks. `loaded` is the type
- * that keys are read as: the cache's, or float32. */
-SIMD_INLINE void score_some(const struct partition *p, enum dtype dtype, enum dtype loaded,
-                            uint32_t blocks, uint32_t count, uint32_t pair,
-                            const struct key_blocks *from, float *scores)
+/* `count` pairs from `pair` against the 16 keys of each of `blocks` blocks. */
+SIMD_INLINE void score_some(const struct partition *p, enum dtype dtype, uint32_t blocks,
+                            uint32_t count, uint32_t pair, const struct key_blocks *from,
+                            float *scores)
 {
     uint32_t size = p->call->head_size;
     const float *query = p->queries + (uint64_t)pair * size;
@@ -229,24 +230,24 @@ SIMD_INLINE void score_some(const struct partition *p, enum dtype dtype, enum dt
         }
     }
     /* Elements in a cache line. */
-    const uint32_t line = 64 / (KV_BLOCK_TOKENS * cache_bytes(loaded));
+    const uint32_t line = 64 / (KV_BLOCK_TOKENS * cache_bytes(dtype));
     uint32_t d = 0;
     for (; d + line <= size; d += line) {
-        for (uint32_t b = 0; dtype == loaded && b < blocks; b++) {
+        for (uint32_t b = 0; b < blocks; b++) {
             fetch(from->ahead[b], (uint64_t)d * KV_BLOCK_TOKENS * cache_bytes(dtype));
         }
         for (uint32_t i = 0; i < line; i++) {
-            score_element(loaded, blocks, count, from, query, d + i, sums);
+            score_element(dtype, blocks, count, from, query, d + i, sums);
         }
     }
     for (; d < size; d++) {
-        score_element(loaded, blocks, count, from, query, d, sums);
+        score_element(dtype, blocks, count, from, query, d, sums);
     }
     for (uint32_t j = 0; j < count; j++) {
         for (uint32_t v = 0; v < blocks * BLOCK_VECTORS; v++) {
             if (dtype == DTYPE_Q8_0) {
                 SIMD_VECTOR scales =
-                    load_scales(p, from->stored[v / BLOCK_VECTORS], v % BLOCK_VECTORS);
+                    load_scales(p, from->keys[v / BLOCK_VECTORS], v % BLOCK_VECTORS);
                 sums[j][v] = simd_multiply(sums[j][v], scales);
             }
             simd_store(scores + j * ATTENTION_PARTITION_TOKENS + v * SIMD_WIDTH, sums[j][v]);
@@ -255,72 +256,62 @@ SIMD_INLINE void score_some(const struct partition *p, enum dtype dtype, enum dt
 }
 
 /* Pairs from `pair`, at most SCORE_PAIRS. */
-SIMD_INLINE void score_pairs(const struct partition *p, enum dtype dtype, enum dtype loaded,
-                             uint32_t blocks, uint32_t count, uint32_t pair,
-                             const struct key_blocks *from, float *scores)
+SIMD_INLINE void score_pairs(const struct partition *p, enum dtype dtype, uint32_t blocks,
+                             uint32_t count, uint32_t pair, const struct key_blocks *from,
+                             float *scores)
 {
     switch (count) {
     case 1:
-        score_some(p, dtype, loaded, blocks, 1, pair, from, scores);
+        score_some(p, dtype, blocks, 1, pair, from, scores);
         break;
     case 2:
-        score_some(p, dtype, loaded, blocks, 2, pair, from, scores);
+        score_some(p, dtype, blocks, 2, pair, from, scores);
         break;
     case 3:
-        score_some(p, dtype, loaded, blocks, 3, pair, from, scores);
+        score_some(p, dtype, blocks, 3, pair, from, scores);
         break;
 #if SCORE_PAIRS > 4
     case 4:
-        score_some(p, dtype, loaded, blocks, 4, pair, from, scores);
+        score_some(p, dtype, blocks, 4, pair, from, scores);
         break;
     case 5:
-        score_some(p, dtype, loaded, blocks, 5, pair, from, scores);
+        score_some(p, dtype, blocks, 5, pair, from, scores);
         break;
     case 6:
-        score_some(p, dtype, loaded, blocks, 6, pair, from, scores);
+        score_some(p, dtype, blocks, 6, pair, from, scores);
         break;
     case 7:
-        score_some(p, dtype, loaded, blocks, 7, pair, from, scores);
+        score_some(p, dtype, blocks, 7, pair, from, scores);
         break;
 #endif
     default:
-        score_some(p, dtype, loaded, blocks, SCORE_PAIRS, pair, from, scores);
+        score_some(p, dtype, blocks, SCORE_PAIRS, pair, from, scores);
     }
 }
 
 /* Functions of their own, one a type: within one large function the compiler finds no registers
  * for the pointers of an inner loop. */
-#define SCORE_FUNCTION(name, dtype, loaded)                                         \
-    static __attribute__((noinline)) void score_##name(                             \
-        const struct partition *p, uint32_t blocks, uint32_t count, uint32_t pair,  \
-        const struct key_blocks *from, float *scores)                               \
-    {                                                                               \
-        if (blocks == SCORE_BLOCKS) {                                               \
-            score_pairs(p, dtype, loaded, SCORE_BLOCKS, count, pair, from, scores); \
-        } else {                                                                    \
-            score_pairs(p, dtype, loaded, 1, count, pair, from, scores);            \
-        }                                                                           \
+#define SCORE_FUNCTION(name, dtype)                                                \
+    static __attribute__((noinline)) void score_##name(                            \
+        const struct partition *p, uint32_t blocks, uint32_t count, uint32_t pair, \
+        const struct key_blocks *from, float *scores)                              \
+    {                                                                              \
+        if (blocks == SCORE_BLOCKS) {                                              \
+            score_pairs(p, dtype, SCORE_BLOCKS, count, pair, from, scores);        \
+        } else {                                                                   \
+            score_pairs(p, dtype, 1, count, pair, from, scores);                   \
+        }                                                                          \
     }
 
-SCORE_FUNCTION(f32, DTYPE_F32, DTYPE_F32)
-SCORE_FUNCTION(f16, DTYPE_F16, DTYPE_F16)
-SCORE_FUNCTION(bf16, DTYPE_BF16, DTYPE_BF16)
-SCORE_FUNCTION(q8_0, DTYPE_Q8_0, DTYPE_Q8_0)
-SCORE_FUNCTION(converted, DTYPE_F16, DTYPE_F32)
-SCORE_FUNCTION(converted_q8_0, DTYPE_Q8_0, DTYPE_F32)
+SCORE_FUNCTION(f32, DTYPE_F32)
+SCORE_FUNCTION(f16, DTYPE_F16)
+SCORE_FUNCTION(bf16, DTYPE_BF16)
+SCORE_FUNCTION(q8_0, DTYPE_Q8_0)
 
-SIMD_INLINE void score_typed(const struct partition *p, enum dtype dtype, bool converted,
-                             uint32_t blocks, uint32_t count, uint32_t pair,
-                             const struct key_blocks *from, float *scores)
+SIMD_INLINE void score_typed(const struct partition *p, enum dtype dtype, uint32_t blocks,
+                             uint32_t count, uint32_t pair, const struct key_blocks *from,
+                             float *scores)
 {
-    if (converted) {
-        if (dtype == DTYPE_Q8_0) {
-            score_converted_q8_0(p, blocks, count, pair, from, scores);
-        } else {
-            score_converted(p, blocks, count, pair, from, scores);
-        }
-        return;
-    }
     switch (dtype) {
     case DTYPE_F16:
         score_f16(p, blocks, count, pair, from, scores);
@@ -336,44 +327,27 @@ SIMD_INLINE void score_typed(const struct partition *p, enum dtype dtype, bool c
     }
 }
 
+/* All pairs, at most SCORE_PAIRS of them: more are a tile. */
 SIMD_INLINE void score_blocks(const struct partition *p, enum dtype dtype, uint32_t blocks,
                               uint32_t position)
 {
-    uint32_t size = p->call->head_size;
     struct key_blocks from;
     for (uint32_t b = 0; b < blocks; b++) {
         uint32_t at = position + b * KV_BLOCK_TOKENS;
-        from.stored[b] = from.keys[b] = piece_at(p, at, p->head, false);
+        from.keys[b] = piece_at(p, at, p->head, false);
         from.ahead[b] = piece_ahead(p, at, blocks, false);
     }
-    bool converted = dtype != DTYPE_F32 && p->pairs > SCORE_PAIRS;
-    for (uint32_t b = 0; converted && b < blocks; b++) {
-        float *floats = p->converted + (uint64_t)b * KV_BLOCK_TOKENS * size;
-        convert(dtype, from.stored[b], from.ahead[b], (uint64_t)KV_BLOCK_TOKENS * size, floats);
-        from.keys[b] = (const unsigned char *)floats;
-    }
-    uint32_t end = position + blocks * KV_BLOCK_TOKENS;
-    for (uint32_t pair = 0; pair < p->pairs; pair += SCORE_PAIRS) {
-        uint32_t count = p->pairs - pair < SCORE_PAIRS ? p->pairs - pair : SCORE_PAIRS;
-        /* Spans move forward with the row: the first begins first, the last ends last. */
-        if (attention_span(p->call, pair / p->call->head_count).begin >= end ||
-            attention_span(p->call, (pair + count - 1) / p->call->head_count).end <= position) {
-            continue;
-        }
-        float *scores =
-            p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS + (position - p->begin);
-        score_typed(p, dtype, converted, blocks, count, pair, &from, scores);
-    }
+    score_typed(p, dtype, blocks, p->pairs, 0, &from, p->scores + (position - p->begin));
 }
 
 /* --- softmax -------------------------------------------------------------------------------- */
 
-SIMD_INLINE SIMD_VECTOR scaled(const struct attention_call *call, SIMD_VECTOR score)
+SIMD_INLINE SIMD_VECTOR scaled(SIMD_VECTOR score, float scale, float soft_cap)
 {
-    score = simd_multiply(score, simd_set(call->scale));
-    if (call->soft_cap != 0) {
-        SIMD_VECTOR part = simd_tanh(simd_multiply(score, simd_set(1.0f / call->soft_cap)));
-        score = simd_multiply(part, simd_set(call->soft_cap));
+    score = simd_multiply(score, simd_set(scale));
+    if (soft_cap != 0) {
+        SIMD_VECTOR part = simd_tanh(simd_multiply(score, simd_set(1.0f / soft_cap)));
+        score = simd_multiply(part, simd_set(soft_cap));
     }
     return score;
 }
@@ -386,38 +360,73 @@ SIMD_INLINE SIMD_VECTOR keep_span(SIMD_VECTOR v, uint32_t position, struct atten
     return simd_keep(v, simd_set(-INFINITY), begin, end);
 }
 
-/* Turns a pair's scores into weights relative to the largest; writes the partial's tail. Slots
- * outside the span may hold anything: they become −∞, whose weight of 1e-38 vanishes beside the
- * largest score's weight of 1. */
-static void soften(const struct partition *p, uint32_t pair)
+/* Scales a pair's scores and writes the largest of its span to the partial's tail. Slots outside
+ * the span may hold anything: they become −∞, whose weight of 1e-38 vanishes beside the largest
+ * score's weight of 1. */
+SIMD_INLINE void find_largest(const struct partition *p, uint32_t pair, struct attention_span span,
+                              float soft_cap)
 {
-    struct attention_span span = clip(p, pair, p->begin, p->end);
     float *partial = p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size);
-    float *tail = attention_partial_tail(partial, p->call->head_size);
-    tail[0] = -INFINITY;
-    tail[1] = 0;
-    if (span.begin == span.end) {
-        return;
-    }
     float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
-    uint32_t first = span.begin / SIMD_WIDTH * SIMD_WIDTH;
+    /* Kept here, since the compiler must think that a store of scores could change it there. */
+    float scale = p->call->scale;
+    uint32_t begin = p->begin;
     SIMD_VECTOR largest = simd_set(-INFINITY);
-    for (uint32_t position = first; position < span.end; position += SIMD_WIDTH) {
-        float *at = scores + (position - p->begin);
-        SIMD_VECTOR score = keep_span(scaled(p->call, simd_load(at)), position, span);
+    for (uint32_t position = span.begin / SIMD_WIDTH * SIMD_WIDTH; position < span.end;
+         position += SIMD_WIDTH) {
+        float *at = scores + (position - begin);
+        SIMD_VECTOR score = scaled(simd_load(at), scale, soft_cap);
+        if (position < span.begin || position + SIMD_WIDTH > span.end) {
+            score = keep_span(score, position, span);
+        }
         largest = simd_at_least(score, largest);
         simd_store(at, score);
     }
-    tail[0] = simd_largest(largest);
+    attention_partial_tail(partial, p->call->head_size)[0] = simd_largest(largest);
+}
+
+/* Turns them into weights relative to the largest, and writes their sum. */
+SIMD_INLINE void weigh(const struct partition *p, uint32_t pair, struct attention_span span)
+{
+    float *partial = p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size);
+    float *tail = attention_partial_tail(partial, p->call->head_size);
+    float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
+    uint32_t begin = p->begin;
     SIMD_VECTOR away = simd_set(-tail[0]);
     SIMD_VECTOR sums = simd_zero();
-    for (uint32_t position = first; position < span.end; position += SIMD_WIDTH) {
-        float *at = scores + (position - p->begin);
-        SIMD_VECTOR weight = simd_exp(simd_add(simd_load(at), away));
+    for (uint32_t position = span.begin / SIMD_WIDTH * SIMD_WIDTH; position < span.end;
+         position += SIMD_WIDTH) {
+        float *at = scores + (position - begin);
+        SIMD_VECTOR weight = simd_exp_bounded(simd_add(simd_load(at), away));
         sums = simd_add(sums, weight);
         simd_store(at, weight);
     }
     tail[1] = simd_sum(sums);
+}
+
+/* The part of a pair's span in the partition; nothing is [0, 0), where no loop begins. */
+SIMD_INLINE struct attention_span softmax_span(const struct partition *p, uint32_t pair)
+{
+    struct attention_span span = clip(p, pair, p->begin, p->end);
+    return span.begin < span.end ? span : (struct attention_span){0, 0};
+}
+
+/* The softmax of `count` pairs, one pass after the other: while one pair's lanes are put together
+ * the next pair's scores are on their way. A pair that sees nothing has largest = −∞, sum = 0. */
+static __attribute__((noinline)) void soften(const struct partition *p, uint32_t pair,
+                                             uint32_t count)
+{
+    float soft_cap = p->call->soft_cap;
+    for (uint32_t i = pair; i < pair + count; i++) {
+        if (soft_cap != 0) {
+            find_largest(p, i, softmax_span(p, i), soft_cap);
+        } else {
+            find_largest(p, i, softmax_span(p, i), 0);
+        }
+    }
+    for (uint32_t i = pair; i < pair + count; i++) {
+        weigh(p, i, softmax_span(p, i));
+    }
 }
 
 /* --- values --------------------------------------------------------------------------------- */
@@ -590,6 +599,8 @@ SIMD_INLINE void value_block(const struct partition *p, enum dtype dtype, uint32
     }
 }
 
+#include "cpu/attention_tile_simd.h"
+
 /* --- all of it ------------------------------------------------------------------------------ */
 
 SIMD_INLINE void score_heads(const struct partition *p, enum dtype dtype, uint32_t blocks,
@@ -622,7 +633,7 @@ SIMD_INLINE void run_partition(const struct partition *p, enum dtype dtype)
         struct partition one = of_head(p, head);
         for (uint32_t pair = 0; pair < p->pairs; pair++) {
             fetch_piece(p, head * p->pairs + pair);
-            soften(&one, pair);
+            soften(&one, pair, 1);
             float *partial = one.partials + pair * stride;
             for (uint32_t d = 0; d < p->call->head_size; d += SIMD_WIDTH) {
                 simd_store(partial + d, simd_zero());
@@ -634,6 +645,139 @@ SIMD_INLINE void run_partition(const struct partition *p, enum dtype dtype)
             struct partition one = of_head(p, head);
             value_block(&one, dtype, position);
         }
+    }
+}
+
+/* The vectors of a pair's running softmax. */
+struct running {
+    SIMD_VECTOR largest, sum;
+};
+
+/* Scales a pair's scores in [begin, end), whole blocks, and remembers the largest. */
+SIMD_INLINE void limit_scores(const struct partition *p, uint32_t pair, uint32_t begin,
+                              uint32_t end, struct attention_span span, struct running *running)
+{
+    float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
+    float scale = p->call->scale;
+    float soft_cap = p->call->soft_cap;
+    uint32_t first = span.begin / SIMD_WIDTH * SIMD_WIDTH;
+    SIMD_VECTOR largest = running->largest;
+    for (uint32_t position = begin > first ? begin : first; position < end && position < span.end;
+         position += SIMD_WIDTH) {
+        float *at = scores + (position - p->begin);
+        SIMD_VECTOR score = scaled(simd_load(at), scale, soft_cap);
+        if (position < span.begin || position + SIMD_WIDTH > span.end) {
+            score = keep_span(score, position, span);
+        }
+        largest = simd_at_least(score, largest);
+        simd_store(at, score);
+    }
+    running->largest = largest;
+}
+
+/* Turns a pair's scores in the block at `position` into weights, and adds them up. */
+SIMD_INLINE void weigh_block(const struct partition *p, uint32_t pair, uint32_t block,
+                             struct attention_span span, struct running *running)
+{
+    const float *tail = attention_partial_tail(
+        p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size),
+        p->call->head_size);
+    float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
+    SIMD_VECTOR away = simd_set(-tail[0]);
+    uint32_t first = span.begin / SIMD_WIDTH * SIMD_WIDTH;
+    for (uint32_t position = block > first ? block : first;
+         position < block + KV_BLOCK_TOKENS && position < span.end; position += SIMD_WIDTH) {
+        float *at = scores + (position - p->begin);
+        SIMD_VECTOR weight = simd_exp_bounded(simd_add(simd_load(at), away));
+        running->sum = simd_add(running->sum, weight);
+        simd_store(at, weight);
+    }
+}
+
+/* All pairs together, whose chains of operations then overlap. */
+static __attribute__((noinline)) void limit_all(const struct partition *p, uint32_t begin,
+                                                uint32_t end, struct attention_span span,
+                                                struct running *running)
+{
+    for (uint32_t pair = 0; pair < p->pairs * p->call->kv_heads; pair++) {
+        limit_scores(p, pair, begin, end, span, &running[pair]);
+    }
+}
+
+static __attribute__((noinline)) void weigh_all(const struct partition *p, uint32_t block,
+                                                struct attention_span span, struct running *running)
+{
+    for (uint32_t pair = 0; pair < p->pairs * p->call->kv_heads; pair++) {
+        weigh_block(p, pair, block, span, &running[pair]);
+    }
+}
+
+/* A row alone, in two passes instead of three: the softmax is computed block by block beside the
+ * sums, in the same order. A pass of its own would leave memory with nothing to do, since what is
+ * fetched meanwhile is missing work for it afterwards. */
+SIMD_INLINE void run_evened(const struct partition *p, enum dtype dtype)
+{
+    struct running running[ATTENTION_PAIRS];
+    uint64_t stride = attention_partial_floats(p->call->head_size);
+    uint32_t heads = p->call->kv_heads;
+    struct attention_span span = clip(p, 0, p->begin, p->end);
+    for (uint32_t i = 0; i < heads * p->pairs; i++) {
+        running[i] = (struct running){simd_set(-INFINITY), simd_zero()};
+    }
+    uint32_t position = p->first;
+    for (; position + (SCORE_BLOCKS - 1) * KV_BLOCK_TOKENS < span.end;
+         position += SCORE_BLOCKS * KV_BLOCK_TOKENS) {
+        score_heads(p, dtype, SCORE_BLOCKS, position);
+        limit_all(p, position, position + SCORE_BLOCKS * KV_BLOCK_TOKENS, span, running);
+    }
+    for (; position < span.end; position += KV_BLOCK_TOKENS) {
+        score_heads(p, dtype, 1, position);
+        limit_all(p, position, position + KV_BLOCK_TOKENS, span, running);
+    }
+    for (uint32_t i = 0; i < heads * p->pairs; i++) {
+        float *partial = p->partials + i * stride;
+        attention_partial_tail(partial, p->call->head_size)[0] = simd_largest(running[i].largest);
+        for (uint32_t d = 0; d < p->call->head_size; d += SIMD_WIDTH) {
+            simd_store(partial + d, simd_zero());
+        }
+    }
+    for (position = p->first; position < span.end; position += KV_BLOCK_TOKENS) {
+        weigh_all(p, position, span, running);
+        for (uint32_t head = 0; head < heads; head++) {
+            struct partition one = of_head(p, head);
+            value_block(&one, dtype, position);
+        }
+    }
+    for (uint32_t i = 0; i < heads * p->pairs; i++) {
+        attention_partial_tail(p->partials + i * stride, p->call->head_size)[1] =
+            simd_sum(running[i].sum);
+    }
+}
+
+SIMD_INLINE void run_typed(const struct partition *p, enum dtype dtype)
+{
+    struct attention_span span = clip(p, 0, p->begin, p->end);
+    if (is_evened(p->call) && span.begin < span.end) {
+        for (uint32_t head = 0; head < p->call->kv_heads; head++) {
+            struct partition one = of_head(p, head);
+            arrange_queries(&one);
+        }
+        run_evened(p, dtype);
+    } else {
+        run_partition(p, dtype);
+    }
+}
+
+/* More pairs than fit the registers are bound by multiply-adds and not by memory. */
+SIMD_INLINE void run_any(const struct partition *p, enum dtype dtype)
+{
+    if (p->pairs <= SCORE_PAIRS) {
+        run_typed(p, dtype);
+        return;
+    }
+    for (uint32_t head = 0; head < p->call->kv_heads; head++) {
+        struct partition one = of_head(p, head);
+        run_tile(&one, dtype);
     }
 }
 
@@ -657,16 +801,16 @@ static void attention_partition(const struct attention_call *call, uint32_t inde
     };
     switch (call->layer->dtype) {
     case DTYPE_F16:
-        run_partition(&p, DTYPE_F16);
+        run_any(&p, DTYPE_F16);
         break;
     case DTYPE_BF16:
-        run_partition(&p, DTYPE_BF16);
+        run_any(&p, DTYPE_BF16);
         break;
     case DTYPE_Q8_0:
-        run_partition(&p, DTYPE_Q8_0);
+        run_any(&p, DTYPE_Q8_0);
         break;
     default:
-        run_partition(&p, DTYPE_F32);
+        run_any(&p, DTYPE_F32);
     }
 }
 

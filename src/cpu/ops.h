@@ -27,6 +27,9 @@ struct cpu_ops {
     /* Rounds to nearest even. */
     void (*to_f16)(const float *x, uint16_t *out, uint64_t count);
 
+    /* Values of F32, F16 or BF16 as floats; `from` has any alignment. */
+    void (*to_floats)(enum dtype dtype, const void *from, float *out, uint64_t count);
+
     /* One partition of an attention call, see attention.h; NULL at the scalar level, which computes
      * whole rows by the reference. */
     void (*attention_partition)(const struct attention_call *call, uint32_t partition,

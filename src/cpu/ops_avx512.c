@@ -10,5 +10,6 @@ const struct cpu_ops cpu_ops_avx512 = {
     .activate = activate,
     .soft_cap = soft_cap,
     .to_f16 = to_f16,
+    .to_floats = to_floats,
     .attention_partition = attention_partition_avx512,
 };

@@ -1,5 +1,6 @@
 /* The scalar level: the reference primitives, one by one. Stateless. */
 #include "cpu/ops.h"
+#include "tensor/quant.h"
 #include "tensor/reference.h"
 
 static void activate(enum plan_activation activation, float *gate, const float *up, uint64_t count)
@@ -38,6 +39,11 @@ static void to_f16(const float *x, uint16_t *out, uint64_t count)
     }
 }
 
+static void to_floats(enum dtype dtype, const void *from, float *out, uint64_t count)
+{
+    dequantize_row(dtype, from, out, count);
+}
+
 const struct cpu_ops cpu_ops_scalar = {
     .level = CPU_SCALAR,
     .norm_rms = reference_norm_rms,
@@ -45,5 +51,6 @@ const struct cpu_ops cpu_ops_scalar = {
     .activate = activate,
     .soft_cap = soft_cap,
     .to_f16 = to_f16,
+    .to_floats = to_floats,
     .attention_partition = NULL,
 };

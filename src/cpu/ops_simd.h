@@ -5,6 +5,7 @@
 #define CPU_OPS_SIMD_H
 
 #include <math.h>
+#include <string.h>
 
 #include "cpu/math_simd.h"
 #include "cpu/ops.h"
@@ -167,6 +168,32 @@ static void to_f16(const float *x, uint16_t *out, uint64_t count)
     }
     for (; i < count; i++) {
         out[i] = float_to_f16(x[i]);
+    }
+}
+
+SIMD_INLINE void to_floats_as(enum dtype dtype, const void *from, float *out, uint64_t count)
+{
+    uint64_t i = 0;
+    for (; i + SIMD_WIDTH <= count; i += SIMD_WIDTH) {
+        simd_store(out + i, simd_load_plain(dtype, from, i));
+    }
+    if (i < count) {
+        uint32_t lanes = lanes_at(i, count);
+        simd_store_part(out + i, simd_load_plain_part(dtype, from, i, lanes), lanes);
+    }
+}
+
+static void to_floats(enum dtype dtype, const void *from, float *out, uint64_t count)
+{
+    switch (dtype) {
+    case DTYPE_F16:
+        to_floats_as(DTYPE_F16, from, out, count);
+        break;
+    case DTYPE_BF16:
+        to_floats_as(DTYPE_BF16, from, out, count);
+        break;
+    default:
+        memcpy(out, from, count * sizeof *out);
     }
 }
 

@@ -137,15 +137,10 @@ SIMD_INLINE SIMD_VECTOR simd_at_least(SIMD_VECTOR v, SIMD_VECTOR limit)
     return _mm256_max_ps(limit, v);
 }
 
-SIMD_INLINE SIMD_VECTOR simd_round(SIMD_VECTOR v)
-{
-    return _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-
-SIMD_INLINE SIMD_VECTOR simd_power_of_two(SIMD_VECTOR exponent)
+SIMD_INLINE SIMD_VECTOR simd_times_power_of_two(SIMD_VECTOR v, SIMD_VECTOR exponent)
 {
     __m256i biased = _mm256_add_epi32(_mm256_cvtps_epi32(exponent), _mm256_set1_epi32(127));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23));
+    return _mm256_mul_ps(v, _mm256_castsi256_ps(_mm256_slli_epi32(biased, 23)));
 }
 
 SIMD_INLINE SIMD_VECTOR simd_copy_sign(SIMD_VECTOR v, SIMD_VECTOR sign)

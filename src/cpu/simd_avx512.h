@@ -131,16 +131,10 @@ SIMD_INLINE SIMD_VECTOR simd_at_least(SIMD_VECTOR v, SIMD_VECTOR limit)
     return _mm512_max_ps(limit, v);
 }
 
-SIMD_INLINE SIMD_VECTOR simd_round(SIMD_VECTOR v)
+/* v · 2 to the power of whole numbers from −126 to 127. */
+SIMD_INLINE SIMD_VECTOR simd_times_power_of_two(SIMD_VECTOR v, SIMD_VECTOR exponent)
 {
-    return _mm512_roundscale_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-}
-
-/* 2 to the power of whole numbers from −126 to 127. */
-SIMD_INLINE SIMD_VECTOR simd_power_of_two(SIMD_VECTOR exponent)
-{
-    __m512i biased = _mm512_add_epi32(_mm512_cvtps_epi32(exponent), _mm512_set1_epi32(127));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(biased, 23));
+    return _mm512_scalef_ps(v, exponent);
 }
 
 /* Magnitude of `v` with the sign of `sign`. */

@@ -125,15 +125,10 @@ SIMD_INLINE SIMD_VECTOR simd_at_least(SIMD_VECTOR v, SIMD_VECTOR limit)
     return vmaxq_f32(v, limit);
 }
 
-SIMD_INLINE SIMD_VECTOR simd_round(SIMD_VECTOR v)
-{
-    return vrndnq_f32(v);
-}
-
-SIMD_INLINE SIMD_VECTOR simd_power_of_two(SIMD_VECTOR exponent)
+SIMD_INLINE SIMD_VECTOR simd_times_power_of_two(SIMD_VECTOR v, SIMD_VECTOR exponent)
 {
     int32x4_t biased = vaddq_s32(vcvtq_s32_f32(exponent), vdupq_n_s32(127));
-    return vreinterpretq_f32_s32(vshlq_n_s32(biased, 23));
+    return vmulq_f32(v, vreinterpretq_f32_s32(vshlq_n_s32(biased, 23)));
 }
 
 SIMD_INLINE SIMD_VECTOR simd_copy_sign(SIMD_VECTOR v, SIMD_VECTOR sign)

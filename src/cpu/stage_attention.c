@@ -206,13 +206,27 @@ static void profile_attention(const struct stage *stage, uint64_t taken_ns)
     }
 }
 
+/* Rows of a tile: as many pairs as allowed, since they share the conversion of what they read, and
+ * fewer when threads would be left without items. */
+static uint32_t choose_tile_rows(const struct stage *stage, uint32_t group)
+{
+    const struct cpu_model *model = stage->model;
+    uint64_t wanted = (uint64_t)ITEMS_PER_THREAD * pool_thread_count(model->device->pool);
+    uint64_t pairs = (uint64_t)model->row_count * group * stage->op->attention.kv_head_count;
+    uint32_t most = ATTENTION_PAIRS_MAX;
+    while (most > ATTENTION_PAIRS && pairs / most < wanted) {
+        most /= 2;
+    }
+    return group < most ? most / group : 1;
+}
+
 void attention_stage_run(struct cpu_model *model, const struct plan_op *op)
 {
     struct stage stage = {.model = model, .op = op, .layer = model->kv};
     stage.layer.data += op->layer * model->layer_bytes;
     uint64_t began = cpu_profile_now(&model->profile);
     uint32_t group = op->attention.head_count / op->attention.kv_head_count;
-    uint32_t tile_rows = group < ATTENTION_PAIRS ? ATTENTION_PAIRS / group : 1;
+    uint32_t tile_rows = choose_tile_rows(&stage, group);
     for (uint32_t i = 0; i < model->run_count; i++) {
         cut_run(&stage, i, tile_rows);
     }

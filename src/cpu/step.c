@@ -63,6 +63,11 @@ void cpu_norm_rows(struct cpu_model *model, const struct plan_norm *norm, const 
 
 /* --- embed ---------------------------------------------------------------------------------- */
 
+static bool is_plain(enum dtype dtype)
+{
+    return dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16;
+}
+
 static void embed_row(void *context, uint32_t worker, uint64_t item)
 {
     (void)worker;
@@ -71,7 +76,15 @@ static void embed_row(void *context, uint32_t worker, uint64_t item)
     struct cpu_model *model = stage->model;
     const struct plan_weight *weight = &model->base.plan->weights[stage->op->embed.weight];
     float *out = cpu_row(model->buffers[PLAN_BUFFER_RESIDUAL], row);
-    plan_weight_row(weight, model->batch->tokens[row], out);
+    uint64_t token = model->batch->tokens[row];
+    if (is_plain(weight->dtype)) {
+        uint64_t row_bytes = weight->bytes / weight->rows;
+        model->device->ops->to_floats(weight->dtype,
+                                      (const unsigned char *)weight->data + token * row_bytes, out,
+                                      weight->columns);
+    } else {
+        plan_weight_row(weight, token, out);
+    }
     if (stage->op->embed.scale != 1.0f) {
         for (uint64_t i = 0; i < weight->columns; i++) {
             out[i] *= stage->op->embed.scale;

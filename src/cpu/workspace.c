@@ -121,7 +121,7 @@ static void take_attention(struct walk *walk, struct cpu_model *model)
     const struct plan *plan = model->base.plan;
     uint64_t positions = (uint64_t)model->base.options.kv_block_count * KV_BLOCK_TOKENS;
     uint32_t threads = pool_thread_count(model->device->pool);
-    uint32_t pairs = (uint32_t)larger(ATTENTION_PAIRS, group_size_max(plan));
+    uint32_t pairs = (uint32_t)larger(ATTENTION_PAIRS_MAX, group_size_max(plan));
     uint64_t scratch = attention_scratch_floats(pairs, plan->head_size, positions);
     uint64_t widest =
         larger(plan->embedding_length, (uint64_t)plan->kv_head_count * plan->head_size);

@@ -3,6 +3,7 @@
 #include "cpu/guard.h"
 #include "cpu/ops.h"
 #include "support/test_support.h"
+#include "tensor/quant.h"
 #include "tensor/reference.h"
 
 static float *random_row(uint64_t count, float scale)
@@ -102,6 +103,31 @@ static void check_conversion(const struct cpu_ops *ops, uint64_t count)
     guard_free(fast, count * sizeof *fast);
 }
 
+/* Rows of a file's embedding: at any address, of any length. */
+static void check_widening(const struct cpu_ops *ops, uint64_t count)
+{
+    static const enum dtype dtypes[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    float *exact = guard_alloc(count * sizeof *exact);
+    float *fast = guard_alloc(count * sizeof *fast);
+    for (size_t i = 0; i < 3; i++) {
+        uint64_t bytes = count * dtype_info(dtypes[i])->block_bytes;
+        unsigned char *from = guard_alloc(bytes + 1);
+        for (uint64_t k = 0; k < bytes; k++) {
+            /* No exponent of all ones: NaNs have no one spelling. */
+            from[k] = (unsigned char)(test_random_below(256) & 0xbb);
+        }
+        dequantize_row(dtypes[i], from, exact, count);
+        ops->to_floats(dtypes[i], from, fast, count);
+        assert_memory_equal(fast, exact, count * sizeof *fast);
+        memmove(from + 1, from, bytes);
+        ops->to_floats(dtypes[i], from + 1, fast, count);
+        assert_memory_equal(fast, exact, count * sizeof *fast);
+        guard_free(from, bytes + 1);
+    }
+    guard_free(exact, count * sizeof *exact);
+    guard_free(fast, count * sizeof *fast);
+}
+
 static void levels_agree_with_the_scalar_table(void **state)
 {
     (void)state;
@@ -114,6 +140,7 @@ static void levels_agree_with_the_scalar_table(void **state)
             check_norms(ops, count);
             check_activations(ops, count);
             check_conversion(ops, count);
+            check_widening(ops, count);
         }
         check_norms(ops, 4096);
     }
