@@ -9,8 +9,8 @@
  *     t = fma(float(i₁), scale₁, float(i₀) · scale₀)     with scales of 16 columns
  *     t = fma(minimum, float(Σ activation), t)      types with minima, one or two
  *     sum = fma(t, activation scale, sum)           over the steps in order
- * This is what linear_q_scalar.c computes too, so that all levels agree to the bit. One token goes
- * straight from memory through registers; more tokens share a panel of unpacked codes that stays in
+ * This is what linear_q_scalar.c computes too, so that all levels agree to the bit. Few tokens take
+ * codes straight from memory through registers; more share a panel of unpacked codes that stays in
  * the nearest cache, and tiles of groups × tokens run over it. Both execute `accumulate` below, so
  * the company of a token cannot change its result.
  *
@@ -61,7 +61,9 @@
 #define PANEL_TOKENS  192  /* a multiple of TILE_TOKENS */
 #define PREFETCH_FAR  6144 /* bytes, into the second-level cache */
 #define PREFETCH_NEAR 1536 /* and into the first */
-#define ONE_STEPS     512  /* of which one token's half sums are kept */
+#define FEW_TOKENS    4    /* read weights straight, without a panel */
+#define FEW_STEPS     512  /* of which few tokens' half sums are kept */
+_Static_assert(FEW_TOKENS <= TILE_TOKENS, "sums of a tile hold those of few tokens");
 #if defined(MATRIX_TOKENS)
 #define PREPARED_TOKENS MATRIX_TOKENS /* of the larger kind of tile */
 #else
@@ -460,23 +462,30 @@ INLINE void prefetch_scales(enum dtype dtype, const struct group *group, uint64_
     }
 }
 
-/* One token: weights pass through registers once. */
-INLINE void multiply_one(enum dtype dtype, const struct linear_call *call)
+/* Up to FEW_TOKENS tokens: weights pass through registers once. */
+INLINE void multiply_few(enum dtype dtype, unsigned tokens, const struct linear_call *call)
 {
     const struct q_layout layout = q_layout_of(dtype);
     const uint64_t steps = call->columns / 32;
     const uint64_t group_bytes = q_group_offsets_of(dtype, LANES, call->columns).end;
-    struct prepared prepared[ONE_STEPS];
-    for (uint64_t begin = 0; begin < steps; begin += ONE_STEPS) {
-        uint64_t end = steps - begin < ONE_STEPS ? steps : begin + ONE_STEPS;
-        prepare_steps(layout, layout.offset,
-                      (const struct activation_q8_block *)call->activations + begin, end - begin,
-                      prepared);
+    struct prepared prepared[FEW_TOKENS][FEW_STEPS];
+    for (uint64_t begin = 0; begin < steps; begin += FEW_STEPS) {
+        uint64_t end = steps - begin < FEW_STEPS ? steps : begin + FEW_STEPS;
+        for (unsigned t = 0; t < tokens; t++) {
+            const unsigned char *row =
+                (const unsigned char *)call->activations + t * call->activation_stride;
+            prepare_steps(layout, layout.offset,
+                          (const struct activation_q8_block *)(const void *)row + begin,
+                          end - begin, prepared[t]);
+        }
         for (uint64_t row = call->row_begin; row < call->row_end; row += LANES) {
             const struct group group = group_at(dtype, call, row);
             vfloat sums[TILE_GROUPS][TILE_TOKENS];
-            sums[0][0] =
-                begin == 0 ? broadcast_f32(0) : load_some(call->out + row, lanes_used(call, row));
+            UNROLL for (unsigned t = 0; t < tokens; t++)
+            {
+                const float *out = call->out + t * call->out_stride + row;
+                sums[0][t] = begin == 0 ? broadcast_f32(0) : load_some(out, lanes_used(call, row));
+            }
             for (uint64_t step = begin; step < end; step += layout.block_steps) {
                 struct block_scales block;
                 load_block(dtype, &group, step / layout.block_steps, &block);
@@ -487,10 +496,15 @@ INLINE void multiply_one(enum dtype dtype, const struct linear_call *call)
                     set_scales(dtype, &block, part, &weights);
                     prefetch_codes(dtype, &group, step + part);
                     unpack_codes(dtype, &group, step + part, &weights);
-                    accumulate(dtype, 1, 1, &weights, 1, &prepared[step + part - begin], 1, sums);
+                    accumulate(dtype, 1, tokens, &weights, 1, &prepared[0][step + part - begin],
+                               FEW_STEPS, sums);
                 }
             }
-            store_some(call->out + row, sums[0][0], lanes_used(call, row));
+            UNROLL for (unsigned t = 0; t < tokens; t++)
+            {
+                store_some(call->out + t * call->out_stride + row, sums[0][t],
+                           lanes_used(call, row));
+            }
         }
     }
 }
@@ -821,9 +835,21 @@ INLINE void multiply_many(enum dtype dtype, const struct linear_call *call)
 
 INLINE void multiply(enum dtype dtype, const struct linear_call *call)
 {
-    if (call->token_count == 1) {
-        multiply_one(dtype, call);
+    switch (call->token_count) {
+    case 1:
+        multiply_few(dtype, 1, call);
         return;
+    case 2:
+        multiply_few(dtype, 2, call);
+        return;
+    case 3:
+        multiply_few(dtype, 3, call);
+        return;
+    case 4:
+        multiply_few(dtype, 4, call);
+        return;
+    default:
+        break;
     }
 #if defined(MATRIX_TOKENS)
     matrix_begin();

@@ -522,6 +522,34 @@ class Quantize(unittest.TestCase):
         self.assertIn("cannot write", result.stderr)
         self.assertEqual(self.leftovers(), [])
 
+    def test_types_that_cannot_be_written(self):
+        """Those whose codes need a search that is not written here are read, never made."""
+        for kind in ("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "q9_9"):
+            error = run("quantize", self.SOURCE, self.out, kind, status=2).err
+            self.assertIn(f"'{kind}' cannot be written; types are f32,", error)
+        self.assertEqual(self.leftovers(), [])
+
+    def test_an_importance_matrix_is_whole_or_absent(self):
+        import resource
+        matrix = pathlib.Path(self.folder.name) / "imatrix.gguf"
+        result = subprocess.run(
+            [PROGRAM, "imatrix", "-f", self.text, "-o", matrix], capture_output=True, text=True,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000)))
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("cannot write", result.stderr)
+        self.assertEqual(self.leftovers(), [])
+        long_text = pathlib.Path(self.folder.name) / "text.txt"
+        long_text.write_text(long_text.read_text() * 200)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = subprocess.Popen([PROGRAM, "imatrix", "-f", long_text, "-o", matrix,
+                                        "-t", "1"], stderr=subprocess.PIPE, text=True)
+            time.sleep(0.5)
+            process.send_signal(number)
+            error = process.communicate()[1]
+            self.assertEqual(process.returncode, 1, error)
+            self.assertTrue(error.startswith("llcuda imatrix: "), error)
+            self.assertEqual(self.leftovers(), [], number)
+
     def test_an_interrupted_run_leaves_nothing(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
             process = subprocess.Popen([PROGRAM, "quantize", self.SOURCE, self.out, "q4_k_m",

@@ -498,7 +498,7 @@ static void check_company(const struct linear_kernel *kernel)
     float *whole = malloc(4000 * sizeof(float));
     float *parts = malloc(4000 * sizeof(float));
     problem_multiply(&problem, 0, 100, 0, 40, whole);
-    static const uint32_t sizes[] = {1, 2, 3, 7, 13};
+    static const uint32_t sizes[] = {1, 2, 3, 4, 7, 13};
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         memset(parts, 0, 4000 * sizeof(float));
         for (uint32_t t = 0; t < 40; t += sizes[s]) {

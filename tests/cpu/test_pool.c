@@ -213,6 +213,41 @@ static void nodes_and_cores_are_found(void **state)
     assert_true(topology_hwloc_read("NUMANode:4 Core:300 PU:2", places) <= LIMIT_THREADS);
 }
 
+/* Workers of a node have neighbouring shares: of a product's rows each node reads, and packs into
+ * its own memory, one run, whatever the machine that hwloc describes. */
+static void a_node_has_neighbouring_rows(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *machine;
+        uint32_t nodes, cores; /* cores: of a node */
+    } machines[] = {{"NUMANode:2 Core:4 PU:2", 2, 4}, {"NUMANode:4 Core:2 PU:1", 4, 2}};
+    for (size_t m = 0; m < sizeof machines / sizeof machines[0]; m++) {
+        struct topology_place places[LIMIT_THREADS];
+        struct topology topology = {0};
+        struct llcuda_error error;
+        struct pool *pool;
+        uint32_t count = topology_hwloc_read(machines[m].machine, places);
+        if (count == 0) {
+            skip(); /* this build has no hwloc */
+        }
+        topology_order(&topology, places, count);
+        uint32_t threads = machines[m].nodes * machines[m].cores;
+        assert_int_equal(topology_thread_count(&topology), threads);
+        assert_ok(pool_create(threads, NULL, 0, &pool, &error), error);
+        const uint64_t items = 64;
+        for (uint32_t worker = 0; worker < threads; worker++) {
+            uint32_t node = UINT32_MAX;
+            for (uint32_t i = 0; i < count; i++) {
+                node = places[i].cpu == topology.cpus[worker] ? places[i].node : node;
+            }
+            uint64_t first = pool_share_begin(pool, worker, items);
+            assert_int_equal(first / (items / machines[m].nodes), node);
+        }
+        pool_destroy(pool);
+    }
+}
+
 /* Two fast cores with two threads each are CPUs 2 to 5, four slow ones come before and after. */
 static void fast_cores_come_first(void **state)
 {
@@ -290,11 +325,12 @@ static void masks_lower_the_level(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(every_item_runs_once),      cmocka_unit_test(shares_begin_where_promised),
-    cmocka_unit_test(idle_threads_use_no_time),  cmocka_unit_test(pinned_threads_work),
-    cmocka_unit_test(thread_counts_have_limits), cmocka_unit_test(topology_makes_sense),
-    cmocka_unit_test(quotas_are_read),           cmocka_unit_test(masks_lower_the_level),
-    cmocka_unit_test(nodes_and_cores_are_found), cmocka_unit_test(fast_cores_come_first),
+    cmocka_unit_test(every_item_runs_once),         cmocka_unit_test(shares_begin_where_promised),
+    cmocka_unit_test(a_node_has_neighbouring_rows), cmocka_unit_test(idle_threads_use_no_time),
+    cmocka_unit_test(pinned_threads_work),          cmocka_unit_test(thread_counts_have_limits),
+    cmocka_unit_test(topology_makes_sense),         cmocka_unit_test(quotas_are_read),
+    cmocka_unit_test(masks_lower_the_level),        cmocka_unit_test(nodes_and_cores_are_found),
+    cmocka_unit_test(fast_cores_come_first),
 };
 
 TEST_MAIN(tests)
