@@ -112,9 +112,7 @@ const struct catalog_row *catalog_find(const char *name)
 const char *catalog_names(void)
 {
     return "llcuda_cpu, llcuda_gpu, llcuda_http, pytorch_baseline, pytorch_cuda, pytorch_compiled, "
-           "pytorch_compiled_cuda, candle_cpu, candle_gguf, candle_cuda, burn_cpu, burn_cuda, "
-           "mistralrs_cpu, mistralrs_cuda, mistralrs_server, llama_cpp, llama_cpp_cuda, "
-           "llama_cpp_server, llama_cpp_server_cuda, llama_bench, llama_bench_cuda, command, "
-           "lm_rs, vllm, sglang, tensorrt_llm, "
-           "tgi, openai_server, custom";
+           "candle_cpu, candle_gguf, burn_cpu, mistralrs_cpu, mistralrs_server, llama_cpp, "
+           "llama_cpp_server, llama_bench, command, lm_rs, vllm, sglang, tensorrt_llm, tgi, "
+           "openai_server, custom; most of them also with _cuda";
 }

@@ -53,7 +53,9 @@ static bool add_children(struct walk *walk, struct yaml_node *node, const struct
     const struct json_value *child = json_first(value);
     for (uint32_t i = 0; i < value->count; i++) {
         const char *key = NULL;
+        struct yaml_node place = {0};
         if (map) {
+            find_place(walk, &place, child->offset);
             key = arena_copy_text(&walk->tree->arena, json_text(child)).data;
             child = json_next(child);
         }
@@ -61,6 +63,7 @@ static bool add_children(struct walk *walk, struct yaml_node *node, const struct
         if (!made) {
             return false;
         }
+        made->key_line = place.line;
         node->weight += made->weight;
         *end = made;
         end = &made->next;

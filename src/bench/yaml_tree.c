@@ -138,8 +138,9 @@ llcuda_status yaml_known_keys(const struct yaml_tree *tree, const struct yaml_no
             snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", known[i]);
         }
         if (!found) {
-            return yaml_fail(tree, node, error, "there is no key '%.60s' here; expected one of %s",
-                             node->key, list);
+            const struct yaml_node place = {.line = node->key_line};
+            return yaml_fail(tree, &place, error,
+                             "there is no key '%.60s' here; expected one of %s", node->key, list);
         }
     }
     return LLCUDA_OK;
@@ -228,6 +229,7 @@ static llcuda_status read_child(struct yaml_reader *reader, const struct yaml_no
                                 uint32_t depth, struct yaml_node **out)
 {
     const char *key = NULL;
+    uint32_t key_line = 0;
     llcuda_status status = next_event(reader);
     if (status || reader->event.type == YAML_SEQUENCE_END_EVENT ||
         reader->event.type == YAML_MAPPING_END_EVENT) {
@@ -242,6 +244,7 @@ static llcuda_status read_child(struct yaml_reader *reader, const struct yaml_no
         if (!key) {
             return error_no_memory(reader->error, "a YAML key", reader->event.data.scalar.length);
         }
+        key_line = (uint32_t)reader->event.start_mark.line + 1;
         if (yaml_member(parent, key)) {
             return fail_at(reader, &reader->event.start_mark, LLCUDA_BAD_FORMAT,
                            "this key stands here twice");
@@ -253,6 +256,7 @@ static llcuda_status read_child(struct yaml_reader *reader, const struct yaml_no
     }
     if (!status) {
         (*out)->key = key;
+        (*out)->key_line = key_line;
     }
     return status;
 }

@@ -13,6 +13,7 @@ struct yaml_node {
     enum yaml_kind kind;
     bool quoted;           /* a text in quotes is never a number */
     uint32_t line, column; /* from 1 */
+    uint32_t key_line;     /* in a map: a value may begin lines after its key */
     uint64_t weight;       /* nodes below and itself, aliases counted as often as they stand */
     const char *key;       /* in a map: this node's key; NUL-terminated, otherwise NULL */
     const char *text;      /* YAML_TEXT: NUL-terminated */

@@ -470,6 +470,7 @@ class Configurations(unittest.TestCase):
 
     def test_wrong_key(self):
         self.wrong(self.good + "    iteration: 3\n", 7, "no key 'iteration'.*iterations")
+        self.wrong(self.good + "analyses:\n  confidence_level: 0.9\n", 7, "no key 'analyses'")
 
     def test_wrong_type(self):
         self.wrong(self.good + "    iterations: many\n", 7, "'iterations' must be a number")
@@ -482,7 +483,7 @@ class Configurations(unittest.TestCase):
 
     def test_unknown_engine(self):
         self.wrong(self.good.replace("llcuda_cpu", "llcuda_tpu"), 3,
-                   "no engine 'llcuda_tpu'; known are .*candle_cpu")
+                   "no engine 'llcuda_tpu'; known are .*candle_cpu.*custom")
 
     def test_unknown_test(self):
         self.wrong(self.good + "analysis:\n  statistical_tests: [anova]\n", 8,

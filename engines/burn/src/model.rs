@@ -4,9 +4,10 @@
 use anyhow::{bail, Context, Result};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{activation::silu, module, Device, Int, Tensor, TensorData};
+use llcuda_bench_protocol as protocol;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 struct Layer {
     norm_attention: Tensor<1>,
@@ -38,20 +39,6 @@ pub struct Llama {
 pub struct Cache {
     layers: Vec<Option<(Tensor<4>, Tensor<4>)>>,
     length: usize,
-}
-
-/// The weight files of a folder, by its index where there is one.
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let index = folder.join("model.safetensors.index.json");
-    if !index.is_file() {
-        return Ok(vec![folder.join("model.safetensors")]);
-    }
-    let index: Value = serde_json::from_slice(&std::fs::read(index)?)?;
-    let map = index["weight_map"].as_object().context("the index has no weight_map")?;
-    let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
 struct Weights<'a> {
@@ -126,9 +113,7 @@ fn frequencies(config: &Value, head_dim: usize) -> Result<Vec<f32>> {
 
 impl Llama {
     pub fn load(folder: &Path, device: Device) -> Result<Self> {
-        let text = std::fs::read(folder.join("config.json"))
-            .with_context(|| format!("reading config.json of '{}'", folder.display()))?;
-        let config: Value = serde_json::from_slice(&text)?;
+        let config = protocol::read_config(folder)?;
         if config["model_type"].as_str() != Some("llama") {
             bail!("this adapter runs Llama, not {}", config["model_type"]);
         }
@@ -138,7 +123,7 @@ impl Llama {
         let heads = size("num_attention_heads")?;
         let head_dim = size("head_dim").or_else(|_| size("hidden_size").map(|n| n / heads))?;
         let bytes: Vec<Vec<u8>> =
-            weight_files(folder)?.iter().map(std::fs::read).collect::<std::io::Result<_>>()?;
+            protocol::weight_files(folder)?.iter().map(std::fs::read).collect::<std::io::Result<_>>()?;
         let files =
             bytes.iter().map(|data| SafeTensors::deserialize(data)).collect::<Result<_, _>>()?;
         let weights = Weights { files, device: &device };
@@ -159,12 +144,8 @@ impl Llama {
         }
         let tied = config["tie_word_embeddings"].as_bool().unwrap_or(false);
         let head = if tied { "model.embed_tokens.weight" } else { "lm_head.weight" };
-        let eos = match &config["eos_token_id"] {
-            Value::Array(ids) => ids.iter().filter_map(Value::as_u64).map(|id| id as u32).collect(),
-            id => id.as_u64().map(|id| id as u32).into_iter().collect(),
-        };
         Ok(Llama {
-            eos,
+            eos: protocol::end_ids(&config),
             embedding: weights.table("model.embed_tokens.weight")?,
             head: weights.linear(head)?,
             norm: weights.vector("model.norm.weight")?,

@@ -14,62 +14,14 @@ use mistralrs::{
     NormalRequest, Request, RequestMessage, Response, SamplingParams, StopTokens, Tensor,
     TextModelBuilder,
 };
+use llcuda_bench_protocol::{self as protocol, Lines, Prompt, Run};
 use serde_json::{json, Value};
-use std::io::{BufRead, Write};
-use std::path::{Path, PathBuf};
+use std::io::BufRead;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::mpsc;
-
-const PROTOCOL_VERSION: i64 = 1;
-
-/// Standard output. Lines of tokens that say when they were known may wait a little.
-struct Lines {
-    waiting: Vec<u8>,
-    hold: Duration,
-    written: Instant,
-}
-
-impl Lines {
-    fn flush(&mut self) {
-        let mut out = std::io::stdout().lock();
-        // A harness that does not listen any more has ended this program already.
-        let _ = out.write_all(&self.waiting).and_then(|()| out.flush());
-        self.waiting.clear();
-        self.written = Instant::now();
-    }
-
-    fn push(&mut self, message: &Value) {
-        self.waiting.extend_from_slice(message.to_string().as_bytes());
-        self.waiting.push(b'\n');
-    }
-
-    fn say(&mut self, message: &Value) {
-        self.push(message);
-        self.flush();
-    }
-
-    fn token(&mut self, id: i64, index: usize, token: u32) {
-        let at_ns = monotonic_ns();
-        let line = format!(
-            r#"{{"event":"token","id":{id},"index":{index},"token":{token},"at_ns":{at_ns}}}"#
-        );
-        self.waiting.extend_from_slice(line.as_bytes());
-        self.waiting.push(b'\n');
-        if self.written.elapsed() >= self.hold {
-            self.flush();
-        }
-    }
-}
-
-/// The system's clock that the harness reads too; `Instant` keeps its number to itself.
-fn monotonic_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // A clock that exists and a place to write to: this cannot fail.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
 
 struct Loaded {
     engine: Arc<MistralRs>,
@@ -82,17 +34,6 @@ fn open_device(name: &str) -> Result<Option<Device>> {
         ("cuda", index) => Ok(Some(Device::new_cuda(index.parse()?)?)),
         _ => bail!("the device '{name}' is not known to this adapter"),
     }
-}
-
-/// The ids that end an answer; a GGUF file keeps its own to itself.
-fn end_ids(folder: &Path) -> Result<Vec<u32>> {
-    let text = std::fs::read(folder.join("config.json"))
-        .with_context(|| format!("reading config.json of '{}'", folder.display()))?;
-    let config: Value = serde_json::from_slice(&text)?;
-    Ok(match &config["eos_token_id"] {
-        Value::Array(ids) => ids.iter().filter_map(Value::as_u64).map(|id| id as u32).collect(),
-        id => id.as_u64().map(|id| id as u32).into_iter().collect(),
-    })
 }
 
 async fn load(request: &Value) -> Result<Loaded> {
@@ -108,7 +49,7 @@ async fn load(request: &Value) -> Result<Loaded> {
             None => builder.with_force_cpu(),
         };
         let (pipeline, scheduler, config) = build_gguf_pipeline(builder).await?;
-        (pipeline, scheduler, config, Vec::new())
+        (pipeline, scheduler, config, Vec::new()) // the file keeps the ids that end an answer
     } else {
         let dtype = match request["options"]["dtype"].as_str().unwrap_or("auto") {
             "auto" => ModelDType::Auto,
@@ -125,7 +66,7 @@ async fn load(request: &Value) -> Result<Loaded> {
             None => builder.with_force_cpu(),
         };
         let (pipeline, scheduler, config) = build_text_pipeline(builder).await?;
-        (pipeline, scheduler, config, end_ids(&path)?)
+        (pipeline, scheduler, config, protocol::end_ids(&protocol::read_config(&path)?))
     };
     // Answers of a fixed length need an engine that does not stop by itself; where they may end,
     // each request names the ids that end it.
@@ -137,26 +78,6 @@ async fn load(request: &Value) -> Result<Loaded> {
         .build()
         .await;
     Ok(Loaded { engine, eos })
-}
-
-struct Prompt {
-    ids: Vec<u32>,
-    max_tokens: usize,
-}
-
-fn read_prompts(request: &Value) -> Result<Vec<Prompt>> {
-    let list = request["requests"].as_array().context("run has no requests")?;
-    let mut prompts = Vec::new();
-    for (index, item) in list.iter().enumerate() {
-        let ids = item["prompt_ids"].as_array().context("a request has no prompt_ids")?;
-        let ids: Vec<u32> = ids.iter().filter_map(Value::as_u64).map(|id| id as u32).collect();
-        let max_tokens = item["max_tokens"].as_u64().unwrap_or(16).max(1) as usize;
-        if ids.is_empty() {
-            bail!("request {index} has an empty prompt");
-        }
-        prompts.push(Prompt { ids, max_tokens });
-    }
-    Ok(prompts)
 }
 
 /// How far an answer is.
@@ -227,8 +148,7 @@ async fn follow(
     mut receiver: mpsc::Receiver<Response>,
     lines: &Mutex<Lines>,
     id: i64,
-    index: usize,
-    prompt_tokens: usize,
+    prompt: &Prompt,
     progress: &Progress,
 ) -> Result<()> {
     let mut finish = "length".to_string();
@@ -250,24 +170,21 @@ async fn follow(
     let mut lines = lines.lock().unwrap();
     progress.ended.store(true, Ordering::Relaxed);
     let count = progress.count.load(Ordering::Relaxed);
-    lines.say(&json!({"event": "done", "id": id, "index": index,
-        "prompt_tokens": prompt_tokens, "completion_tokens": count,
-        "finish": finish}));
+    lines.done(id, prompt, count, &finish);
     Ok(())
 }
 
-async fn run(loaded: Arc<Loaded>, lines: Arc<Mutex<Lines>>, request: Value) {
-    let id = request["id"].as_i64().unwrap_or(0);
-    let ignore_eos = request["ignore_eos"].as_bool().unwrap_or(true);
+async fn run(loaded: Arc<Loaded>, lines: Arc<Mutex<Lines>>, run: Run, prompts: Vec<Prompt>) {
+    let id = run.id;
     let result = async {
         let mut tasks = Vec::new();
-        for (index, prompt) in read_prompts(&request)?.into_iter().enumerate() {
+        for prompt in prompts {
             let progress = Arc::new(Progress::default());
-            let watcher = watcher(lines.clone(), id, index, progress.clone());
-            let receiver = submit(&loaded, &prompt, ignore_eos, watcher).await?;
+            let watcher = watcher(lines.clone(), id, prompt.index, progress.clone());
+            let receiver = submit(&loaded, &prompt, run.ignore_eos, watcher).await?;
             let lines = lines.clone();
             tasks.push(tokio::spawn(async move {
-                follow(receiver, &lines, id, index, prompt.ids.len(), &progress).await
+                follow(receiver, &lines, id, &prompt, &progress).await
             }));
         }
         for task in tasks {
@@ -278,7 +195,7 @@ async fn run(loaded: Arc<Loaded>, lines: Arc<Mutex<Lines>>, request: Value) {
     .await;
     lines.lock().unwrap().say(&match result {
         Ok(()) => json!({"ok": true, "op": "run", "id": id}),
-        Err(error) => json!({"ok": false, "op": "run", "id": id, "error": format!("{error:#}")}),
+        Err(error) => protocol::failure(&json!({"op": "run", "id": id}), &error),
     });
 }
 
@@ -287,50 +204,35 @@ async fn answer(
     lines: &Arc<Mutex<Lines>>,
     request: &Value,
 ) -> Result<Option<Value>> {
-    let op = request["op"].as_str().unwrap_or("");
-    match op {
+    match request["op"].as_str().unwrap_or("") {
         "hello" => {
-            if request["version"].as_i64() != Some(PROTOCOL_VERSION) {
-                bail!("this adapter speaks version {PROTOCOL_VERSION} of the protocol");
-            }
-            Ok(Some(json!({"ok": true, "op": op, "version": PROTOCOL_VERSION,
-                "engine": "mistral.rs", "engine_version": env!("MISTRALRS_VERSION"),
-                "concurrent": 256})))
+            let version = env!("MISTRALRS_VERSION");
+            protocol::hello(request, "mistral.rs", version, 256, json!({})).map(Some)
         }
         "load" => {
             let begin = Instant::now();
             let model = load(request).await?;
             let ends = model.eos.len();
             *loaded = Some(Arc::new(model));
-            Ok(Some(json!({"ok": true, "op": op, "load_ms": begin.elapsed().as_secs_f64() * 1e3,
-                "details": {"end_ids": ends}})))
+            Ok(Some(protocol::loaded(begin, json!({"end_ids": ends}))))
         }
         "run" => {
             let model = loaded.clone().ok_or_else(|| anyhow!("run before load"))?;
-            let hold = Duration::from_micros(request["hold_us"].as_u64().unwrap_or(0));
-            lines.lock().unwrap().hold = hold;
-            tokio::spawn(run(model, lines.clone(), request.clone()));
+            let about = protocol::read_run(request);
+            lines.lock().unwrap().hold = about.hold;
+            let prompts = protocol::read_prompts(request)?;
+            tokio::spawn(run(model, lines.clone(), about, prompts));
             Ok(None)
         }
-        "metrics" => Ok(Some(json!({"ok": true, "op": op, "metrics": {}}))),
-        "stop" => Ok(Some(json!({"ok": true, "op": op}))),
-        _ => bail!("there is no operation '{op}'"),
-    }
-}
-
-/// Threads must be limited before the first of them starts, which is before the first await.
-fn limit_threads(request: &Value) {
-    if let Some(threads) = request["threads"].as_u64().filter(|count| *count > 0) {
-        std::env::set_var("RAYON_NUM_THREADS", threads.to_string());
+        op => match protocol::simple_answer(op) {
+            Some(answer) => Ok(Some(answer)),
+            None => bail!("there is no operation '{op}'"),
+        },
     }
 }
 
 async fn serve() -> Result<()> {
-    let lines = Arc::new(Mutex::new(Lines {
-        waiting: Vec::new(),
-        hold: Duration::ZERO,
-        written: Instant::now(),
-    }));
+    let lines = Arc::new(Mutex::new(Lines::default()));
     let (sender, mut input) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -341,19 +243,18 @@ async fn serve() -> Result<()> {
     });
     let mut loaded = None;
     while let Some(line) = input.recv().await {
-        let request: Value = serde_json::from_str(&line).context("a line that is no JSON")?;
-        let op = request["op"].clone();
-        if op == "load" {
-            limit_threads(&request);
+        let request = protocol::read_request(&line)?;
+        if request["op"] == "load" {
+            // Before the first thread that would be one too many, which is before the first await.
+            protocol::limit_threads(&request);
         }
-        let reply = answer(&mut loaded, &lines, &request).await.unwrap_or_else(|error| {
-            Some(json!({"ok": false, "op": op, "id": request["id"],
-                "error": format!("{error:#}")}))
-        });
+        let reply = answer(&mut loaded, &lines, &request)
+            .await
+            .unwrap_or_else(|error| Some(protocol::failure(&request, &error)));
         if let Some(reply) = reply {
             lines.lock().unwrap().say(&reply);
         }
-        if op == "stop" {
+        if request["op"] == "stop" {
             break;
         }
     }
