@@ -271,6 +271,12 @@ typedef struct llcuda_stats {
     uint64_t tokens_drawn_host;    /* … and the host, from logits that were copied */
     uint64_t steps_failed;         /* their requests ended with an error */
     bool device_failed;            /* the last step failed because the device did */
+    /* Gauges: memory_bytes by what it is for, and what --gpu-memory-limit allows; 0: no limit. */
+    uint64_t memory_weight_bytes;
+    uint64_t memory_kv_bytes;
+    uint64_t memory_workspace_bytes;
+    uint64_t memory_step_bytes; /* what goes into and comes out of a step */
+    uint64_t memory_limit_bytes;
 } llcuda_stats;
 
 /* Fills in `stats`; set stats->size = sizeof *stats first. Gauges are consistent with each other

@@ -1,6 +1,7 @@
 /* `llcuda devices`: what can compute here, and how fast at best. */
 #include "cli/evaluator.h"
 #include "cli/gpu_devices.h"
+#include "cli/patience.h"
 #include "engine/device_open.h"
 
 static void write_json(const struct device_info *info, const struct device_ceilings *ceilings,
@@ -102,7 +103,9 @@ int command_devices(struct options *options)
         status = list_cpu(&cpu, measured, json, &out, &error);
     }
     if (!status) {
+        patience_begin(options);
         status = gpu_devices_list(options, &spec, measured, json, &out, &error);
+        patience_end();
     }
     if (json) {
         json_end_array(json);

@@ -5,6 +5,7 @@
 #include "build_config.h"
 #include "cli/evaluator.h"
 #include "cli/gpu_devices.h"
+#include "cli/patience.h"
 #include "cpu/cpu.h"
 
 enum verdict { GOOD, NOTE, BAD };
@@ -83,7 +84,10 @@ static void check_gpu_device(struct report *report, const struct options *option
     struct llcuda_error error = {0};
     struct buffer detail = {0};
     snprintf(what, sizeof what, "%s:%u", device_kind_name(kind), index);
-    if (gpu_device_open_kind(options, kind, index, &driver, &error)) {
+    patience_expect(what, "open", PATIENCE_ASK_MS);
+    llcuda_status status = gpu_device_open_kind(options, kind, index, &driver, &error);
+    patience_expect(NULL, NULL, 0);
+    if (status) {
         say(report, BAD, what, error.message);
         return;
     }
@@ -105,7 +109,9 @@ static void check_gpu_device(struct report *report, const struct options *option
         buffer_deinit(&log);
     }
     buffer_deinit(&detail);
+    patience_expect(what, "close", PATIENCE_ASK_MS);
     driver->close(driver);
+    patience_expect(NULL, NULL, 0);
 }
 
 static void check_gpu(struct report *report, const struct options *options)
@@ -179,7 +185,9 @@ int command_doctor(struct options *options)
     }
     check_build(&report);
     check_cpu(&report);
+    patience_begin(options);
     check_gpu(&report, options);
+    patience_end();
     check_model(&report);
     if (report.json) {
         json_end_array(&writer);

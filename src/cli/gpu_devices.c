@@ -2,6 +2,7 @@
  * driver only while it looks at its device. Main thread. */
 #include "cli/gpu_devices.h"
 
+#include "cli/patience.h"
 #include "gpu/place.h"
 
 #include <math.h>
@@ -33,8 +34,11 @@ llcuda_status gpu_devices_count(const struct options *options, enum device_kind 
         *count = 1;
         return LLCUDA_OK;
     }
-    return kind == DEVICE_HIP ? gpu_driver_probe_hip(&open, count, error)
-                              : gpu_driver_probe_cuda(&open, count, error);
+    patience_expect(device_kind_name(kind), "initialise", PATIENCE_START_MS);
+    llcuda_status status = kind == DEVICE_HIP ? gpu_driver_probe_hip(&open, count, error)
+                                              : gpu_driver_probe_cuda(&open, count, error);
+    patience_expect(NULL, NULL, 0);
+    return status;
 }
 
 llcuda_status gpu_device_open_kind(const struct options *options, enum device_kind kind,
@@ -54,24 +58,34 @@ static llcuda_status read_row(const struct options *options, struct gpu_row *row
 {
     struct gpu_driver *driver = NULL;
     uint64_t total_bytes = 0;
+    char name[32];
+    snprintf(name, sizeof name, "%s:%u", device_kind_name(row->kind), row->index);
+    patience_expect(name, "open", PATIENCE_ASK_MS);
     llcuda_status status = gpu_device_open_kind(options, row->kind, row->index, &driver, error);
     if (status) {
+        patience_expect(NULL, NULL, 0);
         return status;
     }
     driver->describe(driver, &row->info);
     row->numa_node = gpu_place_numa_node(row->info.pci_bus_id);
+    patience_expect(name, "memory_info", PATIENCE_ASK_MS);
     status = driver->memory_info(driver, &row->memory_free_bytes, &total_bytes, error);
     if (!status) {
+        patience_expect(name, "telemetry", PATIENCE_ASK_MS);
         status = driver->telemetry(driver, &row->telemetry, error);
     }
     row->around = (struct gpu_surroundings){.link_bytes_per_second = NAN};
     if (driver->surroundings) {
+        patience_expect(name, "surroundings", PATIENCE_ASK_MS);
         driver->surroundings(driver, &row->around);
     }
     if (!status && row->measured) {
+        patience_expect(name, "measure", PATIENCE_MEASURE_MS);
         status = gpu_measure(driver, NULL, &row->ceilings, error);
     }
+    patience_expect(name, "close", PATIENCE_ASK_MS);
     driver->close(driver);
+    patience_expect(NULL, NULL, 0);
     return status;
 }
 

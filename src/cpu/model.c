@@ -510,6 +510,7 @@ llcuda_status cpu_model_load(struct device *device, const struct plan *plan,
     model->base =
         (struct device_model){.interface = device->interface, .plan = plan, .options = *options};
     model->device = (struct cpu_device *)device;
+    model->last_cache_op = cpu_rows_last_cache_op(plan);
     model->weights = calloc(plan->weight_count, sizeof *model->weights);
     if (!model->weights) {
         status = error_no_memory(error, "the weights' table",
@@ -556,12 +557,13 @@ uint64_t cpu_model_weight_bytes_read(const struct device_model *base)
     return bytes;
 }
 
-uint64_t cpu_model_memory_bytes(const struct device_model *base)
+void cpu_model_memory(const struct device_model *base, struct device_memory *memory)
 {
     const struct cpu_model *model = (const struct cpu_model *)base;
-    uint64_t bytes = model->cache.bytes + model->workspace.bytes + model->vectors.bytes;
+    memory->bytes[DEVICE_MEMORY_CACHE] = model->cache.bytes;
+    memory->bytes[DEVICE_MEMORY_WORKSPACE] = model->workspace.bytes;
+    memory->bytes[DEVICE_MEMORY_WEIGHTS] = model->vectors.bytes;
     for (uint32_t i = 0; i < base->plan->weight_count; i++) {
-        bytes += model->weights[i].packed.bytes;
+        memory->bytes[DEVICE_MEMORY_WEIGHTS] += model->weights[i].packed.bytes;
     }
-    return bytes;
 }

@@ -18,6 +18,17 @@ uint64_t device_kv_block_bytes(const struct plan *plan, enum dtype kv_dtype)
     return 2ull * plan->layer_count * KV_BLOCK_TOKENS * row_bytes;
 }
 
+uint64_t device_model_memory_bytes(const struct device_model *model)
+{
+    struct device_memory memory;
+    uint64_t bytes = 0;
+    device_model_memory(model, &memory);
+    for (int kind = 0; kind < DEVICE_MEMORY_KIND_COUNT; kind++) {
+        bytes += memory.bytes[kind];
+    }
+    return bytes;
+}
+
 uint64_t device_part_bytes(const struct device_part *part)
 {
     uint64_t bytes = 0;

@@ -124,6 +124,12 @@ enum device_memory_kind {
     DEVICE_MEMORY_KIND_COUNT
 };
 
+/* What a loaded model holds of it. */
+struct device_memory {
+    uint64_t bytes[DEVICE_MEMORY_KIND_COUNT];
+    uint64_t limit_bytes; /* that an option sets for all models on the device together; 0: none */
+};
+
 /* The layers of a model that one device computes, and what they take of it. */
 struct device_part {
     char kind[16];
@@ -215,7 +221,7 @@ struct device_interface {
     llcuda_status (*measure)(struct device *device, struct device_ceilings *ceilings,
                              struct llcuda_error *error);
     uint64_t (*weight_bytes_read)(const struct device_model *model);
-    uint64_t (*memory_bytes)(const struct device_model *model);
+    void (*memory)(const struct device_model *model, struct device_memory *memory);
     /* NULL where the device gives no hidden states: steps that want some are refused. */
     const float *(*hidden)(const struct device_model *model, uint64_t *stride);
     /* NULL where the device gives logits only. */
@@ -430,11 +436,17 @@ static inline uint64_t device_weight_bytes_read(const struct device_model *model
     return model->interface->weight_bytes_read(model);
 }
 
-/* Memory the model holds: repacked weights, cache, workspace; not the mapped file. */
-static inline uint64_t device_model_memory_bytes(const struct device_model *model)
+/* Memory the model holds: repacked weights, cache, workspace; not the mapped file. Of two devices
+ * their sum, and the limit of the GPU. */
+static inline void device_model_memory(const struct device_model *model,
+                                       struct device_memory *memory)
 {
-    return model->interface->memory_bytes(model);
+    *memory = (struct device_memory){0};
+    model->interface->memory(model, memory);
 }
+
+/* All of it. */
+uint64_t device_model_memory_bytes(const struct device_model *model);
 
 /* Where the time of the steps since the last call went: at most `capacity` rows, and how many they
  * are. The first call switches profiling on, which costs steps a little. 0 rows from a device that

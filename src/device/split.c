@@ -305,10 +305,15 @@ static uint64_t weight_bytes_read(const struct device_model *base)
     return device_weight_bytes_read(model->host) + device_weight_bytes_read(model->gpu);
 }
 
-static uint64_t memory_bytes(const struct device_model *base)
+static void model_memory(const struct device_model *base, struct device_memory *memory)
 {
     const struct split_model *model = (const struct split_model *)base;
-    return device_model_memory_bytes(model->host) + device_model_memory_bytes(model->gpu);
+    struct device_memory host;
+    device_model_memory(model->host, &host);
+    device_model_memory(model->gpu, memory);
+    for (int kind = 0; kind < DEVICE_MEMORY_KIND_COUNT; kind++) {
+        memory->bytes[kind] += host.bytes[kind];
+    }
 }
 
 static const float *hidden(const struct device_model *base, uint64_t *stride)
@@ -358,7 +363,7 @@ static const struct device_interface interface = {
     .copy_blocks = copy_blocks,
     .measure = measure,
     .weight_bytes_read = weight_bytes_read,
-    .memory_bytes = memory_bytes,
+    .memory = model_memory,
     .hidden = hidden,
     .chosen = chosen,
     .samples = samples,

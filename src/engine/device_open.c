@@ -122,7 +122,7 @@ static void tell_fallback(const struct device_open_options *options, const char 
 }
 
 /* The first NVIDIA GPU that can be used, or the CPU with a word why; without one when nobody asked
- * for a GPU by name and there is nothing of it on the machine. */
+ * for a GPU, by name or by a number of layers, and there is nothing of it on the machine. */
 static llcuda_status open_best(const struct device_open_options *options,
                                const struct device_spec *spec, struct device **device,
                                struct llcuda_error *error)
@@ -137,7 +137,9 @@ static llcuda_status open_best(const struct device_open_options *options,
             return status;
         }
     }
-    if (options->name || gpu_driver_present_cuda(&probe)) {
+    bool asked = options->name ||
+                 (options->gpu_layers != 0 && options->gpu_layers != LLCUDA_GPU_LAYERS_NONE);
+    if (asked || gpu_driver_present_cuda(&probe)) {
         tell_fallback(options, reason.message);
     }
     return open_cpu(options, CPU_LEVEL_COUNT, device, error);

@@ -99,11 +99,27 @@ static llcuda_status make_core(struct llcuda_engine *engine, struct llcuda_error
     return status;
 }
 
+/* NULL: the model sleeps. */
+static void publish_memory(struct llcuda_engine *engine, const struct device_model *model)
+{
+    struct device_memory memory = {0};
+    uint64_t bytes = 0;
+    if (model) {
+        device_model_memory(model, &memory);
+        bytes = device_model_memory_bytes(model);
+        atomic_store(&engine->memory_limit_bytes, memory.limit_bytes);
+    }
+    for (int kind = 0; kind < DEVICE_MEMORY_KIND_COUNT; kind++) {
+        atomic_store(&engine->memory_kind_bytes[kind], memory.bytes[kind]);
+    }
+    atomic_store(&engine->memory_bytes, bytes);
+}
+
 llcuda_status engine_load_weights(struct llcuda_engine *engine, struct llcuda_error *error)
 {
     llcuda_status status = loaded_model_wake(&engine->model, &engine->options, error);
     if (status == LLCUDA_OK) {
-        atomic_store(&engine->memory_bytes, device_model_memory_bytes(engine->model.device_model));
+        publish_memory(engine, engine->model.device_model);
     }
     return status;
 }
@@ -111,7 +127,7 @@ llcuda_status engine_load_weights(struct llcuda_engine *engine, struct llcuda_er
 void engine_drop_weights(struct llcuda_engine *engine)
 {
     loaded_model_sleep(&engine->model);
-    atomic_store(&engine->memory_bytes, 0);
+    publish_memory(engine, NULL);
 }
 
 static void make_setup(struct llcuda_engine *engine)

@@ -32,6 +32,8 @@ struct llcuda_engine {
 
     _Atomic uint64_t rejected;
     _Atomic uint64_t memory_bytes; /* of the device model; 0 while asleep */
+    _Atomic uint64_t memory_kind_bytes[DEVICE_MEMORY_KIND_COUNT]; /* of these */
+    _Atomic uint64_t memory_limit_bytes;                          /* 0: none */
 };
 
 /* Starts the thread, awake or asleep as the options say. */

@@ -161,6 +161,12 @@ void llcuda_engine_get_stats(const llcuda_engine *engine, llcuda_stats *stats)
         full.steps_failed = c[CORE_STEPS_FAILED];
         full.device_failed = c[CORE_DEVICE_FAILED] != 0;
         full.memory_bytes = atomic_load(&engine->memory_bytes);
+        full.memory_weight_bytes = atomic_load(&engine->memory_kind_bytes[DEVICE_MEMORY_WEIGHTS]);
+        full.memory_kv_bytes = atomic_load(&engine->memory_kind_bytes[DEVICE_MEMORY_CACHE]);
+        full.memory_workspace_bytes =
+            atomic_load(&engine->memory_kind_bytes[DEVICE_MEMORY_WORKSPACE]);
+        full.memory_step_bytes = atomic_load(&engine->memory_kind_bytes[DEVICE_MEMORY_STEP]);
+        full.memory_limit_bytes = atomic_load(&engine->memory_limit_bytes);
     }
     size_t size = stats->size < sizeof full ? stats->size : sizeof full;
     memcpy(stats, &full, size);

@@ -10,6 +10,11 @@
 /* Streaming kernels serve as many rows of an expert, on average; more are for tiles. */
 #define DECODE_AVERAGE_MAX 16u
 #define DECODE_ROWS_MAX    32u
+/* Packed weights are read once for so many rows, and unpacked for more; for that, as many experts
+ * at a time as fit this, and one at least. */
+#define PACKED_AVERAGE_MAX     32u
+#define UNPACKED_EXPERTS_BYTES (256ull << 20)
+#define UNPACKED_TILES_MAX     65535u /* of sixteen rows, by one launch */
 
 /* --- memory ---------------------------------------------------------------------------------- */
 
@@ -64,21 +69,64 @@ uint64_t gpu_experts_raw_floats(const struct gpu_model *model)
                                           : plan->embedding_length;
 }
 
-uint64_t gpu_experts_step_bytes(const struct gpu_model *model, uint32_t rows)
+/* Of one expert, as activations. */
+static uint64_t unpacked_tiles(const struct gpu_model *model, uint32_t weight)
+{
+    return (model->base.plan->weights[weight].rows + 15) / 16;
+}
+
+static uint64_t unpacked_bytes(const struct gpu_model *model, uint32_t weight)
+{
+    return unpacked_tiles(model, weight) * 16 * model->base.plan->weights[weight].columns * 2;
+}
+
+uint64_t gpu_experts_unpacked_bytes(const struct gpu_model *model)
 {
     const struct plan *plan = model->base.plan;
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < plan->op_count; i++) {
         const struct plan_op *op = &plan->ops[i];
-        if (op->kind == PLAN_EXPERTS) {
-            uint64_t touched = (uint64_t)rows * op->experts.used_count;
-            touched = touched < op->experts.expert_count ? touched : op->experts.expert_count;
-            bytes += touched * (model->weights[op->experts.gate].bytes +
-                                model->weights[op->experts.up].bytes +
-                                model->weights[op->experts.down].bytes);
+        if (op->kind != PLAN_EXPERTS ||
+            (uint64_t)model->base.options.rows_max * op->experts.used_count <=
+                (uint64_t)PACKED_AVERAGE_MAX * op->experts.expert_count) {
+            continue;
         }
+        bool up = model->weights[op->experts.up].is_packed;
+        bool down = model->weights[op->experts.down].is_packed;
+        uint64_t each = up ? 2 * unpacked_bytes(model, op->experts.up) : 0;
+        uint64_t other = down ? unpacked_bytes(model, op->experts.down) : 0;
+        each = each > other ? each : other;
+        uint64_t all = each * op->experts.expert_count;
+        uint64_t most = model->device->options.unpacked_bytes_max;
+        most = most ? most : UNPACKED_EXPERTS_BYTES;
+        all = all < most ? all : most;
+        all = all > each ? all : each;
+        bytes = all > bytes ? all : bytes;
     }
     return bytes;
+}
+
+uint64_t gpu_experts_step_bytes(const struct gpu_model *model, uint32_t rows)
+{
+    const struct plan *plan = model->base.plan;
+    const struct plan_op *last = NULL;
+    double touched = 0;
+    double bytes = 0;
+    for (uint32_t i = 0; i < plan->op_count; i++) {
+        const struct plan_op *op = &plan->ops[i];
+        if (op->kind != PLAN_EXPERTS) {
+            continue;
+        }
+        if (!last || last->experts.expert_count != op->experts.expert_count ||
+            last->experts.used_count != op->experts.used_count) {
+            touched = plan_experts_share(op, rows) * op->experts.expert_count;
+        }
+        last = op;
+        bytes += touched * (double)(model->weights[op->experts.gate].bytes +
+                                    model->weights[op->experts.up].bytes +
+                                    model->weights[op->experts.down].bytes);
+    }
+    return (uint64_t)bytes;
 }
 
 /* --- kernels --------------------------------------------------------------------------------- */
@@ -106,6 +154,7 @@ struct product {
     /* What does it, chosen by choose_kernel: one of these, or the plain kernel. */
     const struct gpu_decode_kernel *decode;
     bool is_wide;
+    bool unpacks; /* first */
     uint32_t tile;
     uint32_t tokens; /* most rows of a tile */
 };
@@ -113,10 +162,12 @@ struct product {
 static const struct gpu_decode_kernel *find_decode(const struct gpu_model *model,
                                                    const struct product *product, uint32_t average)
 {
+    bool is_row = model->weights[product->weights[0]].is_packed && model->shape.rows == 1;
     struct gpu_decode_key key = {
         .dtype = (uint32_t)model->weights[product->weights[0]].dtype,
         .columns = (uint32_t)model->base.plan->weights[product->weights[0]].columns,
-        .token_tiles = average <= 4   ? 1
+        .token_tiles = is_row         ? 0 /* of each expert that is touched */
+                       : average <= 4 ? 1
                        : average <= 8 ? 2
                                       : 4,
         .from = GPU_DECODE_FROM_ACTIVATIONS,
@@ -125,8 +176,8 @@ static const struct gpu_decode_kernel *find_decode(const struct gpu_model *model
         .grouped = 1,
     };
     const struct gpu_decode_kernel *kernel = gpu_decode_find(&model->program, &key);
-    while (!kernel && key.token_tiles > 1) { /* wider ones may not fit the device */
-        key.token_tiles /= 2;
+    while (!kernel && key.token_tiles != 1) { /* wider ones may not fit the device */
+        key.token_tiles = key.token_tiles ? key.token_tiles / 2 : 1;
         kernel = gpu_decode_find(&model->program, &key);
     }
     return kernel;
@@ -140,16 +191,21 @@ static bool choose_kernel(const struct gpu_model *model, struct product *product
     uint32_t average = rows * product->used_count / product->expert_count;
     bool one_type =
         product->part_count == 1 || weight->dtype == model->weights[product->weights[1]].dtype;
-    struct gpu_function *const *wide = model->program.group[weight->dtype][product->is_pair];
+    enum dtype dtype = weight->is_packed ? model->activation : weight->dtype;
+    struct gpu_function *const *wide = model->program.group[dtype][product->is_pair];
     bool has_wide = one_type && wide[GPU_WIDE_TILE_COUNT - 1] &&
-                    model->base.plan->weights[product->weights[0]].columns % 32 == 0;
+                    model->base.plan->weights[product->weights[0]].columns % 32 == 0 &&
+                    (!weight->is_packed || gpu_experts_unpacked_bytes(model) != 0);
+    uint32_t average_max = weight->is_packed ? PACKED_AVERAGE_MAX : DECODE_AVERAGE_MAX;
     product->tokens = PLAIN_TOKENS;
+    product->unpacks = weight->is_packed;
     if (one_type && gpu_weight_streams(model, product->weights[0]) &&
-        (rows <= DECODE_ROWS_MAX || average <= DECODE_AVERAGE_MAX || !has_wide)) {
+        (rows <= DECODE_ROWS_MAX || average <= average_max || !has_wide)) {
         product->decode = find_decode(model, product, average);
     }
     if (product->decode) {
-        product->tokens = 8 * product->decode->key.token_tiles;
+        uint32_t tiles = product->decode->key.token_tiles;
+        product->tokens = tiles ? 8 * tiles : 1;
         return true;
     }
     product->is_wide = has_wide;
@@ -174,6 +230,7 @@ static struct linear_group group_of(const struct gpu_model *model, const struct 
         .places = base + routes.places,
         .expert_bytes = gpu_weight_stored_bytes(model, product->weights[0]),
         .divisor = product->divisor,
+        .expert_count = product->expert_count,
     };
 }
 
@@ -204,23 +261,24 @@ static llcuda_status launch(struct gpu_model *model, struct gpu_function *functi
                                  error);
 }
 
-/* Few tiles share the device among them; of many, each is cut a little, so that it fills up evenly
- * at the end. */
-static llcuda_status run_decode(struct gpu_model *model, const struct product *product,
-                                struct llcuda_error *error)
+/* Parts [begin, end) of a product. Few tiles share the device among them; of many, each is cut a
+ * little, so that it fills up evenly at the end. */
+static llcuda_status run_parts(struct gpu_model *model, const struct product *product,
+                               uint32_t begin, uint32_t end, uint64_t output,
+                               struct llcuda_error *error)
 {
     struct linear_decode_group_arguments arguments = {
         .linear = {.count = counted(model),
                    .input = product->input,
-                   .output = product->output,
+                   .output = output,
                    .output_stride = product->output_stride},
         .group = group_of(model, product),
     };
     uint32_t tiles = 0;
-    for (uint32_t i = 0; i < product->part_count; i++) {
-        arguments.linear.weights[i] = model->weights[product->weights[i]].address;
-        arguments.linear.rows[i] = rows_of(model, product, i);
-        tiles += i == 0 || !product->is_pair ? (arguments.linear.rows[i] + 15) / 16 : 0;
+    for (uint32_t i = begin; i < end; i++) {
+        arguments.linear.weights[i - begin] = model->weights[product->weights[i]].address;
+        arguments.linear.rows[i - begin] = rows_of(model, product, i);
+        tiles += i == 0 || !product->is_pair ? (rows_of(model, product, i) + 15) / 16 : 0;
     }
     uint32_t bound = tile_bound(model, product);
     uint32_t all = model->device->info.multiprocessor_count;
@@ -233,30 +291,85 @@ static llcuda_status run_decode(struct gpu_model *model, const struct product *p
     return launch(model, product->decode->function, &how, &arguments, sizeof arguments, error);
 }
 
+/* Packed gates and ups do not lie beside each other: the kernels that do not make pairs of them
+ * take one after the other. */
+static llcuda_status run_decode(struct gpu_model *model, const struct product *product,
+                                struct llcuda_error *error)
+{
+    bool is_packed = model->weights[product->weights[0]].is_packed;
+    uint32_t each = is_packed && !product->is_pair ? 1 : product->part_count;
+    uint64_t output = product->output;
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < product->part_count && status == LLCUDA_OK; i += each) {
+        status = run_parts(model, product, i, i + each, output, error);
+        output += rows_of(model, product, i) * sizeof(float);
+    }
+    return status;
+}
+
+/* Of experts [begin, begin + count) whose weights lie at buffers.unpacked, or with `count` 0 of all
+ * as they are. */
 static llcuda_status run_wide(struct gpu_model *model, const struct product *product,
-                              struct llcuda_error *error)
+                              uint32_t begin, uint32_t count, struct llcuda_error *error)
 {
     const struct gpu_weight *first = &model->weights[product->weights[0]];
+    enum dtype dtype = count ? model->activation : first->dtype;
+    uint64_t columns = model->base.plan->weights[product->weights[0]].columns;
     struct linear_wide_group_arguments arguments = {
         .linear = {.count = counted(model),
                    .input = product->input,
                    .output = product->output,
-                   .row_bytes = first->row_bytes,
-                   .columns = (uint32_t)model->base.plan->weights[product->weights[0]].columns,
+                   .row_bytes = count ? 2 * columns : first->row_bytes,
+                   .columns = (uint32_t)columns,
                    .output_stride = product->output_stride,
                    .kind = product->is_pair ? product->activation : LINEAR_STORE},
         .group = group_of(model, product),
     };
+    uint64_t unpacked = model->buffers.unpacked;
     for (uint32_t i = 0; i < product->part_count; i++) {
-        arguments.linear.weights[i] = model->weights[product->weights[i]].address;
+        arguments.linear.weights[i] =
+            count ? unpacked : model->weights[product->weights[i]].address;
         arguments.linear.rows[i] = rows_of(model, product, i);
+        unpacked += count * unpacked_bytes(model, product->weights[i]);
+    }
+    if (count) {
+        arguments.group.expert_bytes = unpacked_bytes(model, product->weights[0]);
+        arguments.group.expert_first = begin;
+        arguments.group.expert_count = count;
     }
     struct gpu_launch how;
-    gpu_wide_launch(&model->device->info, first->dtype, product->tile, product->is_pair,
+    gpu_wide_launch(&model->device->info, dtype, product->tile, product->is_pair,
                     arguments.linear.rows, product->part_count, 1, &how);
     how.grid[0] = tile_bound(model, product);
-    return launch(model, model->program.group[first->dtype][product->is_pair][product->tile], &how,
+    return launch(model, model->program.group[dtype][product->is_pair][product->tile], &how,
                   &arguments, sizeof arguments, error);
+}
+
+/* Unpacks as many experts as there is room for, and multiplies with them. */
+static llcuda_status run_unpacked(struct gpu_model *model, const struct product *product,
+                                  struct llcuda_error *error)
+{
+    uint64_t tiles = unpacked_tiles(model, product->weights[0]); /* of each part */
+    uint64_t each = unpacked_bytes(model, product->weights[0]) * product->part_count;
+    uint64_t room = gpu_experts_unpacked_bytes(model) / each;
+    room = room < UNPACKED_TILES_MAX / tiles ? room : UNPACKED_TILES_MAX / tiles;
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t begin = 0; begin < product->expert_count && status == LLCUDA_OK;) {
+        uint32_t left = product->expert_count - begin;
+        uint32_t count = left < room ? left : (uint32_t)room;
+        uint64_t output = model->buffers.unpacked;
+        for (uint32_t i = 0; i < product->part_count && status == LLCUDA_OK; i++) {
+            uint32_t weight = product->weights[i] + begin;
+            status = gpu_unpack_tiles(model, weight, model->weights[weight].address,
+                                      (uint32_t)(tiles * count), output, error);
+            output += count * unpacked_bytes(model, weight);
+        }
+        if (status == LLCUDA_OK) {
+            status = run_wide(model, product, begin, count, error);
+        }
+        begin += count;
+    }
+    return status;
 }
 
 static llcuda_status run_plain(struct gpu_model *model, const struct product *product,
@@ -295,9 +408,13 @@ static llcuda_status run_plain(struct gpu_model *model, const struct product *pr
 static llcuda_status run_product(struct gpu_model *model, const struct product *product,
                                  struct llcuda_error *error)
 {
-    return product->decode    ? run_decode(model, product, error)
-           : product->is_wide ? run_wide(model, product, error)
-                              : run_plain(model, product, error);
+    if (!product->decode && product->unpacks && !product->is_wide) {
+        return error_set(error, LLCUDA_UNSUPPORTED, "no kernel reads these packed experts");
+    }
+    return product->decode                        ? run_decode(model, product, error)
+           : product->is_wide && product->unpacks ? run_unpacked(model, product, error)
+           : product->is_wide                     ? run_wide(model, product, 0, 0, error)
+                                                  : run_plain(model, product, error);
 }
 
 /* --- the stage ------------------------------------------------------------------------------- */

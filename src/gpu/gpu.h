@@ -23,6 +23,7 @@ struct gpu_device_options {
     bool no_overlap;             /* a kernel waits for the one before it to end */
     bool deterministic;          /* only kernels whose sums do not depend on the number of rows */
     enum gpu_linear_choice linear;
+    uint64_t unpacked_bytes_max; /* of experts that are unpacked together; 0: a usual number */
 };
 
 /* Opens the device behind `driver`, which it owns from then on, also when it fails. Reads no file

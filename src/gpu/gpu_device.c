@@ -62,14 +62,11 @@ static uint64_t weight_bytes_read(const struct device_model *base)
     return ((const struct gpu_model *)base)->weight_bytes_read;
 }
 
-static uint64_t memory_bytes(const struct device_model *base)
+static void model_memory(const struct device_model *base, struct device_memory *memory)
 {
     const struct gpu_model *model = (const struct gpu_model *)base;
-    uint64_t bytes = 0;
-    for (int kind = 0; kind < DEVICE_MEMORY_KIND_COUNT; kind++) {
-        bytes += model->memory.bytes[kind];
-    }
-    return bytes;
+    memcpy(memory->bytes, model->memory.bytes, sizeof memory->bytes);
+    memory->limit_bytes = model->device->options.memory_limit_bytes;
 }
 
 static uint32_t gpu_layers(const struct device_model *base)
@@ -86,7 +83,7 @@ static const struct device_interface interface = {
     .copy_blocks = gpu_model_copy_blocks,
     .measure = measure,
     .weight_bytes_read = weight_bytes_read,
-    .memory_bytes = memory_bytes,
+    .memory = model_memory,
     .hidden = gpu_model_hidden,
     .chosen = gpu_model_chosen,
     .samples = gpu_model_samples,

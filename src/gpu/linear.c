@@ -4,6 +4,7 @@
 
 #define PLAIN_ROWS   8u /* of the weight, a block: as in linear_plain.cu */
 #define PLAIN_TOKENS 8u
+#define DECODE_WARPS (GPU_DECODE_THREADS / 32)
 
 static llcuda_status run_plain(struct gpu_model *model, const struct gpu_linear *linear,
                                struct llcuda_error *error)
@@ -106,12 +107,38 @@ static const struct gpu_decode_kernel *choose_decode(const struct gpu_model *mod
                                            : GPU_DECODE_STORE,
         .activation = linear->is_pair ? linear->activation : 0,
     };
-    const struct gpu_decode_kernel *kernel = gpu_decode_find(&model->program, &key);
+    const struct gpu_decode_kernel *kernel = NULL;
+    if (linear->rows == 1 && model->weights[linear->weights[0]].is_packed) {
+        key.token_tiles = 0; /* one row alone */
+        kernel = gpu_decode_find(&model->program, &key);
+        key.token_tiles = 1;
+    }
+    kernel = kernel ? kernel : gpu_decode_find(&model->program, &key);
     while (!kernel && key.token_tiles > 1) { /* wider ones may not fit the device */
         key.token_tiles /= 2;
         kernel = gpu_decode_find(&model->program, &key);
     }
     return kernel;
+}
+
+/* One block a multiprocessor, or one a tile when there are fewer. A projection whose weights fit
+ * the rings of half as many takes only those: on the others the successor begins to read its
+ * weights, while memory has little to do. */
+static uint32_t decode_blocks(const struct gpu_model *model, const struct gpu_linear *linear,
+                              const struct gpu_decode_kernel *kernel, uint32_t tiles)
+{
+    uint32_t blocks = model->device->info.multiprocessor_count;
+    if (tiles <= blocks && kernel->segment && linear->mode == LINEAR_ADD &&
+        2 * kernel->key.columns <= kernel->ring * kernel->segment * DECODE_WARPS) {
+        return (tiles + 1) / 2;
+    }
+    return tiles < blocks ? tiles : blocks;
+}
+
+/* Of kernels for few rows of 16-bit weights. */
+static bool stages(const struct gpu_decode_kernel *kernel)
+{
+    return !gpu_dtype_packs((enum dtype)kernel->key.dtype);
 }
 
 static llcuda_status run_decode(struct gpu_model *model, const struct gpu_linear *linear,
@@ -122,7 +149,12 @@ static llcuda_status run_decode(struct gpu_model *model, const struct gpu_linear
         .input = linear->norm ? model->buffers.residual : linear->input,
         .output = linear->output,
         .output_stride = linear->output_stride,
+        .input_is_staged = linear->input_is_staged,
+        .output_is_staged = linear->output_may_be_staged && linear->is_pair && stages(kernel),
     };
+    if (linear->is_pair) {
+        model->hidden_is_staged = arguments.output_is_staged;
+    }
     if (linear->norm) {
         arguments.norm_weight = model->weights[linear->norm->weight].address;
         arguments.norm_epsilon = linear->norm->epsilon;
@@ -134,10 +166,12 @@ static llcuda_status run_decode(struct gpu_model *model, const struct gpu_linear
         arguments.rows[i] = (uint32_t)model->base.plan->weights[linear->weights[i]].rows;
         tiles += i == 0 || !linear->is_pair ? (arguments.rows[i] + 15) / 16 : 0;
     }
-    uint32_t blocks = model->device->info.multiprocessor_count;
-    uint32_t group = 8 * kernel->key.token_tiles;
+    bool is_row = kernel->key.token_tiles == 0; /* blocks without tiles keep their places */
+    uint32_t group = is_row ? 1 : 8 * kernel->key.token_tiles;
     const struct gpu_launch launch = {
-        .grid = {tiles < blocks ? tiles : blocks, (linear->rows + group - 1) / group, 1},
+        .grid = {is_row ? model->device->info.multiprocessor_count
+                        : decode_blocks(model, linear, kernel, tiles),
+                 (linear->rows + group - 1) / group, 1},
         .block = {GPU_DECODE_THREADS, 1, 1},
         .shared_bytes = kernel->shared_bytes,
         .overlap = !model->device->options.no_overlap,
@@ -231,6 +265,15 @@ llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear 
         part.output += model->base.plan->weights[linear->weights[i]].rows * sizeof(float);
     }
     return status;
+}
+
+bool gpu_linear_reads_staged(const struct gpu_model *model, const struct gpu_linear *linear)
+{
+    const struct gpu_decode_kernel *kernel =
+        gpu_matmul_serves(model, linear) || gpu_wide_serves(model, linear)
+            ? NULL
+            : choose_decode(model, linear);
+    return kernel && stages(kernel);
 }
 
 llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,

@@ -123,24 +123,38 @@ static llcuda_status multiply(struct gpu_model *model, const struct gpu_linear *
                                      linear->input, weight, model->buffers.matmul, error);
 }
 
+llcuda_status gpu_unpack_tiles(struct gpu_model *model, uint32_t weight, uint64_t address,
+                               uint32_t tiles, uint64_t output, struct llcuda_error *error)
+{
+    uint32_t columns = (uint32_t)model->base.plan->weights[weight].columns;
+    const struct dequantize_arguments arguments = {
+        .weight = address,
+        .output = output,
+        .row_bytes = model->weights[weight].row_bytes,
+        .columns = columns,
+    };
+    const uint32_t grid[3] = {(columns + PACKED_COLUMNS - 1) / PACKED_COLUMNS, tiles, 1};
+    return gpu_launch(model, GPU_KERNEL_PACKED_DEQUANTIZE + model->weights[weight].dtype, grid,
+                      &arguments, sizeof arguments, error);
+}
+
 /* Rows [begin, begin + count) of a quantised weight to buffers.unpacked. */
 static llcuda_status unpack(struct gpu_model *model, uint32_t index, uint64_t begin, uint64_t count,
                             struct llcuda_error *error)
 {
     const struct gpu_weight *weight = &model->weights[index];
     uint32_t columns = (uint32_t)model->base.plan->weights[index].columns;
+    uint64_t address = weight->address + begin * weight->row_bytes;
+    if (weight->is_packed) { /* also what pads the last tile, for which there is room */
+        return gpu_unpack_tiles(model, index, address, (uint32_t)((count + 15) / 16),
+                                model->buffers.unpacked, error);
+    }
     const struct dequantize_arguments arguments = {
-        .weight = weight->address + begin * weight->row_bytes,
+        .weight = address,
         .output = model->buffers.unpacked,
         .row_bytes = weight->row_bytes,
         .columns = columns,
     };
-    if (weight->is_packed) { /* also what pads the last tile, for which there is room */
-        const uint32_t tiles[3] = {(columns + PACKED_COLUMNS - 1) / PACKED_COLUMNS,
-                                   (uint32_t)((count + 15) / 16), 1};
-        return gpu_launch(model, GPU_KERNEL_PACKED_DEQUANTIZE + weight->dtype, tiles, &arguments,
-                          sizeof arguments, error);
-    }
     const uint32_t grid[3] = {(columns + 8 * UNPACK_THREADS - 1) / (8 * UNPACK_THREADS),
                               (uint32_t)count, 1};
     return gpu_launch(model, GPU_KERNEL_DEQUANTIZE + weight->dtype, grid, &arguments,

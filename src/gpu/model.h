@@ -88,7 +88,7 @@ struct gpu_buffers {
     uint64_t raw;       /* float [R, (H + 2K) D], [R, 2 F], or hidden states [R, E] at the end */
     uint64_t query;     /* cache type [R, H D] */
     uint64_t attended;  /* activations [R, H D] */
-    uint64_t hidden;    /* activations [R, F] */
+    uint64_t hidden;    /* activations [R, F], staged where hidden_is_staged */
     uint64_t product;   /* float [R, E] */
     uint64_t attention; /* partial sums and counters; the counters are zero between launches */
     uint64_t logits;    /* float [M, V] */
@@ -97,7 +97,7 @@ struct gpu_buffers {
     uint64_t step;      /* the step's data */
     uint64_t matmul;    /* GPU_MATMUL_WORKSPACE_BYTES */
     uint64_t partials;  /* of linear_quads.cu: counters, zero between launches, and sums */
-    uint64_t unpacked;  /* activations: rows of a quantised weight, GPU_UNPACKED_BYTES */
+    uint64_t unpacked; /* activations: rows of a quantised weight, GPU_UNPACKED_BYTES, or experts */
     /* Of experts; a place is a row and one of its experts. */
     uint64_t router;        /* float [R, experts] logits */
     uint64_t routes;        /* lists: experts.c; zero between launches where it counts arrivals */
@@ -118,9 +118,10 @@ struct gpu_model {
     struct gpu_program program;
     struct gpu_attention_config attention;
     struct gpu_buffers buffers;
-    uint64_t cache;       /* of all layers */
-    uint64_t layer_bytes; /* of the cache */
-    uint64_t block_bytes; /* of one layer */
+    bool hidden_is_staged; /* between a pair and the projection that reads it */
+    uint64_t cache;        /* of all layers */
+    uint64_t layer_bytes;  /* of the cache */
+    uint64_t block_bytes;  /* of one layer */
 
     unsigned char *staging;          /* pinned mirror of the step's data */
     uint64_t step_bytes;             /* capacity of the staging and of buffers.step */
@@ -164,6 +165,10 @@ llcuda_status gpu_model_place(struct device *device, const struct plan *plan,
 
 /* Whether weights of this type are packed for the kernels of few rows. */
 bool gpu_dtype_packs(enum dtype dtype);
+/* Whether they have a kernel for one row, which takes codes as bytes. */
+bool gpu_dtype_has_row(enum dtype dtype);
+/* Bytes of a unit of 128 columns, and what it shares, in shared memory. */
+uint32_t gpu_packed_slot_bytes(enum dtype dtype);
 /* Decides the type of every weight on the device and of the activations. */
 llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *error);
 /* Bytes on the device of weight `index`, padding included. */
@@ -289,11 +294,16 @@ struct gpu_linear {
     uint64_t count;               /* address of the number of rows */
     uint32_t rows;                /* of the shape */
     uint32_t mode;                /* LINEAR_STORE, LINEAR_ADD */
+    /* In the order of linear_decode_arguments, which only its kernels know: `input` is; a pair's
+     * output may be, when gpu_linear_reads_staged says so of the layer that reads it. */
+    bool input_is_staged, output_may_be_staged;
 };
 
 /* Does it in one launch when there is a kernel that can; *done says whether. */
 llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear *linear, bool *done,
                                struct llcuda_error *error);
+/* Whether a layer of one matrix without a norm can read staged activations. */
+bool gpu_linear_reads_staged(const struct gpu_model *model, const struct gpu_linear *linear);
 /* Does a layer of one matrix without a norm. */
 llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error);
@@ -312,7 +322,9 @@ bool gpu_experts_are_pair(const struct gpu_model *model, const struct plan_op *o
 /* Bytes of buffers.routes and of a row of buffers.expert_raw, in floats. */
 uint64_t gpu_experts_route_bytes(const struct gpu_model *model);
 uint64_t gpu_experts_raw_floats(const struct gpu_model *model);
-/* Bytes of the matrices that a step of so many rows reads, at most. */
+/* Bytes that packed experts need of buffers.unpacked. */
+uint64_t gpu_experts_unpacked_bytes(const struct gpu_model *model);
+/* Bytes of the experts' matrices that a step of so many rows reads when each is chosen as often. */
 uint64_t gpu_experts_step_bytes(const struct gpu_model *model, uint32_t rows);
 
 /* --- wide.c: kernels for many rows ------------------------------------------------------------ */
@@ -338,5 +350,8 @@ llcuda_status gpu_matmul_run(struct gpu_model *model, const struct gpu_linear *l
 void gpu_matmuls_release(struct gpu_model *model);
 /* Whether some weight must be dequantised for it. */
 bool gpu_matmul_unpacks(const struct gpu_model *model);
+/* Sixteens of rows of a packed weight from `address` on, as activations at `output`. */
+llcuda_status gpu_unpack_tiles(struct gpu_model *model, uint32_t weight, uint64_t address,
+                               uint32_t tiles, uint64_t output, struct llcuda_error *error);
 
 #endif

@@ -70,8 +70,9 @@ static void append_formats(const struct gpu_model *model, const char *macro, boo
     bool wanted[DTYPE_COUNT] = {false};
     for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
         const struct gpu_weight *weight = &model->weights[i];
-        if ((embeddings ? weight->is_embedding : weight->is_matrix && !weight->is_expert) &&
-            weight->is_packed == packed) {
+        bool is_wanted =
+            embeddings ? weight->is_embedding : weight->is_matrix && (packed || !weight->is_expert);
+        if (is_wanted && weight->is_packed == packed) {
             wanted[weight->dtype] = true;
         }
     }
@@ -109,10 +110,17 @@ static uint32_t decode_modules(const struct gpu_program *program)
     return wanted < room ? wanted : room;
 }
 
-const char *const gpu_decode_files[] = {
-    "arguments_linear.h", "device.cuh",       "linear_groups.cuh",
-    "linear_tiles.cuh",   "linear_decode.cu", "linear_stream.cu",
-    "packed_formats.cuh", "linear_packed.cu", NULL};
+const char *const gpu_decode_files[] = {"arguments_linear.h",
+                                        "device.cuh",
+                                        "linear_groups.cuh",
+                                        "linear_tiles.cuh",
+                                        "linear_decode.cu",
+                                        "linear_stream.cu",
+                                        "packed_formats.cuh",
+                                        "linear_packed.cu",
+                                        "packed_rows.cuh",
+                                        "linear_packed_row.cu",
+                                        NULL};
 const char *const gpu_repack_files[] = {"arguments_linear.h", "device.cuh", "weight_formats.cuh",
                                         "packed_formats.cuh", "repack.cu",  NULL};
 
@@ -151,15 +159,35 @@ static uint32_t packed_shared_bytes(const struct gpu_decode_key *key, uint32_t s
     return bytes + (*stages ? activations : 0);
 }
 
+/* A ring of linear_packed_row.cu: two steps of two units. More on their way keep x waiting. */
+#define ROW_RING       2u
+#define ROW_TILES      2u
+#define ROW_SUMS_BYTES (2u * 8 * DECODE_WARPS * 16 * 4)
+
+/* What struct row_shared takes; false when the device has less. */
+static bool choose_row(uint32_t limit, struct gpu_decode_kernel *kernel)
+{
+    const struct gpu_decode_key *key = &kernel->key;
+    uint32_t x = 2 * key->columns + key->columns / 32 * 16;
+    kernel->ring = ROW_RING;
+    kernel->shared_bytes =
+        ROW_SUMS_BYTES + DECODE_WARPS * 4 + x +
+        DECODE_WARPS * ROW_RING * ROW_TILES * gpu_packed_slot_bytes((enum dtype)key->dtype);
+    return kernel->shared_bytes <= limit;
+}
+
 /* Runs of a ring of linear_stream.cu: as many as leave memory no time to idle. */
 #define RING_MIN 3u
 #define RING_MAX 6u
+/* What a warp has of normed rows stays in registers. */
+#define STREAM_NORM_COLUMNS 8192u
 
 /* Long runs before long rings; nothing where copies in the background or the room is missing. */
 static void choose_stream(const struct gpu_device_info *device, uint32_t limit,
                           struct gpu_decode_kernel *kernel)
 {
-    if (device->vendor == GPU_HIP || (device->vendor == GPU_CUDA && device->capability < 80)) {
+    if (device->vendor == GPU_HIP || (device->vendor == GPU_CUDA && device->capability < 80) ||
+        (kernel->key.from == GPU_DECODE_FROM_NORM && kernel->key.columns > STREAM_NORM_COLUMNS)) {
         return;
     }
     for (uint32_t segment = 128; segment >= 64; segment /= 2) {
@@ -174,17 +202,28 @@ static void choose_stream(const struct gpu_device_info *device, uint32_t limit,
     }
 }
 
+uint32_t gpu_decode_normed_bytes(const struct gpu_decode_key *key)
+{
+    return key->from == GPU_DECODE_FROM_NORM ? 8 * key->token_tiles * key->columns * 2 : 0;
+}
+
 bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel)
 {
     uint32_t sums = (kernel->key.to == GPU_DECODE_PAIR ? 2u : 1u) * kernel->key.token_tiles;
     uint32_t limit = device->shared_bytes_block_max - STATIC_SHARED_BYTES;
     kernel->stages = false;
     kernel->segment = kernel->ring = 0;
+    if (kernel->key.token_tiles == 0) {
+        return choose_row(limit, kernel);
+    }
     if (gpu_dtype_packs((enum dtype)kernel->key.dtype)) {
         kernel->shared_bytes = packed_shared_bytes(&kernel->key, sums, limit, &kernel->stages);
     } else {
         kernel->shared_bytes = sums * (16u << 10);
         choose_stream(device, limit, kernel);
+        if (!kernel->segment) {
+            kernel->shared_bytes += gpu_decode_normed_bytes(&kernel->key);
+        }
     }
     return kernel->shared_bytes <= limit;
 }
@@ -208,7 +247,8 @@ static void want_decode_of(struct gpu_model *model, uint32_t weight, uint32_t fr
     if (!gpu_weight_streams(model, weight)) {
         return;
     }
-    for (uint32_t tiles = 1; tiles <= (from == GPU_DECODE_FROM_NORM ? 1u : 4u); tiles *= 2) {
+    uint32_t tiles = gpu_dtype_has_row(model->weights[weight].dtype) ? 0 : 1; /* one row */
+    for (; tiles <= (from == GPU_DECODE_FROM_NORM ? 1u : 4u); tiles = tiles ? 2 * tiles : 1) {
         struct gpu_decode_kernel kernel = {
             .key =
                 {
@@ -306,6 +346,12 @@ static void append_decode(const struct gpu_decode_kernel *kernel, uint32_t index
     const struct gpu_decode_key *key = &kernel->key;
     uint32_t sets = key->to == GPU_DECODE_PAIR ? 2 : 1;
     const char *format = dtype_info((enum dtype)key->dtype)->name;
+    if (key->token_tiles == 0) {
+        buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u, %u)", index,
+                      format, key->columns, kernel->ring, sets, ROW_TILES, key->from, key->to,
+                      key->activation);
+        return;
+    }
     if (gpu_dtype_packs((enum dtype)key->dtype)) {
         buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u, %u)", index,
                       format, key->columns, sets, key->token_tiles, key->from, key->to,
@@ -329,14 +375,15 @@ void gpu_program_decode_prelude(const struct gpu_program *program, uint32_t part
 {
     static const char *const lists[] = {"LINEAR_DECODE_KERNELS", "LINEAR_DECODE_GROUPS",
                                         "LINEAR_STREAM_KERNELS", "LINEAR_STREAM_GROUPS",
-                                        "LINEAR_PACKED_KERNELS"};
+                                        "LINEAR_PACKED_KERNELS", "LINEAR_PACKED_GROUPS",
+                                        "LINEAR_PACKED_ROWS",    "LINEAR_PACKED_ROW_GROUPS"};
     for (uint32_t list = 0; list < sizeof lists / sizeof *lists; list++) {
         buffer_printf(prelude, "#define %s(X)", lists[list]);
         for (uint32_t i = part; i < program->decode_count; i += parts) {
             const struct gpu_decode_kernel *kernel = &program->decode[i];
-            uint32_t own = kernel->segment ? 2 : 0;
-            own = gpu_dtype_packs((enum dtype)kernel->key.dtype) ? 4 : own + kernel->key.grouped;
-            if (own == list) {
+            bool is_packed = gpu_dtype_packs((enum dtype)kernel->key.dtype);
+            uint32_t own = !is_packed ? (kernel->segment ? 2 : 0) : kernel->key.token_tiles ? 4 : 6;
+            if (own + kernel->key.grouped == list) {
                 append_decode(kernel, i, prelude);
             }
         }
@@ -653,7 +700,8 @@ static bool name_linear(const struct gpu_program *program, const struct gpu_func
                      key->grouped                              ? "group"
                      : gpu_dtype_packs((enum dtype)key->dtype) ? "packed"
                                                                : "decode",
-                     dtype_info((enum dtype)key->dtype)->name, 8 * key->token_tiles, key->columns,
+                     dtype_info((enum dtype)key->dtype)->name,
+                     key->token_tiles ? 8 * key->token_tiles : 1, key->columns,
                      key->from == GPU_DECODE_FROM_NORM ? "_norm" : "", ends[key->to]);
             return true;
         }

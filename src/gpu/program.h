@@ -29,13 +29,14 @@ enum gpu_kernel {
 
 #define GPU_PROGRAM_MODULES_MAX 12u
 
-/* A kernel of linear_decode.cu, linear_stream.cu or linear_packed.cu: its template's parameters. */
+/* A kernel of linear_decode.cu, linear_stream.cu, linear_packed.cu or linear_packed_row.cu: its
+ * template's parameters. */
 enum gpu_decode_from { GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_FROM_NORM };
 enum gpu_decode_to { GPU_DECODE_STORE, GPU_DECODE_ADD, GPU_DECODE_PAIR };
 struct gpu_decode_key {
     uint32_t dtype; /* enum dtype: of the weights; a quantised one is packed */
     uint32_t columns;
-    uint32_t token_tiles; /* of eight rows: 1, 2, 4 */
+    uint32_t token_tiles; /* of eight rows: 1, 2, 4; of packed weights also 0: one row */
     uint32_t from, to;
     uint32_t activation; /* ACTIVATION_*, of pairs */
     uint32_t grouped;    /* of experts */
@@ -44,8 +45,9 @@ struct gpu_decode_kernel {
     struct gpu_decode_key key;
     struct gpu_function *function;
     uint32_t shared_bytes;
-    bool stages;            /* activations lie in shared memory */
-    uint32_t segment, ring; /* of linear_stream.cu; 0: another */
+    bool stages;      /* activations lie in shared memory */
+    uint32_t segment; /* of linear_stream.cu; 0: another */
+    uint32_t ring;    /* of that, or of linear_packed_row.cu */
 };
 #define GPU_DECODE_KERNELS_MAX 96u
 #define GPU_DECODE_THREADS     512u
@@ -53,7 +55,7 @@ struct gpu_decode_kernel {
 /* The kernels of linear_wide.cu and linear_blocks.cu: tiles of weight rows by rows of x, from the
  * largest on, each once for plain layers and once for gate and up together. Those from
  * GPU_WIDE_TILE_COUNT on are of linear_quads.cu, for 16-bit weights on devices that can. */
-enum { GPU_WIDE_TILE_COUNT = 3, GPU_WIDE_ALL_TILE_COUNT = 7 };
+enum { GPU_WIDE_TILE_COUNT = 3, GPU_WIDE_ALL_TILE_COUNT = 8 };
 struct gpu_wide_tile {
     uint32_t warps_rows, warps_tokens, row_tiles, token_tiles; /* template parameters */
 };
@@ -109,7 +111,9 @@ void gpu_program_packed_prelude(const char *macro, const bool *wanted, struct bu
 /* Fills in which kernel does what kernel->key says on a device, and its dynamic shared memory;
  * false when that is more than a block may have. */
 bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel);
-/* The same; also false when a kernel of half the width serves better. */
+/* Shared memory of linear_decode.cu for normed rows. */
+uint32_t gpu_decode_normed_bytes(const struct gpu_decode_key *key);
+/* As gpu_decode_choose; also false when a kernel of half the width serves better. */
 bool gpu_decode_serves(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel);
 extern const char *const gpu_wide_files[];
 /* wide.c: what its kernels are compiled with for a device and weights of the types that `wanted`
@@ -132,6 +136,22 @@ bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uin
 #define GPU_WIDE_COUNTERS      1024u
 #define GPU_WIDE_PARTIAL_BYTES (32u << 20)
 bool gpu_wide_can_split(uint32_t tile, const struct gpu_launch *launch);
+struct linear_wide_arguments;
+/* A launch of linear_quads.cu, which copies by maps that are made here. */
+bool gpu_wide_is_quad(uint32_t tile);
+struct gpu_wide_quad {
+    uint32_t tile;
+    enum dtype act;
+    bool is_pair;
+    uint32_t n; /* rows of x that there are in memory */
+    uint32_t multiprocessors;
+    uint64_t partials;        /* GPU_WIDE_PARTIAL_BYTES, or 0 when no tile is shared */
+    struct gpu_launch launch; /* grid: tiles of x, of W, and blocks that share one */
+};
+llcuda_status gpu_wide_quad_run(struct gpu_driver *driver, struct gpu_stream *stream,
+                                struct gpu_function *function, const struct gpu_wide_quad *quad,
+                                const struct linear_wide_arguments *linear,
+                                struct llcuda_error *error);
 void gpu_wide_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
 void gpu_wide_group_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
 /* Rows of x of a tile. */

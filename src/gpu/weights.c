@@ -78,19 +78,31 @@ static bool has_kernel(enum dtype dtype)
     return known[dtype];
 }
 
-/* Bytes of sixteen rows of so many columns in the order of packed_formats.cuh. */
+/* Bytes of sixteen rows of so many columns in the order of packed_formats.cuh, and those that the
+ * units of a record share. */
 static const struct packed_form {
-    uint32_t columns, bytes;
+    uint32_t columns, bytes, ends;
 } packed_forms[DTYPE_COUNT] = {
-    [DTYPE_Q4_0] = {128, 1152}, [DTYPE_Q8_0] = {128, 2176},  [DTYPE_Q4_K] = {256, 2368},
-    [DTYPE_Q5_K] = {256, 2880}, [DTYPE_Q6_K] = {256, 3360},  [DTYPE_Q4_1] = {128, 1280},
-    [DTYPE_Q5_0] = {128, 1408}, [DTYPE_Q5_1] = {128, 1536},  [DTYPE_Q2_K] = {256, 1344},
-    [DTYPE_Q3_K] = {256, 1824}, [DTYPE_MXFP4] = {128, 1088},
+    [DTYPE_Q4_0] = {128, 1152, 0},  [DTYPE_Q8_0] = {128, 2176, 0},  [DTYPE_Q4_K] = {256, 2368, 64},
+    [DTYPE_Q5_K] = {256, 2880, 64}, [DTYPE_Q6_K] = {256, 3360, 32}, [DTYPE_Q4_1] = {128, 1280, 0},
+    [DTYPE_Q5_0] = {128, 1408, 0},  [DTYPE_Q5_1] = {128, 1536, 0},  [DTYPE_Q2_K] = {256, 1344, 64},
+    [DTYPE_Q3_K] = {256, 1824, 32}, [DTYPE_MXFP4] = {128, 1088, 0},
 };
 
 bool gpu_dtype_packs(enum dtype dtype)
 {
     return packed_forms[dtype].columns != 0;
+}
+
+bool gpu_dtype_has_row(enum dtype dtype)
+{
+    return gpu_dtype_packs(dtype) && dtype != DTYPE_MXFP4;
+}
+
+uint32_t gpu_packed_slot_bytes(enum dtype dtype)
+{
+    const struct packed_form *form = &packed_forms[dtype];
+    return (form->bytes - form->ends) / (form->columns / PACKED_UNIT_COLUMNS) + form->ends;
 }
 
 /* What the sums of linear_packed.cu need of shared memory; what else a block declares. */
@@ -104,8 +116,7 @@ static bool can_pack(const struct gpu_model *model, const struct plan_weight *so
 {
     const struct packed_form *form = &packed_forms[weight->dtype];
     return form->columns != 0 && source->columns % form->columns == 0 && weight->is_matrix &&
-           !weight->is_expert && model->activation == DTYPE_F16 &&
-           !model->device->options.deterministic &&
+           model->activation == DTYPE_F16 && !model->device->options.deterministic &&
            model->device->info.shared_bytes_block_max >= PACKED_SHARED_BYTES &&
            model->device->options.linear != GPU_LINEAR_PLAIN;
 }
@@ -138,6 +149,35 @@ static bool is_used(const struct gpu_weight *weight)
     return weight->is_matrix || weight->is_vector || weight->is_embedding;
 }
 
+static void set_bytes(struct gpu_weight *weight, const struct plan_weight *source, bool is_packed)
+{
+    weight->is_packed = is_packed;
+    if (is_packed) {
+        const struct packed_form *form = &packed_forms[weight->dtype];
+        weight->row_bytes = source->columns / form->columns * form->bytes / PAD_ROWS;
+    } else {
+        dtype_row_bytes(weight->dtype, source->columns, &weight->row_bytes);
+    }
+    weight->bytes = weight->row_bytes * source->rows;
+}
+
+/* Gate and up of experts go through one kernel, which reads them in one form. */
+static void unpack_mixed_experts(struct gpu_model *model)
+{
+    const struct plan *plan = model->base.plan;
+    for (uint32_t i = 0; i < plan->op_count; i++) {
+        const struct plan_op *op = &plan->ops[i];
+        if (op->kind != PLAN_EXPERTS ||
+            model->weights[op->experts.gate].dtype == model->weights[op->experts.up].dtype) {
+            continue;
+        }
+        for (uint32_t e = 0; e < 2 * op->experts.expert_count; e++) {
+            uint32_t index = (e % 2 ? op->experts.up : op->experts.gate) + e / 2;
+            set_bytes(&model->weights[index], &plan->weights[index], false);
+        }
+    }
+}
+
 llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *error)
 {
     const struct plan *plan = model->base.plan;
@@ -156,15 +196,11 @@ llcuda_status gpu_weights_choose(struct gpu_model *model, struct llcuda_error *e
             return error_set(error, LLCUDA_BAD_FORMAT, "weight '%.*s' has rows of no whole blocks",
                              TEXT_ARGUMENTS(plan->weights[i].name));
         }
-        weight->is_packed = can_pack(model, &plan->weights[i], weight);
-        if (weight->is_packed) {
-            const struct packed_form *form = &packed_forms[weight->dtype];
-            weight->row_bytes = plan->weights[i].columns / form->columns * form->bytes / PAD_ROWS;
-        }
-        weight->bytes = weight->row_bytes * plan->weights[i].rows;
+        set_bytes(weight, &plan->weights[i], can_pack(model, &plan->weights[i], weight));
         bool is_read = (weight->is_matrix || weight->is_vector) && !weight->is_expert;
         model->step_weight_bytes += is_read ? weight->bytes : 0;
     }
+    unpack_mixed_experts(model);
     return LLCUDA_OK;
 }
 

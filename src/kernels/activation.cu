@@ -7,10 +7,11 @@ extern "C" __global__ void KERNEL_BOUNDS(ELEMENT_THREADS, 1)
     activate(const struct activate_arguments a)
 {
     release_successor();
-    wait_for_predecessor();
     const uint32_t i = blockIdx.x * ELEMENT_THREADS + threadIdx.x;
     const uint32_t row = blockIdx.y;
-    if (row >= *a.count || i >= a.width) {
+    const uint32_t count = *a.count; /* written before anything that overlaps */
+    wait_for_predecessor();
+    if (row >= count || i >= a.width) {
         return;
     }
     const float *raw = a.raw + (uint64_t)row * a.width * (a.is_gated ? 2 : 1);
@@ -34,10 +35,11 @@ extern "C" __global__ void KERNEL_BOUNDS(ELEMENT_THREADS, 1)
     logits_finish(const struct logits_finish_arguments a)
 {
     release_successor();
-    wait_for_predecessor();
     const uint32_t i = blockIdx.x * ELEMENT_THREADS + threadIdx.x;
     const uint32_t row = blockIdx.y;
-    if (row >= *a.count || i >= a.width) {
+    const uint32_t count = *a.count; /* written before anything that overlaps */
+    wait_for_predecessor();
+    if (row >= count || i >= a.width) {
         return;
     }
     float *at = a.logits + (uint64_t)row * a.width + i;

@@ -16,6 +16,15 @@ __device__ __forceinline__ void choose_better(float &value, uint32_t &index, flo
     }
 }
 
+__device__ __forceinline__ void choose_best_of_warp(float &value, uint32_t &index)
+{
+    for (uint32_t mask = 16; mask != 0; mask /= 2) {
+        const float other = warp_shuffle_xor(value, mask);
+        const uint32_t other_index = warp_shuffle_xor(index, mask);
+        choose_better(value, index, other, other_index);
+    }
+}
+
 extern "C" __global__ void KERNEL_BOUNDS(CHOOSE_THREADS, 1)
     choose(const struct choose_arguments arguments)
 {
@@ -24,9 +33,10 @@ extern "C" __global__ void KERNEL_BOUNDS(CHOOSE_THREADS, 1)
     __shared__ uint32_t indices[CHOOSE_THREADS / 32];
     __shared__ uint32_t bad, last;
     release_successor();
-    wait_for_predecessor();
     const uint32_t row = blockIdx.y;
-    if (row >= *a.count) {
+    const uint32_t count = *a.count; /* written before anything that overlaps */
+    wait_for_predecessor();
+    if (row >= count) {
         return;
     }
     if (threadIdx.x == 0) {
@@ -39,6 +49,7 @@ extern "C" __global__ void KERNEL_BOUNDS(CHOOSE_THREADS, 1)
     float value = CHOOSE_LOWEST;
     uint32_t index = CHOOSE_NONE;
     bool finite = true;
+#pragma unroll 8
     for (uint32_t i = begin + threadIdx.x; i < end; i += CHOOSE_THREADS) {
         const float x = logits[i];
         finite = finite && x - x == 0.0f;
@@ -47,11 +58,7 @@ extern "C" __global__ void KERNEL_BOUNDS(CHOOSE_THREADS, 1)
     if (!finite) {
         bad = 1; /* whoever writes, writes the same */
     }
-    for (uint32_t mask = 16; mask != 0; mask /= 2) {
-        const float other = warp_shuffle_xor(value, mask);
-        const uint32_t other_index = warp_shuffle_xor(index, mask);
-        choose_better(value, index, other, other_index);
-    }
+    choose_best_of_warp(value, index);
     if (threadIdx.x % 32 == 0) {
         values[threadIdx.x / 32] = value;
         indices[threadIdx.x / 32] = index;
@@ -69,19 +76,18 @@ extern "C" __global__ void KERNEL_BOUNDS(CHOOSE_THREADS, 1)
         last = atomic_add(a.arrived + row, 1) == CHOOSE_SLICES - 1;
     }
     __syncthreads();
-    if (!last || threadIdx.x != 0) {
+    if (!last || threadIdx.x >= 32) {
         return;
     }
+    /* A lane a slice. */
+    static_assert(CHOOSE_SLICES == 32, "one warp merges the slices");
     thread_fence();
-    value = CHOOSE_LOWEST;
-    index = CHOOSE_NONE;
-    bool whole = true;
-    for (uint32_t s = 0; s < CHOOSE_SLICES; s++) {
-        const uint32_t candidate = load_volatile(a.indices + slot + s);
-        const float other = ((const volatile float *)a.values)[slot + s];
-        whole = whole && candidate != CHOOSE_NONE;
-        choose_better(value, index, other, candidate);
+    index = load_volatile(a.indices + slot + threadIdx.x);
+    value = ((const volatile float *)a.values)[slot + threadIdx.x];
+    const bool broken = warp_any(index == CHOOSE_NONE);
+    choose_best_of_warp(value, index);
+    if (threadIdx.x == 0) {
+        a.chosen[row] = broken ? CHOOSE_NONE : index;
+        a.arrived[row] = 0;
     }
-    a.chosen[row] = whole ? index : CHOOSE_NONE;
-    a.arrived[row] = 0;
 }

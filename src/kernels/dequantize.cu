@@ -45,7 +45,9 @@ __device__ __forceinline__ void dequantize_packed(const struct dequantize_argume
     }
     const uint32_t record = tile * (units / FORMAT::UNITS) + unit / FORMAT::UNITS;
     typename FORMAT::unit u;
-    FORMAT::load(u, a.weight + (uint64_t)record * FORMAT::RECORD, unit % FORMAT::UNITS, lane);
+    const uint8_t *from = a.weight + (uint64_t)record * FORMAT::RECORD;
+    FORMAT::template load<pack_memory>(u, from + unit % FORMAT::UNITS * FORMAT::UNIT,
+                                       from + FORMAT::UNITS * FORMAT::UNIT, lane);
     const typename FORMAT::shared_scales scales = FORMAT::scales_of(u);
     act_value *upper = (act_value *)a.output + (uint64_t)(tile * 16 + lane / 4) * a.columns +
                        unit * PACK_COLUMNS + lane % 4 * 4;
@@ -62,17 +64,17 @@ __device__ __forceinline__ void dequantize_packed(const struct dequantize_argume
     }
 }
 
-#define DEQUANTIZE_ROWS(format)                                                                \
-    extern "C" __global__ void KERNEL_BOUNDS(DEQUANTIZE_THREADS, 1)                            \
-        dequantize_##format(const struct dequantize_arguments arguments)                       \
-    {                                                                                          \
-        dequantize<row_reader<format_##format>>(arguments);                                    \
+#define DEQUANTIZE_ROWS(format)                                          \
+    extern "C" __global__ void KERNEL_BOUNDS(DEQUANTIZE_THREADS, 1)      \
+        dequantize_##format(const struct dequantize_arguments arguments) \
+    {                                                                    \
+        dequantize<row_reader<format_##format>>(arguments);              \
     }
-#define DEQUANTIZE_PACKED(format)                                                              \
-    extern "C" __global__ void KERNEL_BOUNDS(32 * DEQUANTIZE_UNITS, 1)                         \
-        dequantize_packed_##format(const struct dequantize_arguments arguments)                \
-    {                                                                                          \
-        dequantize_packed<packed_##format>(arguments);                                         \
+#define DEQUANTIZE_PACKED(format)                                               \
+    extern "C" __global__ void KERNEL_BOUNDS(32 * DEQUANTIZE_UNITS, 1)          \
+        dequantize_packed_##format(const struct dequantize_arguments arguments) \
+    {                                                                           \
+        dequantize_packed<packed_##format>(arguments);                          \
     }
 
 LINEAR_PLAIN_FORMATS(DEQUANTIZE_ROWS)

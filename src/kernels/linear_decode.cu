@@ -1,10 +1,10 @@
-/* Linear layers of few rows: weights stream through registers and tensor cores. linear_stream.cu does
- * the same to the bit and faster, where a block has the shared memory for it.
+/* Linear layers of few rows: weights stream through registers and tensor cores. linear_stream.cu
+ * does the same to the bit and faster, where a block has the shared memory for it.
  *
  * Shapes: y[n, rows] = x[n, COLUMNS] · Wᵀ, 8 TOKEN_TILES rows of x at a time. Weights are the A operand of
  * mma.m16n8k16 (sixteen of their rows), activations the B operand (eight of theirs). A sum over k
  * does not mind in which order the instruction counts k: lane (g = lane / 4, t = lane % 4) loads
- * 16 bytes of rows g and g + 8 at k = 32 chunk + 8 t, unchanged from the file, and their halves feed
+ * 8 bytes of rows g and g + 8 at k = 32 chunk + 4 t, and 8 at k + 16, unchanged from the file, which feed
  * two instructions; the activations are loaded at the same k. The DECODE_WARPS warps of a block
  * share COLUMNS among them, and their sums are added in order: one order for every number of rows
  * and of TOKEN_TILES.
@@ -32,9 +32,15 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
     constexpr bool RESIDENT = BATCHES * UNROLL * TOKEN_TILES <= (SETS == 2 ? 4 : 8);
     constexpr int TOKENS = 8 * TOKEN_TILES;
     typedef float sums[SETS][WARPS][16 * TOKENS];
-    SHARED_DYNAMIC(sums, partial); /* two of them */
-    __shared__ float squares[TOKENS][WARPS];
-    __shared__ float scales[TOKENS];
+    struct decode_room {
+        sums partial[2];
+        act_value staged[FROM == DECODE_FROM_NORM ? TOKENS : 1][COLUMNS]; /* normed rows */
+    };
+    SHARED_DYNAMIC(decode_room, shared);
+    /* Rows that are normed at a time: what a thread has of them lies in registers. */
+    constexpr int ROUND = NORM_EACH(COLUMNS) <= 2 ? 8 : NORM_EACH(COLUMNS) <= 4 ? 4 : 1;
+    __shared__ float squares[FROM == DECODE_FROM_NORM ? ROUND : 1][WARPS];
+    static_assert(FROM != DECODE_FROM_NORM || TOKENS % ROUND == 0, "whole rounds");
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int g = lane / 4, t = lane % 4;
     const uint32_t first = GROUPED ? 0 : blockIdx.y * TOKENS;
@@ -47,26 +53,27 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
         return EXACT || (chunk < OWN && warp * OWN + chunk < CHUNKS);
     };
     word4 weights[2][UNROLL][SETS][2];
-    auto load_weights = [&](word4 (&to)[UNROLL][SETS][2], uint32_t step) {
+    auto load_weights = [&](word4(&to)[UNROLL][SETS][2], uint32_t step) {
         const uint32_t batch = step % BATCHES;
 #pragma unroll
         for (int m = 0; m < SETS; m++) {
             uint32_t tile = blockIdx.x + step / BATCHES * gridDim.x;
             const uint32_t part = SETS == 2 ? (uint32_t)m : part_of<SETS>(range, tile);
             const uint16_t *from = (const uint16_t *)rows.weights(part_weights(a, part)) +
-                                   ((uint64_t)tile * 16 + g) * COLUMNS + warp * OWN * 32 + t * 8;
+                                   ((uint64_t)tile * 16 + g) * COLUMNS + warp * OWN * 32 + t * 4;
 #pragma unroll
             for (int u = 0; u < UNROLL; u++) {
                 const int chunk = batch * UNROLL + u;
                 if (is_valid(chunk)) {
-                    to[u][m][0] = load_stream16(from + chunk * 32);
-                    to[u][m][1] = load_stream16(from + chunk * 32 + 8 * COLUMNS);
+                    to[u][m][0] = stream_columns(from + chunk * 32);
+                    to[u][m][1] = stream_columns(from + chunk * 32 + 8 * COLUMNS);
                 } else {
                     to[u][m][0] = to[u][m][1] = word4{0, 0, 0, 0};
                 }
             }
         }
     };
+    float norm_weights[NORM_EACH(COLUMNS)];
     release_successor();
     if constexpr (GROUPED) {
         wait_for_predecessor(); /* who makes the lists */
@@ -84,15 +91,18 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
             load_weights(weights[0], 0);
         }
         if (FROM == DECODE_FROM_NORM) {
-            touch_norm<COLUMNS>(a);
+            load_norm_weights<COLUMNS>(a, norm_weights);
         }
         wait_for_predecessor();
     }
     const uint32_t n = rows.n;
     const uint32_t steps = n ? own_tiles * BATCHES : 0;
 
-    if (FROM == DECODE_FROM_NORM) {
-        norm_scales<COLUMNS>(a, first, n, squares, scales);
+    if constexpr (FROM == DECODE_FROM_NORM) {
+        for (uint32_t from = 0; from < n; from += ROUND) {
+            stage_normed<COLUMNS, ROUND>(a, first, from, n, norm_weights, squares,
+                                         shared->staged + from);
+        }
     }
 
     /* Eight activations of a token: zero where there is none. */
@@ -101,8 +111,11 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
         if (token >= n || !is_valid(chunk)) {
             return word4{0, 0, 0, 0};
         }
-        return tokens_at<COLUMNS, FROM>(a, rows.input(token), scales[token],
-                                        (warp * OWN + chunk) * 32 + t * 8);
+        const uint32_t k = (warp * OWN + chunk) * 32;
+        if constexpr (FROM == DECODE_FROM_NORM) {
+            return load16(&shared->staged[token][k + t * 8]);
+        }
+        return tokens_at<COLUMNS>(a, rows.input(token), k);
     };
     word4 resident[RESIDENT ? BATCHES * UNROLL : 1][TOKEN_TILES];
     if constexpr (RESIDENT) {
@@ -116,7 +129,7 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
     }
     float d[SETS][TOKEN_TILES][4] = {};
 
-    auto compute = [&](word4 (&from)[UNROLL][SETS][2], uint32_t step) {
+    auto compute = [&](word4(&from)[UNROLL][SETS][2], uint32_t step) {
         const uint32_t batch = step % BATCHES;
 #pragma unroll
         for (int u = 0; u < UNROLL; u++) {
@@ -144,17 +157,18 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
             const uint32_t index = step / BATCHES;
 #pragma unroll
             for (int m = 0; m < SETS; m++) {
-                leave_sums<TOKEN_TILES>(partial[index & 1][m][warp], d[m]);
+                leave_sums<TOKEN_TILES>(shared->partial[index & 1][m][warp], d[m]);
             }
             /* One barrier a tile: a warp that is ahead writes the other half of `partial`, and
              * cannot come back to this one before all have read it and met again. */
             __syncthreads();
-            for (uint32_t i = threadIdx.x; i < 16 * n; i += DECODE_THREADS) {
-                /* The row of the output, counted from a first one that may lie before all. */
-                finish_row<SETS, TOKENS, TO, ACTIVATION>(a, range, partial[index & 1],
-                                                         blockIdx.x + index * gridDim.x,
-                                                         rows.output(i / 16) - i / 16, i / 16,
-                                                         i % 16);
+            const uint32_t token = threadIdx.x / 16, row = threadIdx.x % 16;
+            static_assert(16 * TOKENS <= DECODE_THREADS, "a thread finishes one row of a tile");
+            if (token < n) {
+                const struct output_place place = output_place_of<SETS, TO>(
+                    a, range, blockIdx.x + index * gridDim.x, rows.output(token), row);
+                finish_row<SETS, TOKENS, TO, ACTIVATION>(a, shared->partial[index & 1], place,
+                                                         output_before<TO>(a, place), token, row);
             }
         }
     };
@@ -172,26 +186,26 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
     }
 }
 
-/* The prelude lists what the model needs: LINEAR_DECODE_KERNELS(X) is X(name, columns, unroll, sets,
- * token tiles, from, to, activation) … */
-#define LINEAR_DECODE_KERNEL(name, columns, unroll, sets, tiles, from, to, activation)         \
-    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                \
-        name(const struct linear_decode_arguments arguments)                                   \
-    {                                                                                          \
-        linear_decode<columns, unroll, sets, tiles, from, to, activation, false>(arguments,    \
-                                                                                 nullptr);     \
+/* The prelude lists what the model needs: LINEAR_DECODE_KERNELS(X) is X(name, columns, unroll,
+ * sets, token tiles, from, to, activation) … */
+#define LINEAR_DECODE_KERNEL(name, columns, unroll, sets, tiles, from, to, activation)      \
+    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                             \
+        name(const struct linear_decode_arguments arguments)                                \
+    {                                                                                       \
+        linear_decode<columns, unroll, sets, tiles, from, to, activation, false>(arguments, \
+                                                                                 nullptr);  \
     }
 
 LINEAR_DECODE_KERNELS(LINEAR_DECODE_KERNEL)
 
 /* The same of experts: y = tiles of 8 TOKEN_TILES rows of one expert, each of which reads that
  * expert's weights; x = so many blocks that all tiles together fill the device. */
-#define LINEAR_DECODE_GROUP(name, columns, unroll, sets, tiles, from, to, activation)          \
-    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                \
-        name(const struct linear_decode_group_arguments arguments)                             \
-    {                                                                                          \
-        linear_decode<columns, unroll, sets, tiles, from, to, activation, true>(               \
-            arguments.linear, &arguments.group);                                               \
+#define LINEAR_DECODE_GROUP(name, columns, unroll, sets, tiles, from, to, activation)              \
+    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                    \
+        name(const struct linear_decode_group_arguments arguments)                                 \
+    {                                                                                              \
+        linear_decode<columns, unroll, sets, tiles, from, to, activation, true>(arguments.linear,  \
+                                                                                &arguments.group); \
     }
 
 #ifdef LINEAR_DECODE_GROUPS

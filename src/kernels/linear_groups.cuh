@@ -47,9 +47,10 @@ __device__ __forceinline__ struct row_view<true> rows_of_tile(const struct linea
     rows.offset = 0;
     if (index < *group.tile_count) {
         const struct expert_tile tile = group.tiles[index];
-        rows.n = tile.count;
+        const uint32_t expert = tile.expert - group.expert_first;
+        rows.n = expert < group.expert_count ? tile.count : 0;
         rows.places += tile.begin;
-        rows.offset = tile.expert * group.expert_bytes;
+        rows.offset = expert * group.expert_bytes;
     }
     return rows;
 }

@@ -12,14 +12,16 @@
  *
  * Grid: x = one block a multiprocessor, or one a tile when there are fewer; y = groups of 8
  * TOKEN_TILES rows of the bucket. Dynamic shared memory: KEPT · SETS · TOKEN_TILES · 8 KB and
- * the activations that are staged. Bound: the bytes of W from memory; about 130 instructions a warp and unit
- * of q4_k (1,184 bytes) are half of what a multiprocessor can issue in that time. */
+ * the activations that are staged. Bound: the bytes of W from memory; about 130 instructions a warp
+ * and unit of q4_k (1,184 bytes) are half of what a multiprocessor can issue in that time. */
 #define PACK_PAD 32 /* bytes after a row of activations in shared memory: other banks */
 
 template <class FORMAT, int COLUMNS, int SETS, int TOKEN_TILES, int FROM, int TO, int ACTIVATION,
-          bool STAGES>
-__device__ __forceinline__ void linear_packed(const struct linear_decode_arguments &a)
+          bool STAGES, bool GROUPED>
+__device__ __forceinline__ void linear_packed(const struct linear_decode_arguments &a,
+                                              const struct linear_group *group)
 {
+    static_assert(!GROUPED || FROM == DECODE_FROM_ACTIVATIONS, "rows of experts are not normed");
     constexpr int WARPS = DECODE_WARPS_LINEAR;
     constexpr int UNITS = COLUMNS / PACK_COLUMNS;
     constexpr int OWN = (UNITS + WARPS - 1) / WARPS; /* units of a warp */
@@ -41,7 +43,8 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
     __shared__ float squares[TOKENS][WARPS];
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const uint32_t g = lane / 4, t = lane % 4;
-    const uint32_t first = blockIdx.y * TOKENS;
+    const uint32_t first = GROUPED ? 0 : blockIdx.y * TOKENS;
+    struct row_view<GROUPED> rows;
     const struct tile_range range = tiles_of<SETS>(a);
     const uint32_t own_tiles =
         blockIdx.x < range.count ? (range.count - blockIdx.x + gridDim.x - 1) / gridDim.x : 0;
@@ -56,13 +59,15 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
         next[m] = (const uint8_t *)part_weights(a, m) + (uint64_t)blockIdx.x * TILE_BYTES +
                   warp / FORMAT::UNITS * FORMAT::RECORD;
     }
-    const uint64_t tile_step = (uint64_t)gridDim.x * TILE_BYTES -
-                               (OWN - 1) * (WARPS / FORMAT::UNITS * FORMAT::RECORD);
-    auto load_units = [&](typename FORMAT::unit (&to)[SETS], uint32_t step) {
+    const uint64_t tile_step =
+        (uint64_t)gridDim.x * TILE_BYTES - (OWN - 1) * (WARPS / FORMAT::UNITS * FORMAT::RECORD);
+    auto load_units = [&](typename FORMAT::unit(&to)[SETS], uint32_t step) {
 #pragma unroll
         for (int m = 0; m < SETS; m++) {
             if (is_valid(step % OWN * WARPS + warp)) {
-                FORMAT::load(to[m], next[m], warp % FORMAT::UNITS, lane);
+                FORMAT::template load<pack_memory>(to[m],
+                                                   next[m] + warp % FORMAT::UNITS * FORMAT::UNIT,
+                                                   next[m] + FORMAT::UNITS * FORMAT::UNIT, lane);
             }
             next[m] += step % OWN == OWN - 1 ? tile_step : WARPS / FORMAT::UNITS * FORMAT::RECORD;
         }
@@ -77,19 +82,32 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
             }
         }
     };
-    if (first == 0) {
+    if constexpr (GROUPED) {
+        wait_for_predecessor(); /* who makes the lists */
+        rows = rows_of_tile(*group, blockIdx.y);
+        if (rows.n == 0) {
+            return;
+        }
+#pragma unroll
+        for (int m = 0; m < SETS; m++) {
+            next[m] += rows.offset;
+        }
         load_first();
+    } else {
+        if (first == 0) {
+            load_first();
+        }
+        rows = rows_from(first, *a.count, TOKENS); /* written before anything that overlaps */
+        if (first != 0 && rows.n) {
+            load_first();
+        }
+        if (FROM == DECODE_FROM_NORM) {
+            touch_norm<COLUMNS>(a);
+        }
+        wait_for_predecessor();
     }
-    const uint32_t count = *a.count; /* written before anything that overlaps */
-    const uint32_t n = count <= first ? 0 : count - first < TOKENS ? count - first : TOKENS;
+    const uint32_t n = rows.n;
     const uint32_t steps = n ? own_tiles * OWN : 0;
-    if (first != 0 && n) {
-        load_first();
-    }
-    if (FROM == DECODE_FROM_NORM) {
-        touch_norm<COLUMNS>(a);
-    }
-    wait_for_predecessor();
 
     if (FROM == DECODE_FROM_NORM) {
         /* Slice w of a row is what warp w would take of it: w · 32 + lane, and every 512th from
@@ -134,22 +152,30 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
         __syncthreads();
     } else if (STAGES) {
         constexpr uint32_t PIECES = COLUMNS / 8; /* of 16 bytes, in a row */
-        const uint8_t *from = (const uint8_t *)a.input + (uint64_t)first * COLUMNS * 2;
         for (uint32_t i = threadIdx.x; i < n * PIECES; i += DECODE_THREADS) {
-            store16(made + i / PIECES * ROW + i % PIECES * 16, load16(from + (uint64_t)i * 16));
+            const uint8_t *from =
+                (const uint8_t *)a.input + (uint64_t)rows.input(i / PIECES) * COLUMNS * 2;
+            store16(made + i / PIECES * ROW + i % PIECES * 16, load16(from + i % PIECES * 16));
         }
         __syncthreads();
     }
 
-    /* The activations of mma m of a unit as a lane hands them over; zero where there is no token. */
-    auto load_step = [&](uint32_t unit, int m, int first_tile, uint32_t (&x)[PASS][2]) {
+    /* Where a lane's rows of x are, of those that are not staged. */
+    const uint8_t *row_at[STAGES ? 1 : TOKEN_TILES];
+#pragma unroll
+    for (int tile = 0; tile < (STAGES ? 0 : TOKEN_TILES); tile++) {
+        const uint32_t token = tile * 8 + g;
+        row_at[tile] =
+            (const uint8_t *)a.input + (uint64_t)(token < n ? rows.input(token) : 0) * COLUMNS * 2;
+    }
+    /* The activations of mma m of a unit as a lane hands them over; zero where there is no token.
+     */
+    auto load_step = [&](uint32_t unit, int m, int first_tile, uint32_t(&x)[PASS][2]) {
 #pragma unroll
         for (int tile = 0; tile < PASS; tile++) {
             const uint32_t token = (first_tile + tile) * 8 + g;
             const uint8_t *from =
-                STAGES
-                    ? made + token * ROW
-                    : (const uint8_t *)a.input + (uint64_t)(first + token) * COLUMNS * 2;
+                STAGES ? made + token * ROW : row_at[STAGES ? 0 : first_tile + tile];
             struct word2 pair = {0, 0};
             if (token < n) {
                 pair = load_pair(from + unit * (PACK_COLUMNS * 2) + m * 32 + t * 8);
@@ -167,29 +193,31 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
             }
         }
     }
-    /* The tiles from the last barrier to tile number `last` of the block. A warp that is ahead writes
-     * the other half of what is kept, and cannot come back before all have read and met again. */
+    /* The tiles from the last barrier to tile number `last` of the block. A warp that is ahead
+     * writes the other half of what is kept, and cannot come back before all have read and met
+     * again. */
     auto finish_tiles = [&](uint32_t last) {
         const uint32_t before = last / GROUP * GROUP;
         __syncthreads();
         for (uint32_t i = threadIdx.x; i < (last + 1 - before) * 16 * n; i += DECODE_THREADS) {
             const uint32_t index = before + i / (16 * n), j = i % (16 * n);
-            finish_row<SETS, TOKENS, TO, ACTIVATION>(a, range, partial[index % KEPT],
-                                                     blockIdx.x + index * gridDim.x, first,
-                                                     j / 16, j % 16);
+            const struct output_place place = output_place_of<SETS, TO>(
+                a, range, blockIdx.x + index * gridDim.x, rows.output(j / 16), j % 16);
+            finish_row<SETS, TOKENS, TO, ACTIVATION>(
+                a, partial[index % KEPT], place, output_before<TO>(a, place), j / 16, j % 16);
         }
         if (KEPT == 1) {
             __syncthreads();
         }
     };
     float d[SETS][TOKEN_TILES / PASS][PASS][4] = {};
-    auto compute = [&](typename FORMAT::unit (&from)[SETS], uint32_t step) {
+    auto compute = [&](typename FORMAT::unit(&from)[SETS], uint32_t step) {
         const uint32_t unit = step % OWN * WARPS + warp;
         if (is_valid(unit)) { /* the same for a warp */
 #pragma unroll
             for (int i = 0; i < SETS * (TOKEN_TILES / PASS); i++) {
                 const int first_tile = i % (TOKEN_TILES / PASS) * PASS;
-                auto load_x = [&](int m, uint32_t (&x)[PASS][2]) {
+                auto load_x = [&](int m, uint32_t(&x)[PASS][2]) {
                     if constexpr (RESIDENT) {
                         x[0][0] = resident[m][0][0];
                         x[0][1] = resident[m][0][1];
@@ -226,14 +254,26 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
     }
 }
 
-/* The prelude lists what the model needs: LINEAR_PACKED_KERNELS(X) is X(name, format, columns, sets,
- * token tiles, from, to, activation, stages) … */
-#define LINEAR_PACKED_KERNEL(name, format, columns, sets, tiles, from, to, activation, stages) \
-    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                \
-        name(const struct linear_decode_arguments arguments)                                   \
-    {                                                                                          \
-        linear_packed<packed_##format, columns, sets, tiles, from, to, activation, stages>(    \
-            arguments);                                                                        \
+/* The prelude lists what the model needs: LINEAR_PACKED_KERNELS(X) is X(name, format, columns,
+ * sets, token tiles, from, to, activation, stages) … */
+#define LINEAR_PACKED_KERNEL(name, format, columns, sets, tiles, from, to, activation, stages)     \
+    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                    \
+        name(const struct linear_decode_arguments arguments)                                       \
+    {                                                                                              \
+        linear_packed<packed_##format, columns, sets, tiles, from, to, activation, stages, false>( \
+            arguments, nullptr);                                                                   \
+    }
+
+/* The same of experts: as in linear_decode.cu. */
+#define LINEAR_PACKED_GROUP(name, format, columns, sets, tiles, from, to, activation, stages)     \
+    extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                   \
+        name(const struct linear_decode_group_arguments arguments)                                \
+    {                                                                                             \
+        linear_packed<packed_##format, columns, sets, tiles, from, to, activation, stages, true>( \
+            arguments.linear, &arguments.group);                                                  \
     }
 
 LINEAR_PACKED_KERNELS(LINEAR_PACKED_KERNEL)
+#ifdef LINEAR_PACKED_GROUPS
+LINEAR_PACKED_GROUPS(LINEAR_PACKED_GROUP)
+#endif

@@ -5,14 +5,26 @@
  * the fragments of mma want them, and memory gives 3.3 to 3.8 TB/s. Here a warp copies runs of
  * SEGMENT columns (256 bytes at 128) of its sixteen rows into a ring of its own in shared memory,
  * in the background and RING runs ahead, and takes the fragments from there: no other warp has to
- * be waited for. Pieces of sixteen bytes of odd rows change places by four, so that eight lanes
- * that read two rows at a time meet 32 different banks.
+ * be waited for. Pieces of sixteen bytes change places in pairs, by the row, so that sixteen lanes
+ * that read 32 bytes of four rows at a time meet 32 different banks.
+ *
+ * Until the predecessor has ended, the ring fills at a pace: what else is read then, activations
+ * and the cache, decides when work begins, and would wait behind 27 MB of weights for 6 us.
  *
  * Shapes, grid, and who sums what: as in linear_decode.cu; COLUMNS is a multiple of
  * DECODE_WARPS · SEGMENT. Dynamic shared memory: SETS · TOKEN_TILES · 16 KB of sums, and RING ·
  * DECODE_WARPS · SEGMENT · 32 bytes. Bound: the bytes of W from memory. Measured on an H200 with
  * bfloat16, where a plain read has 4.55 to 4.65 TB/s: logits of a 1B and an 8B model 4.50 and 4.53
  * (3.93, 3.46 by linear_decode.cu), down of 8B 4.09 (3.83), gate and up of 1B 3.90 (3.69). */
+
+/* Four columns of piece `first` of a row, and four of piece `second`. */
+__device__ __forceinline__ word4 columns_at(const word4 *row, int first, int second, int half)
+{
+    const word2 a = load_pair((const word2 *)(row + first) + half);
+    const word2 b = load_pair((const word2 *)(row + second) + half);
+    return word4{a.x, a.y, b.x, b.y};
+}
+
 template <int COLUMNS, int SEGMENT, int RING, int SETS, int TOKEN_TILES, int FROM, int TO,
           int ACTIVATION, bool GROUPED>
 __device__ __forceinline__ void linear_stream(const struct linear_decode_arguments &a,
@@ -39,8 +51,11 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         struct run ring[WARPS][RING];
     };
     SHARED_DYNAMIC(stream, shared);
-    __shared__ float squares[TOKENS][WARPS];
-    __shared__ float scales[TOKENS];
+    /* Rows that are normed at a time, on their way into registers where the sums come later. */
+    constexpr int FITTING = sizeof(sums) * 2 / (2 * COLUMNS);
+    constexpr int ROUND = FITTING < TOKENS ? FITTING : TOKENS;
+    static_assert(FROM != DECODE_FROM_NORM || (RESIDENT && ROUND > 0), "room for normed rows");
+    __shared__ float squares[FROM == DECODE_FROM_NORM ? ROUND : 1][WARPS];
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int g = lane / 4, t = lane % 4;
     const uint32_t first = GROUPED ? 0 : blockIdx.y * TOKENS;
@@ -61,20 +76,26 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
             const uint16_t *from = (const uint16_t *)rows.weights(part_weights(a, part)) +
                                    ((uint64_t)tile * 16 + row) * COLUMNS + warp * OWN +
                                    step / SETS % RUNS * SEGMENT + piece * 8;
-            word4 *to = &shared->ring[warp][asked].rows[row][piece ^ (row % 2 * 4)];
+            struct run &to = shared->ring[warp][asked];
 #pragma unroll
-            for (int i = 0; i < 16; i += ROWS_AT_ONCE) { /* even: rows stay odd or even */
-                copy_async16(to + i * PIECES, from + (uint64_t)i * COLUMNS, true);
+            for (int i = 0; i < 16; i += ROWS_AT_ONCE) {
+                copy_async16(&to.rows[row + i][piece ^ (row + i) % 4 * 2],
+                             from + (uint64_t)i * COLUMNS, true);
             }
             asked = asked + 1 == RING ? 0 : asked + 1;
         }
         copy_async_commit();
     };
+    /* What the predecessors still have to read must not queue behind what is only wanted early: so
+     * few runs are on their way at a time that memory has little more than enough to do. */
+    constexpr int PACE = pace_of<sizeof(struct run) * WARPS>::VALUE;
     auto fill = [&]() {
         for (int i = 0; i < RING; i++) {
             ask(i);
+            copy_async_wait<PACE - 1>();
         }
     };
+    float norm_weights[NORM_EACH(COLUMNS)];
     release_successor();
     if constexpr (GROUPED) {
         wait_for_predecessor(); /* who makes the lists */
@@ -83,16 +104,17 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
             fill();
         }
     } else {
+        if (FROM == DECODE_FROM_NORM) {
+            load_norm_weights<COLUMNS>(a, norm_weights);
+        }
         /* The first weights do not wait for the number of rows, which is far away, too. */
+        const uint32_t count = *a.count; /* written before anything that overlaps */
         if (first == 0) {
             fill();
         }
-        rows = rows_from(first, *a.count, TOKENS); /* written before anything that overlaps */
+        rows = rows_from(first, count, TOKENS);
         if (rows.n && first != 0) {
             fill();
-        }
-        if (FROM == DECODE_FROM_NORM) {
-            touch_norm<COLUMNS>(a);
         }
         wait_for_predecessor();
     }
@@ -101,9 +123,6 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         copy_async_wait<0>();
         return;
     }
-    if (FROM == DECODE_FROM_NORM) {
-        norm_scales<COLUMNS>(a, first, n, squares, scales);
-    }
 
     /* Eight activations of a token: zero where there is none. */
     auto load_tokens = [&](int chunk, int tile) -> word4 {
@@ -111,11 +130,26 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         if (token >= n) {
             return word4{0, 0, 0, 0};
         }
-        return tokens_at<COLUMNS, FROM>(a, rows.input(token), scales[token],
-                                        warp * OWN + chunk * 32 + t * 8);
+        return tokens_at<COLUMNS>(a, rows.input(token), warp * OWN + chunk * 32);
     };
     word4 resident[RESIDENT ? OWN / 32 : 1][TOKEN_TILES];
-    if constexpr (RESIDENT) {
+    if constexpr (FROM == DECODE_FROM_NORM) {
+        act_value(*staged)[COLUMNS] = (act_value(*)[COLUMNS])shared->partial;
+#pragma unroll
+        for (int c = 0; c < OWN / 32; c++) {
+            resident[c][0] = word4{0, 0, 0, 0};
+        }
+        for (uint32_t from = 0; from < n; from += ROUND) {
+            stage_normed<COLUMNS, ROUND>(a, first, from, n, norm_weights, squares, staged);
+            if ((uint32_t)g >= from && (uint32_t)g < from + ROUND && (uint32_t)g < n) {
+#pragma unroll
+                for (int c = 0; c < OWN / 32; c++) {
+                    resident[c][0] = load16(&staged[g - from][warp * OWN + c * 32 + t * 8]);
+                }
+            }
+            __syncthreads(); /* all have read what is now overwritten */
+        }
+    } else if constexpr (RESIDENT) {
 #pragma unroll
         for (int c = 0; c < OWN / 32; c++) {
 #pragma unroll
@@ -134,9 +168,9 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         word4 upper[CHUNKS], lower[CHUNKS];
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
-            const int piece = (c * 4 + t) ^ (g % 2 * 4);
-            upper[c] = load16(&from.rows[g][piece]);
-            lower[c] = load16(&from.rows[g + 8][piece]);
+            const int piece = (c * 4 + t / 2) ^ (g % 4 * 2), other = piece ^ 2;
+            upper[c] = columns_at(from.rows[g], piece, other, t % 2);
+            lower[c] = columns_at(from.rows[g + 8], piece, other, t % 2);
         }
         used = used + 1 == RING ? 0 : used + 1;
 #pragma unroll
@@ -162,7 +196,21 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         ask(step + RING);
     };
     uint32_t step = 0;
+    /* Whose sums a thread finishes: a row of a tile of a token. Where there are just two tiles, both
+     * are finished at once. */
+    static_assert(16 * TOKENS <= DECODE_THREADS, "a thread finishes one row of a tile");
+    const bool both = 32 * TOKENS <= DECODE_THREADS && own_tiles == 2;
+    const uint32_t of_both = both ? threadIdx.x / (16 * TOKENS) : 0;
+    const uint32_t token = (threadIdx.x - of_both * 16 * TOKENS) / 16, row = threadIdx.x % 16;
+    const bool finishes = token < n && of_both < 2;
+    struct output_place place = {0, false};
+    float before = 0;
     for (uint32_t index = 0; index < own_tiles; index++) {
+        if (finishes && (index == 0 || !both)) { /* on its way while weights are multiplied */
+            place = output_place_of<SETS, TO>(a, range, blockIdx.x + (index + of_both) * gridDim.x,
+                                          rows.output(token), row);
+            before = output_before<TO>(a, place);
+        }
         for (int number = 0; number < RUNS; number++) {
 #pragma unroll
             for (int set = 0; set < SETS; set++) {
@@ -173,14 +221,15 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         for (int set = 0; set < SETS; set++) {
             leave_sums<TOKEN_TILES>(shared->partial[index & 1][set][warp], d[set]);
         }
+        if (both && index == 0) {
+            continue;
+        }
         /* One barrier a tile: a warp that is ahead writes the other half of `partial`, and cannot
          * come back to this one before all have read it and met again. */
         __syncthreads();
-        for (uint32_t i = threadIdx.x; i < 16 * n; i += DECODE_THREADS) {
-            /* The row of the output, counted from a first one that may lie before all. */
-            finish_row<SETS, TOKENS, TO, ACTIVATION>(a, range, shared->partial[index & 1],
-                                                     blockIdx.x + index * gridDim.x,
-                                                     rows.output(i / 16) - i / 16, i / 16, i % 16);
+        if (finishes) {
+            finish_row<SETS, TOKENS, TO, ACTIVATION>(
+                a, shared->partial[both ? of_both : index & 1], place, before, token, row);
         }
     }
 }

@@ -72,13 +72,54 @@ __device__ __forceinline__ void leave_sums(float *to, float (&d)[TOKEN_TILES][4]
     }
 }
 
-/* What becomes of row `row` of tile `tile` for token `first + token`. `sums`: of all warps, set by
- * set. */
+/* Where column k of a row lies, of which the eight of 32 columns that a lane brings are side by side.
+ */
+__device__ __forceinline__ uint32_t staged_column(uint32_t k)
+{
+    return (k & ~31u) + k % 16 / 4 * 8 + k % 32 / 16 * 4 + k % 4;
+}
+
+/* Where row `row` of tile `tile` of token `token` goes in the output. */
+struct output_place {
+    uint64_t at;
+    bool valid; /* the last tile of a matrix may have rows that are not there */
+};
+template <int SETS, int TO>
+__device__ __forceinline__ struct output_place
+output_place_of(const struct linear_decode_arguments &a, const struct tile_range &range,
+                uint32_t tile, uint32_t token, uint32_t row)
+{
+    const uint32_t part = part_of<SETS>(range, tile);
+    const uint32_t r = tile * 16 + row;
+    const uint32_t column = TO == DECODE_PAIR && a.output_is_staged ? staged_column(r) : r;
+    return output_place{(uint64_t)token * a.output_stride + column + (part > 0 ? a.rows[0] : 0) +
+                            (part > 1 ? a.rows[1] : 0),
+                        r < (part == 0   ? a.rows[0]
+                             : part == 1 ? a.rows[1]
+                                         : a.rows[2])};
+}
+
+/* What an output that is added to holds before: nothing for the others. */
+template <int TO>
+__device__ __forceinline__ float output_before(const struct linear_decode_arguments &a,
+                                               const struct output_place &place)
+{
+    return TO == DECODE_ADD && place.valid ? ((const float *)a.output)[place.at] : 0.0f;
+}
+
+/* Copies of BYTES a block that may be on their way while the predecessor has not ended: 64 KB a
+ * multiprocessor, of which 132 of an H200 read 8 MB in 2 us. */
+template <int BYTES> struct pace_of {
+    static constexpr int VALUE = BYTES < 64 << 10 ? (64 << 10) / BYTES : 1;
+};
+
+/* What becomes of row `row` of a tile for token `token` of its group. `sums`: of all warps, set by
+ * set. `before`: of output_before. */
 template <int SETS, int TOKENS, int TO, int ACTIVATION>
-__device__ __forceinline__ void
-finish_row(const struct linear_decode_arguments &a, const struct tile_range &range,
-           const float (*sums)[DECODE_WARPS_LINEAR][16 * TOKENS], uint32_t tile, uint32_t first,
-           uint32_t token, uint32_t row)
+__device__ __forceinline__ void finish_row(const struct linear_decode_arguments &a,
+                                           const float (*sums)[DECODE_WARPS_LINEAR][16 * TOKENS],
+                                           const struct output_place &place, float before,
+                                           uint32_t token, uint32_t row)
 {
     float y[SETS];
 #pragma unroll
@@ -90,19 +131,15 @@ finish_row(const struct linear_decode_arguments &a, const struct tile_range &ran
         }
         y[m] = sum;
     }
-    const uint32_t part = part_of<SETS>(range, tile);
-    const uint32_t r = tile * 16 + row;
-    if (r >= (part == 0 ? a.rows[0] : part == 1 ? a.rows[1] : a.rows[2])) {
+    if (!place.valid) {
         return;
     }
-    const uint64_t at = (uint64_t)(first + token) * a.output_stride + r +
-                        (part > 0 ? a.rows[0] : 0) + (part > 1 ? a.rows[1] : 0);
     if (TO == DECODE_STORE) {
-        ((float *)a.output)[at] = y[0];
+        ((float *)a.output)[place.at] = y[0];
     } else if (TO == DECODE_ADD) {
-        ((float *)a.output)[at] += y[0];
+        ((float *)a.output)[place.at] = before + y[0];
     } else {
-        ((act_value *)a.output)[at] = act_of_float(activated(y[0], ACTIVATION) * y[SETS - 1]);
+        ((act_value *)a.output)[place.at] = act_of_float(activated(y[0], ACTIVATION) * y[SETS - 1]);
     }
 }
 
@@ -116,67 +153,105 @@ __device__ __forceinline__ void touch_norm(const struct linear_decode_arguments 
     }
 }
 
-/* Scales of the norm of this block's rows, in shared memory; barriers inside. `squares`:
- * [n][DECODE_WARPS_LINEAR]. */
+/* Columns of a row that a thread norms. */
+#define NORM_EACH(columns) (((columns) + DECODE_THREADS - 1) / DECODE_THREADS)
+
+/* A norm's weights of a thread's columns: they do not depend on the predecessor. */
 template <int COLUMNS>
-__device__ __forceinline__ void norm_scales(const struct linear_decode_arguments &a, uint32_t first,
-                                            uint32_t n, float (*squares)[DECODE_WARPS_LINEAR],
-                                            float *scales)
+__device__ __forceinline__ void load_norm_weights(const struct linear_decode_arguments &a,
+                                                  float (&weights)[NORM_EACH(COLUMNS)])
 {
-    const float *input = (const float *)a.input + (uint64_t)first * COLUMNS;
-    /* Eight rows at a time, so that they are on their way together. */
-    for (uint32_t from = 0; from < n; from += 8) {
-        float sum[8] = {};
-#pragma unroll 4
-        for (uint32_t i = threadIdx.x; i < COLUMNS; i += DECODE_THREADS) {
 #pragma unroll
-            for (uint32_t token = 0; token < 8; token++) {
-                const float x =
-                    from + token < n ? input[(uint64_t)(from + token) * COLUMNS + i] : 0.0f;
-                sum[token] = fmaf(x, x, sum[token]);
+    for (int e = 0; e < NORM_EACH(COLUMNS); e++) {
+        const uint32_t k = threadIdx.x + e * DECODE_THREADS;
+        weights[e] = k < COLUMNS ? a.norm_weight[k] : 0.0f;
+    }
+}
+
+/* Norms ROUND rows of x, from `from` of the block's n on, into `staged`, where all may read them
+ * afterwards; two barriers. A value is read once and comes to its place from a register. The sum of
+ * squares has the order of norm.cu. `squares`: [ROUND]. */
+template <int COLUMNS, int ROUND>
+__device__ __forceinline__ void
+stage_normed(const struct linear_decode_arguments &a, uint32_t first, uint32_t from, uint32_t n,
+             const float (&weights)[NORM_EACH(COLUMNS)], float (*squares)[DECODE_WARPS_LINEAR],
+             act_value (*staged)[COLUMNS])
+{
+    constexpr int EACH = NORM_EACH(COLUMNS);
+    const float *input = (const float *)a.input + (uint64_t)(first + from) * COLUMNS;
+    float x[ROUND][EACH];
+#pragma unroll
+    for (int row = 0; row < ROUND; row++) {
+#pragma unroll
+        for (int e = 0; e < EACH; e++) {
+            const uint32_t k = threadIdx.x + e * DECODE_THREADS;
+            x[row][e] = from + row < n && k < COLUMNS ? input[(uint64_t)row * COLUMNS + k] : 0.0f;
+        }
+    }
+#pragma unroll
+    for (int row = 0; row < ROUND; row++) {
+        if (from + row < n) { /* the same for all threads */
+            float sum = 0;
+#pragma unroll
+            for (int e = 0; e < EACH; e++) {
+                sum = fmaf(x[row][e], x[row][e], sum);
+            }
+            sum = warp_sum(sum);
+            if (threadIdx.x % 32 == 0) {
+                squares[row][threadIdx.x / 32] = sum;
             }
         }
+    }
+    __syncthreads();
 #pragma unroll
-        for (uint32_t token = 0; token < 8; token++) {
-            if (from + token < n) { /* the same for all threads */
-                const float of_warp = warp_sum(sum[token]);
-                if (threadIdx.x % 32 == 0) {
-                    squares[from + token][threadIdx.x / 32] = of_warp;
+    for (int row = 0; row < ROUND; row++) {
+        if (from + row < n) {
+            float sum = 0;
+#pragma unroll
+            for (int w = 0; w < DECODE_WARPS_LINEAR; w++) {
+                sum += squares[row][w];
+            }
+            const float scale = norm_scale(sum, COLUMNS, a.norm_epsilon);
+#pragma unroll
+            for (int e = 0; e < EACH; e++) {
+                const uint32_t k = threadIdx.x + e * DECODE_THREADS;
+                if (k < COLUMNS) {
+                    staged[row][staged_column(k)] = act_of_float(
+                        norm_scaled(x[row][e], scale, a.norm_weight_offset, weights[e]));
                 }
             }
         }
     }
     __syncthreads();
-    if (threadIdx.x < n) {
-        float sum = 0;
-        for (int w = 0; w < DECODE_WARPS_LINEAR; w++) {
-            sum += squares[threadIdx.x][w];
-        }
-        scales[threadIdx.x] = norm_scale(sum, COLUMNS, a.norm_epsilon);
-    }
-    __syncthreads();
 }
 
-/* Eight activations of a row of x at column k: as they are, or floats that are normed. */
-template <int COLUMNS, int FROM>
-__device__ __forceinline__ word4 tokens_at(const struct linear_decode_arguments &a, uint32_t row,
-                                           float scale, uint32_t k)
+/* What a lane brings of a row for the two products of a chunk of 32 columns: four columns at `from`,
+ * of the first sixteen, and four at the same place among the others. */
+__device__ __forceinline__ word4 columns_of(const act_value *from)
 {
-    if (FROM == DECODE_FROM_ACTIVATIONS) {
-        return load16((const uint16_t *)a.input + (uint64_t)row * COLUMNS + k);
-    }
-    const float *x = (const float *)a.input + (uint64_t)row * COLUMNS + k;
-    const float *w = a.norm_weight + k;
-    float y[8];
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        y[i] = norm_scaled(x[i], scale, a.norm_weight_offset, w[i]);
-    }
-    return word4{act_pair(y[0], y[1]), act_pair(y[2], y[3]), act_pair(y[4], y[5]),
-                 act_pair(y[6], y[7])};
+    const word2 first = load_pair(from), second = load_pair(from + 16);
+    return word4{first.x, first.y, second.x, second.y};
 }
 
-/* Sixteen rows of weights times eight rows of x, 32 columns: `upper` of row g, `lower` of g + 8. */
+/* The same of weights, which are read once. */
+__device__ __forceinline__ word4 stream_columns(const uint16_t *from)
+{
+    const word2 first = load_stream8(from), second = load_stream8(from + 16);
+    return word4{first.x, first.y, second.x, second.y};
+}
+
+/* The same of the 32 columns of a row of x from column k on. */
+template <int COLUMNS>
+__device__ __forceinline__ word4 tokens_at(const struct linear_decode_arguments &a, uint32_t row,
+                                           uint32_t k)
+{
+    const act_value *x = (const act_value *)a.input + (uint64_t)row * COLUMNS + k;
+    const uint32_t t = threadIdx.x % 4;
+    return a.input_is_staged ? load16(x + t * 8) : columns_of(x + t * 4);
+}
+
+/* Sixteen rows of weights times eight rows of x, 32 columns as above: `upper` of row g, `lower` of
+ * g + 8. */
 __device__ __forceinline__ void multiply_chunk(float (&d)[4], const word4 &upper,
                                                const word4 &lower, const word4 &tokens)
 {

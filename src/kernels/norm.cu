@@ -38,12 +38,63 @@ __device__ __forceinline__ float normed(float x, uint32_t i, const struct norm_m
     return norm.bias ? y + norm.bias[i] : y;
 }
 
+/* Elements of a row that a thread keeps in registers, of rows that are no wider. */
+#define NORM_HELD 8
+
+/* The same bits as by moments_of and normed, in one pass over a row: what does not depend on the
+ * predecessor is asked for before it ends. */
+template <int type>
+__device__ __forceinline__ void rms_norm_to(const struct norm_arguments &a, uint32_t row,
+                                            uint32_t count)
+{
+    __shared__ float scratch[NORM_WARPS];
+    float weight[NORM_HELD], x[NORM_HELD];
+    const uint32_t from = a.rows ? a.rows[row] : row;
+#pragma unroll
+    for (uint32_t e = 0; e < NORM_HELD; e++) {
+        const uint32_t i = threadIdx.x + e * NORM_THREADS;
+        weight[e] = i < a.norm.width ? a.norm.weight[i] : 0.0f;
+    }
+    wait_for_predecessor();
+    if (row >= count) {
+        return;
+    }
+    const float *input = a.input + (uint64_t)from * a.norm.width;
+#pragma unroll
+    for (uint32_t e = 0; e < NORM_HELD; e++) {
+        const uint32_t i = threadIdx.x + e * NORM_THREADS;
+        x[e] = i < a.norm.width ? input[i] : 0.0f;
+    }
+    float squares = 0;
+#pragma unroll
+    for (uint32_t e = 0; e < NORM_HELD; e++) {
+        squares = fmaf(x[e], x[e], squares);
+    }
+    squares = block_sum<NORM_WARPS>(squares, scratch);
+    const float scale = norm_scale(squares, a.norm.width, a.norm.epsilon);
+    typename value_type<type>::store *to =
+        (typename value_type<type>::store *)a.output + (uint64_t)row * a.norm.width;
+#pragma unroll
+    for (uint32_t e = 0; e < NORM_HELD; e++) {
+        const uint32_t i = threadIdx.x + e * NORM_THREADS;
+        if (i < a.norm.width) {
+            to[i] = value_of_float<type>(
+                norm_scaled(x[e], scale, a.norm.weight_offset, weight[e]));
+        }
+    }
+}
+
 template <int type> __device__ __forceinline__ void norm_to(const struct norm_arguments &a)
 {
     release_successor();
-    wait_for_predecessor();
     const uint32_t row = blockIdx.x;
-    if (row >= *a.count) {
+    const uint32_t count = *a.count; /* written before anything that overlaps, as are the rows */
+    if (a.norm.kind == NORM_RMS && !a.norm.bias && a.norm.width <= NORM_HELD * NORM_THREADS) {
+        rms_norm_to<type>(a, row, count);
+        return;
+    }
+    wait_for_predecessor();
+    if (row >= count) {
         return;
     }
     const float *x = a.input + (uint64_t)(a.rows ? a.rows[row] : row) * a.norm.width;
@@ -74,9 +125,10 @@ extern "C" __global__ void KERNEL_BOUNDS(NORM_THREADS, 1)
     project_finish(const struct project_finish_arguments a)
 {
     release_successor();
-    wait_for_predecessor();
     const uint32_t row = blockIdx.x;
-    if (row >= *a.count) {
+    const uint32_t count = *a.count;
+    wait_for_predecessor();
+    if (row >= count) {
         return;
     }
     const float *x = a.product + (uint64_t)row * a.norm.width;

@@ -3,23 +3,26 @@
  *
  * A matrix is cut into tiles of 16 rows, a tile into units of 128 columns. Lane (g = lane / 4,
  * t = lane % 4) of a warp owns rows g and g + 8 of a tile and, of every 16 columns m of a unit,
- * columns 4 t … 4 t + 3: what it hands to one mma.m16n8k16 (A: rows, k counted as 4 t + i). Its codes
- * of a unit lie side by side, so that a warp loads 16 bytes a lane without a gap. Scales follow, a
- * word or two a row, and go to the lanes by shuffles. Codes and scales are those of the file, moved
- * and not rounded: a record holds what tensor/quant_blocks.h calls blocks, of 16 rows.
+ * columns 4 t … 4 t + 3: what it hands to one mma.m16n8k16 (A: rows, k counted as 4 t + i). Its
+ * codes of a unit lie side by side, so that a warp loads 16 bytes a lane without a gap. Scales
+ * follow: a word or two a lane, of its two rows and columns 32 t … 32 t + 31 of the unit. Codes and
+ * scales are those of the file, moved and not rounded: a record holds what tensor/quant_blocks.h
+ * calls blocks, of 16 rows.
  *
  * Four bits: a word holds the 8 codes of one mma. Code i of row g is at bit 16 (i % 2) + 8 (i / 2),
  * of row g + 8 four bits further: one mask gives a pair of halves 1024 + q, and 1024 + 16 q for the
  * lower row. The sum of a group of columns that share a scale starts from a product with minus the
- * offset in the place of all codes, which takes it away without rounding. Further bits of a code lie in words of their own, at the same
- * distances.
+ * offset in the place of all codes, which takes it away without rounding. Further bits of a code
+ * lie in words of their own, at the same distances.
  *
- * Each format has: RECORD (bytes) of UNITS units; UPPER and LOWER, halves of minus the offsets of
- * codes; struct unit, what a lane holds of one; load(); multiply(), to which load_x(m, x) gives a
- * lane's activations of mma m; codes() and terms() to make weights of a unit; and for single values
- * code(), scale() and minimum(). */
+ * A record is UNITS units of UNIT bytes, and END_BYTES of scales that they share (`ends`). Each
+ * format has these numbers; UPPER and LOWER, halves of minus the offsets of codes; struct unit,
+ * what a lane holds of one; load(); multiply(), to which load_x(m, x) gives a lane's activations of
+ * mma m; codes() and terms() to make weights of a unit; and for single values code(), scale() and
+ * minimum(). */
 #define PACK_COLUMNS 128
-#define PACK_STEPS   8 /* mma instructions of a unit */
+#define PACK_STEPS   8           /* mma instructions of a unit */
+#define PACK_BIAS    0x64006400u /* halves of 1024 */
 
 /* Fields of the mma's four A registers: row half, then columns. */
 __device__ __forceinline__ uint32_t pack_bit(uint32_t is_lower, uint32_t i)
@@ -34,14 +37,15 @@ struct pack_place {
 
 __device__ __forceinline__ struct pack_place pack_place_of(uint32_t row, uint32_t column)
 {
-    const struct pack_place place = {row % 8 * 4 + column % 16 / 4, column / 16, column % 4, row / 8};
+    const struct pack_place place = {row % 8 * 4 + column % 16 / 4, column / 16, column % 4,
+                                     row / 8};
     return place;
 }
 
 /* The byte of a word as a float, less `offset`. */
 __device__ __forceinline__ float float_of_byte(uint32_t word, uint32_t index, int offset)
 {
-    return (float)((int)(word >> 8 * index & 0xff) - offset);
+    return biased_float_of_byte(word, index) - (0x1p23f + (float)offset);
 }
 
 __device__ __forceinline__ float half_of_word(uint32_t word, uint32_t index)
@@ -56,23 +60,25 @@ __device__ __forceinline__ uint32_t word_at(const uint8_t *from, uint32_t index)
 
 /* Four A registers of one mma from the word of its codes, each a pair of halves: 1024 + q for the
  * upper row, 1024 + 16 q for the lower. */
+template <uint32_t BIAS>
 __device__ __forceinline__ void codes_of_nibbles(uint32_t word, uint32_t (&a)[4])
 {
     const uint32_t next = word >> 8;
-    a[0] = and_or(word, 0x000f000fu, 0x64006400u);
-    a[1] = and_or(word, 0x00f000f0u, 0x64006400u);
-    a[2] = and_or(next, 0x000f000fu, 0x64006400u);
-    a[3] = and_or(next, 0x00f000f0u, 0x64006400u);
+    a[0] = and_or(word, 0x000f000fu, BIAS);
+    a[1] = and_or(word, 0x00f000f0u, BIAS);
+    a[2] = and_or(next, 0x000f000fu, BIAS);
+    a[3] = and_or(next, 0x00f000f0u, BIAS);
 }
 
 /* The same of codes of two bits, those of two mma a word. */
+template <uint32_t BIAS>
 __device__ __forceinline__ void codes_of_pairs(uint32_t word, int m, uint32_t (&a)[4])
 {
     const uint32_t first = word >> m % 2 * 2, next = first >> 8;
-    a[0] = and_or(first, 0x00030003u, 0x64006400u);
-    a[1] = and_or(first, 0x00300030u, 0x64006400u);
-    a[2] = and_or(next, 0x00030003u, 0x64006400u);
-    a[3] = and_or(next, 0x00300030u, 0x64006400u);
+    a[0] = and_or(first, 0x00030003u, BIAS);
+    a[1] = and_or(first, 0x00300030u, BIAS);
+    a[2] = and_or(next, 0x00030003u, BIAS);
+    a[3] = and_or(next, 0x00300030u, BIAS);
 }
 
 /* One more bit of each code, those of four mma a word: the fifth. */
@@ -127,16 +133,43 @@ struct pack_terms {
     float upper_scale, upper_shift, lower_scale, lower_shift;
 };
 
-/* Each row has two words of scales, row by row in the lanes: those of a lane's two rows. */
-__device__ __forceinline__ void row_words(uint32_t word, uint32_t (&upper)[2], uint32_t (&lower)[2])
+/* A lane's word of scales is of its two rows and 32 of the unit's columns: those of all columns. */
+__device__ __forceinline__ void row_words(uint32_t word, uint32_t (&words)[4])
 {
-    const uint32_t g = threadIdx.x % 32 / 4;
 #pragma unroll
-    for (uint32_t i = 0; i < 2; i++) {
-        upper[i] = warp_shuffle(word, 2 * g + i);
-        lower[i] = warp_shuffle(word, 2 * g + 16 + i);
+    for (uint32_t s = 0; s < 4; s++) {
+        words[s] = warp_shuffle(word, threadIdx.x % 32 / 4 * 4 + s);
     }
 }
+
+/* Where the word of row `row` and 32-column block `s` lies. */
+__device__ __forceinline__ uint32_t scale_word(uint32_t row, uint32_t s)
+{
+    return (row % 8 * 4 + s) * 4;
+}
+
+/* Where a lane finds what it loads of a unit: memory, or a copy in shared memory. */
+struct pack_memory {
+    static __device__ __forceinline__ word4 load4(const uint8_t *from)
+    {
+        return load_stream16(from);
+    }
+    static __device__ __forceinline__ uint32_t load1(const uint8_t *from)
+    {
+        return load_stream4(from);
+    }
+};
+
+struct pack_copy {
+    static __device__ __forceinline__ word4 load4(const uint8_t *from)
+    {
+        return load16(from);
+    }
+    static __device__ __forceinline__ uint32_t load1(const uint8_t *from)
+    {
+        return *(const uint32_t *)from;
+    }
+};
 
 __device__ __forceinline__ uint32_t word_of(const struct word4 *words, int index)
 {
@@ -144,12 +177,13 @@ __device__ __forceinline__ uint32_t word_of(const struct word4 *words, int index
     return index % 4 == 0 ? w.x : index % 4 == 1 ? w.y : index % 4 == 2 ? w.z : w.w;
 }
 
-/* --- codes of one value ------------------------------------------------------------------------ */
+/* --- codes of one value ------------------------------------------------------------------------
+ */
 
 __device__ __forceinline__ uint32_t packed_nibble(const uint8_t *codes, struct pack_place at)
 {
-    return word_at(codes + at.m / 4 * 512 + at.lane * 16, at.m % 4) >>
-               pack_bit(at.is_lower, at.i) & 0xf;
+    return word_at(codes + at.m / 4 * 512 + at.lane * 16, at.m % 4) >> pack_bit(at.is_lower, at.i) &
+           0xf;
 }
 
 __device__ __forceinline__ void pack_nibbles(uint8_t *codes, uint32_t lane, uint32_t m,
@@ -194,40 +228,43 @@ __device__ __forceinline__ uint32_t packed_pair(const uint8_t *words, struct pac
     return word_at(words, at.m / 2) >> (at.m % 2 * 2 + pack_bit(at.is_lower, at.i)) & 3;
 }
 
-/* --- formats of 32 columns with a half as scale -------------------------------------------------- */
+/* --- formats of 32 columns with a half as scale --------------------------------------------------
+ */
 
-/* A record: codes [PIECES][lane][4 words], d [16 rows][4 halves]. FORMAT adds codes(), code() and
- * LOWER_SHARE, by which the halves of the lower row are too large. */
+/* A record: codes [PIECES][lane][4 words], d [lane][2 rows], halves. FORMAT adds codes(), code()
+ * and LOWER_SHARE, by which the halves of the lower row are too large. */
 template <class FORMAT, int PIECES, int MINUS_UPPER, int MINUS_LOWER> struct packed_halves {
-    static constexpr int SCALES = 512 * PIECES, RECORD = SCALES + 128, UNITS = 1;
+    static constexpr int SCALES = 512 * PIECES, UNIT = SCALES + 128, END_BYTES = 0, UNITS = 1;
+    static constexpr int RECORD = UNIT;
     static constexpr int UPPER = MINUS_UPPER, LOWER = MINUS_LOWER;
     struct unit {
         word4 codes[PIECES];
         uint32_t scales;
     };
-    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t,
+    template <class FROM>
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *from, const uint8_t *ends,
                                                 uint32_t lane)
     {
 #pragma unroll
         for (int i = 0; i < PIECES; i++) {
-            u.codes[i] = load_stream16(record + i * 512 + lane * 16);
+            u.codes[i] = FROM::load4(from + i * 512 + lane * 16);
         }
-        u.scales = load_stream4(record + SCALES + lane * 4);
+        u.scales = FROM::load1(from + SCALES + lane * 4);
     }
     struct shared_scales {
-        uint32_t upper[2], lower[2];
+        uint32_t words[4];
     };
     static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
     {
         struct shared_scales scales;
-        row_words(u.scales, scales.upper, scales.lower);
+        row_words(u.scales, scales.words);
         return scales;
     }
     static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
                                                               int m)
     {
-        const float upper = half_of_word(scales.upper[m / 4], m / 2 % 2);
-        const float lower = half_of_word(scales.lower[m / 4], m / 2 % 2) * FORMAT::LOWER_SHARE;
+        const float upper = half_of_word(scales.words[m / 2], 0);
+        const float lower = half_of_word(scales.words[m / 2], 1) * FORMAT::LOWER_SHARE;
         const struct pack_terms terms = {upper, float_of_f16(UPPER) * upper, lower,
                                          float_of_f16(LOWER) * lower};
         return terms;
@@ -248,19 +285,20 @@ template <class FORMAT, int PIECES, int MINUS_UPPER, int MINUS_LOWER> struct pac
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 uint32_t a[4];
-                FORMAT::codes(u, 2 * s + j, a);
+                FORMAT::template codes<PACK_BIAS>(u, 2 * s + j, a);
                 take_codes<TILES>(c, a, x[j]);
             }
-            add_scaled<TILES>(total, half_of_word(scales.upper[s / 2], s % 2),
-                              half_of_word(scales.lower[s / 2], s % 2) * FORMAT::LOWER_SHARE, c);
+            add_scaled<TILES>(total, half_of_word(scales.words[s], 0),
+                              half_of_word(scales.words[s], 1) * FORMAT::LOWER_SHARE, c);
         }
     }
-    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t, uint32_t row,
-                                                  uint32_t m)
+    static __device__ __forceinline__ float scale(const uint8_t *unit, const uint8_t *ends,
+                                                  uint32_t row, uint32_t m)
     {
-        return half_of_word(word_at(record + SCALES, 2 * row + m / 4), m / 2 % 2);
+        return half_of_word(*(const uint32_t *)(unit + SCALES + scale_word(row, m / 2)), row / 8);
     }
-    static __device__ __forceinline__ float minimum(const uint8_t *, uint32_t, uint32_t, uint32_t)
+    static __device__ __forceinline__ float minimum(const uint8_t *, const uint8_t *, uint32_t,
+                                                    uint32_t)
     {
         return 0.0f;
     }
@@ -269,14 +307,14 @@ template <class FORMAT, int PIECES, int MINUS_UPPER, int MINUS_LOWER> struct pac
 /* q4_0: w = d (q - 8). Offsets: -1032, -1152. */
 struct packed_q4_0 : packed_halves<packed_q4_0, 2, 0xe408, 0xe480> {
     static constexpr float LOWER_SHARE = 0.0625f;
+    template <uint32_t BIAS = PACK_BIAS>
     static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
     {
-        codes_of_nibbles(word_of(u.codes, m), a);
+        codes_of_nibbles<BIAS>(word_of(u.codes, m), a);
     }
-    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t,
-                                                 struct pack_place at)
+    static __device__ __forceinline__ float code(const uint8_t *unit, struct pack_place at)
     {
-        return (float)((int)packed_nibble(record, at) - 8);
+        return (float)((int)packed_nibble(unit, at) - 8);
     }
 };
 
@@ -284,30 +322,31 @@ struct packed_q4_0 : packed_halves<packed_q4_0, 2, 0xe408, 0xe480> {
  * 2 s + j. Offsets: -1152. */
 struct packed_q8_0 : packed_halves<packed_q8_0, 4, 0xe480, 0xe480> {
     static constexpr float LOWER_SHARE = 1.0f;
+    template <uint32_t BIAS = PACK_BIAS>
     static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
     {
         const uint32_t first = word_of(u.codes, 2 * m), second = word_of(u.codes, 2 * m + 1);
-        a[0] = byte_permute(first, 0x64646464u, 0x4140);
-        a[1] = byte_permute(second, 0x64646464u, 0x4140);
-        a[2] = byte_permute(first, 0x64646464u, 0x4342);
-        a[3] = byte_permute(second, 0x64646464u, 0x4342);
+        a[0] = byte_permute(first, BIAS, 0x5150);
+        a[1] = byte_permute(second, BIAS, 0x5150);
+        a[2] = byte_permute(first, BIAS, 0x5352);
+        a[3] = byte_permute(second, BIAS, 0x5352);
     }
-    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t,
-                                                 struct pack_place at)
+    static __device__ __forceinline__ float code(const uint8_t *unit, struct pack_place at)
     {
-        return (float)((int)record[at.m / 2 * 512 + at.lane * 16 +
-                                   (at.m % 2 * 2 + at.is_lower) * 4 + at.i] -
+        return (float)((int)unit[at.m / 2 * 512 + at.lane * 16 + (at.m % 2 * 2 + at.is_lower) * 4 +
+                                 at.i] -
                        128);
     }
 };
 
 /* q4_1: w = d q + m; q5_0: w = d (q - 16); q5_1: w = d q + m with five bits. A record: codes
- * [2][lane][4 words]; fifth bits [lane][2 words]; d [16 rows][4 halves]; m likewise. */
+ * [2][lane][4 words]; fifth bits [lane][2 words]; d [lane][2 rows], halves; m likewise. */
 template <bool HAS_FIFTH, bool HAS_MINIMA> struct packed_32 {
     static constexpr int FIFTH = 1024;
     static constexpr int SCALES = FIFTH + (HAS_FIFTH ? 256 : 0);
     static constexpr int MINIMA = SCALES + 128;
-    static constexpr int RECORD = MINIMA + (HAS_MINIMA ? 128 : 0), UNITS = 1;
+    static constexpr int UNIT = MINIMA + (HAS_MINIMA ? 128 : 0), END_BYTES = 0, UNITS = 1;
+    static constexpr int RECORD = UNIT;
     static constexpr int UPPER = HAS_MINIMA ? 0xe400 : 0xe410; /* -1024, -1040 */
     static constexpr int LOWER = HAS_MINIMA ? 0xe400 : 0xe500; /* -1024, -1280 */
     struct unit {
@@ -315,33 +354,35 @@ template <bool HAS_FIFTH, bool HAS_MINIMA> struct packed_32 {
         uint32_t fifth[2];
         uint32_t scales, minima;
     };
-    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t,
+    template <class FROM>
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *from, const uint8_t *ends,
                                                 uint32_t lane)
     {
-        u.codes[0] = load_stream16(record + lane * 16);
-        u.codes[1] = load_stream16(record + 512 + lane * 16);
+        u.codes[0] = FROM::load4(from + lane * 16);
+        u.codes[1] = FROM::load4(from + 512 + lane * 16);
         if (HAS_FIFTH) {
-            u.fifth[0] = load_stream4(record + FIFTH + lane * 8);
-            u.fifth[1] = load_stream4(record + FIFTH + lane * 8 + 4);
+            u.fifth[0] = FROM::load1(from + FIFTH + lane * 8);
+            u.fifth[1] = FROM::load1(from + FIFTH + lane * 8 + 4);
         }
-        u.scales = load_stream4(record + SCALES + lane * 4);
+        u.scales = FROM::load1(from + SCALES + lane * 4);
         if (HAS_MINIMA) {
-            u.minima = load_stream4(record + MINIMA + lane * 4);
+            u.minima = FROM::load1(from + MINIMA + lane * 4);
         }
     }
     struct shared_scales {
-        uint32_t upper[2], lower[2], upper_minima[2], lower_minima[2];
+        uint32_t words[4], minima[4];
     };
     static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
     {
         struct shared_scales scales;
-        row_words(u.scales, scales.upper, scales.lower);
-        row_words(HAS_MINIMA ? u.minima : 0, scales.upper_minima, scales.lower_minima);
+        row_words(u.scales, scales.words);
+        row_words(HAS_MINIMA ? u.minima : 0, scales.minima);
         return scales;
     }
+    template <uint32_t BIAS = PACK_BIAS>
     static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
     {
-        codes_of_nibbles(word_of(u.codes, m), a);
+        codes_of_nibbles<BIAS>(word_of(u.codes, m), a);
         if (HAS_FIFTH) {
             add_fifth(u.fifth[m / 4], m, a);
         }
@@ -349,11 +390,11 @@ template <bool HAS_FIFTH, bool HAS_MINIMA> struct packed_32 {
     static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
                                                               int m)
     {
-        const float upper = half_of_word(scales.upper[m / 4], m / 2 % 2);
-        const float lower = half_of_word(scales.lower[m / 4], m / 2 % 2) * 0.0625f;
+        const float upper = half_of_word(scales.words[m / 2], 0);
+        const float lower = half_of_word(scales.words[m / 2], 1) * 0.0625f;
         const struct pack_terms terms = {
-            upper, fmaf(float_of_f16(UPPER), upper, half_of_word(scales.upper_minima[m / 4], m / 2 % 2)),
-            lower, fmaf(float_of_f16(LOWER), lower, half_of_word(scales.lower_minima[m / 4], m / 2 % 2))};
+            upper, fmaf(float_of_f16(UPPER), upper, half_of_word(scales.minima[m / 2], 0)), lower,
+            fmaf(float_of_f16(LOWER), lower, half_of_word(scales.minima[m / 2], 1))};
         return terms;
     }
     template <int TILES, class LOAD>
@@ -370,38 +411,39 @@ template <bool HAS_FIFTH, bool HAS_MINIMA> struct packed_32 {
             take_offset<TILES>(c, UPPER, LOWER, x[0]);
             take_offset<TILES>(c, UPPER, LOWER, x[1]);
             if (HAS_MINIMA) { /* c is -1024 times the sum of x */
-                add_scaled<TILES>(total, half_of_word(scales.upper_minima[s / 2], s % 2) * -0x1p-10f,
-                                  half_of_word(scales.lower_minima[s / 2], s % 2) * -0x1p-10f, c);
+                add_scaled<TILES>(total, half_of_word(scales.minima[s], 0) * -0x1p-10f,
+                                  half_of_word(scales.minima[s], 1) * -0x1p-10f, c);
             }
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 uint32_t a[4];
-                codes(u, 2 * s + j, a);
+                codes<PACK_BIAS>(u, 2 * s + j, a);
                 take_codes<TILES>(c, a, x[j]);
             }
-            add_scaled<TILES>(total, half_of_word(scales.upper[s / 2], s % 2),
-                              half_of_word(scales.lower[s / 2], s % 2) * 0.0625f, c);
+            add_scaled<TILES>(total, half_of_word(scales.words[s], 0),
+                              half_of_word(scales.words[s], 1) * 0.0625f, c);
         }
     }
-    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t,
-                                                 struct pack_place at)
+    static __device__ __forceinline__ float code(const uint8_t *unit, struct pack_place at)
     {
-        uint32_t q = packed_nibble(record, at);
+        uint32_t q = packed_nibble(unit, at);
         if (HAS_FIFTH) {
-            q |= packed_bit(record + FIFTH + at.lane * 8, at) << 4;
+            q |= packed_bit(unit + FIFTH + at.lane * 8, at) << 4;
         }
         return (float)((int)q - (HAS_MINIMA ? 0 : 16));
     }
-    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t, uint32_t row,
-                                                  uint32_t m)
+    static __device__ __forceinline__ float scale(const uint8_t *unit, const uint8_t *ends,
+                                                  uint32_t row, uint32_t m)
     {
-        return half_of_word(word_at(record + SCALES, 2 * row + m / 4), m / 2 % 2);
+        return half_of_word(*(const uint32_t *)(unit + SCALES + scale_word(row, m / 2)), row / 8);
     }
-    static __device__ __forceinline__ float minimum(const uint8_t *record, uint32_t, uint32_t row,
-                                                    uint32_t m)
+    static __device__ __forceinline__ float minimum(const uint8_t *unit, const uint8_t *ends,
+                                                    uint32_t row, uint32_t m)
     {
-        return HAS_MINIMA ? -half_of_word(word_at(record + MINIMA, 2 * row + m / 4), m / 2 % 2)
-                          : 0.0f;
+        return HAS_MINIMA
+                   ? -half_of_word(*(const uint32_t *)(unit + MINIMA + scale_word(row, m / 2)),
+                                   row / 8)
+                   : 0.0f;
     }
 };
 typedef packed_32<false, true> packed_q4_1;
@@ -413,7 +455,7 @@ typedef packed_32<true, true> packed_q5_1;
  * them to bits 15 and 11 … 9 of each half. A record: codes [2][lane][4 words]; e, a byte for 32
  * columns, [16 rows][4]. 4.25 bits a weight. */
 struct packed_mxfp4 {
-    static constexpr int SCALES = 1024, RECORD = 1088, UNITS = 1;
+    static constexpr int SCALES = 1024, UNIT = 1088, END_BYTES = 0, UNITS = 1, RECORD = UNIT;
     /* Of a code of A register r: how far its sign, and the rest, are below their places. */
     static __device__ __forceinline__ uint32_t sign_shift(uint32_t r)
     {
@@ -427,12 +469,13 @@ struct packed_mxfp4 {
         word4 codes[2];
         uint32_t scales;
     };
-    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t,
+    template <class FROM>
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *from, const uint8_t *ends,
                                                 uint32_t lane)
     {
-        u.codes[0] = load_stream16(record + lane * 16);
-        u.codes[1] = load_stream16(record + 512 + lane * 16);
-        u.scales = load_stream4(record + SCALES + lane % 16 * 4);
+        u.codes[0] = FROM::load4(from + lane * 16);
+        u.codes[1] = FROM::load4(from + 512 + lane * 16);
+        u.scales = FROM::load1(from + SCALES + lane % 16 * 4);
     }
     struct shared_scales {
         uint32_t upper, lower;
@@ -444,6 +487,7 @@ struct packed_mxfp4 {
                                              warp_shuffle(u.scales, g + 8)};
         return scales;
     }
+    template <uint32_t BIAS = PACK_BIAS>
     static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
     {
         const uint32_t word = word_of(u.codes, m);
@@ -477,75 +521,79 @@ struct packed_mxfp4 {
             for (int j = 0; j < 2; j++) {
                 uint32_t x[TILES][2], a[4];
                 load_x(2 * s + j, x);
-                codes(u, 2 * s + j, a);
+                codes<PACK_BIAS>(u, 2 * s + j, a);
                 take_codes<TILES>(c, a, x);
             }
             add_scaled<TILES>(total, factor(scales.upper, s), factor(scales.lower, s), c);
         }
     }
-    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t,
-                                                 struct pack_place at)
+    static __device__ __forceinline__ float code(const uint8_t *unit, struct pack_place at)
     {
-        const uint32_t word = word_at(record + at.m / 4 * 512 + at.lane * 16, at.m % 4) >>
-                              16 * (at.i % 2);
+        const uint32_t word =
+            word_at(unit + at.m / 4 * 512 + at.lane * 16, at.m % 4) >> 16 * (at.i % 2);
         const uint32_t r = 2 * (at.i / 2) + at.is_lower;
         const uint32_t half = (word << sign_shift(r) & 0x8000u) | (word << size_shift(r) & 0x0e00u);
         return float_of_f16((uint16_t)half) * 0x1p14f;
     }
-    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t, uint32_t row,
-                                                  uint32_t m)
+    static __device__ __forceinline__ float scale(const uint8_t *unit, const uint8_t *ends,
+                                                  uint32_t row, uint32_t m)
     {
-        return factor(word_at(record + SCALES, row), m / 2) * 0x1p-14f;
+        return factor(word_at(unit + SCALES, row), m / 2) * 0x1p-14f;
     }
-    static __device__ __forceinline__ float minimum(const uint8_t *, uint32_t, uint32_t, uint32_t)
+    static __device__ __forceinline__ float minimum(const uint8_t *, const uint8_t *, uint32_t,
+                                                    uint32_t)
     {
         return 0.0f;
     }
 };
 
-/* --- formats of 256 columns ---------------------------------------------------------------------- */
+/* --- formats of 256 columns ----------------------------------------------------------------------
+ */
 
-/* q4_k and q5_k: w = (d s) q - (dmin m), s and m a byte for 32 columns. A record of two units: codes
- * [2][2][lane][4 words]; of q5_k the fifth bits [2][lane][2 words], those of four mma a word; for
- * each unit and row a word of s and a word of m; for each row d and dmin. */
+/* q4_k and q5_k: w = (d s) q - (dmin m), s and m a byte for 32 columns. A record of two units:
+ * codes [2][2][lane][4 words]; of q5_k the fifth bits [2][lane][2 words], those of four mma a word;
+ * for each unit and row a word of s and a word of m; for each row d and dmin. */
 template <bool HAS_FIFTH> struct packed_k4 {
-    static constexpr int FIFTH = 2048;
-    static constexpr int SCALES = FIFTH + (HAS_FIFTH ? 512 : 0);
-    static constexpr int ENDS = SCALES + 256;
-    static constexpr int RECORD = ENDS + 64, UNITS = 2, UPPER = 0xe400, LOWER = 0xe400; /* -1024 */
+    static constexpr int FIFTH = 1024;
+    static constexpr int SCALES = FIFTH + (HAS_FIFTH ? 256 : 0);
+    static constexpr int UNIT = SCALES + 128, END_BYTES = 64, UNITS = 2;
+    static constexpr int RECORD = 2 * UNIT + END_BYTES;
+    static constexpr int UPPER = 0xe400, LOWER = 0xe400; /* -1024 */
     struct unit {
         word4 codes[2];
         uint32_t fifth[2];
         uint32_t scales, ends;
     };
-    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t half,
+    template <class FROM>
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *from, const uint8_t *ends,
                                                 uint32_t lane)
     {
-        u.codes[0] = load_stream16(record + half * 1024 + lane * 16);
-        u.codes[1] = load_stream16(record + half * 1024 + 512 + lane * 16);
+        u.codes[0] = FROM::load4(from + lane * 16);
+        u.codes[1] = FROM::load4(from + 512 + lane * 16);
         if (HAS_FIFTH) {
-            u.fifth[0] = load_stream4(record + FIFTH + half * 256 + lane * 8);
-            u.fifth[1] = load_stream4(record + FIFTH + half * 256 + lane * 8 + 4);
+            u.fifth[0] = FROM::load1(from + FIFTH + lane * 8);
+            u.fifth[1] = FROM::load1(from + FIFTH + lane * 8 + 4);
         }
-        u.scales = load_stream4(record + SCALES + half * 128 + lane * 4);
-        u.ends = load_stream4(record + ENDS + lane % 16 * 4);
+        u.scales = FROM::load1(from + SCALES + lane * 4);
+        u.ends = FROM::load1(ends + lane % 16 * 4);
     }
     struct shared_scales {
-        uint32_t upper, upper_minima, lower, lower_minima, upper_ends, lower_ends;
+        uint32_t words[4]; /* bytes: s of both rows, m of both */
+        uint32_t upper_ends, lower_ends;
     };
     static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
     {
         const uint32_t g = threadIdx.x % 32 / 4;
-        const struct shared_scales scales = {
-            warp_shuffle(u.scales, 2 * g),      warp_shuffle(u.scales, 2 * g + 1),
-            warp_shuffle(u.scales, 2 * g + 16), warp_shuffle(u.scales, 2 * g + 17),
-            warp_shuffle(u.ends, g),            warp_shuffle(u.ends, g + 8),
-        };
+        struct shared_scales scales;
+        row_words(u.scales, scales.words);
+        scales.upper_ends = warp_shuffle(u.ends, g);
+        scales.lower_ends = warp_shuffle(u.ends, g + 8);
         return scales;
     }
+    template <uint32_t BIAS = PACK_BIAS>
     static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
     {
-        codes_of_nibbles(word_of(u.codes, m), a);
+        codes_of_nibbles<BIAS>(word_of(u.codes, m), a);
         if (HAS_FIFTH) {
             add_fifth(u.fifth[m / 4], m, a);
         }
@@ -554,13 +602,14 @@ template <bool HAS_FIFTH> struct packed_k4 {
                                                               int m)
     {
         const uint32_t s = m / 2;
-        const float upper = half_of_word(scales.upper_ends, 0) * float_of_byte(scales.upper, s, 0);
+        const float upper =
+            half_of_word(scales.upper_ends, 0) * float_of_byte(scales.words[s], 0, 0);
         const float lower =
-            half_of_word(scales.lower_ends, 0) * float_of_byte(scales.lower, s, 0) * 0.0625f;
+            half_of_word(scales.lower_ends, 0) * float_of_byte(scales.words[s], 1, 0) * 0.0625f;
         const float upper_minimum =
-            half_of_word(scales.upper_ends, 1) * float_of_byte(scales.upper_minima, s, 0);
+            half_of_word(scales.upper_ends, 1) * float_of_byte(scales.words[s], 2, 0);
         const float lower_minimum =
-            half_of_word(scales.lower_ends, 1) * float_of_byte(scales.lower_minima, s, 0);
+            half_of_word(scales.lower_ends, 1) * float_of_byte(scales.words[s], 3, 0);
         const struct pack_terms terms = {upper, -1024.0f * upper - upper_minimum, lower,
                                          -1024.0f * lower - lower_minimum};
         return terms;
@@ -579,42 +628,41 @@ template <bool HAS_FIFTH> struct packed_k4 {
             float c[TILES][4] = {};
             take_offset<TILES>(c, UPPER, LOWER, x[0]);
             take_offset<TILES>(c, UPPER, LOWER, x[1]);
-            add_scaled<TILES>(minima, float_of_byte(scales.upper_minima, s, 0),
-                              float_of_byte(scales.lower_minima, s, 0), c);
+            add_scaled<TILES>(minima, float_of_byte(scales.words[s], 2, 0),
+                              float_of_byte(scales.words[s], 3, 0), c);
 #pragma unroll
             for (int j = 0; j < 2; j++) {
                 uint32_t a[4];
-                codes(u, 2 * s + j, a);
+                codes<PACK_BIAS>(u, 2 * s + j, a);
                 take_codes<TILES>(c, a, x[j]);
             }
-            add_scaled<TILES>(sum, float_of_byte(scales.upper, s, 0),
-                              float_of_byte(scales.lower, s, 0), c);
+            add_scaled<TILES>(sum, float_of_byte(scales.words[s], 0, 0),
+                              float_of_byte(scales.words[s], 1, 0), c);
         }
         add_scaled<TILES>(total, half_of_word(scales.upper_ends, 0),
                           half_of_word(scales.lower_ends, 0) * 0.0625f, sum);
         add_scaled<TILES>(total, half_of_word(scales.upper_ends, 1) * 0x1p-10f,
                           half_of_word(scales.lower_ends, 1) * 0x1p-10f, minima);
     }
-    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t half,
-                                                 struct pack_place at)
+    static __device__ __forceinline__ float code(const uint8_t *unit, struct pack_place at)
     {
-        uint32_t q = packed_nibble(record + half * 1024, at);
+        uint32_t q = packed_nibble(unit, at);
         if (HAS_FIFTH) {
-            q |= packed_bit(record + FIFTH + half * 256 + at.lane * 8, at) << 4;
+            q |= packed_bit(unit + FIFTH + at.lane * 8, at) << 4;
         }
         return (float)q;
     }
-    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t half,
+    static __device__ __forceinline__ float scale(const uint8_t *unit, const uint8_t *ends,
                                                   uint32_t row, uint32_t m)
     {
-        return half_of_word(word_at(record + ENDS, row), 0) *
-               (float)record[SCALES + half * 128 + row * 8 + m / 2];
+        return half_of_word(word_at(ends, row), 0) *
+               (float)unit[SCALES + scale_word(row, m / 2) + row / 8];
     }
-    static __device__ __forceinline__ float minimum(const uint8_t *record, uint32_t half,
+    static __device__ __forceinline__ float minimum(const uint8_t *unit, const uint8_t *ends,
                                                     uint32_t row, uint32_t m)
     {
-        return half_of_word(word_at(record + ENDS, row), 1) *
-               (float)record[SCALES + half * 128 + row * 8 + 4 + m / 2];
+        return half_of_word(word_at(ends, row), 1) *
+               (float)unit[SCALES + scale_word(row, m / 2) + 2 + row / 8];
     }
 };
 typedef packed_k4<false> packed_q4_k;
@@ -624,40 +672,43 @@ typedef packed_k4<true> packed_q5_k;
  * [2][2][lane][4 words]; high pairs of bits [2][lane][4 words], those of two mma a word; for each
  * unit and row two words of s; d [16 halves]. */
 struct packed_q6_k {
-    static constexpr int HIGH = 2048, SCALES = 3072, ENDS = 3328, RECORD = 3360, UNITS = 2;
+    static constexpr int HIGH = 1024, SCALES = 1536, UNIT = 1664, END_BYTES = 32, UNITS = 2;
+    static constexpr int RECORD = 2 * UNIT + END_BYTES;
     static constexpr int UPPER = 0xe420, LOWER = 0xe600; /* -1056, -1536 */
     struct unit {
         word4 codes[2];
         word4 high;
         uint32_t scales, ends;
     };
-    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t half,
+    template <class FROM>
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *from, const uint8_t *ends,
                                                 uint32_t lane)
     {
-        u.codes[0] = load_stream16(record + half * 1024 + lane * 16);
-        u.codes[1] = load_stream16(record + half * 1024 + 512 + lane * 16);
-        u.high = load_stream16(record + HIGH + half * 512 + lane * 16);
-        u.scales = load_stream4(record + SCALES + half * 128 + lane * 4);
-        u.ends = load_stream4(record + ENDS + lane % 8 * 4);
+        u.codes[0] = FROM::load4(from + lane * 16);
+        u.codes[1] = FROM::load4(from + 512 + lane * 16);
+        u.high = FROM::load4(from + HIGH + lane * 16);
+        u.scales = FROM::load1(from + SCALES + lane * 4);
+        u.ends = FROM::load1(ends + lane % 8 * 4);
     }
     struct shared_scales {
-        uint32_t upper[2], lower[2];
+        uint32_t words[4]; /* bytes: two of the upper row, two of the lower */
         float upper_end, lower_end;
     };
     static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
     {
         const uint32_t g = threadIdx.x % 32 / 4;
         struct shared_scales scales;
-        row_words(u.scales, scales.upper, scales.lower);
+        row_words(u.scales, scales.words);
         scales.upper_end = half_of_word(warp_shuffle(u.ends, g / 2), g % 2);
         scales.lower_end = half_of_word(warp_shuffle(u.ends, g / 2 + 4), g % 2) * 0.0625f;
         return scales;
     }
+    template <uint32_t BIAS = PACK_BIAS>
     static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
     {
         const uint32_t left = word_of(&u.high, m / 2) << (4 - m % 2 * 2);
         const uint32_t right = word_of(&u.high, m / 2) >> (4 + m % 2 * 2);
-        codes_of_nibbles(word_of(u.codes, m), a);
+        codes_of_nibbles<BIAS>(word_of(u.codes, m), a);
         a[0] = and_or(left, 0x00300030u, a[0]);
         a[1] = and_or(left, 0x03000300u, a[1]);
         a[2] = and_or(right, 0x00300030u, a[2]);
@@ -666,8 +717,8 @@ struct packed_q6_k {
     static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
                                                               int m)
     {
-        const float upper = scales.upper_end * float_of_byte(scales.upper[m / 4], m % 4, 128);
-        const float lower = scales.lower_end * float_of_byte(scales.lower[m / 4], m % 4, 128);
+        const float upper = scales.upper_end * float_of_byte(scales.words[m / 2], m % 2, 128);
+        const float lower = scales.lower_end * float_of_byte(scales.words[m / 2], 2 + m % 2, 128);
         const struct pack_terms terms = {upper, -1056.0f * upper, lower, -1536.0f * lower};
         return terms;
     }
@@ -684,26 +735,26 @@ struct packed_q6_k {
             float c[TILES][4] = {};
             take_offset<TILES>(c, UPPER, LOWER, x);
             uint32_t a[4];
-            codes(u, m, a);
+            codes<PACK_BIAS>(u, m, a);
             take_codes<TILES>(c, a, x);
-            add_scaled<TILES>(sum, float_of_byte(scales.upper[m / 4], m % 4, 128),
-                              float_of_byte(scales.lower[m / 4], m % 4, 128), c);
+            add_scaled<TILES>(sum, float_of_byte(scales.words[m / 2], m % 2, 128),
+                              float_of_byte(scales.words[m / 2], 2 + m % 2, 128), c);
         }
         add_scaled<TILES>(total, scales.upper_end, scales.lower_end, sum);
     }
-    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t half,
-                                                 struct pack_place at)
+    static __device__ __forceinline__ float code(const uint8_t *unit, struct pack_place at)
     {
-        const uint32_t high = packed_pair(record + HIGH + half * 512 + at.lane * 16, at);
-        return (float)((int)(packed_nibble(record + half * 1024, at) | high << 4) - 32);
+        const uint32_t high = packed_pair(unit + HIGH + at.lane * 16, at);
+        return (float)((int)(packed_nibble(unit, at) | high << 4) - 32);
     }
-    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t half,
+    static __device__ __forceinline__ float scale(const uint8_t *unit, const uint8_t *ends,
                                                   uint32_t row, uint32_t m)
     {
-        return half_of_word(word_at(record + ENDS, row / 2), row % 2) *
-               (float)((int)record[SCALES + half * 128 + row * 8 + m] - 128);
+        return half_of_word(word_at(ends, row / 2), row % 2) *
+               (float)((int)unit[SCALES + scale_word(row, m / 2) + row / 8 * 2 + m % 2] - 128);
     }
-    static __device__ __forceinline__ float minimum(const uint8_t *, uint32_t, uint32_t, uint32_t)
+    static __device__ __forceinline__ float minimum(const uint8_t *, const uint8_t *, uint32_t,
+                                                    uint32_t)
     {
         return 0.0f;
     }
@@ -713,49 +764,55 @@ struct packed_q6_k {
  * [2][lane][4 words], those of two mma a word; for each unit and row two words of s and m; for each
  * row d and dmin. */
 struct packed_q2_k {
-    static constexpr int SCALES = 1024, ENDS = 1280, RECORD = 1344, UNITS = 2;
+    static constexpr int SCALES = 512, UNIT = 640, END_BYTES = 64, UNITS = 2;
+    static constexpr int RECORD = 2 * UNIT + END_BYTES;
     static constexpr int UPPER = 0xe400, LOWER = 0xe400; /* -1024 */
     struct unit {
         word4 codes;
         uint32_t scales, ends;
     };
-    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t half,
+    template <class FROM>
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *from, const uint8_t *ends,
                                                 uint32_t lane)
     {
-        u.codes = load_stream16(record + half * 512 + lane * 16);
-        u.scales = load_stream4(record + SCALES + half * 128 + lane * 4);
-        u.ends = load_stream4(record + ENDS + lane % 16 * 4);
+        u.codes = FROM::load4(from + lane * 16);
+        u.scales = FROM::load1(from + SCALES + lane * 4);
+        u.ends = FROM::load1(ends + lane % 16 * 4);
     }
     struct shared_scales {
-        uint32_t upper[2], lower[2], upper_ends, lower_ends;
+        uint32_t words[4]; /* bytes: two of the upper row, two of the lower */
+        uint32_t upper_ends, lower_ends;
     };
     static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
     {
         const uint32_t g = threadIdx.x % 32 / 4;
         struct shared_scales scales;
-        row_words(u.scales, scales.upper, scales.lower);
+        row_words(u.scales, scales.words);
         scales.upper_ends = warp_shuffle(u.ends, g);
         scales.lower_ends = warp_shuffle(u.ends, g + 8);
         return scales;
     }
+    template <uint32_t BIAS = PACK_BIAS>
     static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
     {
-        codes_of_pairs(word_of(&u.codes, m / 2), m, a);
+        codes_of_pairs<BIAS>(word_of(&u.codes, m / 2), m, a);
     }
-    static __device__ __forceinline__ float share(const uint32_t (&words)[2], int m, int shift)
+    static __device__ __forceinline__ float share(const uint32_t (&words)[4], int m, int is_lower,
+                                                  int shift)
     {
-        return (float)(words[m / 4] >> (8 * (m % 4) + shift) & 0xf);
+        return (float)(words[m / 2] >> (8 * (m % 2 + 2 * is_lower) + shift) & 0xf);
     }
     static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
                                                               int m)
     {
-        const float upper = half_of_word(scales.upper_ends, 0) * share(scales.upper, m, 0);
-        const float lower = half_of_word(scales.lower_ends, 0) * share(scales.lower, m, 0) * 0.0625f;
+        const float upper = half_of_word(scales.upper_ends, 0) * share(scales.words, m, 0, 0);
+        const float lower =
+            half_of_word(scales.lower_ends, 0) * share(scales.words, m, 1, 0) * 0.0625f;
         const struct pack_terms terms = {
             upper,
-            -1024.0f * upper - half_of_word(scales.upper_ends, 1) * share(scales.upper, m, 4),
+            -1024.0f * upper - half_of_word(scales.upper_ends, 1) * share(scales.words, m, 0, 4),
             lower,
-            -1024.0f * lower - half_of_word(scales.lower_ends, 1) * share(scales.lower, m, 4)};
+            -1024.0f * lower - half_of_word(scales.lower_ends, 1) * share(scales.words, m, 1, 4)};
         return terms;
     }
     template <int TILES, class LOAD>
@@ -770,73 +827,76 @@ struct packed_q2_k {
             load_x(m, x);
             float c[TILES][4] = {};
             take_offset<TILES>(c, UPPER, LOWER, x);
-            add_scaled<TILES>(minima, share(scales.upper, m, 4), share(scales.lower, m, 4), c);
-            codes(u, m, a);
+            add_scaled<TILES>(minima, share(scales.words, m, 0, 4), share(scales.words, m, 1, 4),
+                              c);
+            codes<PACK_BIAS>(u, m, a);
             take_codes<TILES>(c, a, x);
-            add_scaled<TILES>(sum, share(scales.upper, m, 0), share(scales.lower, m, 0), c);
+            add_scaled<TILES>(sum, share(scales.words, m, 0, 0), share(scales.words, m, 1, 0), c);
         }
         add_scaled<TILES>(total, half_of_word(scales.upper_ends, 0),
                           half_of_word(scales.lower_ends, 0) * 0.0625f, sum);
         add_scaled<TILES>(total, half_of_word(scales.upper_ends, 1) * 0x1p-10f,
                           half_of_word(scales.lower_ends, 1) * 0x1p-10f, minima);
     }
-    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t half,
-                                                 struct pack_place at)
+    static __device__ __forceinline__ float code(const uint8_t *unit, struct pack_place at)
     {
-        return (float)packed_pair(record + half * 512 + at.lane * 16, at);
+        return (float)packed_pair(unit + at.lane * 16, at);
     }
-    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t half,
+    static __device__ __forceinline__ float scale(const uint8_t *unit, const uint8_t *ends,
                                                   uint32_t row, uint32_t m)
     {
-        return half_of_word(word_at(record + ENDS, row), 0) *
-               (float)(record[SCALES + half * 128 + row * 8 + m] & 0xf);
+        return half_of_word(word_at(ends, row), 0) *
+               (float)(unit[SCALES + scale_word(row, m / 2) + row / 8 * 2 + m % 2] & 0xf);
     }
-    static __device__ __forceinline__ float minimum(const uint8_t *record, uint32_t half,
+    static __device__ __forceinline__ float minimum(const uint8_t *unit, const uint8_t *ends,
                                                     uint32_t row, uint32_t m)
     {
-        return half_of_word(word_at(record + ENDS, row), 1) *
-               (float)(record[SCALES + half * 128 + row * 8 + m] >> 4);
+        return half_of_word(word_at(ends, row), 1) *
+               (float)(unit[SCALES + scale_word(row, m / 2) + row / 8 * 2 + m % 2] >> 4);
     }
 };
 
-/* q3_k: w = (d (s - 32)) (q - 4), s six bits for 16 columns, here a byte. A record of two units: low
- * codes [2][lane][4 words], those of two mma a word; third bits [2][lane][2 words], those of four;
- * for each unit and row two words of s; d [16 halves]. */
+/* q3_k: w = (d (s - 32)) (q - 4), s six bits for 16 columns, here a byte. A record of two units:
+ * low codes [2][lane][4 words], those of two mma a word; third bits [2][lane][2 words], those of
+ * four; for each unit and row two words of s; d [16 halves]. */
 struct packed_q3_k {
-    static constexpr int THIRD = 1024, SCALES = 1536, ENDS = 1792, RECORD = 1824, UNITS = 2;
+    static constexpr int THIRD = 512, SCALES = 768, UNIT = 896, END_BYTES = 32, UNITS = 2;
+    static constexpr int RECORD = 2 * UNIT + END_BYTES;
     static constexpr int UPPER = 0xe404, LOWER = 0xe440; /* -1028, -1088 */
     struct unit {
         word4 codes;
         uint32_t third[2];
         uint32_t scales, ends;
     };
-    static __device__ __forceinline__ void load(unit &u, const uint8_t *record, uint32_t half,
+    template <class FROM>
+    static __device__ __forceinline__ void load(unit &u, const uint8_t *from, const uint8_t *ends,
                                                 uint32_t lane)
     {
-        u.codes = load_stream16(record + half * 512 + lane * 16);
-        u.third[0] = load_stream4(record + THIRD + half * 256 + lane * 8);
-        u.third[1] = load_stream4(record + THIRD + half * 256 + lane * 8 + 4);
-        u.scales = load_stream4(record + SCALES + half * 128 + lane * 4);
-        u.ends = load_stream4(record + ENDS + lane % 8 * 4);
+        u.codes = FROM::load4(from + lane * 16);
+        u.third[0] = FROM::load1(from + THIRD + lane * 8);
+        u.third[1] = FROM::load1(from + THIRD + lane * 8 + 4);
+        u.scales = FROM::load1(from + SCALES + lane * 4);
+        u.ends = FROM::load1(ends + lane % 8 * 4);
     }
     struct shared_scales {
-        uint32_t upper[2], lower[2];
+        uint32_t words[4]; /* bytes: two of the upper row, two of the lower */
         float upper_end, lower_end;
     };
     static __device__ __forceinline__ struct shared_scales scales_of(const unit &u)
     {
         const uint32_t g = threadIdx.x % 32 / 4;
         struct shared_scales scales;
-        row_words(u.scales, scales.upper, scales.lower);
+        row_words(u.scales, scales.words);
         scales.upper_end = half_of_word(warp_shuffle(u.ends, g / 2), g % 2);
         scales.lower_end = half_of_word(warp_shuffle(u.ends, g / 2 + 4), g % 2) * 0.0625f;
         return scales;
     }
+    template <uint32_t BIAS = PACK_BIAS>
     static __device__ __forceinline__ void codes(const unit &u, int m, uint32_t (&a)[4])
     {
         const uint32_t third = u.third[m / 4];
         const uint32_t first = m % 4 <= 2 ? third << (2 - m % 4) : third >> 1;
-        codes_of_pairs(word_of(&u.codes, m / 2), m, a);
+        codes_of_pairs<BIAS>(word_of(&u.codes, m / 2), m, a);
         a[0] = and_or(first, 0x00040004u, a[0]);
         a[1] = and_or(first, 0x00400040u, a[1]);
         a[2] = and_or(first >> 8, 0x00040004u, a[2]);
@@ -845,8 +905,8 @@ struct packed_q3_k {
     static __device__ __forceinline__ struct pack_terms terms(const struct shared_scales &scales,
                                                               int m)
     {
-        const float upper = scales.upper_end * float_of_byte(scales.upper[m / 4], m % 4, 32);
-        const float lower = scales.lower_end * float_of_byte(scales.lower[m / 4], m % 4, 32);
+        const float upper = scales.upper_end * float_of_byte(scales.words[m / 2], m % 2, 32);
+        const float lower = scales.lower_end * float_of_byte(scales.words[m / 2], 2 + m % 2, 32);
         const struct pack_terms terms = {upper, -1028.0f * upper, lower, -1088.0f * lower};
         return terms;
     }
@@ -862,27 +922,27 @@ struct packed_q3_k {
             load_x(m, x);
             float c[TILES][4] = {};
             take_offset<TILES>(c, UPPER, LOWER, x);
-            codes(u, m, a);
+            codes<PACK_BIAS>(u, m, a);
             take_codes<TILES>(c, a, x);
-            add_scaled<TILES>(sum, float_of_byte(scales.upper[m / 4], m % 4, 32),
-                              float_of_byte(scales.lower[m / 4], m % 4, 32), c);
+            add_scaled<TILES>(sum, float_of_byte(scales.words[m / 2], m % 2, 32),
+                              float_of_byte(scales.words[m / 2], 2 + m % 2, 32), c);
         }
         add_scaled<TILES>(total, scales.upper_end, scales.lower_end, sum);
     }
-    static __device__ __forceinline__ float code(const uint8_t *record, uint32_t half,
-                                                 struct pack_place at)
+    static __device__ __forceinline__ float code(const uint8_t *unit, struct pack_place at)
     {
-        const uint32_t low = packed_pair(record + half * 512 + at.lane * 16, at);
-        const uint32_t third = packed_bit(record + THIRD + half * 256 + at.lane * 8, at);
+        const uint32_t low = packed_pair(unit + at.lane * 16, at);
+        const uint32_t third = packed_bit(unit + THIRD + at.lane * 8, at);
         return (float)((int)(low | third << 2) - 4);
     }
-    static __device__ __forceinline__ float scale(const uint8_t *record, uint32_t half,
+    static __device__ __forceinline__ float scale(const uint8_t *unit, const uint8_t *ends,
                                                   uint32_t row, uint32_t m)
     {
-        return half_of_word(word_at(record + ENDS, row / 2), row % 2) *
-               (float)((int)record[SCALES + half * 128 + row * 8 + m] - 32);
+        return half_of_word(word_at(ends, row / 2), row % 2) *
+               (float)((int)unit[SCALES + scale_word(row, m / 2) + row / 8 * 2 + m % 2] - 32);
     }
-    static __device__ __forceinline__ float minimum(const uint8_t *, uint32_t, uint32_t, uint32_t)
+    static __device__ __forceinline__ float minimum(const uint8_t *, const uint8_t *, uint32_t,
+                                                    uint32_t)
     {
         return 0.0f;
     }
@@ -897,12 +957,13 @@ template <class FORMAT> struct tile_reader {
         const uint32_t unit = k / PACK_COLUMNS;
         const uint8_t *record =
             matrix + ((uint64_t)(row / 16) * records + unit / FORMAT::UNITS) * FORMAT::RECORD;
-        const uint32_t half = unit % FORMAT::UNITS;
-        const float scale = FORMAT::scale(record, half, row % 16, k % PACK_COLUMNS / 16);
-        const float minimum = FORMAT::minimum(record, half, row % 16, k % PACK_COLUMNS / 16);
+        const uint8_t *own = record + unit % FORMAT::UNITS * FORMAT::UNIT;
+        const uint8_t *ends = record + FORMAT::UNITS * FORMAT::UNIT;
+        const float scale = FORMAT::scale(own, ends, row % 16, k % PACK_COLUMNS / 16);
+        const float minimum = FORMAT::minimum(own, ends, row % 16, k % PACK_COLUMNS / 16);
         for (uint32_t i = 0; i < 8; i++) {
             const struct pack_place at = pack_place_of(row % 16, k % PACK_COLUMNS + i);
-            w[i] = scale * FORMAT::code(record, half, at) - minimum;
+            w[i] = scale * FORMAT::code(own, at) - minimum;
         }
     }
 };

@@ -142,6 +142,11 @@ __device__ __forceinline__ float float_of_bits(uint32_t bits)
     return __builtin_bit_cast(float, bits);
 }
 
+__device__ __forceinline__ uint32_t bits_of_float(float value)
+{
+    return __builtin_bit_cast(uint32_t, value);
+}
+
 __device__ __forceinline__ uint32_t load_volatile(const uint32_t *from)
 {
     return __atomic_load_n(from, __ATOMIC_RELAXED);
@@ -334,6 +339,30 @@ __device__ __forceinline__ void mma_bf16(float d[4], const uint32_t a[4], const 
 __device__ __forceinline__ void mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
     mma_by_shuffles(d, a, b, [](uint16_t bits) { return float_of_f16(bits); });
+}
+
+/* Bytes, A unsigned, B signed: lane 4g + t holds A[g], A[g + 8] and B[.][g] at
+ * k = 4t … 4t + 3 (and + 16). */
+__device__ __forceinline__ void mma_u8_s8(int32_t d[4], const uint32_t a[4],
+                                                      const uint32_t b[2])
+{
+    const uint32_t row_lane = threadIdx.x % 32u & ~3u;
+    const uint32_t column_lane = threadIdx.x % 4u * 8u;
+    for (uint32_t i = 0; i < 8; i++) {
+        const uint32_t part = i / 4, t = i % 4;
+        const uint32_t upper = warp_shuffle(a[part * 2], row_lane + t);
+        const uint32_t lower = warp_shuffle(a[part * 2 + 1], row_lane + t);
+        const uint32_t left = warp_shuffle(b[part], column_lane + t);
+        const uint32_t right = warp_shuffle(b[part], column_lane + 4u + t);
+        for (uint32_t shift = 0; shift < 32; shift += 8) {
+            const int32_t x = (int32_t)(upper >> shift & 0xffu), y = (int32_t)(lower >> shift & 0xffu);
+            const int32_t l = (int8_t)(left >> shift), r = (int8_t)(right >> shift);
+            d[0] += x * l;
+            d[1] += x * r;
+            d[2] += y * l;
+            d[3] += y * r;
+        }
+    }
 }
 
 /* The address that another lane has. */

@@ -279,6 +279,8 @@ struct plan_cost {
 };
 struct plan_cost plan_op_cost(const struct plan *plan, const struct plan_op *op, uint64_t rows,
                               uint64_t context_sum, uint64_t logits_rows, enum dtype cache_dtype);
+/* The share of an experts stage's experts that so many rows touch when each is chosen as often. */
+double plan_experts_share(const struct plan_op *op, uint64_t rows);
 struct plan_cost plan_step_cost(const struct plan *plan, uint64_t rows, uint64_t context_sum,
                                 uint64_t logits_rows, enum dtype cache_dtype);
 

@@ -38,8 +38,7 @@ static uint64_t scaled(uint64_t bytes, double share)
     return share < 1 && part < 1.8e19 ? (uint64_t)part : bytes;
 }
 
-/* The share of the experts that rows touch when each is chosen as often. */
-static double touched_share(const struct plan_op *op, uint64_t rows)
+double plan_experts_share(const struct plan_op *op, uint64_t rows)
 {
     double used = (double)op->experts.used_count / (double)op->experts.expert_count;
     return 1 - pow(1 - used, (double)rows);
@@ -58,7 +57,7 @@ static struct plan_cost linear_cost(const struct plan *plan, const struct plan_o
         bool is_experts = slots[i].is_experts;
         uint64_t bytes = multiply(weight->bytes, slots[i].count);
         uint64_t times = is_experts ? multiply(rows, op->experts.used_count) : rows;
-        add(&cost.weight_bytes, is_experts ? scaled(bytes, touched_share(op, rows)) : bytes);
+        add(&cost.weight_bytes, is_experts ? scaled(bytes, plan_experts_share(op, rows)) : bytes);
         if (slots[i].is_matrix) {
             add(&cost.flop, multiply(multiply(2 * weight->rows, weight->columns), times));
         }

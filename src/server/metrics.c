@@ -290,6 +290,8 @@ static const struct stat_row {
         "Of these, held by running sequences."),
     U32(blocks_cached, "llcuda_kv_cache_blocks_cached", "gauge", "Of these, kept for reuse."),
     U64(memory_bytes, "llcuda_memory_bytes", "gauge", "Held by the device for the model."),
+    U64(memory_limit_bytes, "llcuda_memory_limit_bytes", "gauge",
+        "That the model may take of its GPU; 0: no limit was set."),
     U64(step_rows_max, "llcuda_batch_rows_max", "gauge", "Rows of the fullest step so far."),
     U64(requests_submitted, "llcuda_engine_requests_total", "counter",
         "Requests that the engine took."),
@@ -341,21 +343,36 @@ static void write_sample(struct buffer *out, const char *name, const char *model
     buffer_printf(out, "} %.17g\n", value);
 }
 
-/* What the memory that a model holds is for: weights and cache as planned, and the rest. */
+/* What the memory that a model holds is for, and how much of what it may take that is. */
 static void write_memory(const struct metrics_model *models, uint32_t count, struct buffer *out)
 {
-    static const char *const kinds[] = {"weights", "kv_cache", "workspace"};
-    const char *name = "llcuda_memory_kind_bytes";
-    metrics_write_head(out, name, "gauge", "Held by the device for the model, by what for.");
+    static const struct {
+        const char *kind;
+        size_t offset;
+    } kinds[] = {{"weights", offsetof(llcuda_stats, memory_weight_bytes)},
+                 {"kv_cache", offsetof(llcuda_stats, memory_kv_bytes)},
+                 {"workspace", offsetof(llcuda_stats, memory_workspace_bytes)},
+                 {"step", offsetof(llcuda_stats, memory_step_bytes)}};
+    static const char kind_name[] = "llcuda_memory_kind_bytes";
+    static const char ratio[] = "llcuda_memory_limit_used_ratio";
+    metrics_write_head(out, kind_name, "gauge", "Held by the device for the model, by what for.");
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t left = models[i].stats.memory_bytes;
-        uint64_t wanted[] = {models[i].weight_bytes, models[i].kv_bytes, UINT64_MAX};
         for (size_t kind = 0; kind < sizeof kinds / sizeof kinds[0]; kind++) {
-            uint64_t bytes = wanted[kind] < left ? wanted[kind] : left;
-            left -= bytes;
-            buffer_append_text(out, name);
+            uint64_t bytes;
+            memcpy(&bytes, (const char *)&models[i].stats + kinds[kind].offset, sizeof bytes);
+            buffer_append_text(out, kind_name);
             write_labels(out, "model", models[i].name, "");
-            buffer_printf(out, ",kind=\"%s\"} %llu\n", kinds[kind], (unsigned long long)bytes);
+            buffer_printf(out, ",kind=\"%s\"} %llu\n", kinds[kind].kind, (unsigned long long)bytes);
+        }
+    }
+    metrics_write_head(out, ratio, "gauge",
+                       "Share of the memory that the model may take which it holds; no sample "
+                       "without a limit.");
+    for (uint32_t i = 0; i < count; i++) {
+        const llcuda_stats *stats = &models[i].stats;
+        if (stats->memory_limit_bytes > 0) {
+            write_sample(out, ratio, models[i].name,
+                         (double)stats->memory_bytes / (double)stats->memory_limit_bytes);
         }
     }
 }

@@ -58,7 +58,6 @@ struct metrics_model {
     const char *name;
     enum model_state state;
     llcuda_stats stats;
-    uint64_t weight_bytes, kv_bytes; /* of the memory plan */
 };
 
 /* Appends the whole text exposition. */

@@ -149,9 +149,6 @@ static void copy_stats(void *user, const char *name, const llcuda_engine *engine
         models++;
     }
     if (models->name) {
-        const llcuda_engine_info *info = llcuda_engine_get_info(engine);
-        models->weight_bytes = info->weight_bytes;
-        models->kv_bytes = info->kv_bytes;
         models->stats.size = sizeof models->stats;
         llcuda_engine_get_stats(engine, &models->stats);
     }

@@ -5,7 +5,9 @@
  *
  * With a folder, the same weights also go there as Hugging Face would keep them (config.json and
  * model.safetensors, no tokenizer), for engines that read no GGUF; TYPE is then f32, f16 or bf16.
- * SHAPE: tiny, thin, medium, llama-1b (Llama 3.2), llama-8b (Llama 3.1). TYPE: f32 f16 bf16 q8_0
+ * SHAPE: tiny, thin, medium, llama-1b (Llama 3.2), llama-8b (Llama 3.1); with experts tiny-experts,
+ * mixtral-2l (two layers of Mixtral 8x7B) and fine-experts (eight layers with the 128 experts of
+ * Qwen3-30B-A3B). TYPE: f32 f16 bf16 q8_0
  * q4_0 q4_1 q5_0 q5_1 mxfp4 q2_k q3_k q4_k q5_k q6_k, or q4_k_m, the usual mix of q4_k and q6_k.
  *
  * Weights are cut from a pool of normally distributed values that is quantised once, at random
@@ -29,14 +31,19 @@ struct shape {
     const char *name;
     uint32_t layers, embedding, feed_forward, heads, kv_heads, head_size, vocabulary, context;
     bool tied;
+    uint32_t experts, experts_used; /* `feed_forward` is the width of one */
 };
 
 static const struct shape shapes[] = {
-    {"tiny", 2, 256, 768, 4, 2, 64, 1024, 2048, true},
-    {"thin", 16, 256, 768, 4, 2, 64, 1024, 2048, true}, /* the launches of 1b, and little else */
-    {"medium", 8, 1024, 4096, 16, 4, 64, 8192, 4096, true},
-    {"llama-1b", 16, 2048, 8192, 32, 8, 64, 128256, 131072, true},
-    {"llama-8b", 32, 4096, 14336, 32, 8, 128, 128256, 131072, false},
+    {"tiny", 2, 256, 768, 4, 2, 64, 1024, 2048, true, 0, 0},
+    {"thin", 16, 256, 768, 4, 2, 64, 1024, 2048, true, 0,
+     0}, /* the launches of 1b, and little else */
+    {"medium", 8, 1024, 4096, 16, 4, 64, 8192, 4096, true, 0, 0},
+    {"llama-1b", 16, 2048, 8192, 32, 8, 64, 128256, 131072, true, 0, 0},
+    {"llama-8b", 32, 4096, 14336, 32, 8, 128, 128256, 131072, false, 0, 0},
+    {"tiny-experts", 2, 256, 256, 4, 2, 64, 1024, 2048, true, 8, 2},
+    {"mixtral-2l", 2, 4096, 14336, 32, 8, 128, 32000, 32768, false, 8, 2},
+    {"fine-experts", 8, 2048, 768, 32, 4, 128, 32000, 32768, false, 128, 8},
 };
 
 /* The passes over all tensors: a table and the data, of each of the two files. */
@@ -167,18 +174,21 @@ static uint64_t gguf_row(const struct maker *maker, const char *name, uint64_t r
     return row - within + within % (size / 2) * 2 + within / (size / 2);
 }
 
-static void matrix(struct maker *maker, const char *name, enum dtype dtype, uint64_t rows,
-                   uint64_t columns)
+/* One matrix, or with a `count` so many of one shape in one tensor. */
+static void matrices(struct maker *maker, const char *name, enum dtype dtype, uint64_t count,
+                     uint64_t rows, uint64_t columns)
 {
-    uint64_t shape[2] = {rows, columns};
+    const uint64_t shape[3] = {count, rows, columns};
     if (maker->status) {
         return;
     }
     if (maker->pass == GGUF_TABLE) {
-        maker->status = gguf_writer_add_tensor(maker->writer, text_view_of(name), dtype, 2, shape,
-                                               &maker->error);
+        maker->status =
+            gguf_writer_add_tensor(maker->writer, text_view_of(name), dtype, count ? 3 : 2,
+                                   count ? shape : shape + 1, &maker->error);
         return;
     }
+    rows *= count ? count : 1;
     if (maker->pass == HF_TABLE) {
         hf_add(maker, name, rows, columns);
         return;
@@ -205,6 +215,12 @@ static void matrix(struct maker *maker, const char *name, enum dtype dtype, uint
         }
     }
     free(begins);
+}
+
+static void matrix(struct maker *maker, const char *name, enum dtype dtype, uint64_t rows,
+                   uint64_t columns)
+{
+    matrices(maker, name, dtype, 0, rows, columns);
 }
 
 static void norm(struct maker *maker, const char *name, uint64_t length)
@@ -244,27 +260,35 @@ static void layer(struct maker *maker, uint32_t index)
     const struct shape *shape = maker->shape;
     uint64_t query = (uint64_t)shape->heads * shape->head_size;
     uint64_t key = (uint64_t)shape->kv_heads * shape->head_size;
+    uint64_t experts = shape->experts;
     const struct {
         const char *name;
-        uint64_t rows, columns;
+        uint64_t count, rows, columns;
         enum dtype dtype;
-    } matrices[] = {
-        {"attn_q", query, shape->embedding, maker->dtype},
-        {"attn_k", key, shape->embedding, maker->dtype},
-        {"attn_v", key, shape->embedding, sensitive(maker, index)},
-        {"attn_output", shape->embedding, query, maker->dtype},
-        {"ffn_gate", shape->feed_forward, shape->embedding, maker->dtype},
-        {"ffn_up", shape->feed_forward, shape->embedding, maker->dtype},
-        {"ffn_down", shape->embedding, shape->feed_forward, sensitive(maker, index)},
+    } list[] = {
+        {"attn_q", 0, query, shape->embedding, maker->dtype},
+        {"attn_k", 0, key, shape->embedding, maker->dtype},
+        {"attn_v", 0, key, shape->embedding, sensitive(maker, index)},
+        {"attn_output", 0, shape->embedding, query, maker->dtype},
+        {experts ? "ffn_gate_exps" : "ffn_gate", experts, shape->feed_forward, shape->embedding,
+         maker->dtype},
+        {experts ? "ffn_up_exps" : "ffn_up", experts, shape->feed_forward, shape->embedding,
+         maker->dtype},
+        {experts ? "ffn_down_exps" : "ffn_down", experts, shape->embedding, shape->feed_forward,
+         sensitive(maker, index)},
     };
     char name[64];
     snprintf(name, sizeof name, "blk.%u.attn_norm.weight", index);
     norm(maker, name, shape->embedding);
     snprintf(name, sizeof name, "blk.%u.ffn_norm.weight", index);
     norm(maker, name, shape->embedding);
-    for (size_t i = 0; i < sizeof matrices / sizeof matrices[0]; i++) {
-        snprintf(name, sizeof name, "blk.%u.%s.weight", index, matrices[i].name);
-        matrix(maker, name, matrices[i].dtype, matrices[i].rows, matrices[i].columns);
+    if (experts) {
+        snprintf(name, sizeof name, "blk.%u.ffn_gate_inp.weight", index);
+        matrix(maker, name, DTYPE_F32, experts, shape->embedding);
+    }
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+        snprintf(name, sizeof name, "blk.%u.%s.weight", index, list[i].name);
+        matrices(maker, name, list[i].dtype, list[i].count, list[i].rows, list[i].columns);
     }
 }
 
@@ -345,6 +369,10 @@ static void metadata(struct maker *maker)
         {"llama.vocab_size", shape->vocabulary},
     };
     gguf_writer_add_text(maker->writer, "general.architecture", text_view_of("llama"));
+    if (shape->experts) {
+        gguf_writer_add_u32(maker->writer, "llama.expert_count", shape->experts);
+        gguf_writer_add_u32(maker->writer, "llama.expert_used_count", shape->experts_used);
+    }
     gguf_writer_add_text(maker->writer, "general.name", text_view_of("random weights"));
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         gguf_writer_add_u32(maker->writer, numbers[i].key, numbers[i].value);
@@ -452,9 +480,13 @@ int main(int count, char **arguments)
 {
     struct maker maker = {.state = 1};
     if (count < 4 || count > 5 || !choose(&maker, arguments[1], arguments[2]) ||
-        (count == 5 && dtype_info(maker.dtype)->block_elements != 1)) {
-        fprintf(stderr, "usage: make_random_model tiny|medium|llama-1b|llama-8b TYPE OUT.gguf "
-                        "[HF_FOLDER]\nwith a folder TYPE is f32, f16 or bf16\n");
+        (count == 5 && (dtype_info(maker.dtype)->block_elements != 1 || maker.shape->experts))) {
+        fprintf(stderr, "usage: make_random_model SHAPE TYPE OUT.gguf [HF_FOLDER]\nwith a folder "
+                        "TYPE is f32, f16 or bf16, and there are no experts; shapes:");
+        for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+            fprintf(stderr, " %s", shapes[i].name);
+        }
+        fprintf(stderr, "\n");
         return 2;
     }
     write_gguf(&maker, arguments[3]);

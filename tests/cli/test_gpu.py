@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import tempfile
+import time
 import unittest
 import unittest.mock
 
@@ -162,6 +163,18 @@ class Devices(unittest.TestCase):
         row, = json.loads(self.devices("13000,90,1,8000,7", "--json").out)
         self.assertEqual((row["health"], row["memory_errors"]), ("memory_errors", 7))
 
+    def test_a_driver_that_does_not_answer(self):
+        for command, call, words in (("devices", "cuMemGetInfo_v2", "'memory_info'"),
+                                     ("devices", "nvmlDeviceGetTemperature", "'telemetry'"),
+                                     ("doctor", "cuDevicePrimaryCtxRetain", "'open'")):
+            begin = time.monotonic()
+            result = run(command, "--cuda-path", FAKE / "full", status=1, timeout=30, environment={
+                "FAKE_CUDA": "13000,90,2,8000", "FAKE_CUDA_HANG": call})
+            self.assertIn("the driver of cuda:0 did not answer " + words + " within 5 seconds",
+                          result.err)
+            self.assertEqual((result.out, result.err.count("\n")), ("", 1))
+            self.assertTrue(4.5 < time.monotonic() - begin < 15)
+
     def test_the_emulated_one_is_shown_to_who_asks(self):
         row, = run_json("devices", "--device", "emu")
         self.assertEqual((row["kind"], row["links"]["nvlinks"]), ("emu", 0))
@@ -212,6 +225,12 @@ class WhatIsWrong(unittest.TestCase):
     def test_nobody_who_names_no_device_hears_of_gpus_that_are_not_there(self):
         quiet = run("infer", "-p", "x", "-n", "1", "--cuda-path", FAKE / "none")
         self.assertEqual(quiet.err, "")
+        for layers, words in (("0", 0), ("3", 1), ("auto", 1)):
+            asked = run("infer", "-p", "x", "-n", "1", "--cuda-path", FAKE / "none", "--gpu-layers",
+                        layers)
+            self.assertEqual(asked.err.count("the GPU cannot be used, the CPU computes: no NVIDIA"),
+                             words, layers)
+            self.assertEqual(asked.out, quiet.out)
         told = run("infer", "-p", "x", "-n", "1", "--cuda-path", FAKE / "full",
                    environment={"FAKE_CUDA": "11080,90,1"})
         self.assertIn("the NVIDIA driver knows CUDA 11.8 only", told.err)

@@ -195,10 +195,14 @@ static void add_project(struct toy *toy, uint32_t layer, enum plan_buffer input,
 
 static uint32_t add_experts(struct toy *toy, const char *name, uint64_t rows, uint64_t columns)
 {
+    enum dtype others = toy->options.dtype;
+    toy->options.dtype =
+        toy->options.expert_dtype == DTYPE_F32 ? others : toy->options.expert_dtype;
     uint32_t first = add_matrix(toy, name, rows, columns);
     for (uint32_t i = 1; i < toy->options.experts; i++) {
         add_matrix(toy, name, rows, columns);
     }
+    toy->options.dtype = others;
     return first;
 }
 

@@ -24,6 +24,7 @@ struct toy_options {
     /* Of experts, in all layers but the first of several; 0: none. */
     uint32_t experts, experts_used;
     uint32_t expert_width, shared_width;
+    enum dtype expert_dtype; /* DTYPE_F32: that of the others */
     bool sigmoid, normalised, expert_biases, selection_bias, shared_router;
 };
 

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LOG_BYTES 65536
 
@@ -22,6 +23,7 @@ static int fail_at, fail_at_result, call_count;
 static int live;
 static int queries;
 static int capture_mode_now;
+static const char *hanging_call;
 
 void fake_reset(const struct fake_machine *wanted);
 void fake_fail(const char *call, int result);
@@ -41,11 +43,14 @@ void fake_reset(const struct fake_machine *wanted)
     capture_mode_now = 0;
 }
 
-/* A program that cannot call fake_reset says what the machine is like in FAKE_CUDA: driver,
+/* FAKE_CUDA_HANG names a call that never returns.
+ *
+ * A program that cannot call fake_reset says what the machine is like in FAKE_CUDA: driver,
  * capability, devices, megabytes of memory, its errors, as "13000,90,2,80000,0". */
 __attribute__((constructor)) static void read_environment(void)
 {
     const char *wanted = getenv("FAKE_CUDA");
+    hanging_call = getenv("FAKE_CUDA_HANG");
     size_t megabytes = 0;
     if (wanted && sscanf(wanted, "%d,%d,%d,%zu,%d", &machine.driver_version, &machine.capability,
                          &machine.device_count, &megabytes, &machine.memory_errors) < 3) {
@@ -87,6 +92,9 @@ __attribute__((format(printf, 2, 3))) static int called(const char *name, const 
         log_length += (size_t)vsnprintf(log_text + log_length, 240, format, arguments);
         va_end(arguments);
         log_length += (size_t)snprintf(log_text + log_length, 8, ")\n");
+    }
+    while (hanging_call && strcmp(hanging_call, name) == 0) {
+        pause();
     }
     call_count++;
     if (fail_at && call_count == fail_at) {
@@ -414,6 +422,18 @@ int cuStreamBeginCapture_v2(void *stream, int mode)
 int cuStreamEndCapture(void *stream, void **graph)
 {
     CREATE(graph, 0x64, "cuStreamEndCapture", "%lx", NUMBER(stream));
+}
+
+int cuTensorMapEncodeTiled(void *map, int type, unsigned int rank, void *address,
+                           const uint64_t *sizes, const uint64_t *strides, const unsigned int *box,
+                           const unsigned int *steps, int interleave, int swizzle, int promotion,
+                           int fill)
+{
+    memset(map, 0x7a, 128);
+    return called("cuTensorMapEncodeTiled", "%d, %u, %lx, %lu %lu, %lu, %u %u, %u %u, %d %d %d %d",
+                  type, rank, NUMBER(address), (unsigned long)sizes[0], (unsigned long)sizes[1],
+                  (unsigned long)strides[0], box[0], box[1], steps[0], steps[1], interleave,
+                  swizzle, promotion, fill);
 }
 
 int cuThreadExchangeStreamCaptureMode(int *mode)

@@ -9,6 +9,25 @@ bool gpu_bench_is_emulated(void)
     return !device || strcmp(device, "cuda") != 0;
 }
 
+struct gpu_driver *gpu_test_driver(struct gpu_faults *faults)
+{
+    const struct gpu_open_options emulated = {.faults = faults};
+    const struct gpu_open_options real = {.library_path = getenv("LLCUDA_CUDA_PATH")};
+    struct gpu_driver *driver = NULL;
+    struct llcuda_error error;
+    llcuda_status status = gpu_bench_is_emulated() ? gpu_driver_open_emu(&emulated, &driver, &error)
+                                                   : gpu_driver_open_cuda(&real, &driver, &error);
+    assert_ok(status, error);
+    return driver;
+}
+
+void gpu_test_needs_emulation(void)
+{
+    if (!gpu_bench_is_emulated()) {
+        skip();
+    }
+}
+
 void gpu_bench_open(struct gpu_bench *bench, enum gpu_emu_order order, uint64_t seed)
 {
     *bench = (struct gpu_bench){0};

@@ -21,6 +21,13 @@ struct gpu_bench {
  */
 bool gpu_bench_is_emulated(void);
 
+/* The driver of the device that tests run on, owned by the caller or the device opened on it;
+ * `faults` counts and injects on the emulated one only. */
+struct gpu_driver *gpu_test_driver(struct gpu_faults *faults);
+
+/* Skips the test on a real GPU: it injects failures or counts calls. */
+void gpu_test_needs_emulation(void);
+
 void gpu_bench_open(struct gpu_bench *bench, enum gpu_emu_order order, uint64_t seed);
 void gpu_bench_close(struct gpu_bench *bench);
 

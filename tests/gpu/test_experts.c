@@ -1,7 +1,9 @@
-/* Blocks of experts on the emulated GPU: against a forward pass that shares no code with the
- * device, with every kind of kernel; alone and in company; replayed with other routings. */
+/* Blocks of experts on the emulated GPU, or on a real one: against a forward pass that shares no
+ * code with the device, with every kind of kernel; alone and in company; replayed with other
+ * routings. */
 #include "cpu/toy.h"
 #include "gpu/model.h"
+#include "gpu_support.h"
 #include "model/model_run.h"
 
 #define LENGTH 120u
@@ -13,11 +15,8 @@ static struct device *open_device(struct gpu_faults *faults,
                                   const struct gpu_device_options *options)
 {
     struct llcuda_error error;
-    struct gpu_driver *driver;
     struct device *device;
-    const struct gpu_open_options open = {.faults = faults};
-    assert_ok(gpu_driver_open_emu(&open, &driver, &error), error);
-    assert_ok(gpu_device_open(driver, options, &device, &error), error);
+    assert_ok(gpu_device_open(gpu_test_driver(faults), options, &device, &error), error);
     return device;
 }
 
@@ -61,18 +60,33 @@ static void run_chunks(struct device_model *model, uint32_t sequence, const uint
     }
 }
 
+static const struct plan_op *find_experts(const struct plan *plan)
+{
+    uint32_t i = 0;
+    while (i < plan->op_count && plan->ops[i].kind != PLAN_EXPERTS) {
+        i++;
+    }
+    assert_true(i < plan->op_count);
+    return &plan->ops[i];
+}
+
 /* A sequence of `length` tokens by each of the chunks, until one is 0. */
 static void check(const struct toy_options *options, enum gpu_linear_choice linear, uint32_t length,
                   const uint32_t *chunks, double limit)
 {
     struct gpu_faults faults = {0};
-    const struct gpu_device_options device_options = {.linear = linear, .cache = KERNEL_CACHE};
+    /* Two experts of 256 by 256 weights, gate and up, are unpacked together. */
+    const struct gpu_device_options device_options = {
+        .linear = linear, .cache = KERNEL_CACHE, .unpacked_bytes_max = 2 * 2 * 256 * 256 * 2};
     uint32_t tokens[LENGTH];
     uint64_t count = (uint64_t)length * options->vocabulary;
     float *logits = floats(count);
     struct toy *toy = toy_create(options);
     struct device *device = open_device(&faults, &device_options);
     struct device_model *model = load(device, toy);
+    const struct plan_op *op = find_experts(toy->plan);
+    const struct gpu_weight *down = &((struct gpu_model *)model)->weights[op->experts.down];
+    assert_int_equal(down->is_packed, linear == GPU_LINEAR_FAST && gpu_dtype_packs(down->dtype));
     random_tokens(tokens, length, options->vocabulary);
     float *expected = toy_forward(toy, tokens, length);
     toy_batch_init(&batch, 2, BLOCKS);
@@ -152,6 +166,22 @@ static void every_kernel_agrees_when_quantised(void **state)
         options.expert_biases = i == 3;
         options.shared_width = i == 1 ? 256 : 0;
         check(&options, GPU_LINEAR_FAST, 40, chunks, 5e-3);
+    }
+}
+
+/* So many rows an expert that packed weights are unpacked, by parts of the experts; types that no
+ * other matrix has; gate and up apart. */
+static void many_rows_agree_when_packed(void **state)
+{
+    (void)state;
+    static const uint32_t chunks[] = {LENGTH, 0};
+    for (int i = 0; i < 3; i++) {
+        struct toy_options options = rounded_options(DTYPE_Q4_K);
+        options.dtype = i == 1 ? DTYPE_F16 : DTYPE_Q4_K;
+        options.expert_dtype = i == 1 ? DTYPE_MXFP4 : i == 2 ? DTYPE_Q5_1 : DTYPE_F32;
+        options.experts = options.experts_used = 3 + (uint32_t)i;
+        options.expert_biases = i == 2;
+        check(&options, GPU_LINEAR_FAST, LENGTH, chunks, 5e-3);
     }
 }
 
@@ -243,7 +273,7 @@ static void replayed_routings_equal_plain_ones(void **state)
             }
             assert_ok(device_step(model, &batch.batch, &logits, &error), error);
             memcpy(results[plain] + step * count, logits, count * sizeof *logits);
-            if (!plain && step >= 2) {
+            if (!plain && step >= 2 && gpu_bench_is_emulated()) {
                 assert_int_equal(faults.graph_launches, graphs + 1);
                 assert_int_equal(faults.launches, launches);
             }
@@ -306,6 +336,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(routing_agrees_with_the_plain_forward_pass),
     cmocka_unit_test(every_kernel_agrees_in_sixteen_bits),
     cmocka_unit_test(every_kernel_agrees_when_quantised),
+    cmocka_unit_test(many_rows_agree_when_packed),
     cmocka_unit_test(models_agree_with_the_reference),
     cmocka_unit_test(company_changes_no_bit),
     cmocka_unit_test(replayed_routings_equal_plain_ones),

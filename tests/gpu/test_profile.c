@@ -1,9 +1,10 @@
-/* The profile of the GPU device on the emulated driver: what it counts, and that steps do not
- * change under it. */
+/* The profile of the GPU device, on the emulated driver or a GPU: what it counts, and that steps do
+ * not change under it. */
 #include "base/json.h"
 #include "bench/local.h"
 #include "cpu/toy.h"
 #include "gpu/model.h"
+#include "gpu_support.h"
 
 #define BLOCKS 16u
 #define ROWS   20u
@@ -26,15 +27,14 @@ static llcuda_status load(struct fixture *fixture, struct llcuda_error *error)
 static void open_fixture(struct fixture *fixture)
 {
     struct llcuda_error error;
-    struct gpu_driver *driver;
     *fixture = (struct fixture){0};
     struct toy_options toy = toy_defaults();
     toy.dtype = DTYPE_F16;
     const struct gpu_device_options options = {.cache = KERNEL_CACHE};
-    const struct gpu_open_options open = {.faults = &fixture->faults};
     fixture->toy = toy_create(&toy);
-    assert_ok(gpu_driver_open_emu(&open, &driver, &error), error);
-    assert_ok(gpu_device_open(driver, &options, &fixture->device, &error), error);
+    assert_ok(
+        gpu_device_open(gpu_test_driver(&fixture->faults), &options, &fixture->device, &error),
+        error);
     assert_ok(load(fixture, &error), error);
 }
 
@@ -109,6 +109,7 @@ static const struct device_profile_row *row_of(const struct device_profile_row *
 static void rows_say_what_ran(void **state)
 {
     (void)state;
+    gpu_test_needs_emulation();
     static struct toy_batch batch;
     struct device_profile_row rows[64];
     struct device_profile_kernel kernels[64];
@@ -255,6 +256,7 @@ static void kernels_are_printed(void **state)
 static void failures_leak_nothing(void **state)
 {
     (void)state;
+    gpu_test_needs_emulation();
     static struct toy_batch batch;
     struct llcuda_error error;
     float logits[128];

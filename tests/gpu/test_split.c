@@ -1,8 +1,10 @@
-/* Layers shared by two devices: parts of a plan by hand on the CPU, to the bit; the CPU and the
- * emulated GPU together against a forward pass that shares no code with them. */
+/* Layers shared by two devices: parts of a plan by hand on the CPU, to the bit; the CPU and a
+ * GPU (the emulated one, or a real one) together against a forward pass that shares no code with
+ * them. */
 #include "cpu/toy.h"
 #include "device/split.h"
 #include "gpu/gpu.h"
+#include "gpu_support.h"
 
 #define LENGTH 60u
 #define BLOCKS 64u
@@ -19,14 +21,11 @@ struct shared {
 static void shared_open(struct shared *shared, uint32_t layers, uint64_t limit_bytes)
 {
     struct llcuda_error error;
-    struct gpu_driver *driver;
     struct device *gpu;
     *shared = (struct shared){0};
-    const struct gpu_open_options open = {.faults = &shared->faults};
     const struct gpu_device_options options = {
         .cache = KERNEL_CACHE, .linear = GPU_LINEAR_PLAIN, .memory_limit_bytes = limit_bytes};
-    assert_ok(gpu_driver_open_emu(&open, &driver, &error), error);
-    assert_ok(gpu_device_open(driver, &options, &gpu, &error), error);
+    assert_ok(gpu_device_open(gpu_test_driver(&shared->faults), &options, &gpu, &error), error);
     assert_ok(split_device_open(toy_device(cpu_level_detect(), 2), gpu, layers, NULL,
                                 &shared->device, &error),
               error);
@@ -306,7 +305,7 @@ static void auto_takes_what_fits(void **state)
             shared_open(&shared, SPLIT_AUTO, need - less);
             assert_ok(device_place(shared.device, toy->plan, &model_options, parts, &count, &error),
                       error);
-            bool is_gpu = strcmp(parts[count - 1].kind, "emu") == 0;
+            bool is_gpu = strcmp(parts[count - 1].kind, "cpu") != 0;
             assert_int_equal(is_gpu ? LAYERS - parts[count - 1].layer_begin : 0, layers - less);
             struct device_model *model = load(shared.device, toy->plan);
             assert_int_equal(device_gpu_layers(model), layers - less);
@@ -332,9 +331,16 @@ static void counts_are_what_is_held(void **state)
                   error);
         struct device_model *model = load(shared.device, toy->plan);
         uint64_t counted = 0;
+        struct device_memory memory;
+        uint64_t cache = 0;
         for (uint32_t i = 0; i < count; i++) {
             counted += device_part_bytes(&parts[i]);
+            cache += parts[i].bytes[DEVICE_MEMORY_CACHE];
         }
+        device_model_memory(model, &memory);
+        assert_true(memory.bytes[DEVICE_MEMORY_CACHE] >= cache);
+        assert_true(memory.bytes[DEVICE_MEMORY_CACHE] <= cache + 4096);
+        assert_int_equal(memory.limit_bytes, 0);
         uint64_t held = device_model_memory_bytes(model);
         /* The CPU maps whole pages, the GPU's rotary frequencies are small. */
         assert_true(held + 4096 >= counted);
@@ -371,6 +377,7 @@ static llcuda_status one_life(struct shared *shared, const struct toy *toy, stru
 static void every_failing_call_leaks_nothing(void **state)
 {
     (void)state;
+    gpu_test_needs_emulation();
     static struct toy_batch batch;
     uint32_t tokens[4];
     struct toy_options options = toy_defaults();
@@ -404,6 +411,7 @@ static void every_failing_call_leaks_nothing(void **state)
 static void hang_is_a_status(void **state)
 {
     (void)state;
+    gpu_test_needs_emulation();
     static struct toy_batch batch;
     uint32_t tokens[4] = {1, 2, 3, 4};
     struct toy_options options = toy_defaults();

@@ -49,6 +49,8 @@ static void rig_open(struct rig *rig, const struct shape *shape, uint32_t from, 
                 kernel->segment = shape->segment;
                 kernel->ring = room < shape->ring ? room : shape->ring;
                 kernel->shared_bytes += kernel->ring * run_bytes;
+            } else {
+                kernel->shared_bytes += gpu_decode_normed_bytes(&kernel->key);
             }
         }
     }

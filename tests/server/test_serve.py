@@ -143,6 +143,36 @@ class Probes(Shared):
         self.assertNotIn("traceparent", answer.headers)
 
 
+class Memory(unittest.TestCase):
+    """What /metrics says of a model's memory, on the CPU and on the emulated GPU with a limit."""
+
+    def check(self, limit, *options):
+        with tempfile.TemporaryDirectory() as folder:
+            service = Service("--alias", "demo", "-c", "128", "--kernel-cache", folder, *options)
+            text = service.request("GET", "/metrics").body.decode()
+            self.assertEqual(service.close(), 0)
+        value = {line.split(" ")[0]: float(line.split(" ")[1]) for line in text.splitlines()
+                 if line.startswith("llcuda_memory")}
+        held = value['llcuda_memory_bytes{model="demo"}']
+        kinds = {kind: value[f'llcuda_memory_kind_bytes{{model="demo",kind="{kind}"}}']
+                 for kind in ("weights", "kv_cache", "workspace", "step")}
+        self.assertEqual(sum(kinds.values()), held)
+        self.assertTrue(all(kinds[kind] > 0 for kind in ("weights", "kv_cache", "workspace")))
+        self.assertEqual(value['llcuda_memory_limit_bytes{model="demo"}'], limit)
+        share = value.get('llcuda_memory_limit_used_ratio{model="demo"}')
+        if limit:
+            self.assertGreater(kinds["step"], 0)
+            self.assertAlmostEqual(share, held / limit)
+        else:
+            self.assertIsNone(share)
+
+    def test_by_kind(self):
+        self.check(0, "--device", "cpu")
+
+    def test_limit(self):
+        self.check(2 ** 29, "--device", "emu", "--gpu-memory-limit", "0.5")
+
+
 class Chat(Shared):
     def test_whole_answer(self):
         answer = self.post(CHAT, model="demo", messages=QUESTION, max_tokens=8)

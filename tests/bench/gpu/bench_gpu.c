@@ -231,7 +231,9 @@ static bool prefill(struct bench *bench, uint32_t tokens, const char *name)
         uint64_t took = clock_now_ns() - begin;
         best = took < best ? took : best;
     }
-    double flop = 2.0 * (double)bench->plan->parameter_count * tokens;
+    double flop = bench->plan->expert_count
+                      ? (double)plan_step_cost(bench->plan, tokens, 0, 1, bench->kv_dtype).flop
+                      : 2.0 * (double)bench->plan->parameter_count * tokens;
     say(bench, "%s %-5u       %8.3f ms, %9.1f tok/s, %.1f TFLOP/s of the layers", name, tokens,
         clock_ms(best), tokens / ((double)best / 1e9), flop / (double)best / 1e3);
     return true;
