@@ -43,8 +43,8 @@ struct driver_ops {
     /* Hands `count` requests over together; copies what it needs. */
     llcuda_status (*submit)(struct driver *driver, const struct load_request *requests,
                             uint32_t count, struct llcuda_error *error);
-    /* Waits until `until_ns` at most, and returns after the first events. A failure ends the
-     * session: the engine has died or talks rubbish. */
+    /* Waits until `until_ns` at most, and returns when a request is over, or after any events. A
+     * failure ends the session: the engine has died or talks rubbish. */
     llcuda_status (*wait)(struct driver *driver, uint64_t until_ns, const struct load_sink *sink,
                           struct llcuda_error *error);
 };

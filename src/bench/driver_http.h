@@ -22,7 +22,12 @@ struct http_driver {
     struct http_connection **connections; /* all open ones */
     uint32_t connection_count, connection_capacity;
     struct http_connection *idle; /* a list through them */
+    struct http_connection *held; /* with bytes that were not looked at, a list */
+    uint32_t speaking;            /* answers that are coming */
     const struct load_sink *sink; /* during a wait */
+    uint64_t gap_ns;              /* between an answer's tokens, of late */
+    bool ended;                   /* during a wait: an answer is over */
+    int64_t clock_offset_ns;      /* of the kernel's times of arrival */
 };
 
 #define HTTP_CONNECTION_MAX 16384u

@@ -6,6 +6,7 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
@@ -34,8 +35,9 @@ struct monitor {
     struct monitor_options options;
     pthread_t thread;
     bool started;
-    _Atomic bool stop;
+    bool stop; /* under the lock */
     pthread_mutex_t lock;
+    pthread_cond_t wake;
     struct monitor_sample samples[SAMPLES_MAX];
     size_t sample_count;
     uint32_t keep_every, skipped;
@@ -45,7 +47,10 @@ struct monitor {
     char alarm[160];
     _Atomic bool alarmed;
     struct monitor_gpu *gpu;
-    pid_t members[MEMBERS_MAX];
+    struct {
+        pid_t pid;
+        int statm; /* kept open: opening costs more than reading; -1 when it cannot be */
+    } members[MEMBERS_MAX];
     uint32_t member_count;
     uint64_t members_at_ns;
     double busy_before, total_before; /* of /proc/stat */
@@ -106,10 +111,28 @@ static bool is_watched(const struct monitor *monitor, pid_t group)
     return found;
 }
 
+static void add_member(struct monitor *monitor, pid_t pid)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+    monitor->members[monitor->member_count].pid = pid;
+    monitor->members[monitor->member_count++].statm = open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static void forget_members(struct monitor *monitor)
+{
+    for (uint32_t i = 0; i < monitor->member_count; i++) {
+        if (monitor->members[i].statm >= 0) {
+            close(monitor->members[i].statm);
+        }
+    }
+    monitor->member_count = 0;
+}
+
 static void find_members(struct monitor *monitor)
 {
     DIR *folder = opendir("/proc");
-    monitor->member_count = 0;
+    forget_members(monitor);
     for (struct dirent *entry; folder && (entry = readdir(folder));) {
         pid_t group;
         double seconds;
@@ -119,7 +142,7 @@ static void find_members(struct monitor *monitor)
         }
         if (read_stat(pid, &group, &seconds) && is_watched(monitor, group) &&
             monitor->member_count < MEMBERS_MAX) {
-            monitor->members[monitor->member_count++] = pid;
+            add_member(monitor, pid);
         }
     }
     if (folder) {
@@ -131,10 +154,10 @@ static double group_memory(struct monitor *monitor)
 {
     double pages = 0;
     for (uint32_t i = 0; i < monitor->member_count; i++) {
-        char path[64];
         char text[128];
-        snprintf(path, sizeof path, "/proc/%d/statm", (int)monitor->members[i]);
-        if (read_text(path, text, sizeof text)) {
+        ssize_t got = pread(monitor->members[i].statm, text, sizeof text - 1, 0);
+        if (got > 0) {
+            text[got] = 0;
             pages += strtod(text + strcspn(text, " "), NULL); /* total, then resident */
         }
     }
@@ -147,7 +170,7 @@ static double group_seconds(const struct monitor *monitor)
     for (uint32_t i = 0; i < monitor->member_count; i++) {
         pid_t group;
         double seconds;
-        if (read_stat(monitor->members[i], &group, &seconds)) {
+        if (read_stat(monitor->members[i].pid, &group, &seconds)) {
             sum += seconds;
         }
     }
@@ -302,18 +325,31 @@ static void *watch(void *user)
     struct monitor *monitor = user;
     uint64_t period = (uint64_t)(1e9 / monitor->options.rate_hz);
     uint64_t next = clock_now_ns();
-    while (!atomic_load(&monitor->stop)) {
-        uint64_t now = clock_now_ns();
-        if (now >= next) {
-            look(monitor);
-            next = now + period;
+    bool stop = false;
+    while (!stop) {
+        look(monitor);
+        next = next + period > clock_now_ns() ? next + period : clock_now_ns() + period;
+        const struct timespec time = {(time_t)(next / 1000000000u), (long)(next % 1000000000u)};
+        int waited = 0;
+        pthread_mutex_lock(&monitor->lock);
+        while (!monitor->stop && waited != ETIMEDOUT) {
+            waited = pthread_cond_timedwait(&monitor->wake, &monitor->lock, &time);
         }
-        /* Naps are short, so that stopping does not take a whole period. */
-        uint64_t nap = next - now < 50000000u ? next - now : 50000000u;
-        const struct timespec time = {0, (long)(now >= next ? 1000000 : nap)};
-        nanosleep(&time, NULL);
+        stop = monitor->stop;
+        pthread_mutex_unlock(&monitor->lock);
     }
     return NULL;
+}
+
+/* Waits for the monitor's times are on the clock of clock_now_ns. */
+static void init_locks(struct monitor *monitor)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&monitor->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&monitor->lock, NULL);
 }
 
 llcuda_status monitor_start(const struct monitor_options *options, struct monitor **out,
@@ -327,7 +363,7 @@ llcuda_status monitor_start(const struct monitor_options *options, struct monito
     monitor->keep_every = 1;
     monitor->begin_ns = clock_now_ns();
     monitor->gpu = monitor_gpu_open(options->gpu_index);
-    pthread_mutex_init(&monitor->lock, NULL);
+    init_locks(monitor);
     monitor_mark(monitor);
     if (pthread_create(&monitor->thread, NULL, watch, monitor)) {
         monitor_stop(monitor);
@@ -343,11 +379,16 @@ void monitor_stop(struct monitor *monitor)
     if (!monitor) {
         return;
     }
-    atomic_store(&monitor->stop, true);
+    pthread_mutex_lock(&monitor->lock);
+    monitor->stop = true;
+    pthread_cond_signal(&monitor->wake);
+    pthread_mutex_unlock(&monitor->lock);
     if (monitor->started) {
         pthread_join(monitor->thread, NULL);
     }
+    forget_members(monitor);
     monitor_gpu_close(monitor->gpu);
+    pthread_cond_destroy(&monitor->wake);
     pthread_mutex_destroy(&monitor->lock);
     free(monitor);
 }

@@ -20,7 +20,7 @@
 /* Weights are fetched twice: a piece (256 columns) ahead from memory into the second-level cache,
  * and so many bytes ahead from there into the first. Either alone leaves a tenth of the bandwidth
  * unused (docs/internals/cpu-device.md has the table). */
-#define PREFETCH_NEAR_BYTES 1024u
+#define PREFETCH_NEAR_BYTES 3072u
 
 SIMD_INLINE uint64_t element_bytes(enum dtype dtype)
 {

@@ -39,7 +39,7 @@ struct cpu_rows {
     uint64_t stride; /* elements */
 };
 
-/* Consecutive rows of one sequence in the batch. */
+/* Consecutive rows of one sequence, by their places. */
 struct cpu_run {
     uint32_t row_begin, row_count;
     uint32_t position; /* of the first row */
@@ -99,6 +99,8 @@ struct cpu_model {
     uint32_t experts_touched;
     float *angles; /* [table][row][cosines, sines] */
     uint64_t angles_stride[2];
+    uint32_t *row_at;   /* [place] which row of the batch; see rows.c */
+    uint32_t *place_of; /* [row] the way back, of rows that are still computed */
     struct cpu_run *runs;
     struct cpu_attention_tile *tiles;
     float *partials;
@@ -109,8 +111,11 @@ struct cpu_model {
 
     uint64_t rows_looked_up; /* since the embedding's pages were dropped */
 
+    uint32_t last_cache_op; /* of the plan; PLAN_NONE: its rows' residual stream is wanted */
+
     /* Of the running step. */
     const struct step_batch *batch;
+    uint32_t row_count; /* places: rows that stages still compute */
     uint32_t run_count;
 };
 
@@ -138,6 +143,22 @@ llcuda_status cpu_device_measure(struct device *device, struct device_ceilings *
 /* Lays out the workspace: with `base` NULL only counts, otherwise sets the pointers. Returns the
  * bytes; false when they do not fit 64 bits. workspace.c */
 bool cpu_workspace_plan(struct cpu_model *model, unsigned char *base, uint64_t *bytes);
+
+/* --- the rows of a step, rows.c ------------------------------------------------------------- */
+
+/* All rows of the batch, each at its own place. */
+void cpu_rows_all(struct cpu_model *model);
+
+/* The stage after which only wanted rows are read, or PLAN_NONE. */
+uint32_t cpu_rows_last_cache_op(const struct plan *plan);
+
+/* Whether that stage is `op` and some rows are not wanted. Never while an observer wants to see
+ * what goes into every product. */
+bool cpu_rows_can_narrow(const struct cpu_model *model, const struct plan_op *op);
+
+/* Leaves the rows whose logits or hidden state the batch wants, with their residual stream and
+ * their normed values. */
+void cpu_rows_narrow(struct cpu_model *model);
 
 /* --- stages, for the step ------------------------------------------------------------------ */
 
@@ -179,6 +200,11 @@ struct linear_stage {
 
 /* Prepares the input in every format that the parts' kernels want but float, and runs them. */
 void linear_stage_run(struct linear_stage *stage);
+
+/* Has each thread fetch the first weights that it will multiply in `stage` while it waits in the
+ * loops before; only part_count, parts, side_by_side, token_count and experts matter. No parts:
+ * nothing is fetched. */
+void linear_stage_fetch(struct linear_stage *stage);
 
 /* model->normed = norm(residual) for `row_count` rows: those listed, or all in order. step.c */
 void cpu_norm_rows(struct cpu_model *model, const struct plan_norm *norm, const uint32_t *rows,

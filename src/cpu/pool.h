@@ -2,8 +2,8 @@
  * work must cost a microsecond and waiting must cost nothing once the device is idle.
  *
  * Worker 0 is the thread that calls pool_run; the others are pinned to a CPU each. A loop's items
- * are split into one contiguous share a worker; who finishes early takes items from the shares of
- * the others, one at a time. A worker that the system has put aside is not waited for unless it
+ * are split into one contiguous share a worker; who finishes early takes items from the ends of the
+ * others' shares, one at a time. A worker that the system has put aside is not waited for unless it
  * holds an item. Results must not depend on which worker runs an item. */
 #ifndef CPU_POOL_H
 #define CPU_POOL_H
@@ -27,5 +27,14 @@ uint32_t pool_thread_count(const struct pool *pool);
  * number, so that workers may own scratch memory. One caller at a time; tasks may not call it. */
 void pool_run(struct pool *pool, uint64_t item_count,
               void (*task)(void *context, uint32_t worker, uint64_t item), void *context);
+
+/* The first item of a worker's share of a loop of item_count items. */
+uint64_t pool_share_begin(const struct pool *pool, uint32_t worker, uint64_t item_count);
+
+/* Memory that a worker may bring into its second-level cache while it waits for the others at the
+ * end of a loop and for the loop after: where its share of that begins. Nothing is read, so that
+ * any address will do. Holds for all loops until called again; `bytes` 0: nothing. Between loops,
+ * by the caller of pool_run. */
+void pool_fetch_meanwhile(struct pool *pool, uint32_t worker, const void *data, uint64_t bytes);
 
 #endif

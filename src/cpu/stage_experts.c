@@ -46,7 +46,7 @@ static void route_row(void *context, uint32_t worker, uint64_t row)
 static void route(struct experts_stage *stage)
 {
     struct cpu_model *model = stage->model;
-    uint32_t count = model->batch->row_count;
+    uint32_t count = model->row_count;
     struct linear_stage router = {
         .model = model,
         .input = model->normed,
@@ -65,7 +65,7 @@ static void sort_rows(struct cpu_model *model, const struct plan_op *op)
 {
     uint32_t counts[LIMIT_EXPERT_COUNT] = {0};
     uint32_t next[LIMIT_EXPERT_COUNT];
-    uint64_t pairs = (uint64_t)model->batch->row_count * op->experts.used_count;
+    uint64_t pairs = (uint64_t)model->row_count * op->experts.used_count;
     for (uint64_t i = 0; i < pairs; i++) {
         counts[model->expert_ids[i]]++;
     }
@@ -133,7 +133,7 @@ static void multiply_experts(struct cpu_model *model, const struct plan_op *op)
         .model = model,
         .input = model->expert_input,
         .columns = model->base.plan->embedding_length,
-        .token_count = model->batch->row_count * op->experts.used_count,
+        .token_count = model->row_count * op->experts.used_count,
         .experts = model->experts,
         .expert_count = model->experts_touched,
         .part_count = 2,
@@ -171,7 +171,7 @@ static void multiply_shared(struct cpu_model *model, const struct plan_op *op)
         .model = model,
         .input = model->normed,
         .columns = model->base.plan->embedding_length,
-        .token_count = model->batch->row_count,
+        .token_count = model->row_count,
         .part_count = 2,
         .parts = {{op->experts.shared_gate, model->buffers[PLAN_BUFFER_HIDDEN]},
                   {op->experts.shared_up, model->up}},
@@ -227,7 +227,7 @@ static void combine_row(void *context, uint32_t worker, uint64_t row)
 void experts_stage_run(struct cpu_model *model, const struct plan_op *op)
 {
     struct experts_stage stage = {.model = model, .op = op};
-    uint32_t count = model->batch->row_count;
+    uint32_t count = model->row_count;
     cpu_norm_rows(model, &op->experts.norm, NULL, count);
     route(&stage);
     sort_rows(model, op);

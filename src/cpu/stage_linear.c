@@ -13,6 +13,9 @@
 #define ITEMS_PER_THREAD 8u
 /* … and be worth handing out: about 10 µs of multiply-adds. */
 #define TILE_WORK_MIN (1u << 17)
+/* Of the next product's weights, what a thread fetches while it waits at the end of this one: a
+ * part of the second-level cache of today's CPUs. */
+#define FETCH_BYTES (512u << 10)
 
 struct prepare {
     const struct linear_stage *stage;
@@ -131,6 +134,17 @@ static void run_item(void *context, uint32_t worker, uint64_t item)
     }
 }
 
+/* Rows of all parts that items are cut from. */
+static uint64_t stage_rows(const struct linear_stage *stage)
+{
+    uint64_t rows = 0;
+    uint32_t counted = stage->side_by_side ? 1 : stage->part_count;
+    for (uint32_t i = 0; i < counted; i++) {
+        rows += stage->model->weights[stage->parts[i].weight].rows;
+    }
+    return rows;
+}
+
 /* Rows of an item: a multiple of the group, about ITEMS_PER_THREAD items a thread, within the two
  * limits. Experts share the items of a thread, and their rows: what is right on average. */
 static uint64_t tile_rows(const struct linear_stage *stage, const struct cpu_weight *weight,
@@ -140,7 +154,7 @@ static uint64_t tile_rows(const struct linear_stage *stage, const struct cpu_wei
     uint64_t row_bytes = weight->group_bytes / weight->kernel->row_group + 1;
     uint64_t sharers = stage->experts ? stage->expert_count : 1;
     uint64_t tokens = (stage->token_count + sharers - 1) / sharers;
-    uint64_t rows = weight->rows * sharers / (threads * ITEMS_PER_THREAD);
+    uint64_t rows = stage_rows(stage) * sharers / (threads * ITEMS_PER_THREAD);
     uint64_t most = (tokens <= TILE_TOKENS_FEW ? TILE_BYTES_FEW : TILE_BYTES_MAX) / row_bytes;
     uint64_t least = TILE_WORK_MIN / (weight->columns * tokens) + 1;
     rows = rows < most ? rows : most;
@@ -195,21 +209,9 @@ static void observe(const struct linear_stage *stage)
     }
 }
 
-void linear_stage_run(struct linear_stage *stage)
+/* Cuts the stage into items and returns their number. */
+static uint64_t cut_items(struct linear_stage *stage)
 {
-    struct cpu_profile *profile = &stage->model->profile;
-    observe(stage);
-    uint64_t began = cpu_profile_now(profile);
-    if (prepare_inputs(stage)) {
-        /* Read once, written with about a byte an element; the largest, the product, rounding. */
-        uint64_t elements = stage->token_count * stage->columns;
-        cpu_profile_add(
-            profile, CPU_WORK_PREPARE, DTYPE_F32, began,
-            (struct cpu_work_cost){elements * sizeof(float) +
-                                       stage->token_count *
-                                           activation_row_bytes(ACTIVATION_Q8, stage->columns),
-                                   3 * elements});
-    }
     uint64_t group = 1;
     for (uint32_t i = 0; i < stage->part_count; i++) {
         const struct cpu_weight *weight = &stage->model->weights[stage->parts[i].weight];
@@ -228,6 +230,48 @@ void linear_stage_run(struct linear_stage *stage)
         items += stage->experts ? tiles * stage->expert_count : tiles;
         stage->tile_end[i] = items;
     }
+    return items;
+}
+
+void linear_stage_fetch(struct linear_stage *stage)
+{
+    struct pool *pool = stage->model->device->pool;
+    uint64_t items = stage->part_count ? cut_items(stage) : 0;
+    for (uint32_t worker = 0; worker < pool_thread_count(pool); worker++) {
+        uint64_t item = pool_share_begin(pool, worker, items);
+        uint64_t first = 0;
+        uint32_t part = 0;
+        while (part < stage->part_count && item >= stage->tile_end[part]) {
+            first = stage->tile_end[part++];
+        }
+        if (part == stage->part_count || items == 0) {
+            pool_fetch_meanwhile(pool, worker, NULL, 0);
+            continue;
+        }
+        const struct cpu_weight *weight = &stage->model->weights[stage->parts[part].weight];
+        uint64_t groups = (item - first) * stage->tile_rows[part] / weight->kernel->row_group;
+        uint64_t offset = groups * weight->group_bytes;
+        pool_fetch_meanwhile(pool, worker, (const unsigned char *)weight->data + offset,
+                             FETCH_BYTES);
+    }
+}
+
+void linear_stage_run(struct linear_stage *stage)
+{
+    struct cpu_profile *profile = &stage->model->profile;
+    observe(stage);
+    uint64_t began = cpu_profile_now(profile);
+    if (prepare_inputs(stage)) {
+        /* Read once, written with about a byte an element; the largest, the product, rounding. */
+        uint64_t elements = stage->token_count * stage->columns;
+        cpu_profile_add(
+            profile, CPU_WORK_PREPARE, DTYPE_F32, began,
+            (struct cpu_work_cost){elements * sizeof(float) +
+                                       stage->token_count *
+                                           activation_row_bytes(ACTIVATION_Q8, stage->columns),
+                                   3 * elements});
+    }
+    uint64_t items = cut_items(stage);
     began = cpu_profile_now(profile);
     pool_run(stage->model->device->pool, items, run_item, stage);
     if (profile->on) {

@@ -11,12 +11,15 @@
  * 2 MB around a row that is touched: 64 MB at most. */
 #define LOOKUPS_BEFORE_DROP 32u
 
+/* Up to so many rows threads fetch weights while they wait. */
+#define FETCH_ROWS_MAX 8u
+
 /* A stage that goes row by row. */
 struct row_stage {
     struct cpu_model *model;
     const struct plan_op *op;
     const struct plan_norm *norm;
-    const uint32_t *rows; /* which rows of the residual; NULL: all in order */
+    const uint32_t *rows; /* which rows of the batch; NULL: all places in order */
     uint32_t row_begin;   /* added to the item's number */
 };
 
@@ -38,7 +41,7 @@ static void norm_row(void *context, uint32_t worker, uint64_t row)
 {
     (void)worker;
     const struct row_stage *stage = context;
-    uint64_t from = stage->rows ? stage->rows[row] : row;
+    uint64_t from = stage->rows ? stage->model->place_of[stage->rows[row]] : row;
     apply_norm(stage->model, stage->norm,
                cpu_row(stage->model->buffers[PLAN_BUFFER_RESIDUAL], from),
                cpu_row(stage->model->normed, row));
@@ -136,21 +139,29 @@ static void turn_heads(const struct row_stage *stage, float *heads, uint32_t hea
     }
 }
 
-static void finish_qkv_row(void *context, uint32_t worker, uint64_t row)
+static void finish_query(void *context, uint32_t worker, uint64_t place)
+{
+    (void)worker;
+    const struct row_stage *stage = context;
+    const struct plan_op *op = stage->op;
+    struct cpu_model *model = stage->model;
+    float *query = cpu_row(model->buffers[PLAN_BUFFER_QUERY], place);
+    add_bias(query, cpu_vector(model, op->qkv.query_bias),
+             (uint64_t)op->qkv.head_count * op->qkv.head_size);
+    turn_heads(stage, query, op->qkv.head_count, op->qkv.query_norm, model->row_at[place]);
+}
+
+static void finish_key_value(void *context, uint32_t worker, uint64_t row)
 {
     const struct row_stage *stage = context;
     const struct plan_op *op = stage->op;
     struct cpu_model *model = stage->model;
     const struct step_batch *batch = model->batch;
-    uint64_t query_width = (uint64_t)op->qkv.head_count * op->qkv.head_size;
     uint64_t key_width = (uint64_t)op->qkv.kv_head_count * op->qkv.head_size;
-    float *query = cpu_row(model->buffers[PLAN_BUFFER_QUERY], row);
     float *key = cpu_row(model->key, row);
     float *value = cpu_row(model->value, row);
-    add_bias(query, cpu_vector(model, op->qkv.query_bias), query_width);
     add_bias(key, cpu_vector(model, op->qkv.key_bias), key_width);
     add_bias(value, cpu_vector(model, op->qkv.value_bias), key_width);
-    turn_heads(stage, query, op->qkv.head_count, op->qkv.query_norm, row);
     turn_heads(stage, key, op->qkv.kv_head_count, op->qkv.key_norm, row);
     struct kv_layer layer = model->kv;
     layer.data += op->layer * model->layer_bytes;
@@ -162,39 +173,76 @@ static void finish_qkv_row(void *context, uint32_t worker, uint64_t row)
              model->workers[worker].half);
 }
 
+static void finish_qkv(void *context, uint32_t worker, uint64_t row)
+{
+    finish_query(context, worker, row);
+    finish_key_value(context, worker, row);
+}
+
 /* Queries and keys are turned in place (three operations an element), keys and values are read and
  * go to the cache. */
 static struct cpu_work_cost finish_cost(const struct cpu_model *model, const struct plan_op *op,
-                                        uint64_t rows)
+                                        uint64_t query_rows, uint64_t key_rows)
 {
     uint64_t turned = op->qkv.rotary == PLAN_ROTARY_NONE ? 0 : op->qkv.rotary_size;
-    uint64_t heads = op->qkv.head_count + (uint64_t)op->qkv.kv_head_count;
-    uint64_t bytes = (2 * heads + op->qkv.kv_head_count) * op->qkv.head_size * sizeof(float) +
-                     model->kv.block_bytes / KV_BLOCK_TOKENS;
-    return (struct cpu_work_cost){rows * bytes, rows * 3 * heads * turned};
+    uint64_t heads = query_rows * op->qkv.head_count + key_rows * op->qkv.kv_head_count;
+    uint64_t values = key_rows * op->qkv.kv_head_count;
+    return (struct cpu_work_cost){
+        (2 * heads + values) * op->qkv.head_size * sizeof(float) +
+            key_rows * (model->kv.block_bytes / KV_BLOCK_TOKENS),
+        3 * heads * turned,
+    };
 }
 
-static void run_qkv(struct cpu_model *model, const struct plan_op *op)
+/* The products of the normed rows, the queries' apart from the others or not. */
+static void multiply_qkv(struct cpu_model *model, const struct plan_op *op, bool queries, bool keys)
 {
-    uint32_t count = model->batch->row_count;
-    cpu_norm_rows(model, &op->qkv.norm, NULL, count);
     struct linear_stage linear = {
         .model = model,
         .input = model->normed,
         .columns = model->base.plan->embedding_length,
-        .token_count = count,
-        .part_count = 3,
-        .parts = {{op->qkv.query, model->buffers[PLAN_BUFFER_QUERY]},
-                  {op->qkv.key, model->key},
-                  {op->qkv.value, model->value}},
+        .token_count = model->row_count,
         .work = CPU_WORK_QKV,
     };
+    if (queries) {
+        linear.parts[linear.part_count++] =
+            (struct linear_part){op->qkv.query, model->buffers[PLAN_BUFFER_QUERY]};
+    }
+    if (keys) {
+        linear.parts[linear.part_count++] = (struct linear_part){op->qkv.key, model->key};
+        linear.parts[linear.part_count++] = (struct linear_part){op->qkv.value, model->value};
+    }
     linear_stage_run(&linear);
+}
+
+static void run_qkv(struct cpu_model *model, const struct plan_op *op)
+{
+    struct pool *pool = model->device->pool;
     struct row_stage rows = {.model = model, .op = op};
+    uint32_t count = model->row_count;
+    cpu_norm_rows(model, &op->qkv.norm, NULL, count);
+    if (!cpu_rows_can_narrow(model, op)) {
+        multiply_qkv(model, op, true, true);
+        uint64_t began = cpu_profile_now(&model->profile);
+        pool_run(pool, count, finish_qkv, &rows);
+        cpu_profile_add(&model->profile, CPU_WORK_ROTARY, model->kv.dtype, began,
+                        finish_cost(model, op, count, count));
+        return;
+    }
+    multiply_qkv(model, op, false, true);
     uint64_t began = cpu_profile_now(&model->profile);
-    pool_run(model->device->pool, count, finish_qkv_row, &rows);
+    pool_run(pool, count, finish_key_value, &rows);
     cpu_profile_add(&model->profile, CPU_WORK_ROTARY, model->kv.dtype, began,
-                    finish_cost(model, op, count));
+                    finish_cost(model, op, 0, count));
+    cpu_rows_narrow(model);
+    if (model->row_count == 0) {
+        return;
+    }
+    multiply_qkv(model, op, true, false);
+    began = cpu_profile_now(&model->profile);
+    pool_run(pool, model->row_count, finish_query, &rows);
+    cpu_profile_add(&model->profile, CPU_WORK_ROTARY, model->kv.dtype, began,
+                    finish_cost(model, op, model->row_count, 0));
 }
 
 /* --- projections ---------------------------------------------------------------------------- */
@@ -234,7 +282,7 @@ static void run_project(struct cpu_model *model, const struct plan_op *op)
         .model = model,
         .input = model->buffers[op->project.input],
         .columns = model->weights[op->project.weight].columns,
-        .token_count = model->batch->row_count,
+        .token_count = model->row_count,
         .part_count = 1,
         .parts = {{op->project.weight, model->product}},
         .finish = normed ? NULL : finish_project,
@@ -244,7 +292,7 @@ static void run_project(struct cpu_model *model, const struct plan_op *op)
     linear_stage_run(&linear);
     if (normed) {
         struct row_stage rows = {.model = model, .op = op};
-        pool_run(model->device->pool, model->batch->row_count, finish_project_row, &rows);
+        pool_run(model->device->pool, model->row_count, finish_project_row, &rows);
     }
 }
 
@@ -273,7 +321,7 @@ static void finish_feed_forward(const struct linear_stage *stage, const struct l
 
 static void run_feed_forward(struct cpu_model *model, const struct plan_op *op)
 {
-    uint32_t count = model->batch->row_count;
+    uint32_t count = model->row_count;
     bool gated = op->feed_forward.gate != PLAN_NONE;
     cpu_norm_rows(model, &op->feed_forward.norm, NULL, count);
     struct linear_stage linear = {
@@ -355,24 +403,6 @@ const float *cpu_model_hidden(const struct device_model *base, uint64_t *stride)
 
 /* --- the step ------------------------------------------------------------------------------- */
 
-static void find_runs(struct cpu_model *model)
-{
-    const struct step_batch *batch = model->batch;
-    model->run_count = 0;
-    for (uint32_t row = 0; row < batch->row_count; row++) {
-        if (row > 0 && batch->sequences[row] == batch->sequences[row - 1]) {
-            model->runs[model->run_count - 1].row_count++;
-        } else {
-            model->runs[model->run_count++] = (struct cpu_run){
-                .row_begin = row,
-                .row_count = 1,
-                .position = batch->positions[row],
-                .sequence = batch->sequences[row],
-            };
-        }
-    }
-}
-
 static void angles_row(void *context, uint32_t worker, uint64_t row)
 {
     (void)worker;
@@ -385,6 +415,36 @@ static void angles_row(void *context, uint32_t worker, uint64_t row)
         reference_rotary_angles(model->batch->positions[row], table->frequencies, table->size,
                                 table->magnitude, cosines, cosines + table->size / 2);
     }
+}
+
+/* While threads wait for one another during operation `index` they fetch weights of the next
+ * product, of the next step's first after the last. Many rows need the cache for themselves, and
+ * which experts come next is not known. */
+static void fetch_next(struct cpu_model *model, uint32_t index)
+{
+    const struct plan *plan = model->base.plan;
+    const struct plan_op *op = &plan->ops[index];
+    for (uint32_t i = 1; i <= plan->op_count; i++) {
+        op = &plan->ops[(index + i) % plan->op_count];
+        if (op->kind != PLAN_EMBED && op->kind != PLAN_ATTENTION) {
+            break;
+        }
+    }
+    struct linear_stage next = {
+        .model = model,
+        .token_count = model->batch->row_count,
+        .side_by_side = op->kind == PLAN_FEED_FORWARD,
+    };
+    struct plan_op_weight used[PLAN_OP_WEIGHTS_MAX];
+    uint32_t count = plan_op_weights(op, used);
+    bool fetches = model->batch->row_count <= FETCH_ROWS_MAX && op->kind != PLAN_EXPERTS &&
+                   op->kind != PLAN_EMBED && op->kind != PLAN_ATTENTION;
+    for (uint32_t i = 0; fetches && i < count; i++) {
+        if (used[i].is_matrix) {
+            next.parts[next.part_count++].weight = used[i].weight;
+        }
+    }
+    linear_stage_fetch(&next);
 }
 
 static void run_op(struct cpu_model *model, const struct plan_op *op)
@@ -443,7 +503,7 @@ llcuda_status cpu_model_step(struct device_model *base, const struct step_batch 
         return status;
     }
     model->batch = batch;
-    find_runs(model);
+    cpu_rows_all(model);
     uint64_t began = cpu_profile_now(&model->profile);
     pool_run(model->device->pool, batch->row_count, angles_row, model);
     uint64_t angles = 0;
@@ -457,7 +517,8 @@ llcuda_status cpu_model_step(struct device_model *base, const struct step_batch 
     if (base->plan->takes_residual) {
         take_residual(model);
     }
-    for (uint32_t i = 0; i < base->plan->op_count; i++) {
+    for (uint32_t i = 0; i < base->plan->op_count && model->row_count > 0; i++) {
+        fetch_next(model, i);
         run_op(model, &base->plan->ops[i]);
     }
     model->batch = NULL;

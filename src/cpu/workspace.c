@@ -136,6 +136,8 @@ static void take_attention(struct walk *walk, struct cpu_model *model)
         }
     }
     uint64_t rows = model->base.options.rows_max;
+    model->row_at = take(walk, rows, sizeof *model->row_at);
+    model->place_of = take(walk, rows, sizeof *model->place_of);
     model->runs = take(walk, rows, sizeof *model->runs);
     model->tiles = take(walk, rows, sizeof *model->tiles);
     uint64_t partitions = positions / ATTENTION_PARTITION_TOKENS + 1;

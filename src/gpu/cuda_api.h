@@ -78,6 +78,12 @@ enum cuda_function_attribute {
 #define CUDA_JIT_ERROR_LOG_BYTES                  6
 #define CUDA_ATTRIBUTE_PROGRAMMATIC_SERIALIZATION 6u
 
+/* CUtensorMapDataType, …Swizzle, …L2promotion */
+#define CUDA_TENSOR_FLOAT16      6
+#define CUDA_TENSOR_BFLOAT16     9
+#define CUDA_TENSOR_SWIZZLE_128B 3
+#define CUDA_TENSOR_L2_256B      3
+
 /* CUlaunchAttribute: an id, padded to 8, and a union of 64 bytes. */
 struct cuda_launch_attribute {
     uint32_t id;
@@ -160,7 +166,10 @@ _Static_assert(sizeof(struct cuda_launch_config) == 56, "CUlaunchConfig");
     X(get_error_string, cuGetErrorString, (int, const char **))                                   \
     X(function_attribute_set, cuFuncSetAttribute, (void *, int, int))                             \
     X(launch_ex, cuLaunchKernelEx, (const struct cuda_launch_config *, void *, void **, void **)) \
-    X(capture_mode, cuThreadExchangeStreamCaptureMode, (int *))
+    X(capture_mode, cuThreadExchangeStreamCaptureMode, (int *))                                   \
+    X(tensor_map, cuTensorMapEncodeTiled,                                                         \
+      (void *, int, unsigned, void *, const uint64_t *, const uint64_t *, const unsigned *,       \
+       const unsigned *, int, int, int, int))
 
 /* The driver's functions. Of HIP those of CUDA_ONLY_LIST are NULL, of CUDA hip_error_…. */
 struct cuda_driver_api {

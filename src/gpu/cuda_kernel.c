@@ -196,6 +196,25 @@ static llcuda_status launch(struct gpu_driver *driver, struct gpu_stream *stream
     return CUDA_CALL(cuda, error, launch_ex, &config, function, parameters, NULL);
 }
 
+static llcuda_status tensor_map(struct gpu_driver *driver, const struct gpu_tensor_shape *shape,
+                                uint64_t map[16], struct llcuda_error *error)
+{
+    struct cuda_driver *cuda = cuda_driver_of(driver);
+    const uint64_t sizes[4] = {shape->columns, shape->rows[0], shape->rows[1], shape->rows[2]};
+    const uint32_t box[4] = {64, shape->box_rows[0], shape->box_rows[1], shape->box_rows[2]};
+    const uint32_t steps[4] = {1, 1, 1, 1};
+    _Alignas(64) uint64_t made[16]; /* the vendor wants it so */
+    llcuda_status status =
+        CUDA_CALL(cuda, error, tensor_map, made,
+                  shape->type == DTYPE_BF16 ? CUDA_TENSOR_BFLOAT16 : CUDA_TENSOR_FLOAT16,
+                  shape->dimensions, (void *)(uintptr_t)shape->address, sizes, shape->row_strides,
+                  box, steps, 0, CUDA_TENSOR_SWIZZLE_128B, CUDA_TENSOR_L2_256B, 0);
+    if (status == LLCUDA_OK) {
+        memcpy(map, made, sizeof made);
+    }
+    return status;
+}
+
 static llcuda_status capture_begin(struct gpu_driver *driver, struct gpu_stream *stream,
                                    struct llcuda_error *error)
 {
@@ -247,6 +266,7 @@ void cuda_kernel_fill(struct gpu_driver *table)
     table->function_shared_limit = function_shared_limit;
     table->function_occupancy = function_occupancy;
     table->launch = launch;
+    table->tensor_map = tensor_map;
     table->capture_begin = capture_begin;
     table->capture_end = capture_end;
     table->graph_launch = graph_launch;

@@ -99,6 +99,20 @@ struct gpu_launch {
     bool overlap;
 };
 
+/* Boxes of a matrix of 16-bit values that kernels copy into shared memory: 64 columns of up to 256
+ * rows, row after row, 128 bytes each, whose pieces of 16 bytes change places by the row. Rows may
+ * have up to three dimensions, the first the nearest; those that are not used are 1. What lies
+ * outside is zero. */
+struct gpu_tensor_shape {
+    uint64_t address;        /* a multiple of 16 */
+    enum dtype type;         /* F16 or BF16 */
+    uint32_t columns;        /* a multiple of 8 */
+    uint32_t rows[3];        /* of each dimension */
+    uint64_t row_strides[3]; /* bytes, multiples of 16 */
+    uint32_t box_rows[3];
+    uint32_t dimensions; /* with the columns: 2 to 4 */
+};
+
 /* y[n, rows] = x[n, columns] · Wᵀ (+ y): the vendor's matrix product, for many rows. */
 struct gpu_matmul_shape {
     enum dtype weight; /* F16 or BF16, row-major [rows, columns]; x has the same type */
@@ -186,6 +200,11 @@ struct gpu_driver {
     llcuda_status (*launch)(struct gpu_driver *, struct gpu_stream *, struct gpu_function *,
                             const struct gpu_launch *, const void *arguments,
                             uint32_t argument_bytes, struct llcuda_error *);
+
+    /* Makes what a kernel's word tensor_copy needs: 128 bytes, part of the arguments. NULL where
+     * the vendor has no such copies. */
+    llcuda_status (*tensor_map)(struct gpu_driver *, const struct gpu_tensor_shape *,
+                                uint64_t map[16], struct llcuda_error *);
 
     /* Graphs: between begin and end the stream's work is recorded, not run. */
     llcuda_status (*capture_begin)(struct gpu_driver *, struct gpu_stream *, struct llcuda_error *);

@@ -438,12 +438,39 @@ static llcuda_status launch(struct gpu_driver *table, struct gpu_stream *stream,
         return status;
     }
     struct emu_work work = {.kind = EMU_LAUNCH, .function = function, .launch = *launch};
-    work.arguments = malloc(argument_bytes);
-    if (!work.arguments) {
+    if (posix_memalign(&work.arguments, 64, argument_bytes ? argument_bytes : 1)) {
         return error_no_memory(error, "arguments of a kernel", argument_bytes);
     }
     memcpy(work.arguments, arguments, argument_bytes);
     return emu_submit(driver, stream, &work, error);
+}
+
+static llcuda_status tensor_map(struct gpu_driver *table, const struct gpu_tensor_shape *shape,
+                                uint64_t map[16], struct llcuda_error *error)
+{
+    llcuda_status status = emu_enter(driver_of(table), "tensor_map", error);
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    struct emu_tensor_map made = {
+        .address = shape->address,
+        .size = {shape->columns, 1, 1, 1},
+        .box = {64, 1, 1, 1},
+        .magic = EMU_TENSOR_MAP_MAGIC,
+    };
+    bool fits = shape->dimensions >= 2 && shape->dimensions <= 4 && shape->address % 16 == 0 &&
+                shape->columns % 8 == 0;
+    for (uint32_t i = 0; i + 1 < shape->dimensions && fits; i++) {
+        made.stride[i] = shape->row_strides[i];
+        made.size[i + 1] = shape->rows[i];
+        made.box[i + 1] = shape->box_rows[i];
+        fits = made.stride[i] % 16 == 0 && made.size[i + 1] != 0 && made.box[i + 1] != 0 &&
+               made.box[i + 1] <= 256;
+    }
+    memset(map, 0, 16 * sizeof *map);
+    memcpy(map, &made, sizeof made);
+    return fits ? LLCUDA_OK
+                : error_set(error, LLCUDA_INVALID_ARGUMENT, "tensor_map: no shape for boxes");
 }
 
 /* Graphs. */
@@ -647,6 +674,7 @@ static const struct gpu_driver entries = {
     .event_elapsed = event_elapsed,
     .compile = compile,
     .launch = launch,
+    .tensor_map = tensor_map,
     .capture_begin = capture_begin,
     .capture_end = capture_end,
     .graph_launch = graph_launch,

@@ -126,6 +126,7 @@ llcuda_status gpu_driver_open_hip(const struct gpu_open_options *options,
         return error_no_memory(error, "a HIP driver", sizeof *cuda);
     }
     cuda_table_fill(&cuda->table);
+    cuda->table.tensor_map = NULL;
     cuda->table.compile = compile;
     cuda->info.vendor = GPU_HIP;
     cuda->nvml_tried = true; /* another vendor's */

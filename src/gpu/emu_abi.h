@@ -18,7 +18,7 @@ typedef __UINT64_TYPE__ uint64_t;
 typedef __SIZE_TYPE__ size_t;
 #endif
 
-enum { EMU_ABI_VERSION = 1 };
+enum { EMU_ABI_VERSION = 2 };
 #define EMU_WARP_SIZE  32u
 #define EMU_SLOT_WORDS 16u /* what a lane can hand to its warp at a time */
 #define EMU_COPIES_MAX 64u /* background copies of one thread that are not yet waited for */
@@ -45,6 +45,16 @@ struct emu_block {
     void *shared_dynamic;
     uint32_t shared_bytes;
 };
+
+/* What the driver's tensor_map makes of a shape, in the 128 bytes that all vendors' maps have. */
+struct emu_tensor_map {
+    uint64_t address;
+    uint64_t stride[3]; /* bytes, of all dimensions but the first */
+    uint32_t size[4];   /* elements of 2 bytes, and rows */
+    uint32_t box[4];
+    uint32_t magic;
+};
+#define EMU_TENSOR_MAP_MAGIC 0x54454e53u
 
 struct emu_copy {
     void *to;
@@ -77,6 +87,9 @@ struct emu_runtime {
     /* Returns when every thread of the block has arrived; of the warp. */
     void (*block_wait)(struct emu_thread *, const struct emu_site *);
     void (*warp_wait)(struct emu_thread *, const struct emu_site *);
+    /* Waits until another thread of the block wakes those who wait for `key`. */
+    void (*key_wait)(struct emu_thread *, const struct emu_site *, const void *key);
+    void (*key_wake)(struct emu_thread *, const void *key);
     /* Reports a broken rule and ends the block: does not return. */
     void (*fail)(struct emu_thread *, const struct emu_site *, const char *what);
 };

@@ -240,6 +240,7 @@ static llcuda_status compile_preprocessed(const struct emu_compiler *compiler,
         "-Wextra",
         "-Wno-unknown-pragmas",
         "-Wno-unused-function",
+        "-Wno-psabi",
         "-Wl,--as-needed",
 #ifdef SANITIZE
         SANITIZE,

@@ -26,7 +26,13 @@
 #define STACK_BYTES (64u << 10)
 #endif
 
-enum thread_state { THREAD_READY, THREAD_WAITS_BLOCK, THREAD_WAITS_WARP, THREAD_ENDED };
+enum thread_state {
+    THREAD_READY,
+    THREAD_WAITS_BLOCK,
+    THREAD_WAITS_WARP,
+    THREAD_WAITS_KEY,
+    THREAD_ENDED
+};
 
 struct worker {
     struct fibre fibre;
@@ -40,6 +46,7 @@ struct thread {
     struct worker *worker; /* NULL: not started */
     enum thread_state state;
     struct emu_site site; /* where it waits */
+    const void *key;      /* and for what, of THREAD_WAITS_KEY */
 };
 
 struct meeting {
@@ -302,7 +309,33 @@ static void warp_wait(struct emu_thread *self, const struct emu_site *site)
          site);
 }
 
-const struct emu_runtime emu_run_runtime = {block_wait, warp_wait, runtime_fail};
+static void key_wait(struct emu_thread *self, const struct emu_site *site, const void *key)
+{
+    struct thread *thread = (struct thread *)self;
+    thread->state = THREAD_WAITS_KEY;
+    thread->site = *site;
+    thread->key = key;
+    struct thread *next = queue_pop(thread->runner);
+    if (!next) {
+        fail_stuck(thread->runner, thread->worker);
+    }
+    go_to(&thread->worker->fibre, next); /* never itself: it is in no queue */
+}
+
+static void key_wake(struct emu_thread *self, const void *key)
+{
+    struct emu_runner *runner = ((struct thread *)self)->runner;
+    for (uint32_t i = 0; i < runner->thread_count; i++) {
+        struct thread *thread = &runner->threads[i];
+        if (thread->state == THREAD_WAITS_KEY && thread->key == key) {
+            thread->state = THREAD_READY;
+            queue_push_range(runner, i, 1);
+        }
+    }
+}
+
+const struct emu_runtime emu_run_runtime = {block_wait, warp_wait, key_wait, key_wake,
+                                            runtime_fail};
 
 /* Blocks. */
 

@@ -135,6 +135,12 @@ static uint32_t decode_blocks(const struct gpu_model *model, const struct gpu_li
     return tiles < blocks ? tiles : blocks;
 }
 
+/* Of kernels for few rows of 16-bit weights. */
+static bool stages(const struct gpu_decode_kernel *kernel)
+{
+    return !gpu_dtype_packs((enum dtype)kernel->key.dtype);
+}
+
 static llcuda_status run_decode(struct gpu_model *model, const struct gpu_linear *linear,
                                 const struct gpu_decode_kernel *kernel, struct llcuda_error *error)
 {
@@ -143,7 +149,12 @@ static llcuda_status run_decode(struct gpu_model *model, const struct gpu_linear
         .input = linear->norm ? model->buffers.residual : linear->input,
         .output = linear->output,
         .output_stride = linear->output_stride,
+        .input_is_staged = linear->input_is_staged,
+        .output_is_staged = linear->output_may_be_staged && linear->is_pair && stages(kernel),
     };
+    if (linear->is_pair) {
+        model->hidden_is_staged = arguments.output_is_staged;
+    }
     if (linear->norm) {
         arguments.norm_weight = model->weights[linear->norm->weight].address;
         arguments.norm_epsilon = linear->norm->epsilon;
@@ -155,13 +166,12 @@ static llcuda_status run_decode(struct gpu_model *model, const struct gpu_linear
         arguments.rows[i] = (uint32_t)model->base.plan->weights[linear->weights[i]].rows;
         tiles += i == 0 || !linear->is_pair ? (arguments.rows[i] + 15) / 16 : 0;
     }
-    /* One row: blocks without tiles keep their places. */
-    bool is_row = kernel->key.token_tiles == 0;
-    uint32_t blocks = is_row ? model->device->info.multiprocessor_count
-                             : decode_blocks(model, linear, kernel, tiles);
+    bool is_row = kernel->key.token_tiles == 0; /* blocks without tiles keep their places */
     uint32_t group = is_row ? 1 : 8 * kernel->key.token_tiles;
     const struct gpu_launch launch = {
-        .grid = {blocks, (linear->rows + group - 1) / group, 1},
+        .grid = {is_row ? model->device->info.multiprocessor_count
+                        : decode_blocks(model, linear, kernel, tiles),
+                 (linear->rows + group - 1) / group, 1},
         .block = {GPU_DECODE_THREADS, 1, 1},
         .shared_bytes = kernel->shared_bytes,
         .overlap = !model->device->options.no_overlap,
@@ -255,6 +265,15 @@ llcuda_status gpu_linear_parts(struct gpu_model *model, const struct gpu_linear 
         part.output += model->base.plan->weights[linear->weights[i]].rows * sizeof(float);
     }
     return status;
+}
+
+bool gpu_linear_reads_staged(const struct gpu_model *model, const struct gpu_linear *linear)
+{
+    const struct gpu_decode_kernel *kernel =
+        gpu_matmul_serves(model, linear) || gpu_wide_serves(model, linear)
+            ? NULL
+            : choose_decode(model, linear);
+    return kernel && stages(kernel);
 }
 
 llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,

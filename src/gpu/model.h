@@ -88,7 +88,7 @@ struct gpu_buffers {
     uint64_t raw;       /* float [R, (H + 2K) D], [R, 2 F], or hidden states [R, E] at the end */
     uint64_t query;     /* cache type [R, H D] */
     uint64_t attended;  /* activations [R, H D] */
-    uint64_t hidden;    /* activations [R, F] */
+    uint64_t hidden;    /* activations [R, F], staged where hidden_is_staged */
     uint64_t product;   /* float [R, E] */
     uint64_t attention; /* partial sums and counters; the counters are zero between launches */
     uint64_t logits;    /* float [M, V] */
@@ -118,9 +118,10 @@ struct gpu_model {
     struct gpu_program program;
     struct gpu_attention_config attention;
     struct gpu_buffers buffers;
-    uint64_t cache;       /* of all layers */
-    uint64_t layer_bytes; /* of the cache */
-    uint64_t block_bytes; /* of one layer */
+    bool hidden_is_staged; /* between a pair and the projection that reads it */
+    uint64_t cache;        /* of all layers */
+    uint64_t layer_bytes;  /* of the cache */
+    uint64_t block_bytes;  /* of one layer */
 
     unsigned char *staging;          /* pinned mirror of the step's data */
     uint64_t step_bytes;             /* capacity of the staging and of buffers.step */
@@ -293,11 +294,16 @@ struct gpu_linear {
     uint64_t count;               /* address of the number of rows */
     uint32_t rows;                /* of the shape */
     uint32_t mode;                /* LINEAR_STORE, LINEAR_ADD */
+    /* In the order of linear_decode_arguments, which only its kernels know: `input` is; a pair's
+     * output may be, when gpu_linear_reads_staged says so of the layer that reads it. */
+    bool input_is_staged, output_may_be_staged;
 };
 
 /* Does it in one launch when there is a kernel that can; *done says whether. */
 llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear *linear, bool *done,
                                struct llcuda_error *error);
+/* Whether a layer of one matrix without a norm can read staged activations. */
+bool gpu_linear_reads_staged(const struct gpu_model *model, const struct gpu_linear *linear);
 /* Does a layer of one matrix without a norm. */
 llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,
                              struct llcuda_error *error);

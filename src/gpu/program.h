@@ -55,7 +55,7 @@ struct gpu_decode_kernel {
 /* The kernels of linear_wide.cu and linear_blocks.cu: tiles of weight rows by rows of x, from the
  * largest on, each once for plain layers and once for gate and up together. Those from
  * GPU_WIDE_TILE_COUNT on are of linear_quads.cu, for 16-bit weights on devices that can. */
-enum { GPU_WIDE_TILE_COUNT = 3, GPU_WIDE_ALL_TILE_COUNT = 7 };
+enum { GPU_WIDE_TILE_COUNT = 3, GPU_WIDE_ALL_TILE_COUNT = 8 };
 struct gpu_wide_tile {
     uint32_t warps_rows, warps_tokens, row_tiles, token_tiles; /* template parameters */
 };
@@ -136,6 +136,22 @@ bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uin
 #define GPU_WIDE_COUNTERS      1024u
 #define GPU_WIDE_PARTIAL_BYTES (32u << 20)
 bool gpu_wide_can_split(uint32_t tile, const struct gpu_launch *launch);
+struct linear_wide_arguments;
+/* A launch of linear_quads.cu, which copies by maps that are made here. */
+bool gpu_wide_is_quad(uint32_t tile);
+struct gpu_wide_quad {
+    uint32_t tile;
+    enum dtype act;
+    bool is_pair;
+    uint32_t n; /* rows of x that there are in memory */
+    uint32_t multiprocessors;
+    uint64_t partials;        /* GPU_WIDE_PARTIAL_BYTES, or 0 when no tile is shared */
+    struct gpu_launch launch; /* grid: tiles of x, of W, and blocks that share one */
+};
+llcuda_status gpu_wide_quad_run(struct gpu_driver *driver, struct gpu_stream *stream,
+                                struct gpu_function *function, const struct gpu_wide_quad *quad,
+                                const struct linear_wide_arguments *linear,
+                                struct llcuda_error *error);
 void gpu_wide_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
 void gpu_wide_group_name(enum dtype dtype, bool is_pair, uint32_t tile, char name[40]);
 /* Rows of x of a tile. */

@@ -178,22 +178,28 @@ static llcuda_status run_attention(struct gpu_model *model, const struct plan_op
 
 /* --- projections and feed-forward ------------------------------------------------------------- */
 
-static llcuda_status run_project(struct gpu_model *model, const struct plan_op *op,
-                                 struct llcuda_error *error)
+static struct gpu_linear projection_linear(const struct gpu_model *model, const struct plan_op *op)
 {
-    uint32_t width = model->base.plan->embedding_length;
     bool finish = gpu_project_finishes(op);
-    const struct gpu_linear linear = {
+    bool from_hidden = op->project.input == PLAN_BUFFER_HIDDEN;
+    return (struct gpu_linear){
         .weights = {op->project.weight},
         .part_count = 1,
-        .input = op->project.input == PLAN_BUFFER_HIDDEN ? model->buffers.hidden
-                                                         : model->buffers.attended,
+        .input = from_hidden ? model->buffers.hidden : model->buffers.attended,
         .output = finish ? model->buffers.product : model->buffers.residual,
-        .output_stride = width,
+        .output_stride = model->base.plan->embedding_length,
         .count = row_count(model),
         .rows = model->shape.rows,
         .mode = finish ? LINEAR_STORE : LINEAR_ADD,
+        .input_is_staged = from_hidden && model->hidden_is_staged,
     };
+}
+
+static llcuda_status run_project(struct gpu_model *model, const struct plan_op *op,
+                                 struct llcuda_error *error)
+{
+    bool finish = gpu_project_finishes(op);
+    const struct gpu_linear linear = projection_linear(model, op);
     llcuda_status status = gpu_linear_run(model, &linear, error);
     if (!finish || status != LLCUDA_OK) {
         return status;
@@ -214,6 +220,19 @@ static uint32_t element_blocks(uint32_t width)
     return (width + ELEMENT_THREADS - 1) / ELEMENT_THREADS;
 }
 
+/* Whether the projection after feed-forward `op` wants its input staged. */
+static bool is_read_staged(const struct gpu_model *model, const struct plan_op *op)
+{
+    const struct plan *plan = model->base.plan;
+    const struct plan_op *next = op + 1;
+    if (next >= plan->ops + plan->op_count || next->kind != PLAN_PROJECT ||
+        next->project.input != PLAN_BUFFER_HIDDEN) {
+        return false;
+    }
+    const struct gpu_linear linear = projection_linear(model, next);
+    return gpu_linear_reads_staged(model, &linear);
+}
+
 static llcuda_status run_feed_forward(struct gpu_model *model, const struct plan_op *op,
                                       struct llcuda_error *error)
 {
@@ -231,8 +250,10 @@ static llcuda_status run_feed_forward(struct gpu_model *model, const struct plan
         .count = row_count(model),
         .rows = model->shape.rows,
         .mode = LINEAR_STORE,
+        .output_may_be_staged = pair && is_read_staged(model, op),
     };
     bool done;
+    model->hidden_is_staged = false;
     llcuda_status status = run_normed(model, &linear, &op->feed_forward.norm, &done, error);
     if (status != LLCUDA_OK || (done && pair)) {
         return status;

@@ -20,11 +20,16 @@
  * By calculation, not measured. */
 #define BLOCK_ROWS_MAX 512u
 
-/* Of linear_quads.cu: one is worked on, one may still be. */
-#define QUAD_STAGES_MAX 8u
-#define QUAD_STAGES_MIN 4u
+/* Of linear_quads.cu: one is worked on, one may still be. Its places begin at a multiple of
+ * QUAD_ALIGNMENT; QUAD_COPY_THREADS ask for copies. */
+#define QUAD_STAGES_MAX   8u
+#define QUAD_STAGES_MIN   4u
+#define QUAD_ALIGNMENT    1024u
+#define QUAD_COPY_THREADS 128u
+/* Larger tiles are not shared. */
+#define QUAD_SHARED_TOKENS_MAX 64u
 /* What kernels have beside it. */
-#define SHARED_STATIC_BYTES 128u
+#define SHARED_STATIC_BYTES 256u
 
 const char *const gpu_wide_files[] = {
     "arguments_linear.h", "device.cuh",      "weight_formats.cuh", "linear_groups.cuh",
@@ -37,7 +42,8 @@ const struct gpu_wide_tile gpu_wide_tiles[GPU_WIDE_ALL_TILE_COUNT] = {
     {8, 1, 1, 24}, /* of linear_quads.cu: 128, 192 */
     {8, 1, 1, 16}, /* 128, 128 */
     {8, 1, 1, 8},  /* 128, 64 */
-    {8, 1, 1, 4},  /* 128, 32 */
+    {4, 1, 1, 8},  /* 64, 64 */
+    {4, 1, 1, 4},  /* 64, 32 */
 };
 
 static bool is_quad(const struct gpu_wide_tile *tile)
@@ -74,7 +80,8 @@ static uint32_t shared_bytes(const struct gpu_wide_tile *tile, enum dtype dtype,
 {
     uint32_t bytes = quantised_bytes(dtype);
     if (is_quad(tile)) {
-        return stages * 8 * (16 * tile_rows(tile) + 16 * tile_tokens(tile) + 64);
+        uint32_t results = tile_rows(tile) * (tile_tokens(tile) > 128 ? tile_tokens(tile) : 128);
+        return stages * 128 * (tile_rows(tile) + tile_tokens(tile)) + results + QUAD_ALIGNMENT;
     }
     if (bytes == 0) {
         return stages * (tile_rows(tile) + tile_tokens(tile)) * 128;
@@ -304,21 +311,6 @@ static uint32_t count_tiles(const struct gpu_wide_tile *tile, bool is_pair, cons
     return tiles;
 }
 
-/* Whether tiles of linear_quads.cu occupy the multiprocessors without sharing: then they stream the
- * weights faster than linear_decode.cu, which reads more of x. */
-static bool are_enough(const struct gpu_model *model, const struct gpu_linear *linear)
-{
-    enum dtype dtype = model->weights[linear->weights[0]].dtype;
-    uint32_t rows[3] = {0};
-    for (uint32_t i = 0; i < linear->part_count; i++) {
-        rows[i] = (uint32_t)model->base.plan->weights[linear->weights[i]].rows;
-    }
-    return model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT] &&
-           4 * count_tiles(&gpu_wide_tiles[GPU_WIDE_TILE_COUNT], linear->is_pair, rows,
-                           linear->part_count) >=
-               3 * model->device->info.multiprocessor_count;
-}
-
 bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *linear)
 {
     const struct gpu_device_options *options = &model->device->options;
@@ -327,7 +319,7 @@ bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *lin
     bool has_vendor = model->driver->matmul_create && !options->deterministic &&
                       options->linear == GPU_LINEAR_FAST;
     uint32_t rows_min = !quantised ? PLAIN_ROWS_MIN : options->deterministic ? 1 : BLOCK_ROWS_MIN;
-    if (!quantised && are_enough(model, linear)) {
+    if (!quantised && model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT]) {
         rows_min = QUAD_ROWS_MIN;
     }
     if (model->weights[linear->weights[0]].is_packed || linear->rows < rows_min ||
@@ -357,7 +349,87 @@ bool gpu_wide_launch(const struct gpu_device_info *device, enum dtype dtype, uin
         .block = {32 * tile->warps_rows * tile->warps_tokens, 1, 1},
         .shared_bytes = shared_bytes(tile, dtype, depth),
     };
+    launch->block[0] += is_quad(tile) ? QUAD_COPY_THREADS : 0;
     return depth != 0;
+}
+
+bool gpu_wide_is_quad(uint32_t tile)
+{
+    return is_quad(&gpu_wide_tiles[tile]);
+}
+
+/* Boxes of `box_rows` rows. */
+static struct gpu_tensor_shape matrix_shape(enum dtype act, uint64_t address, uint32_t rows,
+                                            uint32_t columns, uint32_t box_rows)
+{
+    return (struct gpu_tensor_shape){.address = address,
+                                     .type = act,
+                                     .columns = columns,
+                                     .rows = {rows, 1, 1},
+                                     .row_strides = {2ull * columns},
+                                     .box_rows = {box_rows, 1, 1},
+                                     .dimensions = 2};
+}
+
+/* Eight rows of the one matrix and eight of the other in turn, as one matrix: the way from one to
+ * the other is a stride, which cannot be negative. */
+static struct gpu_tensor_shape pair_shape(enum dtype act,
+                                          const struct linear_wide_arguments *linear,
+                                          uint32_t box_rows, uint32_t *is_swapped)
+{
+    uint64_t gate = linear->weights[0];
+    uint64_t up = linear->weights[1];
+    *is_swapped = up < gate;
+    return (struct gpu_tensor_shape){
+        .address = *is_swapped ? up : gate,
+        .type = act,
+        .columns = linear->columns,
+        .rows = {8, 2, (linear->rows[0] + 7) / 8}, /* stored are sixteens */
+        .row_strides = {2ull * linear->columns, *is_swapped ? gate - up : up - gate,
+                        16ull * linear->columns},
+        .box_rows = {8, 2, box_rows / 16},
+        .dimensions = 4};
+}
+
+llcuda_status gpu_wide_quad_run(struct gpu_driver *driver, struct gpu_stream *stream,
+                                struct gpu_function *function, const struct gpu_wide_quad *quad,
+                                const struct linear_wide_arguments *linear,
+                                struct llcuda_error *error)
+{
+    const struct gpu_wide_tile *tile = &gpu_wide_tiles[quad->tile];
+    struct gpu_launch launch = quad->launch;
+    struct linear_quad_arguments arguments;
+    memset(&arguments, 0, sizeof arguments);
+    arguments.linear = *linear;
+    arguments.arrivals = quad->partials;
+    arguments.partials = quad->partials + GPU_WIDE_COUNTERS * sizeof(uint32_t);
+    arguments.splits = launch.grid[2];
+    struct gpu_tensor_shape shape =
+        matrix_shape(quad->act, linear->input, quad->n, linear->columns, tile_tokens(tile));
+    llcuda_status status = driver->tensor_map(driver, &shape, arguments.input.words, error);
+    for (uint32_t i = 0; i < (quad->is_pair ? 1 : DECODE_PARTS_MAX) && status == LLCUDA_OK; i++) {
+        if (linear->rows[i] == 0) {
+            continue;
+        }
+        shape = quad->is_pair
+                    ? pair_shape(quad->act, linear, tile_rows(tile), &arguments.is_swapped)
+                    : matrix_shape(quad->act, linear->weights[i], linear->rows[i], linear->columns,
+                                   tile_rows(tile));
+        status = driver->tensor_map(driver, &shape, arguments.weights[i].words, error);
+    }
+    if (status != LLCUDA_OK) {
+        return status;
+    }
+    /* Blocks take one item after another; those that share a tile wait for each other, and must
+     * run at the same time. */
+    uint64_t tiles = (uint64_t)launch.grid[0] * launch.grid[1];
+    while (arguments.splits > 1 && tiles * arguments.splits > quad->multiprocessors) {
+        arguments.splits /= 2;
+    }
+    uint64_t items = tiles * arguments.splits;
+    launch.grid[0] = items < quad->multiprocessors ? (uint32_t)items : quad->multiprocessors;
+    launch.grid[1] = launch.grid[2] = 1;
+    return driver->launch(driver, stream, function, &launch, &arguments, sizeof arguments, error);
 }
 
 bool gpu_wide_can_split(uint32_t tile, const struct gpu_launch *launch)
@@ -365,24 +437,29 @@ bool gpu_wide_can_split(uint32_t tile, const struct gpu_launch *launch)
     const struct gpu_wide_tile *shape = &gpu_wide_tiles[tile];
     uint64_t tiles = (uint64_t)launch->grid[0] * launch->grid[1];
     uint64_t bytes = tiles * GPU_WIDE_SPLITS_MAX * tile_rows(shape) * tile_tokens(shape) * 4;
-    return is_quad(shape) && tiles <= GPU_WIDE_COUNTERS &&
+    return is_quad(shape) && tile_tokens(shape) <= QUAD_SHARED_TOKENS_MAX &&
+           tiles <= GPU_WIDE_COUNTERS &&
            bytes + GPU_WIDE_COUNTERS * sizeof(uint32_t) <= GPU_WIDE_PARTIAL_BYTES;
 }
 
 /* Nanoseconds that a launch of linear_quads.cu takes, by calculation: a multiprocessor takes about
- * 40 bytes a nanosecond, and what shares a tile ends with the sums of all ranges, which one block
- * reads. */
+ * 40 bytes a nanosecond or 2,600 products, and what shares a tile writes and reads the sums of its
+ * ranges. */
 static uint64_t quad_cost(const struct gpu_model *model, uint32_t tile, uint64_t columns,
                           const struct gpu_launch *launch)
 {
     const struct gpu_wide_tile *shape = &gpu_wide_tiles[tile];
     uint64_t multiprocessors = model->device->info.multiprocessor_count;
-    uint64_t blocks = (uint64_t)launch->grid[0] * launch->grid[1] * launch->grid[2];
-    uint64_t turns = (blocks + multiprocessors - 1) / multiprocessors;
+    uint64_t items = (uint64_t)launch->grid[0] * launch->grid[1] * launch->grid[2];
+    uint64_t turns = (items + multiprocessors - 1) / multiprocessors;
     uint64_t rows = tile_rows(shape);
     uint64_t tokens = tile_tokens(shape);
-    uint64_t cost = turns * (rows + tokens) * columns * 2 / launch->grid[2] / 40;
-    return launch->grid[2] == 1 ? cost : cost + 1500 + 16 * rows * tokens * 4 / 100;
+    uint64_t columns_item = columns / launch->grid[2];
+    uint64_t bytes = (rows + tokens) * columns_item * 2 / 40;
+    uint64_t products = rows * tokens * columns_item / 2600;
+    uint64_t sums = rows * tokens * 4;
+    uint64_t cost = turns * ((bytes > products ? bytes : products) + sums / 40);
+    return launch->grid[2] == 1 ? cost : cost + 2000 + 2 * 16 * sums / launch->grid[2] / 40;
 }
 
 /* The fastest tile of linear_quads.cu and how many blocks share one, as a launch. Returns 0
@@ -402,7 +479,10 @@ static uint32_t choose_quad(const struct gpu_model *model, const struct gpu_line
         }
         uint32_t most =
             gpu_wide_can_split(tile, &tried) && model->buffers.partials ? GPU_WIDE_SPLITS_MAX : 1;
-        for (tried.grid[2] = 1; tried.grid[2] <= most; tried.grid[2] *= 2) {
+        uint64_t room =
+            model->device->info.multiprocessor_count / ((uint64_t)tried.grid[0] * tried.grid[1]);
+        most = room < most ? (uint32_t)room : most;
+        for (tried.grid[2] = 1; tried.grid[2] == 1 || tried.grid[2] <= most; tried.grid[2] *= 2) {
             uint64_t cost = quad_cost(model, tile, columns, &tried);
             if (cost < least) {
                 least = cost;
@@ -447,8 +527,6 @@ llcuda_status gpu_wide_run(struct gpu_model *model, const struct gpu_linear *lin
         .columns = (uint32_t)weights[linear->weights[0]].columns,
         .output_stride = linear->output_stride,
         .kind = linear->is_pair ? linear->activation : linear->mode,
-        .arrivals = model->buffers.partials,
-        .partials = model->buffers.partials + GPU_WIDE_COUNTERS * sizeof(uint32_t),
     };
     for (uint32_t i = 0; i < linear->part_count; i++) {
         arguments.weights[i] = model->weights[linear->weights[i]].address;
@@ -462,6 +540,20 @@ llcuda_status gpu_wide_run(struct gpu_model *model, const struct gpu_linear *lin
                         linear->part_count, linear->rows, &launch);
     }
     launch.overlap = !model->device->options.no_overlap;
+    if (gpu_wide_is_quad(tile)) {
+        const struct gpu_wide_quad quad = {
+            .tile = tile,
+            .act = model->activation,
+            .is_pair = linear->is_pair,
+            .n = linear->rows,
+            .multiprocessors = model->device->info.multiprocessor_count,
+            .partials = model->buffers.partials,
+            .launch = launch,
+        };
+        return gpu_wide_quad_run(model->driver, model->stream,
+                                 model->program.wide[first->dtype][linear->is_pair][tile], &quad,
+                                 &arguments, error);
+    }
     return model->driver->launch(model->driver, model->stream,
                                  model->program.wide[first->dtype][linear->is_pair][tile], &launch,
                                  &arguments, sizeof arguments, error);

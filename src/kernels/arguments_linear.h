@@ -10,6 +10,17 @@
 #include <stdint.h>
 #define KERNEL_POINTER(type) uint64_t
 #endif
+#ifdef __cplusplus
+#define KERNEL_ALIGNED(bytes) alignas(bytes)
+#else
+#define KERNEL_ALIGNED(bytes) _Alignas(bytes)
+#endif
+
+/* Which boxes of a matrix the word tensor_copy brings, as the driver's tensor_map makes it. A
+ * kernel's parameter that has it is KERNEL_CONSTANT. */
+struct tensor_map {
+    KERNEL_ALIGNED(64) uint64_t words[16];
+};
 
 /* residual[row] = scale · embedding[token of row] */
 struct embed_arguments {
@@ -98,6 +109,10 @@ struct linear_decode_arguments {
     uint32_t output_stride;                  /* elements from one row to the next */
     float norm_epsilon;
     float norm_weight_offset;
+    /* Columns of 32 lie as the lanes of the next layer of few rows want them (staged_column): of
+     * the activations that come in, and of those that a pair makes. */
+    uint32_t input_is_staged;
+    uint32_t output_is_staged;
 };
 
 /* A linear layer of many rows, weights row after row. */
@@ -106,13 +121,23 @@ struct linear_wide_arguments {
     KERNEL_POINTER(const void) weights[DECODE_PARTS_MAX]; /* [rows, columns]; of a pair gate, up */
     KERNEL_POINTER(const void) input;                     /* activations [n, columns] */
     KERNEL_POINTER(void) output;                          /* floats, or activations of pairs */
-    KERNEL_POINTER(float) partials;    /* of linear_quads.cu: sums of ranges of shared tiles */
-    KERNEL_POINTER(uint32_t) arrivals; /* [tiles], zero between launches */
-    uint64_t row_bytes;                /* of quantised weights */
-    uint32_t rows[DECODE_PARTS_MAX];   /* of the parts, side by side in the output */
+    uint64_t row_bytes;                                   /* of quantised weights */
+    uint32_t rows[DECODE_PARTS_MAX]; /* of the parts, side by side in the output */
     uint32_t columns;
     uint32_t output_stride; /* elements from one row to the next */
     uint32_t kind;          /* LINEAR_*; of a pair ACTIVATION_* */
+};
+
+/* The same of linear_quads.cu. Boxes are of 64 columns; of a weight as many rows as a tile has, of
+ * a pair eight of gate and eight of up in turn; of x a tile's. */
+struct linear_quad_arguments {
+    struct linear_wide_arguments linear;
+    KERNEL_POINTER(float) partials;              /* sums of ranges of shared tiles */
+    KERNEL_POINTER(uint32_t) arrivals;           /* [tiles], zero between launches */
+    uint32_t splits;                             /* blocks that share a tile, by its ranges */
+    uint32_t is_swapped;                         /* of a pair: up comes first */
+    struct tensor_map weights[DECODE_PARTS_MAX]; /* of a pair one */
+    struct tensor_map input;
 };
 
 /* Rows that one expert gets, at most as many as a block of a kernel takes. */

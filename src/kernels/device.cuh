@@ -99,7 +99,7 @@ __device__ __forceinline__ float norm_scaled(float x, float scale, float weight_
 __device__ __forceinline__ float activated(float x, uint32_t kind)
 {
     if (kind == ACTIVATION_SILU) {
-        return x / (1.0f + expf(-x));
+        return x * fast_rcp(1.0f + expf(-x)); /* a division has a branch */
     }
     if (kind == ACTIVATION_GELU_TANH) {
         return 0.5f * x * (1.0f + tanhf(0.7978845608028654f * (x + 0.044715f * x * x * x)));

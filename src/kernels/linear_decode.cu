@@ -1,13 +1,13 @@
 /* Linear layers of few rows: weights stream through registers and tensor cores. linear_stream.cu
  * does the same to the bit and faster, where a block has the shared memory for it.
  *
- * Shapes: y[n, rows] = x[n, COLUMNS] · Wᵀ, 8 TOKEN_TILES rows of x at a time. Weights are the A
- * operand of mma.m16n8k16 (sixteen of their rows), activations the B operand (eight of theirs). A
- * sum over k does not mind in which order the instruction counts k: lane (g = lane / 4, t = lane %
- * 4) loads 16 bytes of rows g and g + 8 at k = 32 chunk + 8 t, unchanged from the file, and their
- * halves feed two instructions; the activations are loaded at the same k. The DECODE_WARPS warps of
- * a block share COLUMNS among them, and their sums are added in order: one order for every number
- * of rows and of TOKEN_TILES.
+ * Shapes: y[n, rows] = x[n, COLUMNS] · Wᵀ, 8 TOKEN_TILES rows of x at a time. Weights are the A operand of
+ * mma.m16n8k16 (sixteen of their rows), activations the B operand (eight of theirs). A sum over k
+ * does not mind in which order the instruction counts k: lane (g = lane / 4, t = lane % 4) loads
+ * 8 bytes of rows g and g + 8 at k = 32 chunk + 4 t, and 8 at k + 16, unchanged from the file, which feed
+ * two instructions; the activations are loaded at the same k. The DECODE_WARPS warps of a block
+ * share COLUMNS among them, and their sums are added in order: one order for every number of rows
+ * and of TOKEN_TILES.
  *
  * SETS: tiles of sixteen rows that a block makes at a time, of one matrix each: 2 for gate and up.
  * Loads of weights run UNROLL chunks ahead, and begin before the predecessor on the stream has
@@ -60,13 +60,13 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
             uint32_t tile = blockIdx.x + step / BATCHES * gridDim.x;
             const uint32_t part = SETS == 2 ? (uint32_t)m : part_of<SETS>(range, tile);
             const uint16_t *from = (const uint16_t *)rows.weights(part_weights(a, part)) +
-                                   ((uint64_t)tile * 16 + g) * COLUMNS + warp * OWN * 32 + t * 8;
+                                   ((uint64_t)tile * 16 + g) * COLUMNS + warp * OWN * 32 + t * 4;
 #pragma unroll
             for (int u = 0; u < UNROLL; u++) {
                 const int chunk = batch * UNROLL + u;
                 if (is_valid(chunk)) {
-                    to[u][m][0] = load_stream16(from + chunk * 32);
-                    to[u][m][1] = load_stream16(from + chunk * 32 + 8 * COLUMNS);
+                    to[u][m][0] = stream_columns(from + chunk * 32);
+                    to[u][m][1] = stream_columns(from + chunk * 32 + 8 * COLUMNS);
                 } else {
                     to[u][m][0] = to[u][m][1] = word4{0, 0, 0, 0};
                 }
@@ -111,9 +111,9 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
         if (token >= n || !is_valid(chunk)) {
             return word4{0, 0, 0, 0};
         }
-        const uint32_t k = (warp * OWN + chunk) * 32 + t * 8;
+        const uint32_t k = (warp * OWN + chunk) * 32;
         if constexpr (FROM == DECODE_FROM_NORM) {
-            return load16(&shared->staged[token][k]);
+            return load16(&shared->staged[token][k + t * 8]);
         }
         return tokens_at<COLUMNS>(a, rows.input(token), k);
     };
@@ -165,7 +165,7 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
             const uint32_t token = threadIdx.x / 16, row = threadIdx.x % 16;
             static_assert(16 * TOKENS <= DECODE_THREADS, "a thread finishes one row of a tile");
             if (token < n) {
-                const struct output_place place = output_place_of<SETS>(
+                const struct output_place place = output_place_of<SETS, TO>(
                     a, range, blockIdx.x + index * gridDim.x, rows.output(token), row);
                 finish_row<SETS, TOKENS, TO, ACTIVATION>(a, shared->partial[index & 1], place,
                                                          output_before<TO>(a, place), token, row);

@@ -201,7 +201,7 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
         __syncthreads();
         for (uint32_t i = threadIdx.x; i < (last + 1 - before) * 16 * n; i += DECODE_THREADS) {
             const uint32_t index = before + i / (16 * n), j = i % (16 * n);
-            const struct output_place place = output_place_of<SETS>(
+            const struct output_place place = output_place_of<SETS, TO>(
                 a, range, blockIdx.x + index * gridDim.x, rows.output(j / 16), j % 16);
             finish_row<SETS, TOKENS, TO, ACTIVATION>(
                 a, partial[index % KEPT], place, output_before<TO>(a, place), j / 16, j % 16);

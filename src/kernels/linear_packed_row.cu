@@ -172,6 +172,7 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
 #pragma unroll 1
     for (uint32_t i = 0; i < RING; i++) {
         ask(ring + i * RUN + lane * 16);
+        copy_async_wait<pace_of<RUN * WARPS>::VALUE - 1>(); /* as in linear_stream.cu */
     }
     if constexpr (!GROUPED) {
         if (FROM == DECODE_FROM_NORM) {

@@ -5,8 +5,8 @@
  * the fragments of mma want them, and memory gives 3.3 to 3.8 TB/s. Here a warp copies runs of
  * SEGMENT columns (256 bytes at 128) of its sixteen rows into a ring of its own in shared memory,
  * in the background and RING runs ahead, and takes the fragments from there: no other warp has to
- * be waited for. Pieces of sixteen bytes of odd rows change places by four, so that eight lanes
- * that read two rows at a time meet 32 different banks.
+ * be waited for. Pieces of sixteen bytes change places in pairs, by the row, so that sixteen lanes
+ * that read 32 bytes of four rows at a time meet 32 different banks.
  *
  * Until the predecessor has ended, the ring fills at a pace: what else is read then, activations
  * and the cache, decides when work begins, and would wait behind 27 MB of weights for 6 us.
@@ -16,7 +16,14 @@
  * DECODE_WARPS · SEGMENT · 32 bytes. Bound: the bytes of W from memory. Measured on an H200 with
  * bfloat16, where a plain read has 4.55 to 4.65 TB/s: logits of a 1B and an 8B model 4.50 and 4.53
  * (3.93, 3.46 by linear_decode.cu), down of 8B 4.09 (3.83), gate and up of 1B 3.90 (3.69). */
-#define PACE_BYTES (64 << 10) /* of a multiprocessor: 132 of an H200 read 8 MB in 2 us */
+
+/* Four columns of piece `first` of a row, and four of piece `second`. */
+__device__ __forceinline__ word4 columns_at(const word4 *row, int first, int second, int half)
+{
+    const word2 a = load_pair((const word2 *)(row + first) + half);
+    const word2 b = load_pair((const word2 *)(row + second) + half);
+    return word4{a.x, a.y, b.x, b.y};
+}
 
 template <int COLUMNS, int SEGMENT, int RING, int SETS, int TOKEN_TILES, int FROM, int TO,
           int ACTIVATION, bool GROUPED>
@@ -69,10 +76,11 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
             const uint16_t *from = (const uint16_t *)rows.weights(part_weights(a, part)) +
                                    ((uint64_t)tile * 16 + row) * COLUMNS + warp * OWN +
                                    step / SETS % RUNS * SEGMENT + piece * 8;
-            word4 *to = &shared->ring[warp][asked].rows[row][piece ^ (row % 2 * 4)];
+            struct run &to = shared->ring[warp][asked];
 #pragma unroll
-            for (int i = 0; i < 16; i += ROWS_AT_ONCE) { /* even: rows stay odd or even */
-                copy_async16(to + i * PIECES, from + (uint64_t)i * COLUMNS, true);
+            for (int i = 0; i < 16; i += ROWS_AT_ONCE) {
+                copy_async16(&to.rows[row + i][piece ^ (row + i) % 4 * 2],
+                             from + (uint64_t)i * COLUMNS, true);
             }
             asked = asked + 1 == RING ? 0 : asked + 1;
         }
@@ -80,8 +88,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
     };
     /* What the predecessors still have to read must not queue behind what is only wanted early: so
      * few runs are on their way at a time that memory has little more than enough to do. */
-    constexpr int RUN_BYTES = sizeof(struct run) * WARPS;
-    constexpr int PACE = RUN_BYTES < PACE_BYTES ? PACE_BYTES / RUN_BYTES : 1;
+    constexpr int PACE = pace_of<sizeof(struct run) * WARPS>::VALUE;
     auto fill = [&]() {
         for (int i = 0; i < RING; i++) {
             ask(i);
@@ -123,7 +130,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         if (token >= n) {
             return word4{0, 0, 0, 0};
         }
-        return tokens_at<COLUMNS>(a, rows.input(token), warp * OWN + chunk * 32 + t * 8);
+        return tokens_at<COLUMNS>(a, rows.input(token), warp * OWN + chunk * 32);
     };
     word4 resident[RESIDENT ? OWN / 32 : 1][TOKEN_TILES];
     if constexpr (FROM == DECODE_FROM_NORM) {
@@ -161,9 +168,9 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         word4 upper[CHUNKS], lower[CHUNKS];
 #pragma unroll
         for (int c = 0; c < CHUNKS; c++) {
-            const int piece = (c * 4 + t) ^ (g % 2 * 4);
-            upper[c] = load16(&from.rows[g][piece]);
-            lower[c] = load16(&from.rows[g + 8][piece]);
+            const int piece = (c * 4 + t / 2) ^ (g % 4 * 2), other = piece ^ 2;
+            upper[c] = columns_at(from.rows[g], piece, other, t % 2);
+            lower[c] = columns_at(from.rows[g + 8], piece, other, t % 2);
         }
         used = used + 1 == RING ? 0 : used + 1;
 #pragma unroll
@@ -200,7 +207,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
     float before = 0;
     for (uint32_t index = 0; index < own_tiles; index++) {
         if (finishes && (index == 0 || !both)) { /* on its way while weights are multiplied */
-            place = output_place_of<SETS>(a, range, blockIdx.x + (index + of_both) * gridDim.x,
+            place = output_place_of<SETS, TO>(a, range, blockIdx.x + (index + of_both) * gridDim.x,
                                           rows.output(token), row);
             before = output_before<TO>(a, place);
         }

@@ -7,9 +7,10 @@
  *
  * A block makes WIDE_ROWS rows of W for WIDE_TOKENS rows of x. WIDE_STAGES pieces of 64 columns of
  * both come to shared memory by background copies while those before are worked on. A piece has two
- * chunks, each an array of rows of 64 bytes: lane (g = lane / 4, t = lane % 4) takes 16 bytes of row
- * g at k = 8 t, which are its fragments of two products, so that eight lanes read 128 bytes of two
- * rows and no bank twice. Places are swapped (wide_place) so that writing meets no bank twice either.
+ * chunks, each an array of rows of 64 bytes: lane (g = lane / 4, t = lane % 4) takes 8 bytes of row
+ * g at k = 4 t and 8 at k = 16 + 4 t, its fragments of two products. Places are swapped (wide_place)
+ * so that sixteen lanes read 32 bytes of four rows and no bank twice, and writing meets none twice
+ * either.
  *
  * PAIR: half of a block's rows are of the gate, half of up; what is stored is
  * activation(gate) · up, as activations.
@@ -36,7 +37,16 @@
 __device__ __forceinline__ uint32_t wide_place(uint32_t rows, uint32_t chunk, uint32_t row,
                                                uint32_t unit)
 {
-    return (chunk * rows + (row ^ chunk)) * 4 + (unit ^ (row >> 1 & 3));
+    return (chunk * rows + (row ^ chunk)) * 4 + (unit ^ ((row & 2) | (row >> 2 & 1)));
+}
+
+/* A lane's four columns of the first half of a chunk, and of the second. */
+__device__ __forceinline__ word4 wide_columns(const word4 *first, const word4 *second,
+                                              uint32_t half)
+{
+    const word2 a = load_pair((const word2 *)first + half);
+    const word2 b = load_pair((const word2 *)second + half);
+    return word4{a.x, a.y, b.x, b.y};
 }
 
 template <int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT, bool PAIR, bool GROUPED> struct wide {
@@ -128,17 +138,19 @@ template <int WARPS_ROWS, int WARPS_TOKENS, int RT, int TT, bool PAIR, bool GROU
         const uint32_t g = lane / 4, t = lane % 4;
         const uint32_t row = warp / WARPS_TOKENS * (16 * RT) + g;
         const uint32_t token = warp % WARPS_TOKENS * (8 * TT) + g;
-        weights += wide_place(ROWS, chunk, row, t);
-        tokens += wide_place(TOKENS, chunk, token, t);
+        const word4 *weights2 = weights + wide_place(ROWS, chunk, row, 2 + t / 2);
+        const word4 *tokens2 = tokens + wide_place(TOKENS, chunk, token, 2 + t / 2);
+        weights += wide_place(ROWS, chunk, row, t / 2);
+        tokens += wide_place(TOKENS, chunk, token, t / 2);
         word4 x[TT], w[RT][2];
 #pragma unroll
         for (int j = 0; j < TT; j++) {
-            x[j] = load16(tokens + j * 32);
+            x[j] = wide_columns(tokens + j * 32, tokens2 + j * 32, t % 2);
         }
 #pragma unroll
         for (int i = 0; i < RT; i++) {
-            w[i][0] = load16(weights + i * 64);
-            w[i][1] = load16(weights + i * 64 + 32);
+            w[i][0] = wide_columns(weights + i * 64, weights2 + i * 64, t % 2);
+            w[i][1] = wide_columns(weights + i * 64 + 32, weights2 + i * 64 + 32, t % 2);
         }
 #pragma unroll
         for (int half = 0; half < 2; half++) {

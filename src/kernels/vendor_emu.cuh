@@ -219,6 +219,10 @@ struct word4 {
     uint32_t x, y, z, w;
 };
 
+struct tensor_map; /* arguments_linear.h */
+
+#define KERNEL_CONSTANT
+
 static inline uint32_t atomic_add(uint32_t *to, uint32_t value)
 {
     return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
@@ -747,17 +751,32 @@ template <class Arguments> constexpr uint32_t emu_argument_bytes(void (*)(Argume
  * hardware's sum of sixteen has no order; here it is that in which mma_bf16 meets the columns when
  * pieces of four of them are its lanes' own, so that both come to the same bits. */
 #define VENDOR_WARPGROUPS 1
+#define VENDOR_BLOCKS_TOGETHER 0
+
+static inline struct word4 load_volatile16(const void *from, EMU_CALLER)
+{
+    return load16(from, file, line);
+}
 
 struct warpgroup_operand {
     const uint8_t *shared;
-    uint32_t slab;
 };
 
-static inline struct warpgroup_operand warpgroup_operand_of(const void *shared, uint32_t slab,
-                                                            EMU_CALLER)
+static inline struct warpgroup_operand warpgroup_operand_of(const void *shared, EMU_CALLER)
 {
     emu_aligned("warpgroup_operand_of", shared, file, line);
-    return {(const uint8_t *)shared, slab};
+    return {(const uint8_t *)shared};
+}
+
+static inline uint32_t shared_address(const void *shared)
+{
+    return (uint32_t)(uint64_t)shared;
+}
+
+/* Where tensor_copy puts a byte that would lie at `place` without its exchanges. */
+static inline uint64_t emu_swizzled(uint64_t place)
+{
+    return place ^ (place >> 7 & 7) << 4;
 }
 
 static inline void warpgroup_arrive()
@@ -768,11 +787,18 @@ static inline void warpgroup_commit()
 {
 }
 
-template <int N> static inline void warpgroup_wait()
+/* The lanes of a warp come here together, whatever they wait for. */
+template <int N> static inline void warpgroup_wait(EMU_CALLER)
+{
+    const struct emu_site site = EMU_SITE("warpgroup_wait");
+    emu_runtime->warp_wait(emu_self, &site);
+}
+
+template <int N> static inline void warpgroup_registers_more()
 {
 }
 
-static inline void warpgroup_fence_shared()
+template <int N> static inline void warpgroup_registers_fewer()
 {
 }
 
@@ -783,7 +809,8 @@ static inline void emu_group_row(const struct warpgroup_operand &from, uint32_t 
     for (uint32_t i = 0; i < 16; i++) {
         const uint32_t k = i % 8 / 2 * 4 + i / 8 * 2 + i % 2;
         uint16_t bits;
-        __builtin_memcpy(&bits, from.shared + k / 8 * from.slab + row * 16 + k % 8 * 2, 2);
+        const uint64_t place = (uint64_t)from.shared + row * 128 + k * 2;
+        __builtin_memcpy(&bits, (const void *)emu_swizzled(place), 2);
         to[i] = emu_half<is_bf16>(bits);
     }
 }
@@ -823,4 +850,171 @@ static inline void warpgroup_mma_f16(float (&d)[TILES][4], const struct warpgrou
                                      const struct warpgroup_operand &b, bool more)
 {
     emu_group_mma<false>(d, a, b, more);
+}
+
+/* Barriers in shared memory, and copies that arrive at them. A phase ends when `count` threads have
+ * arrived and all bytes that were expected are there. A copy happens when somebody waits for it, as
+ * late as the rules allow; until then its place holds NaNs. */
+
+struct emu_phase {
+    uint32_t parity : 1, count : 11, missing : 11, magic : 9;
+    uint32_t bytes;
+};
+static_assert(sizeof(struct emu_phase) == 8, "a barrier is eight bytes");
+#define EMU_PHASE_MAGIC 0x155u
+
+struct emu_tensor_copy {
+    uint8_t *to;
+    struct emu_tensor_map map; /* arguments end with their thread */
+    const void *barrier;
+    uint32_t at[4];
+};
+
+#define EMU_TENSOR_COPIES_MAX 64u
+static struct emu_tensor_copy emu_tensor_copies[EMU_TENSOR_COPIES_MAX];
+static uint32_t emu_tensor_copy_count;
+
+static inline uint32_t emu_box_rows(const struct emu_tensor_map *map)
+{
+    return map->box[1] * map->box[2] * map->box[3];
+}
+
+static inline void emu_tensor_copy_do(const struct emu_tensor_copy &copy)
+{
+    const struct emu_tensor_map *map = &copy.map;
+    for (uint32_t row = 0; row < emu_box_rows(map); row++) {
+        const uint32_t at[3] = {copy.at[1] + row % map->box[1],
+                                copy.at[2] + row / map->box[1] % map->box[2],
+                                copy.at[3] + row / map->box[1] / map->box[2]};
+        const uint8_t *from = (const uint8_t *)map->address;
+        bool inside = true;
+        for (uint32_t i = 0; i < 3; i++) {
+            from += at[i] * map->stride[i];
+            inside = inside && at[i] < map->size[i + 1];
+        }
+        for (uint32_t unit = 0; unit < map->box[0] / 8; unit++) {
+            const uint32_t column = copy.at[0] + unit * 8;
+            void *to = (void *)emu_swizzled((uint64_t)copy.to + row * 128 + unit * 16);
+            if (inside && column < map->size[0]) {
+                __builtin_memcpy(to, from + (uint64_t)column * 2, 16);
+            } else {
+                __builtin_memset(to, 0, 16);
+            }
+        }
+    }
+}
+
+static inline struct emu_phase *emu_phase_of(const char *word, uint64_t *barrier, const char *file,
+                                             int line)
+{
+    struct emu_phase *phase = (struct emu_phase *)barrier;
+    if (phase->magic != EMU_PHASE_MAGIC) {
+        emu_fail(word, "a barrier that was not made", file, line);
+    }
+    return phase;
+}
+
+static inline void barrier_init(uint64_t *barrier, uint32_t count)
+{
+    struct emu_phase *phase = (struct emu_phase *)barrier;
+    uint32_t kept = 0; /* a block that failed left copies behind */
+    for (uint32_t i = 0; i < emu_tensor_copy_count; i++) {
+        if (emu_tensor_copies[i].barrier != barrier) {
+            emu_tensor_copies[kept++] = emu_tensor_copies[i];
+        }
+    }
+    emu_tensor_copy_count = kept;
+    phase->magic = EMU_PHASE_MAGIC;
+    phase->parity = 0;
+    phase->count = phase->missing = count;
+    phase->bytes = 0;
+}
+
+static inline void barriers_made()
+{
+}
+
+static inline void emu_phase_arrive(const char *word, uint64_t *barrier, uint32_t bytes,
+                                    const char *file, int line)
+{
+    struct emu_phase *phase = emu_phase_of(word, barrier, file, line);
+    if (phase->missing == 0) {
+        emu_fail(word, "more arrive than a barrier was made for", file, line);
+    }
+    phase->bytes += bytes;
+    if (--phase->missing == 0) {
+        if (phase->bytes == 0) {
+            phase->parity ^= 1;
+            phase->missing = phase->count;
+        }
+        emu_runtime->key_wake(emu_self, barrier);
+    }
+}
+
+static inline void barrier_arrive(uint64_t *barrier, EMU_CALLER)
+{
+    emu_phase_arrive("barrier_arrive", barrier, 0, file, line);
+}
+
+static inline void barrier_expect(uint64_t *barrier, uint32_t bytes, EMU_CALLER)
+{
+    emu_phase_arrive("barrier_expect", barrier, bytes, file, line);
+}
+
+static inline void barrier_wait(uint64_t *barrier, uint32_t parity, EMU_CALLER)
+{
+    const struct emu_site site = EMU_SITE("barrier_wait");
+    struct emu_phase *phase = emu_phase_of("barrier_wait", barrier, file, line);
+    while (phase->parity == parity) {
+        uint32_t kept = 0;
+        for (uint32_t i = 0; i < emu_tensor_copy_count; i++) {
+            const struct emu_tensor_copy &copy = emu_tensor_copies[i];
+            if (copy.barrier == barrier && phase->missing == 0) {
+                emu_tensor_copy_do(copy);
+                phase->bytes -= emu_box_rows(&copy.map) * 128;
+            } else {
+                emu_tensor_copies[kept++] = copy;
+            }
+        }
+        emu_tensor_copy_count = kept;
+        if (phase->missing == 0 && phase->bytes == 0) {
+            phase->parity ^= 1;
+            phase->missing = phase->count;
+            emu_runtime->key_wake(emu_self, barrier);
+        } else {
+            emu_runtime->key_wait(emu_self, &site, barrier);
+        }
+    }
+}
+
+static inline void emu_tensor_copy_begin(void *to, const struct tensor_map *map, uint64_t *barrier,
+                                         uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3,
+                                         const char *file, int line)
+{
+    const struct emu_tensor_map *shape = (const struct emu_tensor_map *)map;
+    emu_phase_of("tensor_copy", barrier, file, line);
+    if ((uint64_t)to % 1024 || (uint64_t)map % 64 || c0 % 8) {
+        emu_fail("tensor_copy", "a place or column that is not aligned", file, line);
+    }
+    if (shape->magic != EMU_TENSOR_MAP_MAGIC || shape->box[0] != 64) {
+        emu_fail("tensor_copy", "no map of boxes of 64 columns", file, line);
+    }
+    if (emu_tensor_copy_count == EMU_TENSOR_COPIES_MAX) {
+        emu_fail("tensor_copy", "too many copies at a time", file, line);
+    }
+    __builtin_memset(to, 0xff, emu_box_rows(shape) * 128);
+    emu_tensor_copies[emu_tensor_copy_count++] = {(uint8_t *)to, *shape, barrier, {c0, c1, c2, c3}};
+    emu_runtime->key_wake(emu_self, barrier);
+}
+
+static inline void tensor_copy2(void *to, const struct tensor_map *map, uint64_t *barrier,
+                                uint32_t column, uint32_t row, EMU_CALLER)
+{
+    emu_tensor_copy_begin(to, map, barrier, column, row, 0, 0, file, line);
+}
+
+static inline void tensor_copy4(void *to, const struct tensor_map *map, uint64_t *barrier,
+                                uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3, EMU_CALLER)
+{
+    emu_tensor_copy_begin(to, map, barrier, c0, c1, c2, c3, file, line);
 }

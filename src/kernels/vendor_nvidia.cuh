@@ -29,6 +29,10 @@ struct word4 {
     uint32_t x, y, z, w;
 };
 
+struct tensor_map; /* arguments_linear.h */
+
+#define KERNEL_CONSTANT __grid_constant__
+
 /* Warps. */
 
 template <class T> __device__ __forceinline__ T warp_shuffle(T value, uint32_t lane)
@@ -520,19 +524,28 @@ __device__ __forceinline__ void ldmatrix4_transposed(uint32_t r[4], const void *
  * compute capability 9.0. */
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #define VENDOR_WARPGROUPS 1
+#define VENDOR_BLOCKS_TOGETHER 1 /* those of a launch that fits the device */
+
+__device__ __forceinline__ struct word4 load_volatile16(const void *from)
+{
+    struct word4 value;
+    asm volatile("ld.volatile.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+                 : "l"(__cvta_generic_to_global(from))
+                 : "memory");
+    return value;
+}
 
 struct warpgroup_operand {
     uint64_t bits;
 };
 
-/* Rows of 16 halves in shared memory: core matrices of eight rows of 16 bytes, side by side for the
- * rows, those of the second eight columns `slab` bytes further; all multiples of 16. */
-__device__ __forceinline__ struct warpgroup_operand warpgroup_operand_of(const void *shared,
-                                                                         uint32_t slab)
+/* Rows of sixteen halves, 128 bytes apart in shared memory, where tensor_copy has put them. */
+__device__ __forceinline__ struct warpgroup_operand warpgroup_operand_of(const void *shared)
 {
     const struct warpgroup_operand operand = {(uint64_t)(shared_address(shared) >> 4 & 0x3fffu) |
-                                              (uint64_t)(slab >> 4) << 16 |
-                                              (uint64_t)(128 >> 4) << 32};
+                                              (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 |
+                                              (uint64_t)1 << 62};
     return operand;
 }
 
@@ -551,9 +564,71 @@ template <int N> __device__ __forceinline__ void warpgroup_wait()
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 }
 
-__device__ __forceinline__ void warpgroup_fence_shared()
+/* Registers that a thread of these four warps has from here on, of those that others gave up. */
+template <int N> __device__ __forceinline__ void warpgroup_registers_more()
 {
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(N));
+}
+
+template <int N> __device__ __forceinline__ void warpgroup_registers_fewer()
+{
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
+}
+
+/* Barriers in shared memory, and copies that arrive at them. */
+
+__device__ __forceinline__ void barrier_init(uint64_t *barrier, uint32_t count)
+{
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)),
+                 "r"(count)
+                 : "memory");
+}
+
+__device__ __forceinline__ void barriers_made()
+{
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+
+__device__ __forceinline__ void barrier_arrive(uint64_t *barrier)
+{
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier))
+                 : "memory");
+}
+
+__device__ __forceinline__ void barrier_expect(uint64_t *barrier, uint32_t bytes)
+{
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
+                     shared_address(barrier)),
+                 "r"(bytes)
+                 : "memory");
+}
+
+__device__ __forceinline__ void barrier_wait(uint64_t *barrier, uint32_t parity)
+{
+    asm volatile("{\n.reg .pred p;\nWAIT_%=:\n"
+                 "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
+                 "@!p bra WAIT_%=;\n}" ::"r"(shared_address(barrier)),
+                 "r"(parity)
+                 : "memory");
+}
+
+__device__ __forceinline__ void tensor_copy2(void *to, const struct tensor_map *map,
+                                             uint64_t *barrier, uint32_t column, uint32_t row)
+{
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4}], [%2];" ::"r"(shared_address(to)),
+                 "l"(map), "r"(shared_address(barrier)), "r"(column), "r"(row)
+                 : "memory");
+}
+
+__device__ __forceinline__ void tensor_copy4(void *to, const struct tensor_map *map,
+                                             uint64_t *barrier, uint32_t c0, uint32_t c1,
+                                             uint32_t c2, uint32_t c3)
+{
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes "
+                 "[%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(shared_address(to)),
+                 "l"(map), "r"(shared_address(barrier)), "r"(c0), "r"(c1), "r"(c2), "r"(c3)
+                 : "memory");
 }
 
 #define GROUP_SUMS4(d, j) "+f"(d[j][0]), "+f"(d[j][1]), "+f"(d[j][2]), "+f"(d[j][3])

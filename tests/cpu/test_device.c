@@ -197,6 +197,62 @@ static void a_step_reads_each_weight_once(void **state)
     toy_destroy(toy);
 }
 
+/* Products of a step of 16 rows in the operation that `name` begins with. */
+static uint64_t operations(struct device_model *model, struct toy_batch *batch, uint32_t wanted,
+                           const char *name)
+{
+    static const uint32_t tokens[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+    struct device_profile_row rows[64];
+    struct llcuda_error error;
+    const float *logits;
+    toy_batch_clear(batch);
+    toy_batch_add(batch, 0, tokens, 0, 16);
+    uint32_t hidden[16];
+    for (uint32_t i = 0; i < wanted; i++) {
+        hidden[i] = 16 - wanted + i;
+    }
+    batch->batch.logits_count = 0;
+    batch->batch.hidden_count = wanted;
+    batch->batch.hidden_rows = hidden;
+    assert_ok(device_step(model, &batch->batch, &logits, &error), error);
+    uint32_t count = device_profile(model, rows, 64);
+    uint64_t found = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        found += strcmp(rows[i].operation, name) == 0 ? rows[i].operations : 0;
+    }
+    return found;
+}
+
+/* Of the last layer, rows that nobody wants get their keys and values and nothing else. */
+static void unwanted_rows_leave_the_last_layer(void **state)
+{
+    (void)state;
+    static struct toy_batch batch;
+    struct toy_options options = toy_defaults();
+    struct toy *toy = toy_create(&options);
+    struct device *device = toy_device(cpu_level_detect(), 2);
+    struct device_model *model = load(device, toy);
+    assert_int_equal(options.layers, 2);
+    toy_batch_init(&batch, 1, BLOCKS);
+    (void)operations(model, &batch, 16, "down"); /* the first profile turns it on */
+    uint64_t all = operations(model, &batch, 16, "down");
+    assert_true(all > 0);
+    assert_int_equal(operations(model, &batch, 1, "down") * 32, all * 17);
+    assert_int_equal(operations(model, &batch, 3, "down") * 32, all * 19);
+    assert_int_equal(operations(model, &batch, 0, "down") * 2, all);
+    all = operations(model, &batch, 16, "attention");
+    uint64_t products = 4ull * options.heads * options.head_size;
+    assert_int_equal(all, 2 * (16 * 17 / 2) * products);
+    assert_int_equal(operations(model, &batch, 1, "attention"), (16 * 17 / 2 + 16) * products);
+    all = operations(model, &batch, 16, "qkv");
+    uint64_t kv = 2ull * options.kv_heads;
+    assert_int_equal(operations(model, &batch, 0, "qkv") * 2 * (options.heads + kv),
+                     all * (options.heads + 2 * kv));
+    device_model_unload(model);
+    device_close(device);
+    toy_destroy(toy);
+}
+
 /* Hidden states times the output matrix are the logits; in company they are the same bits; and what
  * was not asked for is not given. */
 static void hidden_states_give_the_logits(void **state)
@@ -502,6 +558,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(bad_batches_are_refused),
     cmocka_unit_test(bad_options_are_refused),
     cmocka_unit_test(a_step_reads_each_weight_once),
+    cmocka_unit_test(unwanted_rows_leave_the_last_layer),
     cmocka_unit_test(hidden_states_give_the_logits),
     cmocka_unit_test(blocks_are_counted_in_bytes),
     cmocka_unit_test(copied_blocks_hold_the_same),

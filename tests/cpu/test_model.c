@@ -154,23 +154,39 @@ static void expect_same(const float *a, const float *b, uint64_t count, const ch
     }
 }
 
-/* Several sequences advance together by chunks of random sizes. */
+/* Leaves the wanted rows by chance: all, none, or any; and asks for hidden states of any. */
+static uint32_t want_some(struct step_batch *batch, uint32_t *logits_rows, uint32_t *hidden_rows)
+{
+    uint32_t kind = (uint32_t)test_random_below(4);
+    batch->logits_count = 0;
+    batch->hidden_count = 0;
+    batch->hidden_rows = hidden_rows;
+    for (uint32_t row = 0; row < batch->row_count; row++) {
+        if (kind == 0 || (kind < 3 && test_random_below(kind == 1 ? 2 : 20) == 0)) {
+            logits_rows[batch->logits_count++] = row;
+        }
+        if (test_random_below(8) == 0) {
+            hidden_rows[batch->hidden_count++] = row;
+        }
+    }
+    return batch->logits_count;
+}
+
+/* Several sequences advance together by chunks of random sizes, and some of their rows are wanted.
+ */
 static void run_ragged(struct company *c, enum cpu_level level)
 {
     uint32_t width = c->model->plan->vocabulary_size;
     uint32_t done[3] = {0};
     struct llcuda_error error;
     for (;;) {
-        uint32_t begins[3];
-        uint32_t counts[3] = {0};
         toy_batch_clear(c->batch);
         for (uint32_t s = 0; s < 3; s++) {
             uint32_t rest = c->lengths[s] - done[s];
             uint32_t chunk = (uint32_t)test_random_below(test_random_below(2) ? 4 : 60);
-            begins[s] = done[s];
-            counts[s] = chunk < rest ? chunk : rest;
-            toy_batch_add(c->batch, s, c->tokens + s * LENGTH_MAX, begins[s], counts[s]);
-            done[s] += counts[s];
+            uint32_t count = chunk < rest ? chunk : rest;
+            toy_batch_add(c->batch, s, c->tokens + s * LENGTH_MAX, done[s], count);
+            done[s] += count;
         }
         if (c->batch->batch.row_count == 0) {
             if (done[0] == c->lengths[0] && done[1] == c->lengths[1] && done[2] == c->lengths[2]) {
@@ -179,11 +195,17 @@ static void run_ragged(struct company *c, enum cpu_level level)
             continue;
         }
         const float *logits;
-        assert_ok(device_step(c->model, &c->batch->batch, &logits, &error), error);
-        for (uint32_t s = 0; s < 3; s++) {
-            expect_same(logits, c->expected[s] + (uint64_t)begins[s] * width,
-                        (uint64_t)counts[s] * width, "a row in company", level);
-            logits += (uint64_t)counts[s] * width;
+        static uint32_t hidden_rows[3 * LENGTH_MAX];
+        const struct step_batch *batch = &c->batch->batch;
+        uint32_t wanted = want_some(&c->batch->batch, c->batch->logits_rows, hidden_rows);
+        assert_ok(device_step(c->model, batch, &logits, &error), error);
+        c->batch->batch.hidden_count = 0;
+        for (uint32_t i = 0; i < wanted; i++) {
+            uint32_t row = batch->logits_rows[i];
+            const float *expected = c->expected[batch->sequences[row]];
+            expect_same(logits + (uint64_t)i * width,
+                        expected + (uint64_t)batch->positions[row] * width, width,
+                        "a row in company", level);
         }
     }
 }

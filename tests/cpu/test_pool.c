@@ -68,6 +68,61 @@ static void every_item_runs_once(void **state)
     }
 }
 
+/* What each worker ran first, and whether its own items came in order. */
+struct shares {
+    _Atomic uint32_t arrived;
+    uint32_t threads;
+    uint64_t first[8], last_own[8];
+    bool begun[8], disordered;
+};
+
+/* Nobody goes on before everybody has his first item. */
+static void note_share(void *context, uint32_t worker, uint64_t item)
+{
+    struct shares *shares = context;
+    if (shares->begun[worker]) {
+        bool own = item > shares->last_own[worker] &&
+                   (worker + 1 == shares->threads || item < shares->first[worker + 1]);
+        bool skipped = own && item != shares->last_own[worker] + 1;
+        shares->disordered = shares->disordered || skipped;
+        shares->last_own[worker] = own ? item : shares->last_own[worker];
+        return;
+    }
+    shares->begun[worker] = true;
+    shares->first[worker] = shares->last_own[worker] = item;
+    atomic_fetch_add(&shares->arrived, 1);
+    for (int i = 0; i < 20000 && atomic_load(&shares->arrived) < shares->threads; i++) {
+        nap(50000);
+    }
+}
+
+/* A share begins where pool_share_begin says, so that what is packed or fetched for a worker is
+ * what it will read; and its owner goes through it from the front. */
+static void shares_begin_where_promised(void **state)
+{
+    (void)state;
+    static const char somewhere[3000];
+    for (uint32_t threads = 2; threads <= 8; threads++) {
+        struct pool *pool;
+        struct llcuda_error error;
+        assert_ok(pool_create(threads, NULL, 0, &pool, &error), error);
+        for (uint64_t items = threads; items < 40; items += 1 + test_random_below(7)) {
+            struct shares shares = {.threads = threads};
+            for (uint32_t i = 0; i < threads; i++) {
+                /* Any address and any length will do. */
+                pool_fetch_meanwhile(pool, i, i % 2 ? somewhere : NULL, i * 1000);
+            }
+            pool_run(pool, items, note_share, &shares);
+            assert_int_equal(atomic_load(&shares.arrived), threads);
+            assert_false(shares.disordered);
+            for (uint32_t i = 0; i < threads; i++) {
+                assert_int_equal(shares.first[i], pool_share_begin(pool, i, items));
+            }
+        }
+        pool_destroy(pool);
+    }
+}
+
 static void idle_threads_use_no_time(void **state)
 {
     (void)state;
@@ -235,11 +290,11 @@ static void masks_lower_the_level(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(every_item_runs_once),  cmocka_unit_test(idle_threads_use_no_time),
-    cmocka_unit_test(pinned_threads_work),   cmocka_unit_test(thread_counts_have_limits),
-    cmocka_unit_test(topology_makes_sense),  cmocka_unit_test(quotas_are_read),
-    cmocka_unit_test(masks_lower_the_level), cmocka_unit_test(nodes_and_cores_are_found),
-    cmocka_unit_test(fast_cores_come_first),
+    cmocka_unit_test(every_item_runs_once),      cmocka_unit_test(shares_begin_where_promised),
+    cmocka_unit_test(idle_threads_use_no_time),  cmocka_unit_test(pinned_threads_work),
+    cmocka_unit_test(thread_counts_have_limits), cmocka_unit_test(topology_makes_sense),
+    cmocka_unit_test(quotas_are_read),           cmocka_unit_test(masks_lower_the_level),
+    cmocka_unit_test(nodes_and_cores_are_found), cmocka_unit_test(fast_cores_come_first),
 };
 
 TEST_MAIN(tests)

@@ -424,6 +424,18 @@ int cuStreamEndCapture(void *stream, void **graph)
     CREATE(graph, 0x64, "cuStreamEndCapture", "%lx", NUMBER(stream));
 }
 
+int cuTensorMapEncodeTiled(void *map, int type, unsigned int rank, void *address,
+                           const uint64_t *sizes, const uint64_t *strides, const unsigned int *box,
+                           const unsigned int *steps, int interleave, int swizzle, int promotion,
+                           int fill)
+{
+    memset(map, 0x7a, 128);
+    return called("cuTensorMapEncodeTiled", "%d, %u, %lx, %lu %lu, %lu, %u %u, %u %u, %d %d %d %d",
+                  type, rank, NUMBER(address), (unsigned long)sizes[0], (unsigned long)sizes[1],
+                  (unsigned long)strides[0], box[0], box[1], steps[0], steps[1], interleave,
+                  swizzle, promotion, fill);
+}
+
 int cuThreadExchangeStreamCaptureMode(int *mode)
 {
     int previous = capture_mode_now;

@@ -369,6 +369,24 @@ static void test_launches(void **state)
     assert_calls("cuLaunchKernelEx(f1, 7 8 9, 256 1 1, 2048, 51, abc, 0, 1: 6 = 1)\n");
 }
 
+static void test_tensor_maps(void **state)
+{
+    (void)state;
+    const struct gpu_tensor_shape shape = {.address = 0xd0010,
+                                           .type = DTYPE_BF16,
+                                           .columns = 96,
+                                           .rows = {300, 1, 1},
+                                           .row_strides = {192},
+                                           .box_rows = {128, 1, 1},
+                                           .dimensions = 2};
+    uint64_t map[17] = {0};
+    assert_ok(driver->tensor_map(driver, &shape, map + 1, &error), error); /* at any address */
+    assert_calls("cuTensorMapEncodeTiled(9, 2, d0010, 96 300, 192, 64 128, 1 1, 0 3 3 0)\n");
+    assert_true(map[0] == 0 && map[1] == 0x7a7a7a7a7a7a7a7au && map[16] == map[1]);
+    fail_call("cuTensorMapEncodeTiled", 1);
+    assert_int_equal(driver->tensor_map(driver, &shape, map, &error), LLCUDA_DEVICE);
+}
+
 /* Where an architecture or a driver has no dependent launches, an overlapping launch is a plain
  * one.
  */
@@ -712,6 +730,7 @@ int main(void)
         WITH_DRIVER(test_waits),
         WITH_DRIVER(test_kernels),
         WITH_DRIVER(test_launches),
+        WITH_DRIVER(test_tensor_maps),
         WITH_DRIVER(test_graphs),
         WITH_DRIVER(test_compile),
         WITH_DRIVER(test_matmul),

@@ -215,6 +215,29 @@ static void run_few(struct rig *rig, const struct case_of *c)
     case_release(rig, c, &device, rig->few);
 }
 
+static void launch_quad(struct rig *rig, const char *name, uint32_t tile, const struct case_of *c,
+                        uint64_t partials, struct gpu_launch how,
+                        const struct linear_wide_arguments *arguments)
+{
+    struct gpu_driver *driver = rig->bench.driver;
+    struct gpu_function *function;
+    struct llcuda_error *error = &rig->bench.error;
+    const struct gpu_wide_quad quad = {
+        .tile = tile,
+        .act = rig->act,
+        .is_pair = c->pair,
+        .n = c->tokens,
+        .multiprocessors = gpu_bench_is_emulated() ? 1 + (uint32_t)test_random_below(400)
+                                                   : rig->info.multiprocessor_count,
+        .partials = partials,
+        .launch = how,
+    };
+    assert_ok(driver->function_get(driver, rig->bench.module, name, &function, error), *error);
+    assert_ok(driver->function_shared_limit(driver, function, how.shared_bytes, error), *error);
+    assert_ok(gpu_wide_quad_run(driver, rig->bench.stream, function, &quad, arguments, error),
+              *error);
+}
+
 /* False when the device has no such tile. */
 static bool run_wide(struct rig *rig, const struct case_of *c, enum dtype dtype, uint32_t tile,
                      void *output)
@@ -245,31 +268,34 @@ static bool run_wide(struct rig *rig, const struct case_of *c, enum dtype dtype,
         arguments.rows[i] = c->rows[i];
     }
     uint64_t counters = GPU_WIDE_COUNTERS * sizeof(uint32_t);
+    uint64_t partials = 0;
     if (gpu_wide_can_split(tile, &how)) {
         const struct gpu_wide_tile *shape = &gpu_wide_tiles[tile];
         uint64_t bytes = counters + 16ull * 4 * how.grid[0] * how.grid[1] *
                                         (16 * shape->warps_rows) * (8 * shape->token_tiles);
         how.grid[2] = 1u << test_random_below(5);
-        arguments.arrivals = gpu_bench_upload(&rig->bench, NULL, bytes);
-        arguments.partials = arguments.arrivals + counters;
+        partials = gpu_bench_upload(&rig->bench, NULL, bytes);
         struct gpu_driver *driver = rig->bench.driver;
-        assert_ok(driver->fill(driver, rig->bench.stream, arguments.arrivals, 0, counters,
-                               &rig->bench.error),
+        assert_ok(driver->fill(driver, rig->bench.stream, partials, 0, counters, &rig->bench.error),
                   rig->bench.error);
-        assert_ok(driver->fill(driver, rig->bench.stream, arguments.partials, 0xff,
+        assert_ok(driver->fill(driver, rig->bench.stream, partials + counters, 0xff,
                                bytes - counters, &rig->bench.error),
                   rig->bench.error);
     }
     gpu_wide_name(dtype, c->pair, tile, name);
-    launch(rig, name, how, &arguments, sizeof arguments);
+    if (gpu_wide_is_quad(tile)) {
+        launch_quad(rig, name, tile, c, partials, how, &arguments);
+    } else {
+        launch(rig, name, how, &arguments, sizeof arguments);
+    }
     case_release(rig, c, &device, output);
-    if (arguments.arrivals) {
+    if (partials) {
         static uint32_t arrivals[GPU_WIDE_COUNTERS];
-        gpu_bench_download(&rig->bench, arrivals, arguments.arrivals, counters);
+        gpu_bench_download(&rig->bench, arrivals, partials, counters);
         for (uint32_t i = 0; i < GPU_WIDE_COUNTERS; i++) {
             assert_int_equal(arrivals[i], 0);
         }
-        rig->bench.driver->memory_free(rig->bench.driver, arguments.arrivals);
+        rig->bench.driver->memory_free(rig->bench.driver, partials);
     }
     return true;
 }
@@ -355,10 +381,11 @@ static struct case_of random_case(uint32_t columns, bool pair, bool add)
     uint32_t width = 0;
     for (uint32_t i = 0; i < c.parts; i++) {
         c.rows[i] = 1 + (uint32_t)test_random_below(ROWS_MAX / c.parts);
+        c.rows[i] += c.columns % 64 ? 0 : (8 - c.rows[i] % 8) % 8; /* whole units of activations */
         c.rows[i] = pair && i ? c.rows[0] : c.rows[i];
         width += pair && i ? 0 : c.rows[i];
     }
-    c.stride = width + (uint32_t)test_random_below(5);
+    c.stride = width + (uint32_t)test_random_below(5) * (columns % 64 ? 1 : 8);
     return c;
 }
 

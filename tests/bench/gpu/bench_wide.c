@@ -177,13 +177,24 @@ static llcuda_status run_once(struct bench *bench, const struct subject *subject
         .columns = shape->columns,
         .output_stride = shape->rows,
         .kind = shape->is_pair ? ACTIVATION_SILU : LINEAR_STORE,
-        .arrivals = bench->partials,
-        .partials = bench->partials + GPU_WIDE_COUNTERS * sizeof(uint32_t),
     };
     struct gpu_launch launch;
     gpu_wide_launch(&bench->info, bench->dtype, subject->tile, shape->is_pair, arguments.rows,
                     shape->is_pair ? 2 : 1, subject->n, &launch);
     launch.grid[2] = subject->splits;
+    if (gpu_wide_is_quad(subject->tile)) {
+        const struct gpu_wide_quad quad = {
+            .tile = subject->tile,
+            .act = bench->act,
+            .is_pair = shape->is_pair,
+            .n = subject->n,
+            .multiprocessors = bench->info.multiprocessor_count,
+            .partials = bench->partials,
+            .launch = launch,
+        };
+        return gpu_wide_quad_run(bench->driver, bench->stream, subject->function, &quad, &arguments,
+                                 &bench->error);
+    }
     return bench->driver->launch(bench->driver, bench->stream, subject->function, &launch,
                                  &arguments, sizeof arguments, &bench->error);
 }

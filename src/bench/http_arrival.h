@@ -1,0 +1,39 @@
+/* When bytes came over a socket, and keeping them for later. The kernel notes the time at which a
+ * segment arrived, so that a reader that is woken late, or that reads several connections in one
+ * go, still knows it; and bytes whose time is known need not be understood at once. One thread. */
+#ifndef BENCH_HTTP_ARRIVAL_H
+#define BENCH_HTTP_ARRIVAL_H
+
+#include <sys/types.h>
+
+#include "base/buffer.h"
+
+/* Asks the kernel to note times of arrival on this socket. Where it cannot, times are those of the
+ * reading. */
+void arrival_watch(int descriptor);
+
+/* The kernel's notes are on the system's clock, this is how far that is ahead of clock_now_ns. */
+int64_t arrival_clock_offset_ns(void);
+
+/* recv(), and in *at_ns when the last of these bytes arrived, on the clock of clock_now_ns: never
+ * before `earliest_ns` (a clock that was set meanwhile tells nonsense) and never after now. */
+ssize_t arrival_receive(int descriptor, void *data, size_t bytes, int64_t offset_ns,
+                        uint64_t earliest_ns, uint64_t *at_ns);
+
+#define ARRIVALS_MAX      64u
+#define ARRIVAL_BYTES_MAX 16384u
+
+/* Bytes in the order of their arrival. A zeroed struct is empty. */
+struct arrivals_held {
+    struct buffer bytes;
+    struct {
+        uint32_t bytes;
+        uint64_t at_ns;
+    } pieces[ARRIVALS_MAX];
+    uint32_t count;
+};
+
+/* Copies a piece; false when there is no room: what is held must then be taken first. */
+bool arrivals_hold(struct arrivals_held *held, const char *data, size_t bytes, uint64_t at_ns);
+
+#endif
