@@ -58,6 +58,20 @@ static const struct {
     {"linear_packed", "linear_decode_7", NULL, 32},
     {"linear_decode", "linear_decode_4", NULL, 16},
     {"linear_decode_group", "linear_decode_2", "sm_90a", 16},
+    /* Compiled for these, the same kernels want more; no such GPU was there to see what it costs.
+     */
+    {"linear_packed", "linear_decode_9", "sm_80", 360},
+    {"linear_packed", "linear_decode_9", "sm_86", 416},
+    {"linear_packed", "linear_decode_9", "sm_89", 416},
+    {"linear_packed", "linear_decode_10", "sm_80", 664},
+    {"linear_packed", "linear_decode_10", "sm_86", 632},
+    {"linear_packed", "linear_decode_10", "sm_89", 632},
+    {"linear_packed", "linear_decode_1", "sm_80", 44},
+    {"linear_packed", "linear_decode_1", "sm_86", 44},
+    {"linear_packed", "linear_decode_1", "sm_89", 44},
+    {"linear_packed", "linear_decode_7", "sm_100", 48},
+    {"linear_decode", "linear_decode_3", "sm_75", 48},
+    {"linear_decode", "linear_decode_4", "sm_75", 48},
 };
 
 /* A vendor's compiler, and how it tells what kernels use. */
