@@ -58,8 +58,9 @@ static struct attention_call of_heads(const struct loop *loop, uint32_t worker, 
     struct attention_call call = loop->call;
     call.kv_head = head;
     call.kv_heads = KV_HEADS - head < heads ? KV_HEADS - head : heads;
-    call.query += head * loop->width;
-    call.out += head * loop->width;
+    uint64_t own = (uint64_t)call.head_count * call.head_size; /* of a row */
+    call.query += head * own;
+    call.out += head * own;
     call.scratch = loop->scratch + worker * loop->scratch_floats;
     return call;
 }
