@@ -9,8 +9,8 @@
  * before the predecessor on the stream has ended. One block fits a multiprocessor: where two do,
  * a launch whose predecessors' blocks end at different times leaves others without one.
  *
- * Grid: x = one block a multiprocessor, or one a tile when there are fewer. Dynamic shared memory:
- * struct row_shared. Bound: the bytes of W from memory; about 100 instructions a warp and unit of
+ * Grid: x = one block a multiprocessor; those without a tile keep their places until the others
+ * have begun. Dynamic shared memory: struct row_shared. Bound: the bytes of W from memory; about 100 instructions a warp and unit of
  * q4_k (1,184 bytes) are a third of what a multiprocessor can issue in that time. */
 #define ROW_TILES 8 /* whose sums are kept between two barriers; of a pair four and four */
 

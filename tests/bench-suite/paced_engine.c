@@ -7,20 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-static uint64_t now_ns(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
-static void sleep_until(uint64_t ns)
-{
-    const struct timespec time = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
-}
+#include "paced.h"
 
 static unsigned long long number_after(const char *line, const char *key)
 {
@@ -74,15 +62,15 @@ static void run(const char *line, uint64_t step_ns, enum form form)
     unsigned long long id = number_after(line, "\"id\":");
     unsigned long long tokens = number_after(line, "\"max_tokens\":");
     uint64_t hold_ns = number_after(line, "\"hold_us\":") * 1000;
-    uint64_t flushed = now_ns();
+    uint64_t flushed = paced_now_ns();
     uint64_t now = flushed;
     unsigned count = 0;
     for (const char *place = line; (place = strstr(place, "\"max_tokens\":")) != NULL; place++) {
         count++;
     }
     for (unsigned long long token = 0; token < tokens; token++) {
-        sleep_until(now + step_ns); /* late or not, a whole step lies between two tokens */
-        now = now_ns();
+        paced_sleep_until(now + step_ns); /* late or not, a whole step lies between two tokens */
+        now = paced_now_ns();
         for (unsigned index = 0; index < count; index++) {
             tell(id, index, token, now, form);
         }

@@ -15,8 +15,9 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "paced.h"
 
 #define CLIENTS_MAX 64
 
@@ -29,19 +30,6 @@ struct client {
 };
 
 static struct client clients[CLIENTS_MAX];
-
-static uint64_t now_ns(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
-}
-
-static void sleep_until(uint64_t ns)
-{
-    const struct timespec time = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
-    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
-}
 
 static void send_chunk(struct client *client, const char *data)
 {
@@ -61,7 +49,7 @@ static void send_token(struct client *client)
              "\"finish_reason\":null}],\"created\":1763600000,\"model\":\"gpt-3.5-turbo\","
              "\"system_fingerprint\":\"b6500-0123abcd\",\"object\":\"text_completion\","
              "\"id\":\"chatcmpl-0123456789abcdefghijklmnopqrstuv\"}\n\n",
-             (unsigned long long)now_ns());
+             (unsigned long long)paced_now_ns());
     send_chunk(client, data);
     client->left--;
 }
@@ -153,7 +141,8 @@ int main(int argument_count, char **arguments)
     printf("%u\n", ntohs(address.sin_port));
     fflush(stdout);
     while (read(STDIN_FILENO, &byte, 1) != 0) {
-        sleep_until(now_ns() + step_ns); /* late or not, a whole step lies between two tokens */
+        paced_sleep_until(paced_now_ns() +
+                          step_ns); /* late or not, a whole step lies between two tokens */
         read_clients(listener);
         for (int i = 0; i < CLIENTS_MAX; i++) {
             if (clients[i].socket >= 0 && clients[i].total) {

@@ -1,5 +1,6 @@
 /* What the harness itself costs, against a scripted engine that makes tokens at a known pace: its
  * processor time as a share of the measured time, monitor included. */
+#include "paced.h"
 #include "support/test_support.h"
 
 #include <stdlib.h>
@@ -81,13 +82,6 @@ static struct cost measure(const char *step_us, const char *stamps, uint32_t par
     buffer_deinit(&hello);
     return cost;
 }
-
-/* Instrumented, the harness is another program: it must run, its time says nothing. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SHARE_MAX 1.0
-#else
-#define SHARE_MAX 0.01
-#endif
 
 /* An engine that stamps its tokens costs at most 1 %, however fast it is. */
 static void test_share_of_stamped_tokens(void **state)

@@ -1,6 +1,7 @@
 /* What the harness itself costs over HTTP, against a scripted server that streams a chunk for each
  * token at a known pace (paced_server.c): its processor time as a share of the measured time, the
  * monitor included, and how far the measured times are from when the tokens were written. */
+#include "paced.h"
 #include "support/test_support.h"
 
 #include <errno.h>
@@ -104,13 +105,6 @@ static struct cost measure(const char *step_us, uint32_t parallel, uint64_t requ
     process_end(&server, 2000);
     return cost;
 }
-
-/* Instrumented, the harness is another program: it must run, its time says nothing. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SHARE_MAX 1.0
-#else
-#define SHARE_MAX 0.01
-#endif
 
 /* The best of five: what a waking costs is the machine's. With its processors at other work the
  * caches are cold and a waking costs three times as much: that is not judged. */
