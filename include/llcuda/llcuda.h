@@ -280,7 +280,8 @@ typedef struct llcuda_stats {
 } llcuda_stats;
 
 /* Fills in `stats`; set stats->size = sizeof *stats first. Gauges are consistent with each other
- * as of the end of one step. Never blocks on the engine thread for longer than copying takes. */
+ * as of the end of one step or of one answer; an answer whose end was read is counted. Never blocks
+ * on the engine thread for longer than copying takes. */
 LLCUDA_API void llcuda_engine_get_stats(const llcuda_engine *engine, llcuda_stats *stats);
 
 /* ------------------------------------------------------------------ text and tokens */

@@ -182,6 +182,7 @@ static void finish_request(struct engine_core *core, llcuda_request *request)
     };
     event_ring_write(&request->ring, &record, NULL, text_view_make(NULL, 0));
     unlink_request(core, request);
+    core_publish_stats(core); /* who has read the end of an answer finds it counted */
     atomic_fetch_sub(&core->options.mailbox->sequences_live, request->choice_count);
     atomic_store(&request->finished, true);
     core->readers_called |= request_publish(request);
