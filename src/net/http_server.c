@@ -58,13 +58,10 @@ static void turn_away(struct http_server *server, int descriptor)
     close(descriptor);
 }
 
-static void on_accept(struct evconnlistener *listener, evutil_socket_t descriptor,
-                      struct sockaddr *address, int address_bytes, void *user)
+static void take_connection(struct http_server *server, int descriptor,
+                            const struct sockaddr *address)
 {
-    struct http_server *server = user;
     struct accepted accepted = {.descriptor = descriptor};
-    (void)listener;
-    (void)address_bytes;
     write_peer(address, accepted.peer);
     if (address->sa_family != AF_UNIX) {
         int one = 1;
@@ -84,6 +81,14 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t descripto
     }
 }
 
+static void on_accept(struct evconnlistener *listener, evutil_socket_t descriptor,
+                      struct sockaddr *address, int address_bytes, void *user)
+{
+    (void)listener;
+    (void)address_bytes;
+    take_connection(user, descriptor, address);
+}
+
 /* Mostly: no descriptors are left. Trying again at once would only burn the processor. */
 static void on_accept_error(struct evconnlistener *listener, void *user)
 {
@@ -92,12 +97,31 @@ static void on_accept_error(struct evconnlistener *listener, void *user)
     server->listener_paused = true;
 }
 
-void http_server_resume_listening(struct http_server *server)
+/* Closing the socket resets the connections that wait to be accepted, whose clients may have sent
+ * their requests: these are taken first. */
+static void stop_listening(struct http_server *server)
 {
-    if (server->listener && atomic_load(&server->draining)) {
-        evconnlistener_free(server->listener);
-        server->listener = NULL;
-        server->listen_descriptor = -1;
+    for (;;) {
+        struct sockaddr_storage address = {0};
+        socklen_t bytes = sizeof address;
+        int descriptor = accept4(server->listen_descriptor, (struct sockaddr *)&address, &bytes,
+                                 SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (descriptor >= 0) {
+            take_connection(server, descriptor, (const struct sockaddr *)&address);
+        } else if (errno != ECONNABORTED && errno != EINTR) {
+            break;
+        }
+    }
+    evconnlistener_free(server->listener);
+    server->listener = NULL;
+    server->listen_descriptor = -1;
+    atomic_store(&server->closed, true);
+}
+
+void http_server_look_at_listener(struct http_server *server)
+{
+    if (server->listener && atomic_load(&server->draining_ns)) {
+        stop_listening(server);
     } else if (server->listener && server->listener_paused) {
         server->listener_paused = false;
         evconnlistener_enable(server->listener);
@@ -273,7 +297,13 @@ uint64_t http_server_lag_ns(const struct http_server *server)
 
 void http_server_drain(struct http_server *server)
 {
-    atomic_store(&server->draining, true);
+    uint64_t never = 0;
+    atomic_compare_exchange_strong(&server->draining_ns, &never, clock_now_ns());
+}
+
+bool http_server_drained(const struct http_server *server)
+{
+    return atomic_load(&server->closed) && atomic_load(&server->connection_count) == 0;
 }
 
 void http_server_stop(struct http_server *server)

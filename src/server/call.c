@@ -348,7 +348,9 @@ static void on_refused(void *user, struct http_exchange *exchange, int status, c
     struct call *call = begin_call(user, exchange);
     if (call) {
         struct api_error error;
-        api_error_set(&error, status, "invalid_http", NULL, "%s", reason);
+        bool leaving = status == 503 && atomic_load(&call->server->draining);
+        api_error_set(&error, status, leaving ? "server_draining" : "invalid_http", NULL, "%s",
+                      reason);
         call_fail(call, &error);
     }
 }

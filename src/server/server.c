@@ -22,6 +22,8 @@
 #include "server/traces.h"
 
 #define LOOK_MS 250
+/* What is left after the drain is told of the end; who does not listen is cut off after that. */
+#define CUT_LIMIT_NS 3000000000u
 
 void server_options_init(struct server_options *options)
 {
@@ -225,7 +227,7 @@ static void drain(struct server *server)
     }
     atomic_store(&server->cutting, true);
     begin_ns = clock_now_ns();
-    while (http_server_connections(server->http) > 0 && clock_now_ns() - begin_ns < 2000000000u) {
+    while (!http_server_drained(server->http) && clock_now_ns() - begin_ns < CUT_LIMIT_NS) {
         sleep_ms(20);
     }
 }

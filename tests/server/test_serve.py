@@ -528,6 +528,34 @@ class Stopping(unittest.TestCase):
         self.assertIn(b'"finish_reason":"length"', rest)
         self.assertEqual(service.close(), 0)
 
+    def test_nobody_is_cut_off_without_a_word(self):
+        """The process stands still meanwhile, so that connections and requests wait in the system when
+        the signal comes: everybody is told, also who sends a moment later or only half a request."""
+        service = Service("--drain-timeout", "0.2")
+        used = service.connect()
+        used.send("GET", "/livez")
+        used.answer()
+        service.process.send_signal(signal.SIGSTOP)
+        links = [service.connect(timeout=10) for _ in range(30)]
+        for link in links[:15] + [used]:
+            link.send("POST", TEXT, LONG)
+        for link in links[25:]:
+            link.link.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n")
+        service.stop()
+        service.process.send_signal(signal.SIGCONT)
+        time.sleep(0.1)
+        for link in links[15:25]:
+            link.send("POST", TEXT, LONG)
+        for link in [used] + links:
+            answer = link.answer()
+            if answer.status == 200:
+                answer.chunks()  # as many as there was time for, then the mark of the end
+            else:
+                self.assertEqual((answer.status, answer.error()["code"]), (503, "server_draining"))
+            self.assertEqual(answer.headers.get("connection", "close"), "close")
+            self.assertTrue(link.ended())
+        self.assertEqual(service.close(), 0)
+
     def test_timeout_cuts_with_an_error(self):
         service = Service("--drain-timeout", "0.2")
         stream, whole = service.connect(), service.connect()
