@@ -203,32 +203,52 @@ static uint32_t model_of(const struct call *call)
     return generation && generation->model ? generation->model->index : 0;
 }
 
-static void tell(struct call *call, bool complete)
+/* Counts what has been answered and gives back what it had taken. Before the last bytes of the
+ * answer go out, so that who has read them finds the request counted and its place free. */
+void call_settle(struct call *call, bool complete)
 {
-    struct server *server = call->server;
-    uint64_t taken_ns = clock_now_ns() - http_exchange_begin_ns(call->exchange);
+    struct metrics *metrics = call->server->metrics;
     bool generates = call->route && call->route->generates;
     bool preparing = call->generation && call->generation->preparing;
-    if (!complete && call->generation) {
+    if (call->settled) {
+        return;
+    }
+    call->settled = true;
+    if (call->counted) {
+        key_account_end(call->account);
+    }
+    if (call->generation && !preparing) {
+        generation_release(call->generation);
+    }
+    if (call->route && call->route->access == ACCESS_OPEN) {
+        return;
+    }
+    if (!complete && generates) {
+        metrics_count_finish(metrics, preparing ? 0 : model_of(call), LLCUDA_FINISH_CANCELLED);
+    } else if (generates && call->status == 200) {
+        metrics_observe(metrics, model_of(call), METRIC_END_TO_END,
+                        clock_now_ns() - http_exchange_begin_ns(call->exchange));
+    }
+    bool refused = call->status == 401 || call->status == 403 || call->status == 429 ||
+                   call->status == 503 || call->status == 413;
+    metrics_count_request(metrics, call->route ? call->route->path : NO_ROUTE, call->status,
+                          refused ? call->error_code : NULL);
+}
+
+static void tell(struct call *call, bool complete)
+{
+    uint64_t taken_ns = clock_now_ns() - http_exchange_begin_ns(call->exchange);
+    struct generation *generation = call->generation;
+    bool preparing = generation && generation->preparing;
+    if (!complete && generation) {
         call->finish_reason = "disconnected";
     }
     if (preparing) { /* the other thread is at work on it: nothing of it can be told */
         call->finish_reason = NULL;
-    } else if (generates) {
+        call->generation = NULL;
+    } else if (call->route && call->route->generates) {
         trace_call(call, taken_ns);
     }
-    if (!complete && generates) {
-        metrics_count_finish(server->metrics, preparing ? 0 : model_of(call),
-                             LLCUDA_FINISH_CANCELLED);
-    } else if (generates && call->status == 200) {
-        metrics_observe(server->metrics, model_of(call), METRIC_END_TO_END, taken_ns);
-    }
-    bool refused = call->status == 401 || call->status == 403 || call->status == 429 ||
-                   call->status == 503 || call->status == 413;
-    metrics_count_request(server->metrics, call->route ? call->route->path : NO_ROUTE, call->status,
-                          refused ? call->error_code : NULL);
-    struct generation *generation = call->generation;
-    call->generation = preparing ? NULL : generation;
     log_call(call, taken_ns);
     call->generation = generation;
 }
@@ -240,11 +260,9 @@ static void on_end(void *user, struct http_exchange *exchange, bool complete)
     if (!call) {
         return;
     }
+    call_settle(call, complete);
     if (!call->route || call->route->access != ACCESS_OPEN) {
         tell(call, complete);
-    }
-    if (call->counted) {
-        key_account_end(call->account);
     }
     generation_destroy(call->generation);
     text_job_destroy(call->text_job);
