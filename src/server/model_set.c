@@ -343,6 +343,15 @@ static bool refuse(struct entry *entry, struct api_error *error)
                          total ? (unsigned)(100 * done / total) : 0);
 }
 
+/* Who only looks at a model does not keep it awake. Lock held. */
+static void note_use(struct entry *entry, bool awake)
+{
+    if (awake) {
+        entry->used_ns = clock_now_ns();
+        entry->fresh_until_ns = 0;
+    }
+}
+
 bool model_set_take(struct model_set *set, struct text_view name, bool awake,
                     struct served_model **model, struct api_error *error)
 {
@@ -356,20 +365,19 @@ bool model_set_take(struct model_set *set, struct text_view name, bool awake,
     }
     if (good) {
         entry->users++;
-        entry->used_ns = clock_now_ns();
-        entry->fresh_until_ns = awake ? 0 : entry->fresh_until_ns;
+        note_use(entry, awake);
         *model = &entry->model;
     }
     pthread_mutex_unlock(&set->mutex);
     return good;
 }
 
-void model_set_give(struct model_set *set, struct served_model *model)
+void model_set_give(struct model_set *set, struct served_model *model, bool awake)
 {
     struct entry *entry = (struct entry *)model;
     pthread_mutex_lock(&set->mutex);
     entry->users--;
-    entry->used_ns = clock_now_ns();
+    note_use(entry, awake);
     if (entry->users == 0 && anything_wished(set)) {
         pthread_cond_signal(&set->wakeup);
     }

@@ -289,7 +289,7 @@ void generation_unprepare(struct generation *generation)
 {
     generation_release(generation);
     if (generation->model) {
-        model_set_give(generation->server->models, generation->model);
+        model_set_give(generation->server->models, generation->model, true);
         generation->model = NULL;
     }
 }

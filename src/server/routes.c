@@ -48,7 +48,7 @@ static void write_model(struct json_writer *writer, struct server *server,
         json_key(writer, "tool_calls");
         json_write_string(writer, tool_format_name(model->facts.tools));
         json_end_object(writer);
-        model_set_give(server->models, model);
+        model_set_give(server->models, model, false);
     }
     json_end_object(writer);
 }

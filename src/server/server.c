@@ -167,7 +167,7 @@ void server_first_model(struct server *server, const char **name, uint32_t *cont
         model_set_take(server->models, text_view_of(facts.name), false, &model, &error)) {
         *name = facts.name;
         *context_length = llcuda_engine_get_info(model->engine)->context_length;
-        model_set_give(server->models, model);
+        model_set_give(server->models, model, false);
     }
 }
 

@@ -175,7 +175,11 @@ class Several(unittest.TestCase):
     def test_idle_models_sleep(self):
         service = self.start("-m", f"one={DEMO}", "--sleep-idle", 1)
         complete(service, "one")
-        self.assertTrue(until(lambda: service.models("boss")["one"] == "asleep", 10))
+        def asleep():
+            """Who only looks does not keep it awake."""
+            request(service, "POST", "/tokenize", {"model": "one", "content": "Once"}, "user")
+            return request(service, "GET", "/v1/models").json()["data"][0]["state"] == "asleep"
+        self.assertTrue(until(asleep, 10))
         self.answered(service, "one")
 
     def test_file_of_models(self):
