@@ -161,6 +161,16 @@ static llcuda_status listen_unix(struct http_server *server, const char *path,
     return LLCUDA_OK;
 }
 
+static llcuda_status listen_failed(const struct http_server *server, int reason,
+                                   struct llcuda_error *error)
+{
+    const struct http_server_options *options = &server->options;
+    char address[300];
+    snprintf(address, sizeof address, "%.255s:%u", options->host, options->port);
+    return error_from_errno(error, reason, "listen on",
+                            options->unix_path ? options->unix_path : address);
+}
+
 static llcuda_status bind_address(struct http_server *server, const struct addrinfo *address,
                                   struct llcuda_error *error)
 {
@@ -172,7 +182,7 @@ static llcuda_status bind_address(struct http_server *server, const struct addri
     server->listen_descriptor = descriptor;
     setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (bind(descriptor, address->ai_addr, address->ai_addrlen) != 0) {
-        return error_from_errno(error, errno, "listen on", server->options.host);
+        return listen_failed(server, errno, error);
     }
     struct sockaddr_storage bound;
     socklen_t bytes = sizeof bound;
@@ -212,8 +222,7 @@ static llcuda_status start_listening(struct http_server *server, struct llcuda_e
                                           LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 1024,
                                           server->listen_descriptor);
     if (!server->listener) {
-        return error_from_errno(error, errno, "listen on",
-                                options->unix_path ? options->unix_path : options->host);
+        return listen_failed(server, errno, error);
     }
     evconnlistener_set_error_cb(server->listener, on_accept_error);
     return LLCUDA_OK;

@@ -296,12 +296,13 @@ static struct call *begin_call(struct server *server, struct http_exchange *exch
 static bool admit(struct call *call)
 {
     struct api_error error;
-    bool path_known = false;
-    call->route = route_find(call->request->method, call->request->path, &path_known);
+    const char *allowed;
+    call->route = route_find(call->request->method, call->request->path, &allowed);
     if (guard_check(call, &error)) {
-        if (!path_known) {
+        if (!allowed) {
             api_error_set(&error, 404, "route_not_found", NULL, "there is no such path here");
         } else if (!call->route) {
+            buffer_printf(&call->headers, "Allow: %s\r\n", allowed);
             api_error_set(&error, 405, "method_not_allowed", NULL,
                           "this path does not take that method");
         } else if (call->route->generates && atomic_load(&call->server->draining)) {

@@ -54,8 +54,8 @@ static llcuda_status check_options(const struct server *server, struct llcuda_er
     if (!options->http.unix_path && !options->open && keys_empty(server->keys) &&
         !guard_is_loopback(options->http.host)) {
         return error_set(error, LLCUDA_REFUSED,
-                         "'%s' can be reached from other machines: configure an API key, or say "
-                         "that none is wanted",
+                         "'%s' can be reached from other machines: give API keys with "
+                         "--api-key-file, or say with --no-key that none is wanted",
                          options->http.host);
     }
     return LLCUDA_OK;

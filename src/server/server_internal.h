@@ -126,8 +126,10 @@ double health_engine_stall_s(const struct health *health);
 /* Whether the server may be given requests, and the document that says why not. Any thread. */
 bool health_write(struct health *health, struct json_writer *writer);
 
-/* routes.c */
-const struct route *route_find(struct text_view method, struct text_view path, bool *path_known);
+/* routes.c: NULL when none fits; then *allowed is what the path takes, NULL when there is no such
+ * path. Each path takes one method, HEAD beside GET. */
+const struct route *route_find(struct text_view method, struct text_view path,
+                               const char **allowed);
 
 /* guard.c: false after *error was filled in. */
 bool guard_check(struct call *call, struct api_error *error);

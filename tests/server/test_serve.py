@@ -112,7 +112,10 @@ class Probes(Shared):
 
     def test_unknown_paths_and_methods(self):
         self.refused(self.service.request("GET", "/v1/nothing"), 404, "route_not_found")
-        self.refused(self.service.request("GET", CHAT), 405, "method_not_allowed")
+        answer = self.service.request("GET", CHAT)
+        self.refused(answer, 405, "method_not_allowed")
+        self.assertEqual(answer.headers["allow"], "POST")
+        self.assertEqual(self.service.post("/livez", {}).headers["allow"], "GET, HEAD")
 
     def test_metrics(self):
         before = self.service.metric("llcuda_generation_tokens_total")
@@ -497,8 +500,12 @@ class Keys(unittest.TestCase):
                 self.assertEqual(service.close(), 0)
 
     def test_open_addresses_need_a_key(self):
-        with self.assertRaisesRegex(AssertionError, "API key"):
+        with self.assertRaisesRegex(AssertionError, "--api-key-file"):
             Service("--host", "0.0.0.0")
+        service = Service()
+        with self.assertRaisesRegex(AssertionError, f"127.0.0.1:{service.port}': Address already"):
+            Service("--port", service.port)
+        self.assertEqual(service.close(), 0)
         with tempfile.NamedTemporaryFile() as file:
             os.chmod(file.name, 0o644)
             with self.assertRaisesRegex(AssertionError, "chmod 600"):
