@@ -111,7 +111,6 @@ struct cpu_model {
 
     uint64_t rows_looked_up; /* since the embedding's pages were dropped */
 
-
     /* Of the running step. */
     const struct step_batch *batch;
     uint32_t row_count; /* places: rows that stages still compute */
