@@ -778,9 +778,14 @@ void gpu_program_release(struct gpu_model *model)
     gpu_jit_cancel(program->repack_batch);
     gpu_jit_cancel(program->batch);
     texts_release(program);
-    model->driver->module_unload(model->driver, program->repack);
+    /* A driver that only compiles has loaded none, and knows no unloading. */
+    if (program->repack) {
+        model->driver->module_unload(model->driver, program->repack);
+    }
     for (uint32_t i = 0; i < program->module_count; i++) {
-        model->driver->module_unload(model->driver, program->modules[i]); /* NULL is fine */
+        if (program->modules[i]) {
+            model->driver->module_unload(model->driver, program->modules[i]);
+        }
     }
     *program = (struct gpu_program){0};
 }
