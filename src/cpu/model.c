@@ -510,7 +510,6 @@ llcuda_status cpu_model_load(struct device *device, const struct plan *plan,
     model->base =
         (struct device_model){.interface = device->interface, .plan = plan, .options = *options};
     model->device = (struct cpu_device *)device;
-    model->last_cache_op = cpu_rows_last_cache_op(plan);
     model->weights = calloc(plan->weight_count, sizeof *model->weights);
     if (!model->weights) {
         status = error_no_memory(error, "the weights' table",

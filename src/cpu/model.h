@@ -111,8 +111,6 @@ struct cpu_model {
 
     uint64_t rows_looked_up; /* since the embedding's pages were dropped */
 
-    uint32_t last_cache_op; /* of the plan; PLAN_NONE: its rows' residual stream is wanted */
-
     /* Of the running step. */
     const struct step_batch *batch;
     uint32_t row_count; /* places: rows that stages still compute */
@@ -149,11 +147,8 @@ bool cpu_workspace_plan(struct cpu_model *model, unsigned char *base, uint64_t *
 /* All rows of the batch, each at its own place. */
 void cpu_rows_all(struct cpu_model *model);
 
-/* The stage after which only wanted rows are read, or PLAN_NONE. */
-uint32_t cpu_rows_last_cache_op(const struct plan *plan);
-
-/* Whether that stage is `op` and some rows are not wanted. Never while an observer wants to see
- * what goes into every product. */
+/* Whether `op` is the last that writes to a cache and some rows are not wanted. Never while an
+ * observer wants to see what goes into every product. */
 bool cpu_rows_can_narrow(const struct cpu_model *model, const struct plan_op *op);
 
 /* Leaves the rows whose logits or hidden state the batch wants, with their residual stream and
