@@ -25,9 +25,8 @@ struct cpu_device {
 struct cpu_weight {
     const struct linear_kernel *kernel; /* NULL when no stage multiplies with it */
     const void *data;                   /* what the kernel reads: packed, or the plan's rows */
-    struct region packed; /* empty when the kernel reads the plan's rows, or another one owns it */
-    void *packed_data;    /* its place in there, or in that of the first of its experts */
-    uint32_t run_count;   /* weights from here on in one piece of memory; 0: in an earlier one's */
+    struct region converted; /* rows of another type that the kernel reads unpacked; else empty */
+    void *packed_data;       /* its place in the model's packed memory; NULL: not packed */
     uint64_t rows, columns;
     uint64_t group_bytes; /* memory of row_group rows */
     float *vector;        /* a norm, bias or sinks as floats; NULL otherwise */
@@ -76,6 +75,7 @@ struct cpu_model {
     struct device_model base;
     struct cpu_device *device;
     struct cpu_weight *weights; /* [plan->weight_count] */
+    struct region packed;       /* all weights that were packed */
     struct region vectors;      /* all small vectors as floats */
     struct region cache;
     struct region workspace;

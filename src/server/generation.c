@@ -88,6 +88,7 @@ static void end_with_error(struct generation *generation, const struct api_error
     if (generation->format->ends_with_done) {
         buffer_append_text(&generation->piece, "data: [DONE]\n\n");
     }
+    call_settle(call, true);
     flush(generation);
     http_exchange_end(call->exchange);
 }
@@ -110,6 +111,7 @@ static void end_well(struct generation *generation)
         if (generation->format->ends_with_done) {
             buffer_append_text(&generation->piece, "data: [DONE]\n\n");
         }
+        call_settle(call, true);
         flush(generation);
         http_exchange_end(call->exchange);
         return;
