@@ -61,9 +61,10 @@
 #define PANEL_TOKENS  192  /* a multiple of TILE_TOKENS */
 #define PREFETCH_FAR  6144 /* bytes, into the second-level cache */
 #define PREFETCH_NEAR 1536 /* and into the first */
-#define FEW_TOKENS    4    /* read weights straight, without a panel */
-#define FEW_STEPS     512  /* of which few tokens' half sums are kept */
-_Static_assert(FEW_TOKENS <= TILE_TOKENS, "sums of a tile hold those of few tokens");
+/* So many tokens read weights straight, without a panel: as many as registers hold sums of. */
+#define FEW_TOKENS   (LANES == 16 ? 8 : 4)
+#define FEW_PREPARED 2048 /* steps of all few tokens that are prepared at a time */
+#define SUM_TOKENS   (TILE_TOKENS > FEW_TOKENS ? TILE_TOKENS : FEW_TOKENS)
 #if defined(MATRIX_TOKENS)
 #define PREPARED_TOKENS MATRIX_TOKENS /* of the larger kind of tile */
 #else
@@ -315,13 +316,13 @@ INLINE void prepare_steps(struct q_layout layout, int offset,
 INLINE void add_products(struct q_layout layout, unsigned groups, unsigned tokens, unsigned first,
                          unsigned count, const struct step_weights *weights, unsigned weight_stride,
                          const struct prepared *activations, unsigned activation_stride,
-                         vint sums[TILE_GROUPS][TILE_TOKENS])
+                         vint sums[TILE_GROUPS][SUM_TOKENS])
 {
     const unsigned products = DOT_IS_EXACT32 ? 8 : products_per_widening(layout);
     const unsigned batch = products < count ? products : count;
     UNROLL for (unsigned start = first; start < first + count; start += batch)
     {
-        vint parts[TILE_GROUPS][TILE_TOKENS];
+        vint parts[TILE_GROUPS][SUM_TOKENS];
         UNROLL for (unsigned g = 0; g < groups; g++)
         {
             UNROLL for (unsigned t = 0; t < tokens; t++)
@@ -362,16 +363,16 @@ INLINE void add_products(struct q_layout layout, unsigned groups, unsigned token
 INLINE void accumulate(enum dtype dtype, unsigned groups, unsigned tokens,
                        const struct step_weights *weights, unsigned weight_stride,
                        const struct prepared *activations, unsigned activation_stride,
-                       vfloat sums[TILE_GROUPS][TILE_TOKENS])
+                       vfloat sums[TILE_GROUPS][SUM_TOKENS])
 {
     const struct q_layout layout = q_layout_of(dtype);
     const unsigned parts = layout.scale_16 ? 2 : 1;
     const unsigned minima = layout.has_minimum ? parts : 0;
     const bool is_split = codes_are_split(layout);
-    vfloat terms[TILE_GROUPS][TILE_TOKENS];
+    vfloat terms[TILE_GROUPS][SUM_TOKENS];
     UNROLL for (unsigned part = 0; part < parts; part++)
     {
-        vint integers[TILE_GROUPS][TILE_TOKENS];
+        vint integers[TILE_GROUPS][SUM_TOKENS];
         UNROLL for (unsigned t = 0; t < tokens; t++)
         {
             vint start = layout.has_minimum || is_split
@@ -462,28 +463,34 @@ INLINE void prefetch_scales(enum dtype dtype, const struct group *group, uint64_
     }
 }
 
-/* Up to FEW_TOKENS tokens: weights pass through registers once. */
+/* Up to FEW_TOKENS tokens: weights pass through registers once. Code is made for `tokens`; the call
+ * may have fewer, and what is computed beyond them is dropped. */
 INLINE void multiply_few(enum dtype dtype, unsigned tokens, const struct linear_call *call)
 {
+    const unsigned count = call->token_count < tokens ? call->token_count : tokens;
+    const unsigned steps_max = FEW_PREPARED / tokens / 8 * 8; /* whole blocks */
     const struct q_layout layout = q_layout_of(dtype);
     const uint64_t steps = call->columns / 32;
     const uint64_t group_bytes = q_group_offsets_of(dtype, LANES, call->columns).end;
-    struct prepared prepared[FEW_TOKENS][FEW_STEPS];
-    for (uint64_t begin = 0; begin < steps; begin += FEW_STEPS) {
-        uint64_t end = steps - begin < FEW_STEPS ? steps : begin + FEW_STEPS;
-        for (unsigned t = 0; t < tokens; t++) {
+    struct prepared prepared[FEW_PREPARED];
+    for (uint64_t begin = 0; begin < steps; begin += steps_max) {
+        uint64_t end = steps - begin < steps_max ? steps : begin + steps_max;
+        for (unsigned t = 0; t < count; t++) {
             const unsigned char *row =
                 (const unsigned char *)call->activations + t * call->activation_stride;
             prepare_steps(layout, layout.offset,
                           (const struct activation_q8_block *)(const void *)row + begin,
-                          end - begin, prepared[t]);
+                          end - begin, prepared + t * steps_max);
+        }
+        for (unsigned t = count; t < tokens; t++) {
+            memcpy(prepared + t * steps_max, prepared, (end - begin) * sizeof *prepared);
         }
         for (uint64_t row = call->row_begin; row < call->row_end; row += LANES) {
             const struct group group = group_at(dtype, call, row);
-            vfloat sums[TILE_GROUPS][TILE_TOKENS];
+            vfloat sums[TILE_GROUPS][SUM_TOKENS];
             UNROLL for (unsigned t = 0; t < tokens; t++)
             {
-                const float *out = call->out + t * call->out_stride + row;
+                const float *out = call->out + (t < count ? t : 0) * call->out_stride + row;
                 sums[0][t] = begin == 0 ? broadcast_f32(0) : load_some(out, lanes_used(call, row));
             }
             for (uint64_t step = begin; step < end; step += layout.block_steps) {
@@ -496,12 +503,15 @@ INLINE void multiply_few(enum dtype dtype, unsigned tokens, const struct linear_
                     set_scales(dtype, &block, part, &weights);
                     prefetch_codes(dtype, &group, step + part);
                     unpack_codes(dtype, &group, step + part, &weights);
-                    accumulate(dtype, 1, tokens, &weights, 1, &prepared[0][step + part - begin],
-                               FEW_STEPS, sums);
+                    accumulate(dtype, 1, tokens, &weights, 1, prepared + (step + part - begin),
+                               steps_max, sums);
                 }
             }
             UNROLL for (unsigned t = 0; t < tokens; t++)
             {
+                if (t >= count) {
+                    break;
+                }
                 store_some(call->out + t * call->out_stride + row, sums[0][t],
                            lanes_used(call, row));
             }
@@ -527,7 +537,7 @@ INLINE void multiply_tile(enum dtype dtype, unsigned groups, unsigned tokens, st
                           unsigned group, unsigned token)
 {
     const struct step_weights *weights = panel->weights + group * PANEL_STEPS;
-    vfloat sums[TILE_GROUPS][TILE_TOKENS];
+    vfloat sums[TILE_GROUPS][SUM_TOKENS];
     UNROLL for (unsigned t = 0; t < tokens; t++)
     {
         UNROLL for (unsigned g = 0; g < groups; g++)
@@ -848,6 +858,15 @@ INLINE void multiply(enum dtype dtype, const struct linear_call *call)
     case 4:
         multiply_few(dtype, 4, call);
         return;
+    case 5:
+    case 6:
+    case 7:
+    case 8:
+        if (FEW_TOKENS == 8) {
+            multiply_few(dtype, 8, call);
+            return;
+        }
+        break;
     default:
         break;
     }

@@ -498,7 +498,7 @@ static void check_company(const struct linear_kernel *kernel)
     float *whole = malloc(4000 * sizeof(float));
     float *parts = malloc(4000 * sizeof(float));
     problem_multiply(&problem, 0, 100, 0, 40, whole);
-    static const uint32_t sizes[] = {1, 2, 3, 4, 7, 13};
+    static const uint32_t sizes[] = {1, 2, 3, 4, 5, 7, 8, 13};
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         memset(parts, 0, 4000 * sizeof(float));
         for (uint32_t t = 0; t < 40; t += sizes[s]) {
@@ -524,22 +524,24 @@ static void test_company(void **state)
     each_kernel(false, check_company);
 }
 
-/* Rows longer than what one token's scratch covers. */
+/* Rows longer than what the scratch of two, four or eight tokens covers. */
 static void check_long_rows(const struct linear_kernel *kernel)
 {
-    struct problem problem = {.kernel = kernel, .rows = 3, .columns = 16384 * 2 + 512, .tokens = 2};
+    static const uint32_t counts[] = {1, 2, 4, 7};
+    struct problem problem = {.kernel = kernel, .rows = 3, .columns = 16384 * 2 + 512, .tokens = 7};
     problem.source = make_source(kernel->dtype, 3, problem.columns, false);
-    problem.activations = make_activations(problem.columns, 2, &problem.stride, NULL);
-    float expected[6];
-    float found[6];
+    problem.activations = make_activations(problem.columns, 7, &problem.stride, NULL);
+    float expected[21];
+    float found[21];
     struct problem reference = problem;
     reference.kernel = scalar_kernel(kernel->dtype);
-    problem_multiply(&reference, 0, 3, 0, 2, expected);
+    problem_multiply(&reference, 0, 3, 0, 7, expected);
     problem_pack(&problem);
-    problem_multiply(&problem, 0, 3, 0, 2, found);
-    assert_memory_equal(found, expected, sizeof found);
-    problem_multiply(&problem, 0, 3, 1, 1, found);
-    assert_memory_equal(found, expected + 3, 3 * sizeof(float));
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        uint32_t first = 7 - counts[i];
+        problem_multiply(&problem, 0, 3, first, counts[i], found);
+        assert_memory_equal(found, expected + 3ull * first, 3ull * counts[i] * sizeof(float));
+    }
     problem_free(&problem);
     fenced_free(&problem.source);
     fenced_free(&problem.activations);
