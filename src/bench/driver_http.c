@@ -26,12 +26,13 @@
 #define PIECE_BYTES      2048u   /* of a token's chunk, at most */
 #define CROWD            3u      /* answers at once, from which on their tokens are read together */
 #define NAP_NS_MAX       150000u /* how long the first of them may wait for the others */
-#define SLEEP_TOKENS     7u /* that may wait in the kernel: below a sender's first window of ten */
-#define SLEEP_TOKENS_MIN 3u
-#define SLEEP_NS_MAX 6000000u
+#define SLEEP_TOKENS     8u /* that may wait in the kernel: below a sender's first window of ten */
+#define SLEEP_TOKENS_MIN 2u
+#define SLEEP_NS_MAX     6000000u
 #define SLEEP_ANSWERS    64u /* that may come at once; with more they are read together anyway */
-#define DOUBT_BAD        8u  /* what one sleep that went wrong weighs against good ones */
-#define DOUBT_MAX 32u
+#define AWAKE_NS         500000000u /* after a sleep that went wrong */
+#define DOUBT_BAD        8u         /* what one sleep that went wrong weighs against good ones */
+#define DOUBT_MAX        32u
 
 struct http_connection {
     int socket;
@@ -42,6 +43,7 @@ struct http_connection {
     uint32_t tokens_seen;
     uint64_t token_ns; /* of the last one */
     bool saw_done;
+    bool kept;   /* what comes waits in the kernel at times */
     bool joined; /* two tokens came at the same moment */
     struct buffer out;
     size_t out_sent;
@@ -342,6 +344,7 @@ static llcuda_status submit(struct driver *base, const struct load_request *requ
         connection->output_tokens = connection->prompt_tokens = 0;
         connection->tokens_due = driver->ignore_eos ? requests[i].max_tokens : 0;
         connection->tokens_seen = 0;
+        connection->kept = false;
         connection->out_sent = 0;
         if (connection->out.failed || body.failed) {
             status = error_no_memory(error, "a request", body.length);
@@ -564,20 +567,22 @@ static void nap(const struct http_driver *driver, uint32_t served, uint64_t unti
     }
 }
 
-/* For how many tokens nobody needs to look: every answer is coming, none ends before, and the
- * server has been seen to send on whether it is listened to or not. */
+/* For how many tokens nobody needs to look: requests are sent, answers are coming, none ends
+ * before, and the server has been seen to send on whether it is listened to or not. */
 static uint32_t tokens_to_sleep(const struct http_driver *driver)
 {
     uint32_t tokens = SLEEP_TOKENS;
-    if (driver->doubt >= DOUBT_MAX || driver->speaking == 0 || driver->speaking != driver->busy ||
-        driver->busy > SLEEP_ANSWERS || driver->connection_count > 2 * SLEEP_ANSWERS ||
-        driver->gap_ns == 0) {
+    if (driver->doubt >= DOUBT_MAX || driver->speaking == 0 || driver->busy > SLEEP_ANSWERS ||
+        driver->connection_count > 2 * SLEEP_ANSWERS || driver->gap_ns == 0) {
         return 0;
     }
     for (uint32_t i = 0; i < driver->connection_count; i++) {
         const struct http_connection *connection = driver->connections[i];
         const uint32_t held = connection->held.count;
-        const uint32_t seen = connection->tokens_seen + held + 2; /* the speed may vary */
+        const uint32_t seen = connection->tokens_seen + held + 1; /* the speed may vary */
+        if (connection->busy && connection->out_sent < connection->out.length) {
+            return 0;
+        }
         if (connection->busy) {
             const uint32_t left = connection->tokens_due > seen ? connection->tokens_due - seen : 0;
             tokens = left < tokens ? left : tokens;
@@ -589,23 +594,26 @@ static uint32_t tokens_to_sleep(const struct http_driver *driver)
 }
 
 /* Sleeps while tokens come, and reads them with the times that the kernel noted: the harness is
- * woken once for seven tokens. False when there is no time for that, or not the circumstances.
+ * woken once for eight tokens. False when there is no time for that, or not the circumstances.
  * Whether it went well is looked at: tokens that came together may have been joined by the kernel,
  * few of them may mean a server that waits for an acknowledgement (without TCP_NODELAY), and an
- * answer that ended was waited for too long. After a few of these, nobody sleeps any more. */
+ * answer that ended was waited for too long. Then nobody sleeps for a while (a sender that sounds
+ * out its path, as BBR does, has little in flight meanwhile), and after a few of these no more. */
 static bool sleep_through(struct http_driver *driver, uint64_t until_ns)
 {
     const uint32_t tokens = tokens_to_sleep(driver);
     const uint64_t sleep_ns = tokens * driver->gap_ns;
-    const uint32_t answers = driver->busy;
+    const uint32_t answers = driver->speaking;
     uint32_t events = 0;
     bool good = true;
-    if (tokens == 0 || clock_now_ns() + sleep_ns > until_ns) {
+    const uint64_t now = clock_now_ns();
+    if (tokens == 0 || now < driver->awake_until_ns || now + sleep_ns > until_ns) {
         return false;
     }
     for (uint32_t i = 0; i < driver->connection_count; i++) {
         if (driver->connections[i]->busy) {
-            arrival_keep(driver->connections[i]->socket);
+            arrival_keep(driver->connections[i]->socket, !driver->connections[i]->kept);
+            driver->connections[i]->kept = true;
         }
     }
     const struct timespec time = {0, (long)sleep_ns};
@@ -640,6 +648,7 @@ static bool sleep_through(struct http_driver *driver, uint64_t until_ns)
     good = good && events > answers;
     if (!good) {
         driver->doubt += DOUBT_BAD;
+        driver->awake_until_ns = clock_now_ns() + AWAKE_NS;
     } else if (driver->doubt) {
         driver->doubt--;
     }

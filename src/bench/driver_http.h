@@ -27,6 +27,7 @@ struct http_driver {
     uint32_t busy;                /* requests in flight */
     uint32_t speaking;            /* answers that are coming */
     uint32_t doubt;               /* whether this server may be slept through; 0: none */
+    uint64_t awake_until_ns;      /* it is not, before */
     struct http_event_reader events;
     const struct load_sink *sink; /* during a wait */
     uint64_t gap_ns;              /* between an answer's tokens, of late */

@@ -65,11 +65,13 @@ ssize_t arrival_receive(int descriptor, void *data, size_t bytes, const struct a
     return receive(descriptor, data, bytes, 0, clock, at_ns);
 }
 
-void arrival_keep(int descriptor)
+void arrival_keep(int descriptor, bool first)
 {
     int off = 0;
     int window = WINDOW_BYTES_MIN;
-    setsockopt(descriptor, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof off);
+    if (first) {
+        setsockopt(descriptor, IPPROTO_TCP, TCP_QUICKACK, &off, sizeof off);
+    }
     setsockopt(descriptor, IPPROTO_TCP, TCP_WINDOW_CLAMP, &window, sizeof window);
 }
 
@@ -96,30 +98,35 @@ static bool event_ends(const char *data, size_t bytes, size_t *piece)
 uint32_t arrival_take_kept(int descriptor, struct arrival_clock clock, struct arrivals_held *held)
 {
     char data[ARRIVAL_BYTES_MAX];
-    int on = 1;
     int window = WINDOW_BYTES_MAX;
     uint64_t at_ns;
+    uint64_t last_ns;
     size_t taken = 0;
     uint32_t events = 0;
     /* Whatever is acknowledged while reading offers the whole window again. */
     setsockopt(descriptor, IPPROTO_TCP, TCP_WINDOW_CLAMP, &window, sizeof window);
-    ssize_t got = recv(descriptor, data, sizeof data - held->bytes.length, MSG_PEEK);
+    ssize_t got =
+        receive(descriptor, data, sizeof data - held->bytes.length, MSG_PEEK, &clock, &last_ns);
     while (got > 0 && taken < (size_t)got) {
         size_t piece;
         bool whole = event_ends(data + taken, (size_t)got - taken, &piece);
-        ssize_t seen =
-            receive(descriptor, data, taken + piece, MSG_PEEK | MSG_TRUNC, &clock, &at_ns);
-        if (seen != (ssize_t)(taken + piece) || !arrivals_hold(held, data + taken, piece, at_ns)) {
+        const size_t end = taken + piece;
+        if (end == (size_t)got) {
+            at_ns = last_ns;
+        } else if (receive(descriptor, data, end, MSG_PEEK | MSG_TRUNC, &clock, &at_ns) !=
+                   (ssize_t)end) {
+            break;
+        }
+        if (!arrivals_hold(held, data + taken, piece, at_ns)) {
             break;
         }
         clock.earliest_ns = at_ns;
-        taken += piece;
+        taken = end;
         events += whole;
     }
     if (taken) {
         recv(descriptor, data, taken, MSG_TRUNC);
     }
-    setsockopt(descriptor, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
     return events;
 }
 

@@ -41,15 +41,15 @@ struct arrivals_held {
 /* Copies a piece; false when there is no room: what is held must then be taken first. */
 bool arrivals_hold(struct arrivals_held *held, const char *data, size_t bytes, uint64_t at_ns);
 
-/* Lets segments wait in the kernel, each with its own time, until arrival_take_kept. Nobody is to
- * read in between, and not longer than 20 ms.
+/* Lets segments wait in the kernel, each with its own time, until arrival_take_kept; `first`: of an
+ * answer. Nobody is to read in between, and not longer than 20 ms.
  *
  * The kernel joins an unread segment to the one before it, with the later time, once the one before
  * is acknowledged: then the sender's copy is gone that kept the two apart. A receiver acknowledges
  * after some 500 bytes if it has as large a window to offer as before; so it is told for a while
  * that its window is small, and acknowledges when it is read. All this is how Linux does it over
  * the loopback device, no promise: whoever relies on it must look whether times are apart. */
-void arrival_keep(int descriptor);
+void arrival_keep(int descriptor, bool first);
 
 /* Reads what has waited, in pieces that end where events of a stream do (at an empty line), each
  * with its time, and acknowledges it. Returns how many events ended; 0 also when there is nothing

@@ -147,7 +147,8 @@ static llcuda_status listen_unix(struct http_server *server, const char *path,
     if (lstat(path, &there) == 0) {
         /* A socket that nobody answers on is left over from a crash. Anything else stays. */
         if (!S_ISSOCK(there.st_mode) ||
-            connect(descriptor, (struct sockaddr *)&address, sizeof address) == 0) {
+            connect(descriptor, (struct sockaddr *)&address, sizeof address) == 0 ||
+            errno != ECONNREFUSED) { /* such as a queue of connections that is full */
             return error_set(error, LLCUDA_IO, "'%s' is in use", path);
         }
         unlink(path);

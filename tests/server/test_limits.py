@@ -135,6 +135,8 @@ class Deadlines(unittest.TestCase):
         whole = service.post(TEXT, {**LONG, "n": 16, "temperature": 1, "stream": False})
         self.assertEqual((whole.status, whole.error()["code"]), (504, "timeout"))
         self.assertEqual(service.post(TEXT, SHORT).status, 200)
+        text = service.request("GET", "/metrics").body.decode()
+        self.assertRegex(text, r'requests_ended_total\{[^}]*reason="timeout"\} 4\n')
         self.assertEqual(service.close(), 0)
 
 

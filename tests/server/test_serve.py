@@ -6,6 +6,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import ssl
 import stat
 import subprocess
@@ -673,6 +674,14 @@ class Transport(unittest.TestCase):
                 Service("--socket", path)
             self.assertTrue(path.exists())
             self.assertEqual(service.close(), 0)
+            with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as first:
+                busy.bind(str(path))
+                busy.listen(0)
+                first.connect(str(path))  # its queue is full: it answers nobody for now
+                with self.assertRaisesRegex(AssertionError, "in use"):
+                    Service("--socket", path)
+                self.assertTrue(path.exists())
+            Service("--socket", path).close()  # nobody listens any more: it is left over
             self.assertFalse(path.exists())
 
     def test_tls(self):
