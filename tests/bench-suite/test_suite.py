@@ -384,6 +384,31 @@ class Failures(unittest.TestCase):
                              and line["kind"] == "session"), 1)  # tried once, not every time
         folder.remove()
 
+    def test_other_ways_of_not_being_installed(self):
+        """A script that is not there, a program that an adapter looks for, a module of Python."""
+        text = configuration([fake("good"),
+                              {"name": "script", "engine": "custom",
+                               "command": ["python3", "/nowhere/adapter.py"]},
+                              {"name": "program", "engine": "lm_rs",
+                               "options": {"command": ["no-such-program-here"]}},
+                              {"name": "module", "engine": "sglang",
+                               "command": ["python3", "-m", "no_such_module.server"]}], repeats=1)
+        folder = Folder(text, extra=("--engines", SOURCE / "engines"))
+        reasons = {engine["name"]: engine.get("reason", "") for engine in
+                   folder.summary()["engines"]}
+        self.assertRegex(reasons["script"], "not installed .*no adapter '/nowhere/adapter.py'")
+        self.assertRegex(reasons["program"], r"not installed \(build lm.rs .*no-such-program-here")
+        self.assertRegex(reasons["module"], r"not installed \(.*sglang.*no_such_module")
+        folder.remove()
+
+    def test_rubbish_before_a_quick_end(self):
+        folder = Folder(configuration([fake("good"), {"name": "echo", "engine": "custom",
+                                                      "command": ["/bin/echo", "no json"]}],
+                                      repeats=1))
+        self.assertIn("what is no message of the protocol: 'no json'",
+                      folder.summary()["engines"][1]["reason"])
+        folder.remove()
+
     def test_nothing_is_left_running(self):
         folder = Folder(configuration([fake("good"), fake("hangs", "hang")], timeout_seconds=2,
                                       repeats=1))
