@@ -229,6 +229,13 @@ class QuickTest(unittest.TestCase):
             for key in asked:
                 self.assertIn(key, {**row["metrics"], **row})
 
+    def test_medals_need_no_font(self):
+        page = (self.folder.path / "report.html").read_text()
+        self.assertIn('<span class="medal gold" title="gold">1</span>', page)
+        self.assertIn('<span class="medal silver" title="silver">2</span>', page)
+        self.assertTrue(all(ord(letter) < 0x10000 for letter in page))
+        self.assertIn("prompts random, 32 output tokens", page)
+
     def test_cache_efficiency_is_the_raw_data(self):
         sums, walls, caches = {}, {}, {}
         for name, run, line in self.folder.raw():
