@@ -229,6 +229,13 @@ class QuickTest(unittest.TestCase):
             for key in asked:
                 self.assertIn(key, {**row["metrics"], **row})
 
+    def test_medals_need_no_font(self):
+        page = (self.folder.path / "report.html").read_text()
+        self.assertIn('<span class="medal gold" title="gold">1</span>', page)
+        self.assertIn('<span class="medal silver" title="silver">2</span>', page)
+        self.assertTrue(all(ord(letter) < 0x10000 for letter in page))
+        self.assertIn("prompts random, 32 output tokens", page)
+
     def test_cache_efficiency_is_the_raw_data(self):
         sums, walls, caches = {}, {}, {}
         for name, run, line in self.folder.raw():
@@ -382,6 +389,31 @@ class Failures(unittest.TestCase):
         self.assertRegex(absent["reason"], r"not installed \(build llama.cpp")
         self.assertEqual(sum(1 for name, _, line in folder.raw() if name == "absent"
                              and line["kind"] == "session"), 1)  # tried once, not every time
+        folder.remove()
+
+    def test_other_ways_of_not_being_installed(self):
+        """A script that is not there, a program that an adapter looks for, a module of Python."""
+        text = configuration([fake("good"),
+                              {"name": "script", "engine": "custom",
+                               "command": ["python3", "/nowhere/adapter.py"]},
+                              {"name": "program", "engine": "lm_rs",
+                               "options": {"command": ["no-such-program-here"]}},
+                              {"name": "module", "engine": "sglang",
+                               "command": ["python3", "-m", "no_such_module.server"]}], repeats=1)
+        folder = Folder(text, extra=("--engines", SOURCE / "engines"))
+        reasons = {engine["name"]: engine.get("reason", "") for engine in
+                   folder.summary()["engines"]}
+        self.assertRegex(reasons["script"], "not installed .*no adapter '/nowhere/adapter.py'")
+        self.assertRegex(reasons["program"], r"not installed \(build lm.rs .*no-such-program-here")
+        self.assertRegex(reasons["module"], r"not installed \(.*sglang.*no_such_module")
+        folder.remove()
+
+    def test_rubbish_before_a_quick_end(self):
+        folder = Folder(configuration([fake("good"), {"name": "echo", "engine": "custom",
+                                                      "command": ["/bin/echo", "no json"]}],
+                                      repeats=1))
+        self.assertIn("what is no message of the protocol: 'no json'",
+                      folder.summary()["engines"][1]["reason"])
         folder.remove()
 
     def test_nothing_is_left_running(self):
