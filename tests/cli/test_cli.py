@@ -110,7 +110,7 @@ class Infer(unittest.TestCase):
             self.assertEqual(run_json(*arguments)["seed"], 12)
             self.assertEqual(run_json(*arguments, environment={"LLCUDA_SEED": "13"})["seed"], 13)
             self.assertEqual(run_json(*arguments, "--seed", "14")["seed"], 14)
-            for wrong, message in (("sed: 1\n", "no option"), ("seed: [1]\n", "single value"),
+            for wrong, message in (("sed: 1\n", "no option 'sed'"), ("seed: [1]\n", "single value"),
                                    ("seed: &a 1\ntop-k: *a\n", "alias"), ("seed: x\n", "number"),
                                    ("- seed\n", "name: value"), ("seed: 1\nseed: 2\n", "twice"),
                                    ("seed: 'x\n", ":")):
