@@ -323,7 +323,8 @@ class Truth(unittest.TestCase):
             first = {"fast": 5, "slow": 15}[row["engine"]]
             # sleep() oversleeps, never the other way; a busy machine adds more.
             self.assertGreaterEqual(row["metrics"]["ttft_ms"]["minimum"], first)
-            self.assertLess(row["metrics"]["ttft_ms"]["p50"], first + 8)
+            crowd = max(1, os.getloadavg()[0] / os.cpu_count())
+            self.assertLess(row["metrics"]["ttft_ms"]["p50"], first + 8 * crowd)
             self.assertGreaterEqual(row["metrics"]["e2e_ms"]["minimum"], first + 4 * 2)
             self.assertGreater(row["metrics"]["tpot_ms"]["p50"], 1.9)
         verdicts = {row["metric"]: row["verdict"] for row in folder.summary()["comparisons"]}
@@ -456,14 +457,18 @@ class Resume(unittest.TestCase):
         root = pathlib.Path(tempfile.mkdtemp(prefix="llcuda-bench-"))
         (root / "config.yaml").write_text(text)
         command = [PROGRAM, "bench", "--config", root / "config.yaml", "--output", root / "out"]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                   env=ENVIRONMENT)
         raw = root / "out/raw_data"
-        end = time.monotonic() + 60
-        while time.monotonic() < end and len(list(raw.glob("*.jsonl"))) < 3:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        for _ in range(5):  # on a busy machine it may be over before it is killed
+            shutil.rmtree(root / "out", ignore_errors=True)
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL, env=ENVIRONMENT)
+            end = time.monotonic() + 60
+            while time.monotonic() < end and len(list(raw.glob("*.jsonl"))) < 3:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            if len(list(raw.glob("*.jsonl"))) < 8:
+                break
         kept = {path.name: path.read_bytes() for path in raw.glob("*.jsonl")}
         self.assertGreaterEqual(len(kept), 3)
         self.assertLess(len(kept), 8)
