@@ -449,7 +449,7 @@ static llcuda_status parse_item(struct parser *parser)
     container->count++;
     if (object) {
         if (parser->position >= parser->size || parser->data[parser->position] != '"') {
-            return fail(parser, "a key in quotes");
+            return fail(parser, "key in quotes");
         }
         llcuda_status status = parse_string(parser);
         if (status) {

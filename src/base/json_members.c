@@ -111,7 +111,7 @@ llcuda_status json_members_next(struct json_members *members, struct json_member
         skip_space(members);
     }
     if (!at(members, '"')) {
-        return expected(members, "a key in quotes");
+        return expected(members, "key in quotes");
     }
     member->key_begin = members->position;
     llcuda_status status = skip_string(members);

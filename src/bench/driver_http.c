@@ -18,20 +18,33 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "bench/http_arrival.h"
+#include "bench/http_event.h"
 #include "bench/http_stream.h"
 
-#define EVENTS_AT_ONCE 256
-#define READ_BYTES     65536u
-#define PIECE_BYTES    2048u   /* of a token's chunk, at most */
-#define CROWD          3u      /* answers at once, from which on their tokens are read together */
-#define NAP_NS_MAX     150000u /* how long the first of them may wait for the others */
+#define EVENTS_AT_ONCE   256
+#define READ_BYTES       65536u
+#define PIECE_BYTES      2048u   /* of a token's chunk, at most */
+#define CROWD            3u      /* answers at once, from which on their tokens are read together */
+#define NAP_NS_MAX       150000u /* how long the first of them may wait for the others */
+#define SLEEP_TOKENS     8u /* that may wait in the kernel: below a sender's first window of ten */
+#define SLEEP_TOKENS_MIN 2u
+#define SLEEP_NS_MAX     6000000u
+#define SLEEP_ANSWERS    64u /* that may come at once; with more they are read together anyway */
+#define AWAKE_NS         500000000u /* after a sleep that went wrong */
+#define DOUBT_BAD        8u         /* what one sleep that went wrong weighs against good ones */
+#define DOUBT_MAX        32u
 
 struct http_connection {
     int socket;
     bool busy, connecting, reused, answered;
     uint32_t index; /* of the request */
     uint32_t output_tokens, prompt_tokens;
+    uint32_t tokens_due; /* of the answer, if it has them all */
+    uint32_t tokens_seen;
+    uint64_t token_ns; /* of the last one */
     bool saw_done;
+    bool kept;   /* what comes waits in the kernel at times */
+    bool joined; /* two tokens came at the same moment */
     struct buffer out;
     size_t out_sent;
     struct http_stream stream;
@@ -115,6 +128,7 @@ static void close_connection(struct http_connection *connection)
     }
     forget_held(connection);
     driver->speaking -= connection->speaks;
+    driver->busy -= connection->busy;
     buffer_deinit(&connection->held.bytes);
     driver->connections[connection->place] = driver->connections[--driver->connection_count];
     driver->connections[connection->place]->place = connection->place;
@@ -132,6 +146,7 @@ void http_driver_close(struct http_driver *driver)
         close_connection(driver->connections[driver->connection_count - 1]);
     }
     free(driver->connections);
+    http_event_reader_deinit(&driver->events);
     if (driver->address) {
         freeaddrinfo(driver->address);
     }
@@ -269,6 +284,7 @@ static void finish(struct http_connection *connection, const char *reason)
     struct http_driver *driver = connection->driver;
     bool keep = !reason && connection->stream.done && !connection->stream.close;
     connection->busy = false;
+    driver->busy--;
     driver->speaking -= connection->speaks;
     connection->speaks = false;
     driver->ended = true;
@@ -320,11 +336,15 @@ static llcuda_status submit(struct driver *base, const struct load_request *requ
                       "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
                       driver->prefix, driver->host, body.length);
         buffer_append(&connection->out, body.data, body.length);
+        driver->busy += !connection->busy;
         connection->busy = true;
         connection->at_ns = clock_now_ns();
         connection->saw_done = connection->answered = false;
         connection->index = requests[i].index;
         connection->output_tokens = connection->prompt_tokens = 0;
+        connection->tokens_due = driver->ignore_eos ? requests[i].max_tokens : 0;
+        connection->tokens_seen = 0;
+        connection->kept = false;
         connection->out_sent = 0;
         if (connection->out.failed || body.failed) {
             status = error_no_memory(error, "a request", body.length);
@@ -338,46 +358,35 @@ static llcuda_status submit(struct driver *base, const struct load_request *requ
     return status;
 }
 
-static void take_usage(struct http_connection *connection, const struct json_value *usage)
-{
-    int64_t number;
-    if (json_integer(json_member(usage, "completion_tokens"), 0, UINT32_MAX, &number)) {
-        connection->output_tokens = (uint32_t)number;
-    }
-    if (json_integer(json_member(usage, "prompt_tokens"), 0, UINT32_MAX, &number)) {
-        connection->prompt_tokens = (uint32_t)number;
-    }
-}
-
 /* The data of one event of a stream. */
 static void take_data(void *user, struct text_view data)
 {
     struct http_connection *connection = user;
-    struct json_document *document = NULL;
+    struct http_driver *driver = connection->driver;
+    struct http_event said;
     if (text_view_is(data, "[DONE]")) {
         connection->saw_done = true;
         return;
     }
-    if (json_parse(data, NULL, &document, NULL)) {
-        return; /* counted by what is missing at the end */
+    http_event_read(&driver->events, data, &said); /* rubbish is counted by what is missing */
+    if (said.text.length && driver->sink) {
+        const struct load_event event = {.index = connection->index,
+                                         .now_ns = connection->now_ns,
+                                         .tokens = 1,
+                                         .text = said.text};
+        driver->sink->event(driver->sink->user, &event);
+        driver->speaking += !connection->speaks;
+        connection->speaks = true;
+        connection->joined |= connection->tokens_seen && connection->token_ns == event.now_ns;
+        connection->token_ns = event.now_ns;
+        connection->tokens_seen++;
     }
-    const struct json_value *root = json_root(document);
-    const struct json_value *choices = json_member(root, "choices");
-    if (json_is(choices, JSON_ARRAY) && choices->count) {
-        const struct json_value *choice = json_first(choices);
-        struct text_view text = json_text(json_member(choice, "text"));
-        struct load_event event = {
-            .index = connection->index, .now_ns = connection->now_ns, .tokens = 1, .text = text};
-        if (text.length && connection->driver->sink) {
-            connection->driver->sink->event(connection->driver->sink->user, &event);
-            connection->driver->speaking += !connection->speaks;
-            connection->speaks = true;
-        }
+    if (said.has_output_tokens) {
+        connection->output_tokens = said.output_tokens;
     }
-    if (json_is(json_member(root, "usage"), JSON_OBJECT)) {
-        take_usage(connection, json_member(root, "usage"));
+    if (said.has_prompt_tokens) {
+        connection->prompt_tokens = said.prompt_tokens;
     }
-    json_destroy(document);
 }
 
 /* What became of a request whose answer is whole or whose connection has ended. */
@@ -455,14 +464,23 @@ static bool take_held(struct http_connection *connection)
     return goes_on;
 }
 
+/* A mean of late that one long pause moves little: an engine that was held up goes on at its own
+ * speed, and not at that of its pause. */
+static void note_gap(struct http_driver *driver, uint64_t gap_ns)
+{
+    const uint64_t mean_ns = driver->gap_ns ? driver->gap_ns : gap_ns;
+    gap_ns = gap_ns < 2 * mean_ns ? gap_ns : 2 * mean_ns;
+    driver->gap_ns = mean_ns - mean_ns / 8 + gap_ns / 8;
+}
+
 static void receive(struct http_connection *connection)
 {
     char data[READ_BYTES];
     struct http_driver *driver = connection->driver;
     uint64_t before_ns = connection->at_ns;
+    const struct arrival_clock clock = {driver->clock_offset_ns, before_ns};
     ssize_t got =
-        arrival_receive(connection->socket, data, sizeof data, connection->driver->clock_offset_ns,
-                        connection->at_ns, &connection->at_ns);
+        arrival_receive(connection->socket, data, sizeof data, &clock, &connection->at_ns);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
     }
@@ -471,8 +489,7 @@ static void receive(struct http_connection *connection)
         return;
     }
     if (got > 0 && can_wait(connection, data, (size_t)got) && hold(connection, data, (size_t)got)) {
-        uint64_t gap_ns = connection->at_ns - before_ns;
-        driver->gap_ns = driver->gap_ns - driver->gap_ns / 8 + gap_ns / 8;
+        note_gap(driver, connection->at_ns - before_ns);
         return;
     }
     if (!take_held(connection)) {
@@ -550,6 +567,94 @@ static void nap(const struct http_driver *driver, uint32_t served, uint64_t unti
     }
 }
 
+/* For how many tokens nobody needs to look: requests are sent, answers are coming, none ends
+ * before, and the server has been seen to send on whether it is listened to or not. */
+static uint32_t tokens_to_sleep(const struct http_driver *driver)
+{
+    uint32_t tokens = SLEEP_TOKENS;
+    if (driver->doubt >= DOUBT_MAX || driver->speaking == 0 || driver->busy > SLEEP_ANSWERS ||
+        driver->connection_count > 2 * SLEEP_ANSWERS || driver->gap_ns == 0) {
+        return 0;
+    }
+    for (uint32_t i = 0; i < driver->connection_count; i++) {
+        const struct http_connection *connection = driver->connections[i];
+        const uint32_t held = connection->held.count;
+        const uint32_t seen = connection->tokens_seen + held + 1; /* the speed may vary */
+        if (connection->busy && connection->out_sent < connection->out.length) {
+            return 0;
+        }
+        if (connection->busy) {
+            const uint32_t left = connection->tokens_due > seen ? connection->tokens_due - seen : 0;
+            tokens = left < tokens ? left : tokens;
+        }
+    }
+    const uint64_t fit = SLEEP_NS_MAX / driver->gap_ns;
+    tokens = fit < tokens ? (uint32_t)fit : tokens;
+    return tokens < SLEEP_TOKENS_MIN ? 0 : tokens;
+}
+
+/* Sleeps while tokens come, and reads them with the times that the kernel noted: the harness is
+ * woken once for eight tokens. False when there is no time for that, or not the circumstances.
+ * Whether it went well is looked at: tokens that came together may have been joined by the kernel,
+ * few of them may mean a server that waits for an acknowledgement (without TCP_NODELAY), and an
+ * answer that ended was waited for too long. Then nobody sleeps for a while (a sender that sounds
+ * out its path, as BBR does, has little in flight meanwhile), and after a few of these no more. */
+static bool sleep_through(struct http_driver *driver, uint64_t until_ns)
+{
+    const uint32_t tokens = tokens_to_sleep(driver);
+    const uint64_t sleep_ns = tokens * driver->gap_ns;
+    const uint32_t answers = driver->speaking;
+    uint32_t events = 0;
+    bool good = true;
+    const uint64_t now = clock_now_ns();
+    if (tokens == 0 || now < driver->awake_until_ns || now + sleep_ns > until_ns) {
+        return false;
+    }
+    for (uint32_t i = 0; i < driver->connection_count; i++) {
+        if (driver->connections[i]->busy) {
+            arrival_keep(driver->connections[i]->socket, !driver->connections[i]->kept);
+            driver->connections[i]->kept = true;
+        }
+    }
+    const struct timespec time = {0, (long)sleep_ns};
+    nanosleep(&time, NULL);
+    /* From the end: a connection that is closed is replaced by the last. */
+    for (uint32_t i = driver->connection_count; i-- > 0;) {
+        struct http_connection *connection = driver->connections[i];
+        if (!connection->busy || !take_held(connection)) {
+            continue;
+        }
+        const struct arrival_clock clock = {driver->clock_offset_ns, connection->at_ns};
+        const uint64_t before_ns = connection->token_ns;
+        const uint32_t seen = connection->tokens_seen;
+        connection->joined = false;
+        events += arrival_take_kept(connection->socket, clock, &connection->held);
+        if (connection->held.count) {
+            connection->at_ns = connection->held.pieces[connection->held.count - 1].at_ns;
+            connection->answered = true;
+            connection->next_held = driver->held;
+            driver->held = connection;
+        }
+        if (take_held(connection)) {
+            good = good && !connection->joined;
+            if (connection->tokens_seen > seen) {
+                note_gap(driver,
+                         (connection->token_ns - before_ns) / (connection->tokens_seen - seen));
+            }
+        } else {
+            good = false;
+        }
+    }
+    good = good && events > answers;
+    if (!good) {
+        driver->doubt += DOUBT_BAD;
+        driver->awake_until_ns = clock_now_ns() + AWAKE_NS;
+    } else if (driver->doubt) {
+        driver->doubt--;
+    }
+    return true;
+}
+
 /* Goes on until an answer is over or the time is: until then nobody has to do anything, so bytes
  * are kept with their times and understood together, at a fraction of the cost. Only the reading
  * itself cannot wait: a server whose socket gathers small writes (without TCP_NODELAY) sends the
@@ -564,6 +669,10 @@ static llcuda_status wait_events(struct driver *base, uint64_t until_ns,
     driver->ended = false;
     driver->clock_offset_ns = arrival_clock_offset_ns();
     do {
+        if (sleep_through(driver, until_ns)) {
+            count = 1;
+            continue;
+        }
         count = wait_sockets(driver, events, until_ns);
         if (count < 0 && errno != EINTR) {
             return error_from_errno(error, errno, "wait for", driver->host);

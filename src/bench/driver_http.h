@@ -5,6 +5,7 @@
 
 #include "base/buffer.h"
 #include "bench/driver.h"
+#include "bench/http_event.h"
 
 struct http_connection; /* private */
 
@@ -23,7 +24,11 @@ struct http_driver {
     uint32_t connection_count, connection_capacity;
     struct http_connection *idle; /* a list through them */
     struct http_connection *held; /* with bytes that were not looked at, a list */
+    uint32_t busy;                /* requests in flight */
     uint32_t speaking;            /* answers that are coming */
+    uint32_t doubt;               /* whether this server may be slept through; 0: none */
+    uint64_t awake_until_ns;      /* it is not, before */
+    struct http_event_reader events;
     const struct load_sink *sink; /* during a wait */
     uint64_t gap_ns;              /* between an answer's tokens, of late */
     bool ended;                   /* during a wait: an answer is over */

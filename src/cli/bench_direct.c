@@ -31,6 +31,7 @@ struct direct {
     double rates[LIST_MAX]; /* of a sweep, once they are known */
     uint32_t rate_count;
     bool finding_limit; /* of a sweep: the closed loop before it */
+    bool wrong_flag;    /* what was given makes no configuration */
 };
 
 bool bench_direct_wanted(const struct options *options)
@@ -47,7 +48,9 @@ bool bench_direct_wanted(const struct options *options)
             return true;
         }
     }
-    return false;
+    /* A folder is asked for where a report is wanted; kernels puts other things there. */
+    return option_given(options, OPTION_OUTPUT) && !option_given(options, OPTION_CONFIG) &&
+           strcmp(mode, "kernels") != 0;
 }
 
 /* ---------------------------------------------------------------- the configuration */
@@ -301,6 +304,7 @@ static llcuda_status measure(struct direct *direct, const char *folder, struct l
             char message[400];
             snprintf(message, sizeof message, "%s", place + 2);
             error_set(error, status, "a flag of the load: %s", message);
+            direct->wrong_flag = true;
         }
     }
     if (!status) {
@@ -364,5 +368,8 @@ int bench_direct(struct options *options)
         status = measure(&direct, folder, &error);
     }
     buffer_deinit(&direct.text);
+    if (direct.wrong_flag) {
+        return console_usage(options->command, "%s", error.message);
+    }
     return status ? console_fail(options, &error) : bench_make_report(options, folder);
 }

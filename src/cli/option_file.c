@@ -5,6 +5,7 @@
 
 #if LLCUDA_HAVE_YAML
 
+#include <stdio.h>
 #include <yaml.h>
 
 #include "base/file.h"
@@ -132,8 +133,9 @@ static llcuda_status read_mapping(struct reader *reader)
         enum option_id id = option_find(reader->options->command, name, length);
         if (id == OPTION_COUNT) {
             if (!known_anywhere(name, length)) {
-                return fail_at(reader, &reader->event.start_mark,
-                               "there is no option of this name");
+                char what[96];
+                snprintf(what, sizeof what, "there is no option '%.60s'", name);
+                return fail_at(reader, &reader->event.start_mark, what);
             }
             status = skip_value(reader);
         } else if (seen[id]++) {

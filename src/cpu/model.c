@@ -116,9 +116,6 @@ static llcuda_status choose_kernels(struct cpu_model *model, uint64_t *vector_fl
             for (uint32_t e = 0; is_new && e < used[j].count && !status; e++) {
                 status = choose_kernel(model, used[j].weight + e, error);
             }
-            if (is_new) {
-                model->weights[used[j].weight].run_count = used[j].count;
-            }
             if (status != LLCUDA_OK) {
                 return status;
             }
@@ -291,31 +288,6 @@ static llcuda_status pack_rows(struct load *load, const struct plan_weight *sour
     return status;
 }
 
-/* Gives a weight its place: memory of its own, or, of experts, in one piece for all of them, which
- * the first one owns: thousands of small maps would meet the system's limit. */
-static llcuda_status place_packed(struct load *load, uint32_t index, uint64_t packed_bytes)
-{
-    struct cpu_weight *weights = load->model->weights;
-    uint64_t stride = (packed_bytes + 63) / 64 * 64;
-    uint64_t bytes = UINT64_MAX;
-    uint32_t first = index;
-    while (weights[first].run_count == 0) {
-        first--;
-    }
-    if (first != index) {
-        weights[index].packed_data =
-            (unsigned char *)weights[first].packed.data + (index - first) * stride;
-        weights[index].data = weights[index].packed_data;
-        return LLCUDA_OK;
-    }
-    if (!checked_mul_u64(stride, weights[index].run_count, &bytes) ||
-        !region_map(&weights[index].packed, bytes)) {
-        return error_no_memory(load->error, "a packed weight", bytes);
-    }
-    weights[index].data = weights[index].packed_data = weights[index].packed.data;
-    return LLCUDA_OK;
-}
-
 static llcuda_status pack_weight(struct load *load, uint32_t index)
 {
     struct cpu_model *model = load->model;
@@ -328,14 +300,12 @@ static llcuda_status pack_weight(struct load *load, uint32_t index)
     bool converts = held_type(source.dtype) != source.dtype;
     llcuda_status status = converts ? convert_weight(load, &source, &converted) : LLCUDA_OK;
     if (status == LLCUDA_OK && packed_bytes == 0) {
-        weight->packed = converted; /* empty when the file's rows are used as they are */
+        weight->converted = converted; /* empty when the file's rows are used as they are */
         weight->data = source.data;
         return report(load, file_bytes);
     }
     if (status == LLCUDA_OK) {
-        status = place_packed(load, index, packed_bytes);
-    }
-    if (status == LLCUDA_OK) {
+        weight->data = weight->packed_data;
         status = pack_rows(load, &source, weight, file_bytes / source.rows,
                            model->base.plan->weights_mapped && !converts);
     }
@@ -375,15 +345,19 @@ static bool plan_cache(struct cpu_model *model, uint64_t *bytes)
            checked_mul_u64(model->layer_bytes, plan->layer_count, bytes);
 }
 
-/* Saturates: weights come from outside files. */
-static uint64_t packed_bytes(const struct cpu_model *model)
+/* Packed weights lie one behind the other, from a line of the cache on: in one region, so that
+ * huge pages hold all of them but the tail of the last, and so that a model of thousands of experts
+ * meets no limit of maps. `packed` may be NULL: then they are only counted. Saturates: weights come
+ * from outside files. */
+static uint64_t place_packed(struct cpu_model *model, unsigned char *packed)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < model->base.plan->weight_count; i++) {
-        const struct cpu_weight *weight = &model->weights[i];
-        uint64_t packed =
+        struct cpu_weight *weight = &model->weights[i];
+        uint64_t own =
             weight->kernel ? weight->kernel->packed_bytes(weight->rows, weight->columns) : 0;
-        if (!checked_add_u64(bytes, packed, &bytes)) {
+        weight->packed_data = packed && own ? packed + bytes : NULL;
+        if (own > UINT64_MAX - 63 || !checked_add_u64(bytes, (own + 63) / 64 * 64, &bytes)) {
             return UINT64_MAX;
         }
     }
@@ -391,12 +365,12 @@ static uint64_t packed_bytes(const struct cpu_model *model)
 }
 
 /* A refusal with numbers is better than the system's killer in the middle of an answer. */
-static llcuda_status check_memory(const struct cpu_model *model, uint64_t other_bytes,
+static llcuda_status check_memory(uint64_t packed_bytes, uint64_t other_bytes,
                                   struct llcuda_error *error)
 {
     uint64_t needed;
     uint64_t available = memory_free_bytes();
-    if (!checked_add_u64(packed_bytes(model), other_bytes, &needed)) {
+    if (!checked_add_u64(packed_bytes, other_bytes, &needed)) {
         needed = UINT64_MAX;
     }
     if (available != 0 && needed > available) {
@@ -432,9 +406,13 @@ static llcuda_status allocate(struct cpu_model *model, struct llcuda_error *erro
     if (status != LLCUDA_OK) {
         return status;
     }
-    status = check_memory(model, cache_bytes + workspace_bytes, error);
+    uint64_t packed_bytes = place_packed(model, NULL);
+    status = check_memory(packed_bytes, cache_bytes + workspace_bytes, error);
     if (status != LLCUDA_OK) {
         return status;
+    }
+    if (!region_map(&model->packed, packed_bytes)) {
+        return error_no_memory(error, "packed weights", packed_bytes);
     }
     if (!region_map(&model->cache, cache_bytes)) {
         return error_no_memory(error, "the key-value cache", cache_bytes);
@@ -445,6 +423,7 @@ static llcuda_status allocate(struct cpu_model *model, struct llcuda_error *erro
     if (!region_map(&model->vectors, vector_floats * sizeof(float))) {
         return error_no_memory(error, "norms and biases", vector_floats * sizeof(float));
     }
+    place_packed(model, model->packed.data);
     model->kv.data = model->cache.data;
     cpu_workspace_plan(model, model->workspace.data, &workspace_bytes);
     return LLCUDA_OK;
@@ -483,7 +462,7 @@ llcuda_status cpu_model_place(struct device *device, const struct plan *plan,
     status = count(&model, &vector_floats, &part->bytes[DEVICE_MEMORY_CACHE],
                    &part->bytes[DEVICE_MEMORY_WORKSPACE], error);
     if (status == LLCUDA_OK) {
-        uint64_t packed = packed_bytes(&model);
+        uint64_t packed = place_packed(&model, NULL);
         if (!checked_add_u64(packed, vector_floats * sizeof(float),
                              &part->bytes[DEVICE_MEMORY_WEIGHTS])) {
             part->bytes[DEVICE_MEMORY_WEIGHTS] = UINT64_MAX;
@@ -510,7 +489,6 @@ llcuda_status cpu_model_load(struct device *device, const struct plan *plan,
     model->base =
         (struct device_model){.interface = device->interface, .plan = plan, .options = *options};
     model->device = (struct cpu_device *)device;
-    model->last_cache_op = cpu_rows_last_cache_op(plan);
     model->weights = calloc(plan->weight_count, sizeof *model->weights);
     if (!model->weights) {
         status = error_no_memory(error, "the weights' table",
@@ -538,8 +516,9 @@ void cpu_model_unload(struct device_model *base)
 {
     struct cpu_model *model = (struct cpu_model *)base;
     for (uint32_t i = 0; model->weights && i < base->plan->weight_count; i++) {
-        region_unmap(&model->weights[i].packed);
+        region_unmap(&model->weights[i].converted);
     }
+    region_unmap(&model->packed);
     region_unmap(&model->vectors);
     region_unmap(&model->workspace);
     region_unmap(&model->cache);
@@ -562,8 +541,8 @@ void cpu_model_memory(const struct device_model *base, struct device_memory *mem
     const struct cpu_model *model = (const struct cpu_model *)base;
     memory->bytes[DEVICE_MEMORY_CACHE] = model->cache.bytes;
     memory->bytes[DEVICE_MEMORY_WORKSPACE] = model->workspace.bytes;
-    memory->bytes[DEVICE_MEMORY_WEIGHTS] = model->vectors.bytes;
+    memory->bytes[DEVICE_MEMORY_WEIGHTS] = model->vectors.bytes + model->packed.bytes;
     for (uint32_t i = 0; i < base->plan->weight_count; i++) {
-        memory->bytes[DEVICE_MEMORY_WEIGHTS] += model->weights[i].packed.bytes;
+        memory->bytes[DEVICE_MEMORY_WEIGHTS] += model->weights[i].converted.bytes;
     }
 }

@@ -25,9 +25,8 @@ struct cpu_device {
 struct cpu_weight {
     const struct linear_kernel *kernel; /* NULL when no stage multiplies with it */
     const void *data;                   /* what the kernel reads: packed, or the plan's rows */
-    struct region packed; /* empty when the kernel reads the plan's rows, or another one owns it */
-    void *packed_data;    /* its place in there, or in that of the first of its experts */
-    uint32_t run_count;   /* weights from here on in one piece of memory; 0: in an earlier one's */
+    struct region converted; /* rows of another type that the kernel reads unpacked; else empty */
+    void *packed_data;       /* its place in the model's packed memory; NULL: not packed */
     uint64_t rows, columns;
     uint64_t group_bytes; /* memory of row_group rows */
     float *vector;        /* a norm, bias or sinks as floats; NULL otherwise */
@@ -76,6 +75,7 @@ struct cpu_model {
     struct device_model base;
     struct cpu_device *device;
     struct cpu_weight *weights; /* [plan->weight_count] */
+    struct region packed;       /* all weights that were packed */
     struct region vectors;      /* all small vectors as floats */
     struct region cache;
     struct region workspace;
@@ -110,8 +110,6 @@ struct cpu_model {
     struct cpu_profile profile;
 
     uint64_t rows_looked_up; /* since the embedding's pages were dropped */
-
-    uint32_t last_cache_op; /* of the plan; PLAN_NONE: its rows' residual stream is wanted */
 
     /* Of the running step. */
     const struct step_batch *batch;
@@ -149,11 +147,8 @@ bool cpu_workspace_plan(struct cpu_model *model, unsigned char *base, uint64_t *
 /* All rows of the batch, each at its own place. */
 void cpu_rows_all(struct cpu_model *model);
 
-/* The stage after which only wanted rows are read, or PLAN_NONE. */
-uint32_t cpu_rows_last_cache_op(const struct plan *plan);
-
-/* Whether that stage is `op` and some rows are not wanted. Never while an observer wants to see
- * what goes into every product. */
+/* Whether `op` is the last that writes to a cache and some rows are not wanted. Never while an
+ * observer wants to see what goes into every product. */
 bool cpu_rows_can_narrow(const struct cpu_model *model, const struct plan_op *op);
 
 /* Leaves the rows whose logits or hidden state the batch wants, with their residual stream and

@@ -39,46 +39,17 @@ void cpu_rows_all(struct cpu_model *model)
     find_runs(model);
 }
 
-uint32_t cpu_rows_last_cache_op(const struct plan *plan)
-{
-    uint32_t last = PLAN_NONE;
-    for (uint32_t i = 0; i < plan->op_count && !plan->gives_residual; i++) {
-        last = plan->ops[i].kind == PLAN_QKV ? i : last;
-    }
-    return last;
-}
-
-/* Rows in either list, both ascending, into `rows` unless it is NULL; returns how many. */
-static uint32_t list_wanted(const struct step_batch *batch, uint32_t *rows)
-{
-    uint32_t count = 0;
-    uint32_t l = 0;
-    uint32_t h = 0;
-    while (l < batch->logits_count || h < batch->hidden_count) {
-        uint32_t logits = l < batch->logits_count ? batch->logits_rows[l] : UINT32_MAX;
-        uint32_t hidden = h < batch->hidden_count ? batch->hidden_rows[h] : UINT32_MAX;
-        uint32_t row = logits < hidden ? logits : hidden;
-        l += row == logits;
-        h += row == hidden;
-        if (rows) {
-            rows[count] = row;
-        }
-        count++;
-    }
-    return count;
-}
-
 bool cpu_rows_can_narrow(const struct cpu_model *model, const struct plan_op *op)
 {
-    return op - model->base.plan->ops == model->last_cache_op && !model->base.observer &&
-           list_wanted(model->batch, NULL) < model->row_count;
+    return op - model->base.plan->ops == model->base.plan->last_cache_op && !model->base.observer &&
+           step_batch_wanted(model->batch, NULL) < model->row_count;
 }
 
 void cpu_rows_narrow(struct cpu_model *model)
 {
     uint64_t bytes = model->base.plan->embedding_length * sizeof(float);
     struct cpu_rows residual = model->buffers[PLAN_BUFFER_RESIDUAL];
-    model->row_count = list_wanted(model->batch, model->row_at);
+    model->row_count = step_batch_wanted(model->batch, model->row_at);
     for (uint32_t place = 0; place < model->row_count; place++) {
         uint32_t row = model->row_at[place];
         model->place_of[row] = place;

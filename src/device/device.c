@@ -221,3 +221,22 @@ llcuda_status step_batch_check(const struct step_batch *batch, const struct devi
     }
     return status;
 }
+
+uint32_t step_batch_wanted(const struct step_batch *batch, uint32_t *rows)
+{
+    uint32_t count = 0;
+    uint32_t l = 0;
+    uint32_t h = 0;
+    while (l < batch->logits_count || h < batch->hidden_count) {
+        uint32_t logits = l < batch->logits_count ? batch->logits_rows[l] : UINT32_MAX;
+        uint32_t hidden = h < batch->hidden_count ? batch->hidden_rows[h] : UINT32_MAX;
+        uint32_t row = logits < hidden ? logits : hidden;
+        l += row == logits;
+        h += row == hidden;
+        if (rows) {
+            rows[count] = row;
+        }
+        count++;
+    }
+    return count;
+}

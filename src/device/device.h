@@ -480,5 +480,8 @@ bool device_part_exceeds(const struct device_part *part);
 /* Checks a batch against a model's options and its plan: what every backend does first. */
 llcuda_status step_batch_check(const struct step_batch *batch, const struct device_model *model,
                                struct llcuda_error *error);
+/* Rows whose logits or hidden state are wanted, ascending, each once, into `rows` unless it is
+ * NULL; returns how many. */
+uint32_t step_batch_wanted(const struct step_batch *batch, uint32_t *rows);
 
 #endif

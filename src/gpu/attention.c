@@ -299,6 +299,22 @@ static void add_tiles(const struct gpu_attention_config *config, const struct st
     }
 }
 
+/* Rows [row, next), consecutive and of one sequence. */
+static void add_run(const struct gpu_attention_config *config, const struct step_batch *batch,
+                    uint32_t row, uint32_t next, struct attention_tile *tiles,
+                    uint32_t *decode_rows, struct gpu_attention_cut *cut)
+{
+    if (config->tile_rows != 0 && next - row >= PREFILL_ROWS_MIN) {
+        add_tiles(config, batch, row, next, tiles, cut);
+        return;
+    }
+    for (uint32_t i = row; i < next; i++) {
+        decode_rows[cut->decode_count++] = i;
+    }
+    uint32_t last = batch->positions[next - 1];
+    cut->position_max = last > cut->position_max ? last : cut->position_max;
+}
+
 void gpu_attention_cut(const struct gpu_attention_config *config, const struct step_batch *batch,
                        struct attention_tile *tiles, uint32_t *decode_rows,
                        struct gpu_attention_cut *cut)
@@ -310,20 +326,28 @@ void gpu_attention_cut(const struct gpu_attention_config *config, const struct s
         for (next = row + 1; next < batch->row_count && batch->sequences[next] == sequence;) {
             next++;
         }
-        uint32_t count = next - row;
-        cut->decode = cut->decode && count == 1;
-        if (config->tile_rows == 0 || count < PREFILL_ROWS_MIN) {
-            for (uint32_t i = row; i < next; i++) {
-                decode_rows[cut->decode_count++] = i;
-            }
-            uint32_t last = batch->positions[next - 1];
-            cut->position_max = last > cut->position_max ? last : cut->position_max;
-            continue;
-        }
-        add_tiles(config, batch, row, next, tiles, cut);
+        cut->decode = cut->decode && next - row == 1;
+        add_run(config, batch, row, next, tiles, decode_rows, cut);
     }
     if (cut->decode) {
         cut->decode_count = 0;
+    }
+}
+
+void gpu_attention_cut_rows(const struct gpu_attention_config *config,
+                            const struct step_batch *batch, const uint32_t *rows, uint32_t count,
+                            struct attention_tile *tiles, uint32_t *decode_rows,
+                            struct gpu_attention_cut *cut)
+{
+    *cut = (struct gpu_attention_cut){0};
+    uint32_t next = 0;
+    for (uint32_t i = 0; i < count; i = next) {
+        uint32_t sequence = batch->sequences[rows[i]];
+        for (next = i + 1; next < count && rows[next] == rows[next - 1] + 1 &&
+                           batch->sequences[rows[next]] == sequence;) {
+            next++;
+        }
+        add_run(config, batch, rows[i], rows[next - 1] + 1, tiles, decode_rows, cut);
     }
 }
 
@@ -365,6 +389,13 @@ static struct attention_score score_of(const struct gpu_attention_call *call)
     };
 }
 
+static struct attention_step attending_step(const struct gpu_attention_call *call)
+{
+    struct attention_step step = call->step;
+    step.state = call->attending ? call->attending : step.state;
+    return step;
+}
+
 static llcuda_status launch_decode(struct gpu_driver *driver, struct gpu_stream *stream,
                                    const struct gpu_attention_config *config,
                                    const struct gpu_attention_kernels *kernels,
@@ -377,7 +408,7 @@ static llcuda_status launch_decode(struct gpu_driver *driver, struct gpu_stream 
                          rows, DECODE_ROWS_MAX);
     }
     struct attention_decode_arguments arguments = {
-        .step = call->step,
+        .step = attending_step(call),
         .projection = call->projection,
         .decode_rows = call->decode ? 0 : call->decode_rows,
         .query = call->query,
@@ -435,7 +466,7 @@ static llcuda_status launch_prefill(struct gpu_driver *driver, struct gpu_stream
                                     struct llcuda_error *error)
 {
     struct attention_prefill_arguments arguments = {
-        .step = call->step,
+        .step = attending_step(call),
         .tiles = call->tiles,
         .query = call->query,
         .cache = call->cache,

@@ -85,6 +85,11 @@ struct gpu_attention_cut {
 void gpu_attention_cut(const struct gpu_attention_config *config, const struct step_batch *batch,
                        struct attention_tile *tiles, uint32_t *decode_rows,
                        struct gpu_attention_cut *cut);
+/* The same of `count` rows alone, ascending in `rows`; never as a decode step. */
+void gpu_attention_cut_rows(const struct gpu_attention_config *config,
+                            const struct step_batch *batch, const uint32_t *rows, uint32_t count,
+                            struct attention_tile *tiles, uint32_t *decode_rows,
+                            struct gpu_attention_cut *cut);
 
 struct gpu_attention_kernels {
     struct gpu_function *qkv_finish, *decode, *decode_fused, *copy_blocks;
@@ -97,6 +102,8 @@ llcuda_status gpu_attention_load(struct gpu_driver *driver, struct gpu_module *m
 /* One layer of one step. Addresses are device memory; 0 where the kernel argument may be none. */
 struct gpu_attention_call {
     struct attention_step step;
+    uint64_t attending; /* struct step_state with the lengths of the two lists below, when not all
+                           rows attend; 0: those of the step */
     struct attention_projection projection;
     uint64_t query;    /* [n, H D] of the cache's type (halves beside bytes): workspace of a mixed
                           step */

@@ -148,6 +148,16 @@ llcuda_status nvrtc_load(const char *path, const char *folders, uint32_t driver_
                : LLCUDA_OK;
 }
 
+void nvrtc_load_builtins(const struct rtc_api *api, uint32_t compiler_version)
+{
+    char name[48];
+    void *function;
+    memcpy(&function, &api->version, sizeof function);
+    snprintf(name, sizeof name, "libnvrtc-builtins.so.%u.%u", compiler_version / 1000,
+             compiler_version % 1000 / 10);
+    library_open_beside(function, name);
+}
+
 llcuda_status hiprtc_load(const char *path, const char *folders, struct rtc_api *api,
                           struct llcuda_error *error)
 {

@@ -345,6 +345,10 @@ llcuda_status hip_driver_load(const char *folders, struct cuda_driver_api *api, 
  * since a driver does not load binaries of a newer one. */
 llcuda_status nvrtc_load(const char *path, const char *folders, uint32_t driver_version,
                          struct rtc_api *api, struct llcuda_error *error);
+/* NVRTC asks the system's loader, by its name alone, for a library that lies beside it and has what
+ * compilations need: found only when it is loaded already, where NVRTC's folder was named to us and
+ * not to the loader. Nothing happens when there is none. */
+void nvrtc_load_builtins(const struct rtc_api *api, uint32_t compiler_version);
 llcuda_status hiprtc_load(const char *path, const char *folders, struct rtc_api *api,
                           struct llcuda_error *error);
 llcuda_status cublaslt_load(const char *folders, uint32_t driver_version, struct cublaslt_api *api,

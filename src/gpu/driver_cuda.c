@@ -71,6 +71,7 @@ static void find_compiler(struct cuda_driver *cuda, const struct gpu_open_option
     if (!nvrtc_load(options->compiler, options->library_path, driver_version, &cuda->rtc,
                     &cuda->compiler_error)) {
         cuda->info.compiler_version = cuda_find_compiler(cuda);
+        nvrtc_load_builtins(&cuda->rtc, cuda->info.compiler_version);
     }
 }
 

@@ -169,7 +169,7 @@ struct product {
 static const struct gpu_decode_kernel *find_decode(const struct gpu_model *model,
                                                    const struct product *product, uint32_t average)
 {
-    bool is_row = model->weights[product->weights[0]].is_packed && model->shape.rows == 1;
+    bool is_row = model->weights[product->weights[0]].is_packed && model->live.rows == 1;
     struct gpu_decode_key key = {
         .dtype = (uint32_t)model->weights[product->weights[0]].dtype,
         .columns = (uint32_t)model->base.plan->weights[product->weights[0]].columns,
@@ -194,7 +194,7 @@ static const struct gpu_decode_kernel *find_decode(const struct gpu_model *model
 static bool choose_kernel(const struct gpu_model *model, struct product *product)
 {
     const struct gpu_weight *weight = &model->weights[product->weights[0]];
-    uint32_t rows = model->shape.rows;
+    uint32_t rows = model->live.rows;
     uint32_t average = rows * product->used_count / product->expert_count;
     bool one_type =
         product->part_count == 1 || weight->dtype == model->weights[product->weights[1]].dtype;
@@ -244,20 +244,15 @@ static struct linear_group group_of(const struct gpu_model *model, const struct 
 
 static uint32_t tile_bound(const struct gpu_model *model, const struct product *product)
 {
-    uint32_t pairs = model->shape.rows * product->used_count;
+    uint32_t pairs = model->live.rows * product->used_count;
     uint32_t bound = tiles_max(product->expert_count, pairs, product->tokens);
     uint32_t most = product->expert_count < pairs ? product->expert_count : pairs;
-    return model->shape.rows <= product->tokens ? most : bound; /* no expert has more rows */
+    return model->live.rows <= product->tokens ? most : bound; /* no expert has more rows */
 }
 
 static uint32_t rows_of(const struct gpu_model *model, const struct product *product, uint32_t part)
 {
     return (uint32_t)model->base.plan->weights[product->weights[part]].rows;
-}
-
-static uint64_t counted(const struct gpu_model *model)
-{
-    return gpu_step_address(model, model->layout.state + offsetof(struct step_state, row_count));
 }
 
 static llcuda_status launch(struct gpu_model *model, struct gpu_function *function,
@@ -276,7 +271,7 @@ static llcuda_status run_parts(struct gpu_model *model, const struct product *pr
                                struct llcuda_error *error)
 {
     struct linear_decode_group_arguments arguments = {
-        .linear = {.count = counted(model),
+        .linear = {.count = model->live.count,
                    .input = product->input,
                    .output = output,
                    .output_stride = product->output_stride},
@@ -324,7 +319,7 @@ static llcuda_status run_wide(struct gpu_model *model, const struct product *pro
     enum dtype dtype = count ? model->activation : first->dtype;
     uint64_t columns = model->base.plan->weights[product->weights[0]].columns;
     struct linear_wide_group_arguments arguments = {
-        .linear = {.count = counted(model),
+        .linear = {.count = model->live.count,
                    .input = product->input,
                    .output = product->output,
                    .row_bytes = count ? 2 * columns : first->row_bytes,
@@ -389,7 +384,7 @@ static llcuda_status run_plain(struct gpu_model *model, const struct product *pr
         const struct gpu_weight *weight = &model->weights[product->weights[i]];
         uint32_t rows = rows_of(model, product, i);
         struct linear_plain_group_arguments arguments = {
-            .linear = {.count = counted(model),
+            .linear = {.count = model->live.count,
                        .weight = weight->address,
                        .input = product->input,
                        .output = output,
@@ -441,8 +436,8 @@ static struct gpu_linear dense(const struct gpu_model *model, uint32_t weight, u
         .input = input,
         .output = output,
         .output_stride = (uint32_t)model->base.plan->weights[weight].rows,
-        .count = counted(model),
-        .rows = model->shape.rows,
+        .count = model->live.count,
+        .rows = model->live.rows,
         .mode = LINEAR_STORE,
     };
 }
@@ -456,7 +451,7 @@ static llcuda_status run_route(struct gpu_model *model, const struct plan_op *op
     uint64_t base = model->buffers.routes;
     routes_of(model, &routes);
     const struct route_arguments arguments = {
-        .count = counted(model),
+        .count = model->live.count,
         .logits = model->buffers.router,
         .bias = vector_of(model, op->experts.router_bias),
         .selection_bias = vector_of(model, op->experts.selection_bias),
@@ -478,7 +473,7 @@ static llcuda_status run_route(struct gpu_model *model, const struct plan_op *op
         .tile_tokens = {tokens[0], tokens[1]},
     };
     struct gpu_launch how = {
-        .grid = {(model->shape.rows + ROUTE_ROWS - 1) / ROUTE_ROWS, 1, 1},
+        .grid = {(model->live.rows + ROUTE_ROWS - 1) / ROUTE_ROWS, 1, 1},
         .block = {ROUTE_THREADS, 1, 1},
     };
     llcuda_status status = gpu_linear_run(model, &router, error);
@@ -496,7 +491,7 @@ static llcuda_status run_activate(struct gpu_model *model, const struct plan_op 
     routes_of(model, &routes);
     uint32_t used = shared ? 1 : op->experts.used_count;
     const struct experts_activate_arguments arguments = {
-        .count = counted(model),
+        .count = model->live.count,
         .raw = shared ? model->buffers.raw : model->buffers.expert_raw,
         .ids = shared ? 0 : model->buffers.routes + routes.ids,
         .gate_bias = shared ? 0 : vector_of(model, op->experts.gate_bias),
@@ -507,7 +502,7 @@ static llcuda_status run_activate(struct gpu_model *model, const struct plan_op 
         .kind = gpu_activation_kind(op->experts.activation),
     };
     struct gpu_launch how = {
-        .grid = {model->shape.rows * used, (width + ELEMENT_THREADS - 1) / ELEMENT_THREADS, 1},
+        .grid = {model->live.rows * used, (width + ELEMENT_THREADS - 1) / ELEMENT_THREADS, 1},
         .block = {ELEMENT_THREADS, 1, 1},
     };
     return launch(model, model->program.experts_activate, &how, &arguments, sizeof arguments,
@@ -539,19 +534,19 @@ static llcuda_status run_combine(struct gpu_model *model, const struct plan_op *
     uint32_t width = model->base.plan->embedding_length;
     routes_of(model, &routes);
     const struct experts_combine_arguments arguments = {
-        .count = counted(model),
+        .count = model->live.count,
         .products = model->buffers.expert_raw,
         .ids = base + routes.ids,
         .weights = base + routes.weights,
         .bias = vector_of(model, op->experts.down_bias),
         .shared_product = op->experts.shared_up == PLAN_NONE ? 0 : model->buffers.product,
         .shared = base + routes.shared,
-        .residual = model->buffers.residual,
+        .residual = model->live.residual,
         .width = width,
         .used_count = op->experts.used_count,
     };
     struct gpu_launch how = {
-        .grid = {model->shape.rows, (width + ELEMENT_THREADS - 1) / ELEMENT_THREADS, 1},
+        .grid = {model->live.rows, (width + ELEMENT_THREADS - 1) / ELEMENT_THREADS, 1},
         .block = {ELEMENT_THREADS, 1, 1},
     };
     return launch(model, model->program.experts_combine, &how, &arguments, sizeof arguments, error);

@@ -21,6 +21,7 @@ struct gpu_device_options {
     uint32_t timeout_ms;         /* of a step, after which the device counts as lost; 0: 4,500 */
     bool no_graphs;              /* launches one by one: the reference of step graphs */
     bool no_overlap;             /* a kernel waits for the one before it to end */
+    bool all_rows;               /* all rows go through the whole last layer: the reference */
     bool deterministic;          /* only kernels whose sums do not depend on the number of rows */
     enum gpu_linear_choice linear;
     uint64_t unpacked_bytes_max; /* of experts that are unpacked together; 0: a usual number */

@@ -103,6 +103,21 @@ void *library_open_file(const char *path, char *why, size_t why_bytes)
     return library;
 }
 
+void library_open_beside(void *function, const char *name)
+{
+    Dl_info info;
+    char path[LIBRARY_PATH_BYTES];
+    if (!dladdr(function, &info) || !info.dli_fname) {
+        return;
+    }
+    const char *slash = strrchr(info.dli_fname, '/');
+    int length = slash ? (int)(slash - info.dli_fname) : 0;
+    int written = snprintf(path, sizeof path, "%.*s/%s", length, info.dli_fname, name);
+    if (slash && written > 0 && (size_t)written < sizeof path && file_exists(path)) {
+        dlopen(path, RTLD_LAZY | RTLD_LOCAL);
+    }
+}
+
 static bool keep_candidate(void *user, const char *path)
 {
     snprintf(user, LIBRARY_PATH_BYTES, "%s", path);

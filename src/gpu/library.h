@@ -34,6 +34,9 @@ void *library_open(const char *const *names, const char *folders, char *why, siz
 /* Loads exactly this file. NULL and the loader's words as above. */
 void *library_open_file(const char *path, char *why, size_t why_bytes);
 
+/* Loads the file `name` in the folder of the library that has `function`, if there is one. */
+void library_open_beside(void *function, const char *name);
+
 /* True when one of the names is a file in the folders, or in the usual places of the system: loads
  * nothing, for libraries that take long to load. */
 bool library_present(const char *const *names, const char *folders);

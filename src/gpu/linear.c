@@ -146,7 +146,7 @@ static llcuda_status run_decode(struct gpu_model *model, const struct gpu_linear
 {
     struct linear_decode_arguments arguments = {
         .count = linear->count,
-        .input = linear->norm ? model->buffers.residual : linear->input,
+        .input = linear->norm ? model->live.residual : linear->input,
         .output = linear->output,
         .output_stride = linear->output_stride,
         .input_is_staged = linear->input_is_staged,

@@ -69,7 +69,7 @@ struct need {
     uint64_t *address; /* where it goes */
 };
 
-#define NEEDS_MAX 20u
+#define NEEDS_MAX 22u
 
 static uint64_t larger(uint64_t a, uint64_t b)
 {
@@ -91,6 +91,7 @@ static uint32_t list_needs(struct gpu_model *model, struct need needs[NEEDS_MAX]
     uint64_t embedding = plan->embedding_length;
     uint64_t hidden = larger(plan->width[PLAN_BUFFER_HIDDEN], plan->shared_width);
     uint64_t places = rows * plan->used_count;
+    uint64_t wanted = gpu_rows_wanted_max(model);
     raw = larger(larger(raw, 2 * hidden), embedding);
     uint64_t normed_rows = larger(rows, options->logits_rows_max);
     uint64_t attention = gpu_attention_workspace_bytes(&model->attention, options->rows_max,
@@ -124,6 +125,9 @@ static uint32_t list_needs(struct gpu_model *model, struct need needs[NEEDS_MAX]
          larger(gpu_matmul_unpacks(model) ? GPU_UNPACKED_BYTES : 0,
                 gpu_experts_unpacked_bytes(model)),
          1, &buffers->unpacked},
+        {DEVICE_MEMORY_WORKSPACE, "wanted rows", wanted * embedding, 4, &buffers->wanted_residual},
+        {DEVICE_MEMORY_WORKSPACE, "attended rows that are wanted", wanted * query, activation,
+         &buffers->wanted_attended},
         {DEVICE_MEMORY_STEP, "logits", options->logits_rows_max, plan->vocabulary_size * 4ull,
          &buffers->logits},
         {DEVICE_MEMORY_STEP, "choices", gpu_choices_bytes(options->logits_rows_max), 1,

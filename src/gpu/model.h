@@ -54,14 +54,27 @@ struct gpu_step_shape {
     uint32_t is_decode;   /* at most one row a sequence: attention finishes the projections */
     uint32_t chooses;     /* the largest logit of each row is wanted, not the logits */
     uint32_t samples;     /* tokens are drawn */
+    /* After the last layer's keys and values only wanted rows are left; how many, and how those
+     * attend there. */
+    uint32_t narrows, wanted_rows, wanted_decode_rows, wanted_tiles, wanted_groups;
 };
 
 /* Where the parts of a step's data lie, in the pinned mirror and on the device alike. Depends on
  * the shape alone, but for what lies behind the block tables. */
 struct gpu_step_layout {
     uint64_t state, hidden_count, tokens, positions, sequences, logits_rows, hidden_rows;
-    uint64_t decode_rows, tiles, samples;
+    uint64_t decode_rows, tiles;
+    uint64_t wanted_state, wanted_rows, wanted_decode_rows, wanted_tiles;
+    uint64_t samples;
     uint64_t block_tables; /* then the edits and masks of sampling */
+};
+
+/* The rows that the stages being launched see: all of a step, or those that are still wanted. */
+struct gpu_live {
+    uint32_t rows;     /* of the shape */
+    uint64_t count;    /* address of their number */
+    uint64_t residual; /* float [rows, E] */
+    uint64_t attended; /* activations [rows, H D] */
 };
 
 struct gpu_graph_entry {
@@ -98,6 +111,8 @@ struct gpu_buffers {
     uint64_t matmul;    /* GPU_MATMUL_WORKSPACE_BYTES */
     uint64_t partials;  /* of linear_quads.cu: counters, zero between launches, and sums */
     uint64_t unpacked; /* activations: rows of a quantised weight, GPU_UNPACKED_BYTES, or experts */
+    uint64_t wanted_residual; /* float [W, E], of rows that are left in the last layer */
+    uint64_t wanted_attended; /* activations [W, H D] */
     /* Of experts; a place is a row and one of its experts. */
     uint64_t router;        /* float [R, experts] logits */
     uint64_t routes;        /* lists: experts.c; zero between launches where it counts arrivals */
@@ -143,6 +158,7 @@ struct gpu_model {
     const struct plan_op *op; /* the stage that is being launched */
     struct gpu_step_shape shape;
     struct gpu_step_layout layout;
+    struct gpu_live live;
 
     uint64_t step_count;
     uint64_t step_weight_bytes; /* of the matrices, each once */
@@ -243,6 +259,28 @@ uint32_t gpu_step_groups_max(const struct gpu_model *model);
 uint64_t gpu_step_bytes(const struct gpu_model *model, uint64_t tail_bytes);
 /* Waits for the stream, DEVICE when it does not answer in time. */
 llcuda_status gpu_model_wait(struct gpu_model *model, struct llcuda_error *error);
+
+/* --- rows.c ---------------------------------------------------------------------------------- */
+
+/* Most rows that can be left: of buffers.wanted_residual. */
+uint32_t gpu_rows_wanted_max(const struct gpu_model *model);
+/* Whether rows leave the last layer of a step, and how those that are left attend: lists go into
+ * the staging, at the places of `layout`. */
+struct gpu_rows_cut {
+    uint32_t row_count;
+    struct gpu_attention_cut attention;
+};
+bool gpu_rows_cut(const struct gpu_model *model, const struct step_batch *batch,
+                  const struct gpu_step_layout *layout, struct gpu_rows_cut *cut);
+/* places[i]: where rows[i] stands in `wanted`; both ascending, `wanted` has all of them. */
+void gpu_rows_find_places(const uint32_t *wanted, const uint32_t *rows, uint32_t count,
+                          uint32_t *places);
+/* All rows are live. */
+void gpu_rows_all(struct gpu_model *model);
+/* Whether the step's other rows are not wanted after stage `op`, an attention. */
+bool gpu_rows_leave_after(const struct gpu_model *model, const struct plan_op *op);
+/* The wanted rows are live, moved together. */
+llcuda_status gpu_rows_leave(struct gpu_model *model, struct llcuda_error *error);
 
 /* --- stage.c --------------------------------------------------------------------------------- */
 

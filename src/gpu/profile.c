@@ -381,8 +381,18 @@ static llcuda_status describe(struct gpu_profile *profile, const struct launch *
     return LLCUDA_OK;
 }
 
-/* Adds what a stage of the plan must read and multiply. Of the cache each sequence is read once,
- * whose rows share it. */
+/* Row `index` of those that a stage computes. */
+static uint32_t row_at(const struct gpu_model *model, bool left, uint32_t index)
+{
+    uint32_t row = index;
+    if (left) {
+        memcpy(&row, model->staging + model->layout.wanted_rows + index * sizeof row, sizeof row);
+    }
+    return row;
+}
+
+/* Adds what a stage of the plan must read and multiply, of the rows that are left there. Of the
+ * cache each sequence is read once, whose rows share it. */
 static void add_cost(struct gpu_profile *profile, const struct plan_op *op,
                      struct device_profile_row *row)
 {
@@ -391,16 +401,19 @@ static void add_cost(struct gpu_profile *profile, const struct plan_op *op,
     const struct step_batch *batch = profile->batch;
     enum dtype kv = model->base.options.kv_dtype;
     struct plan_op_weight slots[PLAN_OP_WEIGHTS_MAX];
+    bool left = gpu_rows_leave_after(model, op);
+    uint32_t rows = left ? step_batch_wanted(batch, NULL) : batch->row_count;
     uint64_t context = 0;
-    for (uint32_t i = 0; i < batch->row_count; i++) {
-        bool is_last = i + 1 == batch->row_count || batch->sequences[i + 1] != batch->sequences[i];
-        context += batch->positions[i] + 1ull;
+    for (uint32_t i = 0; i < rows; i++) {
+        uint32_t at = row_at(model, left, i);
+        bool is_last =
+            i + 1 == rows || batch->sequences[row_at(model, left, i + 1)] != batch->sequences[at];
+        context += batch->positions[at] + 1ull;
         if (op->kind == PLAN_ATTENTION && is_last) {
-            row->bytes += plan_op_cost(plan, op, 1, batch->positions[i] + 1ull, 0, kv).cache_bytes;
+            row->bytes += plan_op_cost(plan, op, 1, batch->positions[at] + 1ull, 0, kv).cache_bytes;
         }
     }
-    const struct plan_cost cost =
-        plan_op_cost(plan, op, batch->row_count, context, batch->logits_count, kv);
+    const struct plan_cost cost = plan_op_cost(plan, op, rows, context, batch->logits_count, kv);
     row->operations += cost.flop;
     if (op->kind == PLAN_EXPERTS) { /* not all experts are read */
         row->bytes += cost.weight_bytes;
@@ -410,9 +423,9 @@ static void add_cost(struct gpu_profile *profile, const struct plan_op *op,
     for (uint32_t i = 0; i < count && op->kind != PLAN_ATTENTION; i++) {
         const struct gpu_weight *weight = &model->weights[slots[i].weight];
         if (slots[i].is_matrix && (op->kind != PLAN_LOGITS || batch->logits_count != 0)) {
-            uint64_t touched = (uint64_t)batch->row_count * op->experts.used_count;
+            uint64_t touched = (uint64_t)rows * op->experts.used_count;
             touched = touched < slots[i].count ? touched : slots[i].count;
-            row->bytes += op->kind == PLAN_EMBED ? weight->row_bytes * batch->row_count
+            row->bytes += op->kind == PLAN_EMBED ? weight->row_bytes * rows
                           : slots[i].is_experts  ? weight->bytes * touched
                                                  : weight->bytes;
         }
@@ -470,11 +483,16 @@ static void add_stages(struct gpu_profile *profile)
     for (uint32_t i = 0; i < plan->op_count; i++) {
         model->op = &plan->ops[i];
         qkv = model->op->kind == PLAN_QKV ? model->op : qkv;
-        bool runs = model->op->kind != PLAN_LOGITS || model->shape.logits_rows != 0;
+        bool left = gpu_rows_leave_after(model, model->op);
+        bool runs = model->op->kind == PLAN_LOGITS ? model->shape.logits_rows != 0
+                    : left                         ? model->shape.wanted_rows != 0
+                                                   : true;
         struct device_profile_row *row =
             &profile->rows[work_of(model, NULL)][dtype_of(model, model->op)];
         row->count += runs;
-        add_cost(profile, model->op, row);
+        if (runs) {
+            add_cost(profile, model->op, row);
+        }
         profile->steps.plan_operations += runs ? elementary(model->op, qkv) : 0;
     }
 }

@@ -16,6 +16,7 @@ const char *const gpu_element_files[] = {
     "packed_formats.cuh",
     "norm.cu",
     "embed.cu",
+    "gather.cu",
     "activation.cu",
     "linear_groups.cuh",
     "linear_plain.cu",
@@ -37,6 +38,7 @@ static const struct {
     [GPU_KERNEL_PROJECT_FINISH] = {"project_finish", 512},
     [GPU_KERNEL_ACTIVATE] = {"activate", 256},
     [GPU_KERNEL_LOGITS_FINISH] = {"logits_finish", 256},
+    [GPU_KERNEL_GATHER_ROWS] = {"gather_rows", 256},
     [GPU_KERNEL_CHOOSE] = {"choose", 256},
     [GPU_KERNEL_SAMPLE_EDIT] = {"sample_edit", 256},
     [GPU_KERNEL_SAMPLE_SCAN] = {"sample_scan", 256},
@@ -776,9 +778,14 @@ void gpu_program_release(struct gpu_model *model)
     gpu_jit_cancel(program->repack_batch);
     gpu_jit_cancel(program->batch);
     texts_release(program);
-    model->driver->module_unload(model->driver, program->repack);
+    /* A driver that only compiles has loaded none, and knows no unloading. */
+    if (program->repack) {
+        model->driver->module_unload(model->driver, program->repack);
+    }
     for (uint32_t i = 0; i < program->module_count; i++) {
-        model->driver->module_unload(model->driver, program->modules[i]); /* NULL is fine */
+        if (program->modules[i]) {
+            model->driver->module_unload(model->driver, program->modules[i]);
+        }
     }
     *program = (struct gpu_program){0};
 }

@@ -23,12 +23,6 @@ static uint64_t vector_of(const struct gpu_model *model, uint32_t weight)
     return weight == PLAN_NONE ? 0 : model->weights[weight].address;
 }
 
-/* Address of one of the counts of the step. */
-static uint64_t row_count(const struct gpu_model *model)
-{
-    return gpu_step_address(model, model->layout.state + offsetof(struct step_state, row_count));
-}
-
 uint64_t gpu_logits_count(const struct gpu_model *model)
 {
     return gpu_step_address(model, model->layout.state + offsetof(struct step_state, logits_count));
@@ -51,12 +45,12 @@ static llcuda_status norm_all(struct gpu_model *model, const struct plan_norm *n
                               struct llcuda_error *error)
 {
     const struct norm_arguments arguments = {
-        .count = row_count(model),
-        .input = model->buffers.residual,
+        .count = model->live.count,
+        .input = model->live.residual,
         .output = model->buffers.normed,
         .norm = norm_of(model, norm),
     };
-    const uint32_t grid[3] = {model->shape.rows, 1, 1};
+    const uint32_t grid[3] = {model->live.rows, 1, 1};
     return gpu_launch(model, GPU_KERNEL_NORM_ROWS, grid, &arguments, sizeof arguments, error);
 }
 
@@ -65,15 +59,15 @@ static llcuda_status run_embed(struct gpu_model *model, const struct plan_op *op
 {
     const struct gpu_weight *weight = &model->weights[op->embed.weight];
     const struct embed_arguments arguments = {
-        .count = row_count(model),
+        .count = model->live.count,
         .tokens = gpu_step_address(model, model->layout.tokens),
         .weight = weight->address,
-        .residual = model->buffers.residual,
+        .residual = model->live.residual,
         .row_bytes = weight->row_bytes,
         .columns = model->base.plan->embedding_length,
         .scale = op->embed.scale,
     };
-    const uint32_t grid[3] = {model->shape.rows, 1, 1};
+    const uint32_t grid[3] = {model->live.rows, 1, 1};
     enum gpu_kernel kernel =
         (weight->is_packed ? GPU_KERNEL_PACKED_EMBED : GPU_KERNEL_EMBED) + (uint32_t)weight->dtype;
     return gpu_launch(model, kernel, grid, &arguments, sizeof arguments, error);
@@ -109,8 +103,8 @@ static llcuda_status run_qkv(struct gpu_model *model, const struct plan_op *op,
         .part_count = 3,
         .output = model->buffers.raw,
         .output_stride = query_width + 2 * key_width,
-        .count = row_count(model),
-        .rows = model->shape.rows,
+        .count = model->live.count,
+        .rows = model->live.rows,
         .mode = LINEAR_STORE,
     };
     bool done;
@@ -144,12 +138,24 @@ static struct attention_projection projection_of(const struct gpu_model *model,
     };
 }
 
+/* Rows that nobody wants write their keys and values in the last layer, and no more. */
+static void attend_wanted(const struct gpu_model *model, struct gpu_attention_call *call)
+{
+    const struct gpu_step_layout *layout = &model->layout;
+    call->attending = gpu_step_address(model, layout->wanted_state);
+    call->decode_rows_max = model->shape.wanted_decode_rows;
+    call->tiles_max = model->shape.wanted_tiles;
+    call->groups = model->shape.wanted_groups;
+    call->tiles = gpu_step_address(model, layout->wanted_tiles);
+    call->decode_rows = gpu_step_address(model, layout->wanted_decode_rows);
+}
+
 /* `qkv` is the stage that made the queries. */
 static llcuda_status run_attention(struct gpu_model *model, const struct plan_op *op,
                                    const struct plan_op *qkv, struct llcuda_error *error)
 {
     const struct gpu_step_layout *layout = &model->layout;
-    const struct gpu_attention_call call = {
+    struct gpu_attention_call call = {
         .step = {.state = gpu_step_address(model, layout->state),
                  .positions = gpu_step_address(model, layout->positions),
                  .sequences = gpu_step_address(model, layout->sequences),
@@ -164,7 +170,7 @@ static llcuda_status run_attention(struct gpu_model *model, const struct plan_op
         .window = op->attention.window,
         .workspace = model->buffers.attention,
         .decode = model->shape.is_decode != 0,
-        .rows = model->shape.rows,
+        .rows = model->live.rows,
         .decode_rows_max = model->shape.decode_rows,
         .tiles_max = model->shape.tiles,
         .groups = model->shape.groups,
@@ -172,8 +178,13 @@ static llcuda_status run_attention(struct gpu_model *model, const struct plan_op
         .decode_rows = gpu_step_address(model, layout->decode_rows),
         .overlap = !model->device->options.no_overlap,
     };
-    return gpu_attention_launch(model->driver, model->stream, &model->attention,
-                                &model->program.attention, &call, error);
+    bool leave = gpu_rows_leave_after(model, op);
+    if (leave) {
+        attend_wanted(model, &call);
+    }
+    llcuda_status status = gpu_attention_launch(model->driver, model->stream, &model->attention,
+                                                &model->program.attention, &call, error);
+    return status == LLCUDA_OK && leave ? gpu_rows_leave(model, error) : status;
 }
 
 /* --- projections and feed-forward ------------------------------------------------------------- */
@@ -185,11 +196,11 @@ static struct gpu_linear projection_linear(const struct gpu_model *model, const 
     return (struct gpu_linear){
         .weights = {op->project.weight},
         .part_count = 1,
-        .input = from_hidden ? model->buffers.hidden : model->buffers.attended,
-        .output = finish ? model->buffers.product : model->buffers.residual,
+        .input = from_hidden ? model->buffers.hidden : model->live.attended,
+        .output = finish ? model->buffers.product : model->live.residual,
         .output_stride = model->base.plan->embedding_length,
-        .count = row_count(model),
-        .rows = model->shape.rows,
+        .count = model->live.count,
+        .rows = model->live.rows,
         .mode = finish ? LINEAR_STORE : LINEAR_ADD,
         .input_is_staged = from_hidden && model->hidden_is_staged,
     };
@@ -205,13 +216,13 @@ static llcuda_status run_project(struct gpu_model *model, const struct plan_op *
         return status;
     }
     const struct project_finish_arguments arguments = {
-        .count = row_count(model),
+        .count = model->live.count,
         .product = model->buffers.product,
         .bias = vector_of(model, op->project.bias),
-        .residual = model->buffers.residual,
+        .residual = model->live.residual,
         .norm = norm_of(model, &op->project.norm),
     };
-    const uint32_t grid[3] = {model->shape.rows, 1, 1};
+    const uint32_t grid[3] = {model->live.rows, 1, 1};
     return gpu_launch(model, GPU_KERNEL_PROJECT_FINISH, grid, &arguments, sizeof arguments, error);
 }
 
@@ -247,8 +258,8 @@ static llcuda_status run_feed_forward(struct gpu_model *model, const struct plan
         .activation = gpu_activation_kind(op->feed_forward.activation),
         .output = pair ? model->buffers.hidden : model->buffers.raw,
         .output_stride = gated && !pair ? 2 * width : width,
-        .count = row_count(model),
-        .rows = model->shape.rows,
+        .count = model->live.count,
+        .rows = model->live.rows,
         .mode = LINEAR_STORE,
         .output_may_be_staged = pair && is_read_staged(model, op),
     };
@@ -268,7 +279,7 @@ static llcuda_status run_feed_forward(struct gpu_model *model, const struct plan
         return status;
     }
     const struct activate_arguments arguments = {
-        .count = row_count(model),
+        .count = model->live.count,
         .raw = model->buffers.raw,
         .gate_bias = vector_of(model, op->feed_forward.gate_bias),
         .up_bias = vector_of(model, op->feed_forward.up_bias),
@@ -277,7 +288,7 @@ static llcuda_status run_feed_forward(struct gpu_model *model, const struct plan
         .is_gated = gated,
         .kind = gpu_activation_kind(op->feed_forward.activation),
     };
-    const uint32_t grid[3] = {element_blocks(width), model->shape.rows, 1};
+    const uint32_t grid[3] = {element_blocks(width), model->live.rows, 1};
     return gpu_launch(model, GPU_KERNEL_ACTIVATE, grid, &arguments, sizeof arguments, error);
 }
 
@@ -289,7 +300,7 @@ static llcuda_status norm_wanted(struct gpu_model *model, const struct plan_op *
     const struct norm_arguments arguments = {
         .count = gpu_logits_count(model),
         .rows = gpu_step_address(model, model->layout.logits_rows),
-        .input = model->buffers.residual,
+        .input = model->live.residual,
         .output = model->buffers.normed,
         .norm = norm_of(model, &op->logits.norm),
     };
@@ -304,7 +315,7 @@ static llcuda_status norm_hidden(struct gpu_model *model, const struct plan_op *
     const struct norm_arguments arguments = {
         .count = gpu_step_address(model, model->layout.hidden_count),
         .rows = gpu_step_address(model, model->layout.hidden_rows),
-        .input = model->buffers.residual,
+        .input = model->live.residual,
         .output = model->buffers.raw,
         .norm = norm_of(model, &op->logits.norm),
     };
@@ -395,7 +406,8 @@ llcuda_status gpu_step_launch(struct gpu_model *model, struct llcuda_error *erro
     const struct plan *plan = model->base.plan;
     const struct plan_op *qkv = NULL;
     llcuda_status status = LLCUDA_OK;
-    for (uint32_t i = 0; i < plan->op_count && status == LLCUDA_OK; i++) {
+    gpu_rows_all(model);
+    for (uint32_t i = 0; i < plan->op_count && model->live.rows && status == LLCUDA_OK; i++) {
         const struct plan_op *op = &plan->ops[i];
         model->op = op;
         switch (op->kind) {

@@ -51,6 +51,7 @@ uint32_t gpu_step_groups_max(const struct gpu_model *model)
 struct gpu_step_shape gpu_step_shape_max(const struct gpu_model *model)
 {
     uint32_t rows = model->base.options.rows_max;
+    uint32_t wanted = gpu_rows_wanted_max(model);
     return (struct gpu_step_shape){
         .rows = rows,
         .logits_rows = model->base.options.logits_rows_max,
@@ -58,6 +59,9 @@ struct gpu_step_shape gpu_step_shape_max(const struct gpu_model *model)
         .decode_rows = rows,
         .tiles = rows,
         .samples = 1,
+        .wanted_rows = wanted,
+        .wanted_decode_rows = wanted,
+        .wanted_tiles = wanted,
     };
 }
 
@@ -80,6 +84,10 @@ uint64_t gpu_step_layout_of(const struct gpu_step_shape *shape, struct gpu_step_
     layout->hidden_rows = put(&end, shape->hidden_rows, sizeof(uint32_t));
     layout->decode_rows = put(&end, shape->decode_rows, sizeof(uint32_t));
     layout->tiles = put(&end, shape->tiles, sizeof(struct attention_tile));
+    layout->wanted_state = put(&end, 1, sizeof(struct step_state));
+    layout->wanted_rows = put(&end, shape->wanted_rows, sizeof(uint32_t));
+    layout->wanted_decode_rows = put(&end, shape->wanted_decode_rows, sizeof(uint32_t));
+    layout->wanted_tiles = put(&end, shape->wanted_tiles, sizeof(struct attention_tile));
     layout->samples = put(&end, shape->samples ? shape->logits_rows : 0, sizeof(struct sample_row));
     layout->block_tables = end;
     return end;
@@ -140,59 +148,124 @@ static void copy_words(struct gpu_model *model, uint64_t offset, const uint32_t 
     }
 }
 
-/* Cuts the rows for attention; its lists go into the largest layout first, since the shape depends
- * on them, and are moved to their places afterwards. */
-static struct gpu_attention_cut cut_rows(struct gpu_model *model, const struct step_batch *batch)
+/* How a step's rows attend, all of them and those that are left in the last layer. */
+struct step_cut {
+    struct gpu_attention_cut all;
+    bool narrows;
+    struct gpu_rows_cut wanted;
+};
+
+/* Cuts the rows; the lists go into the largest layout first, since the shape depends on them, and
+ * are moved to their places afterwards. */
+static void cut_rows(struct gpu_model *model, const struct step_batch *batch, struct step_cut *cut)
 {
     struct gpu_step_shape largest = gpu_step_shape_max(model);
-    struct gpu_attention_cut cut;
     gpu_step_layout_of(&largest, &model->layout);
     gpu_attention_cut(&model->attention, batch,
                       (struct attention_tile *)(void *)(model->staging + model->layout.tiles),
-                      (uint32_t *)(void *)(model->staging + model->layout.decode_rows), &cut);
-    return cut;
+                      (uint32_t *)(void *)(model->staging + model->layout.decode_rows), &cut->all);
+    cut->narrows = gpu_rows_cut(model, batch, &model->layout, &cut->wanted) && !cut->all.decode;
 }
 
-/* Chooses the shape and writes the step's data; returns its bytes. */
-static uint64_t fill(struct gpu_model *model, const struct step_batch *batch, uint32_t width)
+static struct gpu_step_shape shape_of(const struct gpu_model *model, const struct step_batch *batch,
+                                      const struct step_cut *cut)
 {
     const struct device_model_options *options = &model->base.options;
-    struct gpu_attention_cut cut = cut_rows(model, batch);
-    struct gpu_step_layout from = model->layout;
-    uint32_t decoding = cut.decode ? batch->row_count : cut.decode_count;
-    model->shape = (struct gpu_step_shape){
+    uint32_t decoding = cut->all.decode ? batch->row_count : cut->all.decode_count;
+    struct gpu_step_shape shape = {
         .rows = bucket(batch->row_count, options->rows_max),
         .logits_rows = bucket(batch->logits_count, options->logits_rows_max),
         .hidden_rows = bucket(batch->hidden_count, options->rows_max),
-        .decode_rows = cut.decode ? 0 : power_bucket(cut.decode_count, options->rows_max),
-        .tiles = power_bucket(cut.tile_count, options->rows_max),
-        .groups = decoding ? gpu_attention_groups(&model->attention, cut.position_max) : 0,
-        .is_decode = cut.decode,
+        .decode_rows = cut->all.decode ? 0 : power_bucket(cut->all.decode_count, options->rows_max),
+        .tiles = power_bucket(cut->all.tile_count, options->rows_max),
+        .groups = decoding ? gpu_attention_groups(&model->attention, cut->all.position_max) : 0,
+        .is_decode = cut->all.decode,
         .chooses = batch->choose && batch->logits_count != 0,
         .samples = batch->sampling && batch->logits_count != 0,
+        .narrows = cut->narrows,
     };
-    uint64_t begin = gpu_step_layout_of(&model->shape, &model->layout);
+    if (cut->narrows) {
+        const struct gpu_attention_cut *wanted = &cut->wanted.attention;
+        uint32_t most = gpu_rows_wanted_max(model);
+        shape.wanted_rows = bucket(cut->wanted.row_count, most);
+        shape.wanted_decode_rows = power_bucket(wanted->decode_count, most);
+        shape.wanted_tiles = power_bucket(wanted->tile_count, most);
+        shape.wanted_groups = wanted->decode_count
+                                  ? gpu_attention_groups(&model->attention, wanted->position_max)
+                                  : 0;
+    }
+    return shape;
+}
+
+/* Places only move down, and the lists keep their order. */
+static void move_lists(struct gpu_model *model, const struct gpu_step_layout *from,
+                       const struct step_cut *cut)
+{
+    unsigned char *staging = model->staging;
     const struct gpu_step_layout *to = &model->layout;
-    /* Places only move down, and the lists keep their order: decode rows lie before tiles. */
-    memmove(model->staging + to->decode_rows, model->staging + from.decode_rows,
-            cut.decode_count * sizeof(uint32_t));
-    memmove(model->staging + to->tiles, model->staging + from.tiles,
-            cut.tile_count * sizeof(struct attention_tile));
+    memmove(staging + to->decode_rows, staging + from->decode_rows,
+            cut->all.decode_count * sizeof(uint32_t));
+    memmove(staging + to->tiles, staging + from->tiles,
+            cut->all.tile_count * sizeof(struct attention_tile));
+    if (cut->narrows) {
+        memmove(staging + to->wanted_rows, staging + from->wanted_rows,
+                cut->wanted.row_count * sizeof(uint32_t));
+        memmove(staging + to->wanted_decode_rows, staging + from->wanted_decode_rows,
+                cut->wanted.attention.decode_count * sizeof(uint32_t));
+        memmove(staging + to->wanted_tiles, staging + from->wanted_tiles,
+                cut->wanted.attention.tile_count * sizeof(struct attention_tile));
+    }
+}
+
+/* The counts of the step, and of the rows that are left in the last layer. */
+static void fill_states(struct gpu_model *model, const struct step_batch *batch,
+                        const struct step_cut *cut, uint32_t width)
+{
     struct step_state state = {
         .row_count = batch->row_count,
         .logits_count = batch->logits_count,
         .sequence_count = batch->sequence_count,
         .block_table_stride = width,
-        .decode_count = cut.decode_count,
-        .tile_count = cut.tile_count,
+        .decode_count = cut->all.decode_count,
+        .tile_count = cut->all.tile_count,
     };
-    memcpy(model->staging + to->state, &state, sizeof state);
+    memcpy(model->staging + model->layout.state, &state, sizeof state);
+    state.row_count = cut->wanted.row_count;
+    state.decode_count = cut->wanted.attention.decode_count;
+    state.tile_count = cut->wanted.attention.tile_count;
+    memcpy(model->staging + model->layout.wanted_state, &state, sizeof state);
+}
+
+/* Rows of the residual stream: where they lie when the step has come so far. */
+static void fill_rows(struct gpu_model *model, uint64_t offset, const uint32_t *rows,
+                      uint32_t count)
+{
+    const unsigned char *staging = model->staging;
+    if (!model->shape.narrows) {
+        copy_words(model, offset, rows, count);
+        return;
+    }
+    gpu_rows_find_places((const uint32_t *)(const void *)(staging + model->layout.wanted_rows),
+                         rows, count, (uint32_t *)(void *)(model->staging + offset));
+}
+
+/* Chooses the shape and writes the step's data; returns its bytes. */
+static uint64_t fill(struct gpu_model *model, const struct step_batch *batch, uint32_t width)
+{
+    struct step_cut cut;
+    cut_rows(model, batch, &cut);
+    struct gpu_step_layout from = model->layout;
+    model->shape = shape_of(model, batch, &cut);
+    uint64_t begin = gpu_step_layout_of(&model->shape, &model->layout);
+    const struct gpu_step_layout *to = &model->layout;
+    move_lists(model, &from, &cut);
+    fill_states(model, batch, &cut, width);
     copy_words(model, to->hidden_count, &batch->hidden_count, 1);
     copy_words(model, to->tokens, batch->tokens, batch->row_count);
     copy_words(model, to->positions, batch->positions, batch->row_count);
     copy_words(model, to->sequences, batch->sequences, batch->row_count);
-    copy_words(model, to->logits_rows, batch->logits_rows, batch->logits_count);
-    copy_words(model, to->hidden_rows, batch->hidden_rows, batch->hidden_count);
+    fill_rows(model, to->logits_rows, batch->logits_rows, batch->logits_count);
+    fill_rows(model, to->hidden_rows, batch->hidden_rows, batch->hidden_count);
     uint32_t copied = width < batch->block_table_stride ? width : batch->block_table_stride;
     for (uint32_t i = 0; i < batch->sequence_count; i++) {
         copy_words(model, begin + (uint64_t)i * width * sizeof(uint32_t),

@@ -420,7 +420,7 @@ llcuda_status gpu_wide_quad_run(struct gpu_driver *driver, struct gpu_stream *st
     if (status != LLCUDA_OK) {
         return status;
     }
-    /* Blocks take one item after another; those that share a tile wait for each other, and must
+    /* Blocks take one item after another; those that share a tile wait for each other, and should
      * run at the same time. */
     uint64_t tiles = (uint64_t)launch.grid[0] * launch.grid[1];
     while (arguments.splits > 1 && tiles * arguments.splits > quad->multiprocessors) {

@@ -33,6 +33,18 @@ struct embed_arguments {
     float scale;
 };
 
+/* residual_to[i] = residual[rows[i]], attended_to[i] = attended[rows[i]], in words of 4 bytes */
+struct gather_arguments {
+    KERNEL_POINTER(const uint32_t) count;
+    KERNEL_POINTER(const uint32_t) rows;
+    KERNEL_POINTER(const uint32_t) residual;
+    KERNEL_POINTER(const uint32_t) attended;
+    KERNEL_POINTER(uint32_t) residual_to;
+    KERNEL_POINTER(uint32_t) attended_to;
+    uint32_t residual_words; /* of a row */
+    uint32_t attended_words;
+};
+
 #define NORM_RMS   0u
 #define NORM_LAYER 1u
 

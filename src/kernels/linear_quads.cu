@@ -11,9 +11,10 @@
  *
  * Columns are summed by ranges: two sets of sums, of the range and of those before, keep a tile
  * from being larger. Of few tiles `splits` blocks share one by its ranges: the sums of every range
- * go to memory, and when all have arrived each adds a slice of them, in the same order. All blocks
- * of such a launch run at the same time: they are no more than there are multiprocessors, and
- * nothing else waits for them before they have begun.
+ * go to memory, and when all have arrived each adds a slice of them, in the same order. Nobody
+ * waits without end: a block that has looked for the others VENDOR_LOOKS times leaves its slice to
+ * the last that arrives. So it does not matter whether all of them run at the same time, which they
+ * do when the device has nothing else: they are no more than there are multiprocessors.
  *
  * Grid: x = blocks, at most one a multiprocessor; each takes item after item, of all tiles and
  * splits, and the copies for the next item run while sums are stored. Shared memory: STAGES · 128 ·
@@ -30,8 +31,10 @@
 #define quad_mma(d, a, b, more) warpgroup_mma_f16(d, a, b, more)
 #endif
 
-/* Blocks of a tile that have seen all others arrive are counted in the upper half. */
-#define QUAD_LEAVES 65536u
+/* A tile's counter: blocks that have arrived, blocks that will not look at it again, and a bit for
+ * each of those that left before all had arrived (up to sixteen share a tile), or might have. */
+#define QUAD_LEAVES  256u
+#define QUAD_LEFT_AT 16
 /* What four warps bring together of their sums at a time: 64 rows of 32 tokens. */
 #define QUAD_STORE_BYTES 8192u
 
@@ -57,7 +60,7 @@ template <int STAGES> struct quad_place {
 /* In shared memory. `joined`: warps that multiply meet there. */
 template <int STAGES> struct quad_barriers {
     uint64_t full[STAGES], empty[STAGES], joined[3];
-    uint32_t is_last;
+    uint32_t slices;
 };
 
 template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
@@ -393,47 +396,53 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
         parity ^= 1;
     }
 
-    /* Of a tile's sums those of tokens 8 begin … 8 end − 1. */
-    struct slice {
-        uint32_t begin, end;
-    };
-
-    /* Waits until all who share a tile have left their sums; each stores a slice. Where blocks do
-     * not run at the same time, the last to arrive stores all. */
-    __device__ __forceinline__ struct slice arrive(const struct quad_item &it,
-                                                   uint32_t &parity) const
+    /* Waits until all who share a tile have left their sums; each stores a slice. Returns the
+     * slices that this block stores, a bit each: none when it has waited long enough, else its own,
+     * and of the last to arrive those of all that did not wait. */
+    __device__ __forceinline__ uint32_t arrive(const struct quad_item &it, uint32_t &parity) const
     {
         thread_fence();
         meet(0, parity);
         if (threadIdx.x == 0) {
             uint32_t *arrivals = q.arrivals + it.tile;
-            barriers.is_last = atomic_add(arrivals, 1) + 1 == q.splits;
-            if (VENDOR_BLOCKS_TOGETHER) {
-                while (load_volatile(arrivals) % QUAD_LEAVES < q.splits) {
+            const uint32_t own = 1u << it.split;
+            uint32_t seen = atomic_add(arrivals, 1) + 1;
+            uint32_t slices = own | seen >> QUAD_LEFT_AT; /* of the last */
+            uint32_t leaves = QUAD_LEAVES;
+            if (seen % QUAD_LEAVES != q.splits) {
+                for (uint32_t look = 0; look < VENDOR_LOOKS && seen % QUAD_LEAVES != q.splits;
+                     look++) {
+                    seen = load_volatile(arrivals);
                 }
-                if (atomic_add(arrivals, QUAD_LEAVES) / QUAD_LEAVES + 1 == q.splits) {
-                    *arrivals = 0;
-                }
-            } else if (barriers.is_last) {
+                slices = own;
+                leaves |= own << QUAD_LEFT_AT;
+            }
+            /* Whoever leaves before the last arrives is seen by it; later the bit says nothing. */
+            seen = atomic_add(arrivals, leaves);
+            if (seen % QUAD_LEAVES != q.splits) {
+                slices = 0;
+            } else if (seen / QUAD_LEAVES % QUAD_LEAVES + 1 == q.splits) {
                 *arrivals = 0;
             }
+            barriers.slices = slices;
         }
         meet(0, parity);
         thread_fence();
-        const uint32_t all = TOKENS / 8;
-        if (VENDOR_BLOCKS_TOGETHER) {
-            return {all * it.split / q.splits, all * (it.split + 1) / q.splits};
-        }
-        return {0, barriers.is_last ? all : 0};
+        return barriers.slices;
     }
 
-    /* Adds the sums of all ranges, of a slice, and stores them. All of a sum's ranges are asked for
-     * together. */
-    __device__ __forceinline__ void join(const struct quad_item &it,
-                                         const struct slice &part) const
+    /* Adds the sums of all ranges, of eight tokens at a time, and stores them: those of slice s are
+     * the s-th part of them. All of a sum's ranges are asked for together. */
+    __device__ __forceinline__ void join(const struct quad_item &it, uint32_t slices) const
     {
         const uint32_t ranges = (a.columns / 32 + of_range - 1) / of_range;
-        for (uint32_t j = part.begin; j < part.end; j++) {
+        const uint32_t each = TOKENS / 8;
+        for (uint32_t j = 0; j < each; j++) {
+            /* The slice s that has each · s / splits <= j < each · (s + 1) / splits. */
+            const uint32_t slice = ((j + 1) * q.splits - 1) / each;
+            if ((slices >> slice & 1) == 0) {
+                continue;
+            }
             word4 fours[WIDE_RANGES];
 #pragma unroll
             for (uint32_t range = 0; range < WIDE_RANGES; range++) {

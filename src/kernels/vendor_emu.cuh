@@ -743,7 +743,9 @@ template <class Arguments> constexpr uint32_t emu_argument_bytes(void (*)(Argume
  * hardware's sum of sixteen has no order; here it is that in which mma_bf16 meets the columns when
  * pieces of four of them are its lanes' own, so that both come to the same bits. */
 #define VENDOR_WARPGROUPS 1
-#define VENDOR_BLOCKS_TOGETHER 0
+#ifndef VENDOR_LOOKS
+#define VENDOR_LOOKS 1u /* the others have run before, or will after */
+#endif
 
 static inline struct word4 load_volatile16(const void *from, EMU_CALLER)
 {

@@ -508,7 +508,10 @@ __device__ __forceinline__ void ldmatrix4_transposed(uint32_t r[4], const void *
  * compute capability 9.0. */
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
 #define VENDOR_WARPGROUPS 1
-#define VENDOR_BLOCKS_TOGETHER 1 /* those of a launch that fits the device */
+/* How often a block looks for others that it could wait for: about half a microsecond each. */
+#ifndef VENDOR_LOOKS
+#define VENDOR_LOOKS 256u
+#endif
 
 __device__ __forceinline__ struct word4 load_volatile16(const void *from)
 {

@@ -27,7 +27,7 @@ static void *user_of(const struct http_exchange *exchange)
 
 static bool draining(const struct http_exchange *exchange)
 {
-    return atomic_load(&exchange->worker->server->draining);
+    return atomic_load(&exchange->worker->server->draining_ns) != 0;
 }
 
 static void set_state(struct http_exchange *exchange, enum connection_state state)
@@ -207,6 +207,21 @@ static bool decide_protocol(struct http_exchange *exchange)
     return false;
 }
 
+/* Bytes that libevent has not seen yet: a request may be among them. */
+static bool input_waits(const struct http_exchange *exchange)
+{
+    struct pollfd look = {.fd = bufferevent_getfd(exchange->stream), .events = POLLIN};
+    return poll(&look, 1, 0) > 0 && (look.revents & POLLIN) != 0;
+}
+
+/* Draining: whether no request is awaited here any more. A client that has just come may still send
+ * its first one. */
+static bool done_with(const struct http_exchange *exchange)
+{
+    return draining(exchange) && !http_reader_busy(&exchange->reader) && exchange->begin_ns > 0 &&
+           !input_waits(exchange);
+}
+
 /* Reads as many requests as can be answered at once. */
 static void advance(struct http_exchange *exchange)
 {
@@ -219,8 +234,7 @@ static void advance(struct http_exchange *exchange)
            feed(exchange)) {
     }
     exchange->advancing = false;
-    if (exchange->state == CONNECTION_READING && draining(exchange) &&
-        !http_reader_busy(&exchange->reader)) {
+    if (exchange->state == CONNECTION_READING && done_with(exchange)) {
         set_state(exchange, CONNECTION_FLUSHING);
     }
     if (exchange->state == CONNECTION_FLUSHING) {
@@ -235,7 +249,7 @@ static void advance(struct http_exchange *exchange)
 static void finish_answer(struct http_exchange *exchange, bool complete)
 {
     end_exchange(exchange, complete);
-    if (exchange->keep_alive && !draining(exchange)) {
+    if (exchange->keep_alive) {
         http_reader_next(&exchange->reader);
         set_state(exchange, CONNECTION_READING);
     } else {
@@ -355,7 +369,7 @@ static bool peer_is_gone(const struct http_exchange *exchange)
 }
 
 /* A client too slow with its request: an answer where one can still be understood. */
-static void time_out(struct http_exchange *exchange)
+static void time_out(struct http_exchange *exchange, int status, const char *reason)
 {
     if (evbuffer_get_length(exchange->output) > 0) {
         connection_close(exchange);
@@ -363,8 +377,21 @@ static void time_out(struct http_exchange *exchange)
     }
     begin_answering(exchange);
     exchange->keep_alive = false;
-    handler_of(exchange)->on_refused(user_of(exchange), exchange, 408,
-                                     "the request took too long to arrive");
+    handler_of(exchange)->on_refused(user_of(exchange), exchange, status, reason);
+}
+
+/* Draining. A request that is on its way is answered, for which a client that has just come gets a
+ * moment; half a request is refused when that is over. Nobody is cut off without a word. */
+static void drain_reading(struct http_exchange *exchange, uint64_t now_ns)
+{
+    uint64_t draining_ns = atomic_load(&exchange->worker->server->draining_ns);
+    uint64_t since_ns = exchange->state_ns > draining_ns ? exchange->state_ns : draining_ns;
+    bool late = older(since_ns, now_ns, DRAIN_PATIENCE_MS);
+    if (late && http_reader_busy(&exchange->reader)) {
+        time_out(exchange, 503, "the server is shutting down");
+    } else if (done_with(exchange) || (late && !input_waits(exchange))) {
+        connection_close(exchange);
+    }
 }
 
 void connection_tick(struct http_exchange *exchange, uint64_t now_ns)
@@ -376,15 +403,16 @@ void connection_tick(struct http_exchange *exchange, uint64_t now_ns)
     switch (exchange->state) {
     case CONNECTION_READING:
         if (stalled ||
-            (!busy && !sending &&
-             (draining(exchange) || older(exchange->state_ns, now_ns, options->idle_timeout_ms)))) {
+            (!busy && !sending && older(exchange->state_ns, now_ns, options->idle_timeout_ms))) {
             connection_close(exchange);
         } else if (busy && exchange->body_announced
                        ? older(exchange->read_ns, now_ns, options->body_timeout_ms) ||
                              older(exchange->state_ns, now_ns,
                                    BODY_TIMEOUTS_MAX * options->body_timeout_ms)
                        : busy && older(exchange->state_ns, now_ns, options->header_timeout_ms)) {
-            time_out(exchange);
+            time_out(exchange, 408, "the request took too long to arrive");
+        } else if (draining(exchange) && !sending) {
+            drain_reading(exchange, now_ns);
         }
         break;
     case CONNECTION_ANSWERING:

@@ -13,6 +13,7 @@
 
 #define TICK_MS           250
 #define LINGER_MS         1000
+#define DRAIN_PATIENCE_MS 500   /* for a request whose connection is there already */
 #define READ_AHEAD_BYTES  16384 /* of the next request, while this one is being answered */
 #define LINGER_BYTES      (256u << 10)
 #define BODY_TIMEOUTS_MAX 10u /* a body that trickles ends after so many times its timeout */
@@ -105,7 +106,8 @@ struct http_server {
     uint16_t port;
     bool unix_bound; /* the socket file is ours to remove */
     bool stopped;
-    atomic_bool draining;
+    _Atomic uint64_t draining_ns; /* since when; 0 while it is not */
+    atomic_bool closed;           /* nobody is accepted any more */
     atomic_bool stopping;
     _Atomic uint32_t connection_count;
     _Atomic uint32_t exchange_count;
@@ -129,7 +131,7 @@ void worker_deinit(struct worker *worker);
 void waker_release(struct http_waker *waker);
 
 /* http_server.c */
-void http_server_resume_listening(struct http_server *server);
+void http_server_look_at_listener(struct http_server *server);
 
 /* tls.c */
 llcuda_status tls_create(const char *certificate, const char *key, struct tls **tls,

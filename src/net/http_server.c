@@ -58,13 +58,10 @@ static void turn_away(struct http_server *server, int descriptor)
     close(descriptor);
 }
 
-static void on_accept(struct evconnlistener *listener, evutil_socket_t descriptor,
-                      struct sockaddr *address, int address_bytes, void *user)
+static void take_connection(struct http_server *server, int descriptor,
+                            const struct sockaddr *address)
 {
-    struct http_server *server = user;
     struct accepted accepted = {.descriptor = descriptor};
-    (void)listener;
-    (void)address_bytes;
     write_peer(address, accepted.peer);
     if (address->sa_family != AF_UNIX) {
         int one = 1;
@@ -84,6 +81,14 @@ static void on_accept(struct evconnlistener *listener, evutil_socket_t descripto
     }
 }
 
+static void on_accept(struct evconnlistener *listener, evutil_socket_t descriptor,
+                      struct sockaddr *address, int address_bytes, void *user)
+{
+    (void)listener;
+    (void)address_bytes;
+    take_connection(user, descriptor, address);
+}
+
 /* Mostly: no descriptors are left. Trying again at once would only burn the processor. */
 static void on_accept_error(struct evconnlistener *listener, void *user)
 {
@@ -92,12 +97,31 @@ static void on_accept_error(struct evconnlistener *listener, void *user)
     server->listener_paused = true;
 }
 
-void http_server_resume_listening(struct http_server *server)
+/* Closing the socket resets the connections that wait to be accepted, whose clients may have sent
+ * their requests: these are taken first. */
+static void stop_listening(struct http_server *server)
 {
-    if (server->listener && atomic_load(&server->draining)) {
-        evconnlistener_free(server->listener);
-        server->listener = NULL;
-        server->listen_descriptor = -1;
+    for (;;) {
+        struct sockaddr_storage address = {0};
+        socklen_t bytes = sizeof address;
+        int descriptor = accept4(server->listen_descriptor, (struct sockaddr *)&address, &bytes,
+                                 SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (descriptor >= 0) {
+            take_connection(server, descriptor, (const struct sockaddr *)&address);
+        } else if (errno != ECONNABORTED && errno != EINTR) {
+            break;
+        }
+    }
+    evconnlistener_free(server->listener);
+    server->listener = NULL;
+    server->listen_descriptor = -1;
+    atomic_store(&server->closed, true);
+}
+
+void http_server_look_at_listener(struct http_server *server)
+{
+    if (server->listener && atomic_load(&server->draining_ns)) {
+        stop_listening(server);
     } else if (server->listener && server->listener_paused) {
         server->listener_paused = false;
         evconnlistener_enable(server->listener);
@@ -123,7 +147,8 @@ static llcuda_status listen_unix(struct http_server *server, const char *path,
     if (lstat(path, &there) == 0) {
         /* A socket that nobody answers on is left over from a crash. Anything else stays. */
         if (!S_ISSOCK(there.st_mode) ||
-            connect(descriptor, (struct sockaddr *)&address, sizeof address) == 0) {
+            connect(descriptor, (struct sockaddr *)&address, sizeof address) == 0 ||
+            errno != ECONNREFUSED) { /* such as a queue of connections that is full */
             return error_set(error, LLCUDA_IO, "'%s' is in use", path);
         }
         unlink(path);
@@ -137,6 +162,16 @@ static llcuda_status listen_unix(struct http_server *server, const char *path,
     return LLCUDA_OK;
 }
 
+static llcuda_status listen_failed(const struct http_server *server, int reason,
+                                   struct llcuda_error *error)
+{
+    const struct http_server_options *options = &server->options;
+    char address[300];
+    snprintf(address, sizeof address, "%.255s:%u", options->host, options->port);
+    return error_from_errno(error, reason, "listen on",
+                            options->unix_path ? options->unix_path : address);
+}
+
 static llcuda_status bind_address(struct http_server *server, const struct addrinfo *address,
                                   struct llcuda_error *error)
 {
@@ -148,7 +183,7 @@ static llcuda_status bind_address(struct http_server *server, const struct addri
     server->listen_descriptor = descriptor;
     setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (bind(descriptor, address->ai_addr, address->ai_addrlen) != 0) {
-        return error_from_errno(error, errno, "listen on", server->options.host);
+        return listen_failed(server, errno, error);
     }
     struct sockaddr_storage bound;
     socklen_t bytes = sizeof bound;
@@ -188,8 +223,7 @@ static llcuda_status start_listening(struct http_server *server, struct llcuda_e
                                           LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 1024,
                                           server->listen_descriptor);
     if (!server->listener) {
-        return error_from_errno(error, errno, "listen on",
-                                options->unix_path ? options->unix_path : options->host);
+        return listen_failed(server, errno, error);
     }
     evconnlistener_set_error_cb(server->listener, on_accept_error);
     return LLCUDA_OK;
@@ -273,7 +307,13 @@ uint64_t http_server_lag_ns(const struct http_server *server)
 
 void http_server_drain(struct http_server *server)
 {
-    atomic_store(&server->draining, true);
+    uint64_t never = 0;
+    atomic_compare_exchange_strong(&server->draining_ns, &never, clock_now_ns());
+}
+
+bool http_server_drained(const struct http_server *server)
+{
+    return atomic_load(&server->closed) && atomic_load(&server->connection_count) == 0;
 }
 
 void http_server_stop(struct http_server *server)

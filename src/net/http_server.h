@@ -86,8 +86,11 @@ uint32_t http_server_exchanges(const struct http_server *server);
  * Any thread. */
 uint64_t http_server_lag_ns(const struct http_server *server);
 
-/* Stops accepting and closes each connection when its exchange is over. Any thread. */
+/* Stops accepting and closes each connection when its exchange is over. Who has connected before
+ * has half a second for a request, which reaches the handler as any other. Any thread. */
 void http_server_drain(struct http_server *server);
+/* Whether it has come to that: nobody is accepted and no connection is left. Any thread. */
+bool http_server_drained(const struct http_server *server);
 
 /* Closes every connection (on_end is called for exchanges) and ends the workers. Wakers stay valid
  * until http_server_destroy, so that late signals do no harm. One thread. */

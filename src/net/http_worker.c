@@ -168,7 +168,7 @@ static void on_tick(evutil_socket_t descriptor, short events, void *user)
     atomic_store(&worker->beat_ns, clock_now_ns());
     look_round(worker);
     if (worker == worker->server->workers) {
-        http_server_resume_listening(worker->server);
+        http_server_look_at_listener(worker->server);
     }
 }
 

@@ -202,6 +202,10 @@ struct plan {
     /* Of a part of a model (plan_cut): rows bring their residual stream along, in place of an embed
      * stage; or it is what the part gives, in place of logits. */
     bool takes_residual, gives_residual;
+    /* The last stage that writes to a cache. After it nobody reads a row whose logits or hidden
+     * state are not wanted: a device may leave it out. PLAN_NONE when the residual stream of all
+     * rows is what the part gives. */
+    uint32_t last_cache_op;
 
     /* Of the builder. */
     uint32_t op_capacity, weight_capacity, rotary_table_capacity;

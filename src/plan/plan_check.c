@@ -563,6 +563,15 @@ static llcuda_status check_whole(struct check *check)
     return LLCUDA_OK;
 }
 
+static uint32_t last_cache_op(const struct plan *plan)
+{
+    uint32_t last = PLAN_NONE;
+    for (uint32_t i = 0; i < plan->op_count && !plan->gives_residual; i++) {
+        last = plan->ops[i].kind == PLAN_QKV ? i : last;
+    }
+    return last;
+}
+
 llcuda_status plan_finish(struct plan *plan, struct llcuda_error *error)
 {
     if (plan->out_of_memory) {
@@ -590,5 +599,6 @@ llcuda_status plan_finish(struct plan *plan, struct llcuda_error *error)
         }
     }
     plan->layer_count = check.layers_written;
+    plan->last_cache_op = last_cache_op(plan);
     return check_whole(&check);
 }

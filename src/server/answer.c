@@ -30,6 +30,7 @@ void call_respond(struct call *call, int status, const char *content_type, struc
     call->status = status;
     buffer_printf(&call->headers, "Openai-Processing-Ms: %llu\r\n",
                   (unsigned long long)(taken_ns / 1000000));
+    call_settle(call, true);
     http_exchange_respond(call->exchange, status, content_type, call_headers(call), body);
 }
 

@@ -203,32 +203,52 @@ static uint32_t model_of(const struct call *call)
     return generation && generation->model ? generation->model->index : 0;
 }
 
-static void tell(struct call *call, bool complete)
+/* Counts what has been answered and gives back what it had taken. Before the last bytes of the
+ * answer go out, so that who has read them finds the request counted and its place free. */
+void call_settle(struct call *call, bool complete)
 {
-    struct server *server = call->server;
-    uint64_t taken_ns = clock_now_ns() - http_exchange_begin_ns(call->exchange);
+    struct metrics *metrics = call->server->metrics;
     bool generates = call->route && call->route->generates;
     bool preparing = call->generation && call->generation->preparing;
-    if (!complete && call->generation) {
+    if (call->settled) {
+        return;
+    }
+    call->settled = true;
+    if (call->counted) {
+        key_account_end(call->account);
+    }
+    if (call->generation && !preparing) {
+        generation_release(call->generation);
+    }
+    if (call->route && call->route->access == ACCESS_OPEN) {
+        return;
+    }
+    if (!complete && generates) {
+        metrics_count_finish(metrics, preparing ? 0 : model_of(call), LLCUDA_FINISH_CANCELLED);
+    } else if (generates && call->status == 200) {
+        metrics_observe(metrics, model_of(call), METRIC_END_TO_END,
+                        clock_now_ns() - http_exchange_begin_ns(call->exchange));
+    }
+    bool refused = call->status == 401 || call->status == 403 || call->status == 429 ||
+                   call->status == 503 || call->status == 413;
+    metrics_count_request(metrics, call->route ? call->route->path : NO_ROUTE, call->status,
+                          refused ? call->error_code : NULL);
+}
+
+static void tell(struct call *call, bool complete)
+{
+    uint64_t taken_ns = clock_now_ns() - http_exchange_begin_ns(call->exchange);
+    struct generation *generation = call->generation;
+    bool preparing = generation && generation->preparing;
+    if (!complete && generation) {
         call->finish_reason = "disconnected";
     }
     if (preparing) { /* the other thread is at work on it: nothing of it can be told */
         call->finish_reason = NULL;
-    } else if (generates) {
+        call->generation = NULL;
+    } else if (call->route && call->route->generates) {
         trace_call(call, taken_ns);
     }
-    if (!complete && generates) {
-        metrics_count_finish(server->metrics, preparing ? 0 : model_of(call),
-                             LLCUDA_FINISH_CANCELLED);
-    } else if (generates && call->status == 200) {
-        metrics_observe(server->metrics, model_of(call), METRIC_END_TO_END, taken_ns);
-    }
-    bool refused = call->status == 401 || call->status == 403 || call->status == 429 ||
-                   call->status == 503 || call->status == 413;
-    metrics_count_request(server->metrics, call->route ? call->route->path : NO_ROUTE, call->status,
-                          refused ? call->error_code : NULL);
-    struct generation *generation = call->generation;
-    call->generation = preparing ? NULL : generation;
     log_call(call, taken_ns);
     call->generation = generation;
 }
@@ -240,11 +260,9 @@ static void on_end(void *user, struct http_exchange *exchange, bool complete)
     if (!call) {
         return;
     }
+    call_settle(call, complete);
     if (!call->route || call->route->access != ACCESS_OPEN) {
         tell(call, complete);
-    }
-    if (call->counted) {
-        key_account_end(call->account);
     }
     generation_destroy(call->generation);
     text_job_destroy(call->text_job);
@@ -278,12 +296,13 @@ static struct call *begin_call(struct server *server, struct http_exchange *exch
 static bool admit(struct call *call)
 {
     struct api_error error;
-    bool path_known = false;
-    call->route = route_find(call->request->method, call->request->path, &path_known);
+    const char *allowed;
+    call->route = route_find(call->request->method, call->request->path, &allowed);
     if (guard_check(call, &error)) {
-        if (!path_known) {
+        if (!allowed) {
             api_error_set(&error, 404, "route_not_found", NULL, "there is no such path here");
         } else if (!call->route) {
+            buffer_printf(&call->headers, "Allow: %s\r\n", allowed);
             api_error_set(&error, 405, "method_not_allowed", NULL,
                           "this path does not take that method");
         } else if (call->route->generates && atomic_load(&call->server->draining)) {
@@ -348,7 +367,9 @@ static void on_refused(void *user, struct http_exchange *exchange, int status, c
     struct call *call = begin_call(user, exchange);
     if (call) {
         struct api_error error;
-        api_error_set(&error, status, "invalid_http", NULL, "%s", reason);
+        bool leaving = status == 503 && atomic_load(&call->server->draining);
+        api_error_set(&error, status, leaving ? "server_draining" : "invalid_http", NULL, "%s",
+                      reason);
         call_fail(call, &error);
     }
 }

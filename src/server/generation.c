@@ -88,6 +88,7 @@ static void end_with_error(struct generation *generation, const struct api_error
     if (generation->format->ends_with_done) {
         buffer_append_text(&generation->piece, "data: [DONE]\n\n");
     }
+    call_settle(call, true);
     flush(generation);
     http_exchange_end(call->exchange);
 }
@@ -110,6 +111,7 @@ static void end_well(struct generation *generation)
         if (generation->format->ends_with_done) {
             buffer_append_text(&generation->piece, "data: [DONE]\n\n");
         }
+        call_settle(call, true);
         flush(generation);
         http_exchange_end(call->exchange);
         return;
@@ -218,6 +220,10 @@ static bool take_done(struct generation *generation, uint32_t request, const llc
         metrics_observe(metrics, model, METRIC_DECODE, (uint64_t)(event->timings.decode_ms * 1e6));
     }
     if (event->status != LLCUDA_OK) {
+        metrics_count_finish(metrics, model,
+                             event->status == LLCUDA_TIMEOUT     ? LLCUDA_FINISH_TIMEOUT
+                             : event->status == LLCUDA_CANCELLED ? LLCUDA_FINISH_CANCELLED
+                                                                 : LLCUDA_FINISH_ERROR);
         api_error_from(&error, event->status, event->message);
         end_with_error(generation, &error);
         return false;

@@ -98,7 +98,10 @@ struct generation {
 /* prepare.c: from the body to engine requests; any thread, but one at a time. False with
  * generation->error. */
 bool generation_prepare(struct generation *generation);
-/* Gives the model and the admitted tokens back, releases the requests. */
+/* Gives the admitted tokens back and releases the engine's requests, what they have made included.
+ */
+void generation_release(struct generation *generation);
+/* That, and gives the model back. */
 void generation_unprepare(struct generation *generation);
 
 /* openai_reply.c */

@@ -94,6 +94,14 @@ static uint64_t memory_of(const struct entry *entry)
     return stats.memory_bytes;
 }
 
+/* A wish that came while the lock was not held stays. Lock held. */
+static void grant_wish(struct entry *entry, enum model_wish wish)
+{
+    if (entry->wish == wish) {
+        entry->wish = MODEL_WISH_NONE;
+    }
+}
+
 /* Lets go of a model that nobody uses and drops its weights. Lock held at entry and exit. */
 static void put_to_sleep(struct entry *entry)
 {
@@ -128,7 +136,9 @@ static bool evict_one(struct model_set *set, const struct entry *wanted)
         put_to_sleep(oldest);
     } else if (oldest) {
         set_state(oldest, MODEL_LEAVING);
-        oldest->wish = MODEL_WISH_SLEEP;
+        if (oldest->wish != MODEL_WISH_UNLOAD) {
+            oldest->wish = MODEL_WISH_SLEEP;
+        }
     }
     return oldest != NULL || patient || fresh;
 }
@@ -136,7 +146,7 @@ static bool evict_one(struct model_set *set, const struct entry *wanted)
 static void fail(struct entry *entry, const struct llcuda_error *error)
 {
     entry->error = *error;
-    entry->wish = MODEL_WISH_NONE;
+    grant_wish(entry, MODEL_WISH_LOAD);
     entry->failed_ns = clock_now_ns();
     entry->set->failed = entry->set->failed || (entry->preload && !entry->was_loaded);
     set_state(entry, entry->model.engine ? MODEL_ASLEEP : MODEL_FAILED);
@@ -174,7 +184,7 @@ static void load(struct entry *entry)
         return;
     }
     entry->model.engine = engine;
-    entry->wish = MODEL_WISH_NONE;
+    grant_wish(entry, MODEL_WISH_LOAD);
     entry->was_loaded = true;
     entry->failed_ns = 0;
     entry->error.message[0] = 0;
@@ -198,7 +208,7 @@ static void unload(struct entry *entry)
     llcuda_status status =
         llcuda_models_add(set->models, entry->model.name, &entry->options, &error);
     pthread_mutex_lock(&set->mutex);
-    entry->wish = MODEL_WISH_NONE;
+    grant_wish(entry, MODEL_WISH_UNLOAD);
     set_state(entry, MODEL_UNLOADED);
     if (status != LLCUDA_OK) {
         fail(entry, &error);
@@ -216,11 +226,14 @@ static void grant(struct entry *entry)
         load(entry);
         break;
     case MODEL_WISH_SLEEP:
+        if (entry->state == MODEL_LOADING) { /* it has waited for room */
+            set_state(entry, entry->model.engine ? MODEL_ASLEEP : MODEL_UNLOADED);
+        }
         if (!up) {
             entry->wish = MODEL_WISH_NONE;
         } else if (entry->users == 0) {
             put_to_sleep(entry);
-            entry->wish = MODEL_WISH_NONE;
+            grant_wish(entry, MODEL_WISH_SLEEP);
         } else if (entry->state == MODEL_READY) {
             set_state(entry, MODEL_LEAVING);
         }
@@ -330,6 +343,15 @@ static bool refuse(struct entry *entry, struct api_error *error)
                          total ? (unsigned)(100 * done / total) : 0);
 }
 
+/* Who only looks at a model does not keep it awake. Lock held. */
+static void note_use(struct entry *entry, bool awake)
+{
+    if (awake) {
+        entry->used_ns = clock_now_ns();
+        entry->fresh_until_ns = 0;
+    }
+}
+
 bool model_set_take(struct model_set *set, struct text_view name, bool awake,
                     struct served_model **model, struct api_error *error)
 {
@@ -343,20 +365,19 @@ bool model_set_take(struct model_set *set, struct text_view name, bool awake,
     }
     if (good) {
         entry->users++;
-        entry->used_ns = clock_now_ns();
-        entry->fresh_until_ns = awake ? 0 : entry->fresh_until_ns;
+        note_use(entry, awake);
         *model = &entry->model;
     }
     pthread_mutex_unlock(&set->mutex);
     return good;
 }
 
-void model_set_give(struct model_set *set, struct served_model *model)
+void model_set_give(struct model_set *set, struct served_model *model, bool awake)
 {
     struct entry *entry = (struct entry *)model;
     pthread_mutex_lock(&set->mutex);
     entry->users--;
-    entry->used_ns = clock_now_ns();
+    note_use(entry, awake);
     if (entry->users == 0 && anything_wished(set)) {
         pthread_cond_signal(&set->wakeup);
     }

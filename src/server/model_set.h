@@ -70,10 +70,12 @@ void model_set_destroy(struct model_set *set);
 
 /* The model of a name ("": the first one) for one use. With `awake` it must be able to generate; if
  * it is not, loading begins and *error says 503 "model_loading". Otherwise it must have its
- * vocabulary. False with *error. Any thread; never waits for loading. */
+ * vocabulary, and this does not count as a use. False with *error. Any thread; never waits for
+ * loading. */
 bool model_set_take(struct model_set *set, struct text_view name, bool awake,
                     struct served_model **model, struct api_error *error);
-void model_set_give(struct model_set *set, struct served_model *model);
+/* `awake` as it was taken. */
+void model_set_give(struct model_set *set, struct served_model *model, bool awake);
 
 enum model_wish { MODEL_WISH_NONE, MODEL_WISH_LOAD, MODEL_WISH_SLEEP, MODEL_WISH_UNLOAD };
 

@@ -8,6 +8,8 @@
 #include "base/json.h"
 
 #define CALL_DEPTH_MAX 32u
+/* White space that is held back: a model that writes nothing else must not cost more and more. */
+#define SPACE_HELD_MAX 4096u
 
 enum { BEGIN, REASONING, CONTENT_BEGIN, CONTENT, CALL, REST };
 
@@ -91,7 +93,8 @@ static size_t undecided(struct text_view text, const char *mark)
             keep = bytes;
         }
     }
-    while (keep < text.length && is_space(text.data[text.length - keep - 1])) {
+    size_t keep_max = keep + SPACE_HELD_MAX;
+    while (keep < text.length && keep < keep_max && is_space(text.data[text.length - keep - 1])) {
         keep++;
     }
     return keep;
@@ -269,6 +272,28 @@ static bool give_mistral(struct output_parser *parser, struct text_view body,
     return good && give_call(parser, body, sink);
 }
 
+/* Where the value that begins at `from` ends: at a semicolon outside strings and brackets. */
+static size_t end_of_value(struct text_view text, size_t from)
+{
+    bool quoted = false;
+    size_t depth = 0;
+    for (size_t i = from; i < text.length; i++) {
+        char c = text.data[i];
+        if (c == '"') {
+            quoted = !quoted;
+        } else if (quoted) {
+            i += c == '\\';
+        } else if (c == '{' || c == '[') {
+            depth++;
+        } else if (depth > 0) {
+            depth -= c == '}' || c == ']';
+        } else if (c == ';') {
+            return i;
+        }
+    }
+    return text.length;
+}
+
 /* Llama: the whole answer, calls separated by semicolons. */
 static bool give_llama(struct output_parser *parser, struct text_view body,
                        const struct output_sink *sink)
@@ -277,19 +302,18 @@ static bool give_llama(struct output_parser *parser, struct text_view body,
     if (begins_with(body, python_tag)) {
         body = text_view_make(body.data + strlen(python_tag), body.length - strlen(python_tag));
     }
-    if (give_call(parser, body, sink)) {
-        return true;
+    bool good = give_call(parser, body, sink);
+    size_t end = good ? body.length : end_of_value(body, 0);
+    if (good || end == body.length) {
+        return good;
     }
-    uint32_t before = parser->calls;
-    size_t from = 0;
-    for (size_t i = 0; i < body.length; i++) {
-        if (body.data[i] == ';' &&
-            give_call(parser, text_view_make(body.data + from, i - from), sink)) {
-            from = i + 1;
-        }
+    good = give_call(parser, text_view_make(body.data, end), sink);
+    while (good && end < body.length) {
+        size_t from = end + 1;
+        end = end_of_value(body, from);
+        good = give_call(parser, text_view_make(body.data + from, end - from), sink);
     }
-    return parser->calls > before &&
-           give_call(parser, text_view_make(body.data + from, body.length - from), sink);
+    return good;
 }
 
 /* ------------------------------------------------------------------ states */
@@ -333,6 +357,9 @@ static bool step_begin(struct output_parser *parser)
         space++;
     }
     int opens = opens_with(text_view_make(text.data + space, text.length - space), think_open);
+    if (space > SPACE_HELD_MAX) {
+        opens = 0;
+    }
     if (opens < 0) {
         return false;
     }
@@ -350,7 +377,7 @@ static bool step_reasoning(struct output_parser *parser, const struct output_sin
     const char *end = find(text, think_close);
     size_t bytes = end ? (size_t)(end - text.data) : text.length - undecided(text, think_close);
     size_t given = bytes;
-    while (end && given > 0 && is_space(text.data[given - 1])) {
+    while (end && given > 0 && bytes - given < SPACE_HELD_MAX && is_space(text.data[given - 1])) {
         given--;
     }
     if (given > 0) {
@@ -379,10 +406,11 @@ static bool step_content_begin(struct output_parser *parser)
         }
         text = text_view_make(text.data + space, text.length - space);
         int opens = opens_with(text, python_tag);
-        if (text.length == 0 || opens < 0) {
+        bool late = space > SPACE_HELD_MAX;
+        if (!late && (text.length == 0 || opens < 0)) {
             return false;
         }
-        parser->state = opens || text.data[0] == '{' ? REST : CONTENT;
+        parser->state = !late && (opens > 0 || text.data[0] == '{') ? REST : CONTENT;
         return true;
     }
     parser->state = CONTENT;
@@ -406,7 +434,7 @@ static bool step_content(struct output_parser *parser, const struct output_sink 
     }
     size_t bytes = (size_t)(at - text.data);
     size_t space = bytes;
-    while (space > 0 && is_space(text.data[space - 1])) {
+    while (space > 0 && bytes - space < SPACE_HELD_MAX && is_space(text.data[space - 1])) {
         space--;
     }
     give_content(parser, space, sink);

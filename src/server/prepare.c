@@ -276,15 +276,20 @@ bool generation_prepare(struct generation *generation)
            submit_all(generation);
 }
 
-void generation_unprepare(struct generation *generation)
+void generation_release(struct generation *generation)
 {
     for (uint32_t i = 0; i < generation->request_count; i++) {
         llcuda_request_release(generation->requests[i]);
     }
     generation->request_count = 0;
     give_back(generation, generation->admitted_tokens);
+}
+
+void generation_unprepare(struct generation *generation)
+{
+    generation_release(generation);
     if (generation->model) {
-        model_set_give(generation->server->models, generation->model);
+        model_set_give(generation->server->models, generation->model, true);
         generation->model = NULL;
     }
 }

@@ -48,7 +48,7 @@ static void write_model(struct json_writer *writer, struct server *server,
         json_key(writer, "tool_calls");
         json_write_string(writer, tool_format_name(model->facts.tools));
         json_end_object(writer);
-        model_set_give(server->models, model);
+        model_set_give(server->models, model, false);
     }
     json_end_object(writer);
 }
@@ -246,16 +246,16 @@ static bool path_fits(const struct route *route, struct text_view path)
     return text_view_is(path, route->path);
 }
 
-const struct route *route_find(struct text_view method, struct text_view path, bool *path_known)
+const struct route *route_find(struct text_view method, struct text_view path, const char **allowed)
 {
     bool head = text_view_is(method, "HEAD");
-    *path_known = false;
+    *allowed = NULL;
     for (size_t i = 0; i < sizeof routes / sizeof routes[0]; i++) {
         const struct route *route = &routes[i];
         if (path_fits(route, path)) {
-            *path_known = true;
-            if (text_view_is(method, route->method) ||
-                (head && strcmp(route->method, "GET") == 0)) {
+            bool get = strcmp(route->method, "GET") == 0;
+            *allowed = get ? "GET, HEAD" : route->method;
+            if (text_view_is(method, route->method) || (head && get)) {
                 return route;
             }
         }

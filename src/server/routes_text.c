@@ -155,7 +155,7 @@ static bool begin(struct server *server, struct text_view body, struct json_docu
 
 static void end(struct server *server, struct json_document *document, struct served_model *model)
 {
-    model_set_give(server->models, model);
+    model_set_give(server->models, model, false);
     json_destroy(document);
 }
 
@@ -309,7 +309,7 @@ static bool apply_template(struct server *server, struct text_view body, struct 
                 model_set_take(server->models, request.model, false, &model, error) &&
                 render(model, &request, out, error);
     if (model) {
-        model_set_give(server->models, model);
+        model_set_give(server->models, model, false);
     }
     openai_request_deinit(&request);
     return good;

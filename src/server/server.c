@@ -22,6 +22,8 @@
 #include "server/traces.h"
 
 #define LOOK_MS 250
+/* What is left after the drain is told of the end; who does not listen is cut off after that. */
+#define CUT_LIMIT_NS 3000000000u
 
 void server_options_init(struct server_options *options)
 {
@@ -52,8 +54,8 @@ static llcuda_status check_options(const struct server *server, struct llcuda_er
     if (!options->http.unix_path && !options->open && keys_empty(server->keys) &&
         !guard_is_loopback(options->http.host)) {
         return error_set(error, LLCUDA_REFUSED,
-                         "'%s' can be reached from other machines: configure an API key, or say "
-                         "that none is wanted",
+                         "'%s' can be reached from other machines: give API keys with "
+                         "--api-key-file, or say with --no-key that none is wanted",
                          options->http.host);
     }
     return LLCUDA_OK;
@@ -165,7 +167,7 @@ void server_first_model(struct server *server, const char **name, uint32_t *cont
         model_set_take(server->models, text_view_of(facts.name), false, &model, &error)) {
         *name = facts.name;
         *context_length = llcuda_engine_get_info(model->engine)->context_length;
-        model_set_give(server->models, model);
+        model_set_give(server->models, model, false);
     }
 }
 
@@ -225,7 +227,7 @@ static void drain(struct server *server)
     }
     atomic_store(&server->cutting, true);
     begin_ns = clock_now_ns();
-    while (http_server_connections(server->http) > 0 && clock_now_ns() - begin_ns < 2000000000u) {
+    while (!http_server_drained(server->http) && clock_now_ns() - begin_ns < CUT_LIMIT_NS) {
         sleep_ms(20);
     }
 }

@@ -68,6 +68,7 @@ struct call {
     const struct route *route;   /* NULL: none fits */
     struct key_account *account; /* who asks; the anonymous one without a key */
     bool counted;                /* with the account: key_account_end is due */
+    bool settled;                /* call_settle was called */
     char request_id[REQUEST_ID_BYTES];
     char trace[56];       /* a traceparent: the client's trace, or ours, with a span of ours */
     char parent_span[17]; /* the client's; "": none */
@@ -83,6 +84,8 @@ struct call {
 
 /* call.c */
 extern const struct http_handler call_handler;
+/* Counts the request and frees its place, once; before the end of its answer is sent. */
+void call_settle(struct call *call, bool complete);
 
 /* answer.c: these end the exchange. */
 void call_respond(struct call *call, int status, const char *content_type, struct text_view body);
@@ -123,8 +126,10 @@ double health_engine_stall_s(const struct health *health);
 /* Whether the server may be given requests, and the document that says why not. Any thread. */
 bool health_write(struct health *health, struct json_writer *writer);
 
-/* routes.c */
-const struct route *route_find(struct text_view method, struct text_view path, bool *path_known);
+/* routes.c: NULL when none fits; then *allowed is what the path takes, NULL when there is no such
+ * path. Each path takes one method, HEAD beside GET. */
+const struct route *route_find(struct text_view method, struct text_view path,
+                               const char **allowed);
 
 /* guard.c: false after *error was filled in. */
 bool guard_check(struct call *call, struct api_error *error);

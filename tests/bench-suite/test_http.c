@@ -14,6 +14,7 @@
 
 #include "bench/arrivals.h"
 #include "bench/driver_http.h"
+#include "bench/http_event.h"
 #include "bench/http_stream.h"
 #include "bench/load.h"
 #include "bench/stats.h"
@@ -280,9 +281,46 @@ static void test_schedule(void **state)
     assert_true(best < 1);
 }
 
+/* Each event's text is what a parser finds, whether it was parsed or only compared. */
+static void test_events_are_compared(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *data, *text;
+        uint32_t parsed; /* events that had to be, up to here */
+    } cases[] = {
+        {"{\"choices\":[{\"text\":\" a\",\"finish_reason\":null}],\"id\":\"1\"}", " a", 1},
+        {"{\"choices\":[{\"text\":\" word\",\"finish_reason\":null}],\"id\":\"1\"}", " word", 1},
+        {"{\"choices\":[{\"text\":\"\\n\",\"finish_reason\":null}],\"id\":\"1\"}", "\n", 2},
+        {"{\"choices\":[{\"text\":\"b\",\"finish_reason\":null}],\"id\":\"1\"}", "b", 3},
+        {"{\"choices\":[{\"text\":\"\",\"finish_reason\":null}],\"id\":\"1\"}", "", 4},
+        {"{\"choices\":[{\"text\":\"c\",\"finish_reason\":null}],\"id\":\"1\"}", "c", 5},
+        {"{\"choices\":[{\"text\":\"d\",\"finish_reason\":null}],\"id\":\"2\"}", "d", 6},
+        {"{\"choices\":[{\"text\":\"e\",\"x\":\"f\",\"finish_reason\":null}],\"id\":\"2\"}", "e",
+         7},
+        {"{\"choices\":[{\"text\":\"\xc3\xa9\",\"x\":\"f\",\"finish_reason\":null}],\"id\":\"2\"}",
+         "\xc3\xa9", 8},
+        {"{\"choices\":[{\"text\":\"e\",\"x\":\"f\",\"finish_reason\":null}],\"id\":\"2\"}", "e",
+         8},
+        {"{\"choices\":[{\"text\":\"e\",\"x\":\"f\",\"finish", "", 9},
+    };
+    struct http_event_reader reader = {0};
+    struct http_event event;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        http_event_read(&reader, text_view_of(cases[i].data), &event);
+        assert_true(text_view_is(event.text, cases[i].text));
+        assert_int_equal(reader.parsed, cases[i].parsed);
+    }
+    http_event_read(&reader, text_view_of("{\"usage\":{\"completion_tokens\":7}}"), &event);
+    assert_true(event.has_output_tokens && !event.has_prompt_tokens);
+    assert_int_equal(event.output_tokens, 7);
+    http_event_reader_deinit(&reader);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_events_are_compared),
         cmocka_unit_test(test_framings),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_cuts),

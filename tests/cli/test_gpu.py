@@ -57,6 +57,38 @@ class Layers(Folder):
         self.assertIn("goes with a GPU", alone.err.replace("go with", "goes with"))
 
 
+class Types(Folder):
+    def test_a_type_without_a_kernel_is_told_once(self):
+        file = self.cache / "iq4.gguf"
+        run("quantize", DEMO / "hf", file, "iq4_nl")
+        result = self.tell("-m", file)
+        lines = [line for line in result.err.splitlines() if "iq4_nl" in line]
+        self.assertEqual(len(lines), 1, result.err)
+        self.assertRegex(lines[0], r"no kernel of the GPU reads iq4_nl: \d+ weights become f16 there, "
+                         r"\d+ MB instead of \d+$")
+        self.assertNotIn("no kernel", self.tell().err)
+
+
+class Packs(unittest.TestCase):
+    """A pack is made where there is a compiler, but no device is opened."""
+    def make(self, status, **environment):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "kernels.pack"
+            result = run("kernels", "-m", MODEL, "--arch", "sm_90a", "-o", path, "--cuda-path",
+                         FAKE / "full", status=status,
+                         environment={"FAKE_CUDA": "13000,90,0,0", **environment})
+            return result, path.read_bytes()[:8] if path.exists() else None
+
+    def test_a_pack(self):
+        self.assertEqual(self.make(0)[1], b"LLCUDAKP")
+
+    def test_a_compiler_that_fails(self):
+        result, pack = self.make(1, FAKE_CUDA_FAIL="nvrtcCompileProgram")
+        self.assertIn("cannot compile ", result.err)
+        self.assertIn("NVRTC_ERROR_FAKE", result.err)
+        self.assertIsNone(pack)
+
+
 class Plan(Folder):
     def plan(self, *arguments):
         return run_json("plan", MODEL, "--device", "emu", "-c", "64", *arguments)

@@ -43,7 +43,7 @@ void fake_reset(const struct fake_machine *wanted)
     capture_mode_now = 0;
 }
 
-/* FAKE_CUDA_HANG names a call that never returns.
+/* FAKE_CUDA_HANG names a call that never returns, FAKE_CUDA_FAIL one that fails.
  *
  * A program that cannot call fake_reset says what the machine is like in FAKE_CUDA: driver,
  * capability, devices, megabytes of memory, its errors, as "13000,90,2,80000,0". */
@@ -51,6 +51,8 @@ __attribute__((constructor)) static void read_environment(void)
 {
     const char *wanted = getenv("FAKE_CUDA");
     hanging_call = getenv("FAKE_CUDA_HANG");
+    fail_call = getenv("FAKE_CUDA_FAIL");
+    fail_result = 7;
     size_t megabytes = 0;
     if (wanted && sscanf(wanted, "%d,%d,%d,%zu,%d", &machine.driver_version, &machine.capability,
                          &machine.device_count, &megabytes, &machine.memory_errors) < 3) {
@@ -89,7 +91,8 @@ __attribute__((format(printf, 2, 3))) static int called(const char *name, const 
     if (log_length + 512 < LOG_BYTES) {
         log_length += (size_t)snprintf(log_text + log_length, 256, "%s(", name);
         va_start(arguments, format);
-        log_length += (size_t)vsnprintf(log_text + log_length, 240, format, arguments);
+        int length = vsnprintf(log_text + log_length, 240, format, arguments);
+        log_length += length < 240 ? (size_t)length : 239; /* whole texts of modules are longer */
         va_end(arguments);
         log_length += (size_t)snprintf(log_text + log_length, 8, ")\n");
     }

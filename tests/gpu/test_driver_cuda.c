@@ -469,6 +469,23 @@ static void test_compile(void **state)
     buffer_deinit(&log);
 }
 
+/* A real NVRTC looks for it by name when it compiles. */
+static void test_what_the_compiler_loads_is_loaded(void **state)
+{
+    (void)state;
+    static const char name[] = "libnvrtc-builtins.so.13.2";
+    assert_null(dlopen(name, RTLD_LAZY | RTLD_NOLOAD));
+    reset(&healthy);
+    assert_ok(open_in(BARE, 0), error);
+    driver->close(driver);
+    assert_null(dlopen(name, RTLD_LAZY | RTLD_NOLOAD));
+    assert_ok(open_in(FULL, 0), error);
+    driver->close(driver);
+    void *library = dlopen(name, RTLD_LAZY | RTLD_NOLOAD);
+    assert_non_null(library);
+    dlclose(library);
+}
+
 static void test_no_compiler(void **state)
 {
     (void)state;
@@ -716,6 +733,7 @@ int main(void)
 {
 #define WITH_DRIVER(test) cmocka_unit_test_setup_teardown(test, open_healthy, close_all)
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_the_compiler_loads_is_loaded),
         cmocka_unit_test(test_no_driver),
         cmocka_unit_test(test_open),
         cmocka_unit_test(test_refused_machines),

@@ -60,6 +60,9 @@ static void rig_open(struct rig *rig, enum dtype act, const bool wanted[DTYPE_CO
     }
     buffer_printf(&text, "#define KERNEL_POINTER(type) type *\n#define ACT_TYPE %s\n",
                   act == DTYPE_F16 ? "TYPE_F16" : "TYPE_BF16");
+    if (act == DTYPE_F16) { /* blocks that share a tile leave it early, by chance */
+        buffer_printf(&text, "#define VENDOR_LOOKS 1u\n");
+    }
     gpu_program_decode_prelude(&rig->decode, 0, 1, &text);
     assert_true(gpu_wide_prelude(&rig->info, act, wanted, &text));
     gpu_bench_append_words(&text);

@@ -52,6 +52,25 @@ class KeyLimits(unittest.TestCase):
         self.assertEqual(refused[0]["key"], "first")
         self.assertTrue(any(line["key"].startswith("key-") for line in lines))
 
+    def test_an_answer_that_was_read_is_over(self):
+        """A client that asks again on another connection, which another thread serves, finds the place
+        of its last request free and the request counted."""
+        service = self.start("alpha concurrency=1 admin\n", "--workers", "4", "--queue-tokens", "60")
+        key = {"Authorization": "Bearer alpha"}
+        links = [service.connect() for _ in range(4)]
+        statuses = []
+        for turn in range(200):
+            link = links[turn % 4]
+            link.send("POST", TEXT, {**SHORT, "stream": turn % 2 == 0}, key)
+            statuses.append(link.answer().status)
+            if turn % 10 == 0:
+                links[(turn + 1) % 4].send("GET", "/metrics", headers=key)
+                text = links[(turn + 1) % 4].answer().body.decode()
+                line = 'llcuda_http_requests_total{path="/v1/completions",status="200"} %d\n'
+                self.assertTrue(line % statuses.count(200) in text, "the last answer is not counted")
+                self.assertTrue("\nllcuda_admitted_tokens 0\n" in text, "its tokens are still admitted")
+        self.assertEqual(set(statuses), {200})
+
     def test_rate(self):
         service = self.start("alpha rate=5\nbeta rate=600\n", "--key-rate", "7")
         statuses = [self.post(service, "alpha").status for _ in range(8)]
@@ -116,6 +135,8 @@ class Deadlines(unittest.TestCase):
         whole = service.post(TEXT, {**LONG, "n": 16, "temperature": 1, "stream": False})
         self.assertEqual((whole.status, whole.error()["code"]), (504, "timeout"))
         self.assertEqual(service.post(TEXT, SHORT).status, 200)
+        text = service.request("GET", "/metrics").body.decode()
+        self.assertRegex(text, r'requests_ended_total\{[^}]*reason="timeout"\} 4\n')
         self.assertEqual(service.close(), 0)
 
 
@@ -154,15 +175,17 @@ class LongPrompts(unittest.TestCase):
         links = [self.service.connect() for _ in range(4)]
         for link in links:
             link.send("POST", TEXT, body, {"Content-Type": "application/json"})
-        slowest = 0
+        slowest, start = 0, time.monotonic()
         for _ in range(20):
             begin = time.monotonic()
             self.assertEqual(self.service.request("GET", "/livez").status, 200)
             slowest = max(slowest, time.monotonic() - begin)
         for link in links:
             self.assertEqual(link.answer().error()["code"], "context_length_exceeded")
-        print(f"slowest of 20 probes beside four 4 MB prompts: {slowest * 1e3:.1f} ms")
-        self.assertLess(slowest, 0.5)
+        total = time.monotonic() - start
+        print(f"slowest of 20 probes beside four 4 MB prompts: {slowest * 1e3:.1f} ms of {total:.1f} s")
+        # A thread that turned prompts into tokens itself would keep a probe for a quarter of it all.
+        self.assertLess(slowest, max(0.5, total / 8))
 
     def test_clients_that_leave(self):
         body = json.dumps({"prompt": "The cat sat on the mat. " * 50000, "max_tokens": 1}).encode()

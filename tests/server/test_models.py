@@ -108,6 +108,18 @@ class Several(unittest.TestCase):
             refused = request(service, method, path, None if method == "GET" else {}, "user")
             self.assertEqual((refused.status, refused.error()["code"]), (403, "admin_key_required"))
 
+    def test_unloading_while_loading(self):
+        with tempfile.TemporaryDirectory() as folder:
+            big = pathlib.Path(folder, "big.gguf")
+            subprocess.run([os.environ["LLCUDA_RANDOM_MODEL"], "medium", "q8_0", big], check=True)
+            service = self.start("-m", f"one={DEMO}", "-m", f"big={big}")
+            state = lambda: service.models("boss")["big"]
+            request(service, "POST", "/admin/models/load", {"model": "big"})
+            self.assertTrue(until(lambda: state() != "unloaded"))
+            self.assertEqual(state(), "loading")
+            request(service, "POST", "/admin/models/unload", {"model": "big"})
+            self.assertTrue(until(lambda: state() == "unloaded"))
+
     def test_sleep_waits_for_requests(self):
         service = self.start("-m", f"one={DEMO}", "-m", f"two={DEMO}")
         with service.connect() as link:
@@ -163,7 +175,11 @@ class Several(unittest.TestCase):
     def test_idle_models_sleep(self):
         service = self.start("-m", f"one={DEMO}", "--sleep-idle", 1)
         complete(service, "one")
-        self.assertTrue(until(lambda: service.models("boss")["one"] == "asleep", 10))
+        def asleep():
+            """Who only looks does not keep it awake."""
+            request(service, "POST", "/tokenize", {"model": "one", "content": "Once"}, "user")
+            return request(service, "GET", "/v1/models").json()["data"][0]["state"] == "asleep"
+        self.assertTrue(until(asleep, 10))
         self.answered(service, "one")
 
     def test_file_of_models(self):

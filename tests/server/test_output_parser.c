@@ -156,6 +156,43 @@ static void limits_calls(void **state)
     buffer_deinit(&expected);
 }
 
+/* An answer that was cut inside a call, full of semicolons, and one of white space only: neither
+ * may take a time that grows with the square of its length. The first took minutes once. */
+static void long_answers_are_cheap(void **state)
+{
+    (void)state;
+    struct buffer text = {0};
+    struct buffer expected = {0};
+    buffer_append_text(&text, "{\"name\":\"f\",\"parameters\":{\"a\":\"");
+    for (uint32_t i = 0; i < 400000; i++) {
+        buffer_append_byte(&text, ';');
+    }
+    buffer_printf(&expected, "C(%s)", buffer_text(&text));
+    check_cut(TOOLS_LLAMA, false, buffer_text(&text), buffer_text(&expected), 100000);
+    buffer_deinit(&text);
+    buffer_deinit(&expected);
+
+    const enum tool_format formats[] = {TOOLS_NONE, TOOLS_TAGGED, TOOLS_MISTRAL, TOOLS_LLAMA};
+    for (size_t i = 0; i < 2 * sizeof formats / sizeof formats[0]; i++) {
+        struct output_parser parser;
+        struct parts parts = {0};
+        const struct output_sink sink = {on_content, on_reasoning, on_call, &parts};
+        static const char spaces[] = "\n       ";
+        output_parser_init(&parser, formats[i / 2], true, false);
+        if (i % 2 == 0) {
+            output_parser_feed(&parser, text_view_of("<think>it"), &sink);
+        }
+        for (uint32_t piece = 0; piece < 4096; piece++) {
+            output_parser_feed(&parser, text_view_of(spaces), &sink);
+        }
+        assert_true(parser.held.length < 8192);
+        output_parser_finish(&parser, &sink);
+        assert_true(parts.text.length > 4096 * (sizeof spaces - 1));
+        buffer_deinit(&parts.text);
+        output_parser_deinit(&parser);
+    }
+}
+
 static void recognises_formats(void **state)
 {
     (void)state;
@@ -184,7 +221,8 @@ static void recognises_formats(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(splits_reasoning),    cmocka_unit_test(reads_tagged_calls),
     cmocka_unit_test(reads_mistral_calls), cmocka_unit_test(reads_llama_calls),
-    cmocka_unit_test(limits_calls),        cmocka_unit_test(recognises_formats),
+    cmocka_unit_test(limits_calls),        cmocka_unit_test(long_answers_are_cheap),
+    cmocka_unit_test(recognises_formats),
 };
 
 TEST_MAIN(tests)
