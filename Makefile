@@ -25,8 +25,13 @@ check: ## install what is missing, build, and run every test (minutes)
 	@YES=$(YES) scripts/install-packages check
 	@scripts/check
 
-check-long: check ## and the long tests
+check-long: check check-threads ## and the long tests
 	@ctest --preset release -L long
+
+check-threads: ## run what threads share under ThreadSanitizer (no fibres of the emulated GPU)
+	@cmake --preset tsan >/dev/null
+	@cmake --build --preset tsan
+	@ctest --preset tsan -R '^(cpu_pool|engine_(model|request|sleep|threads)|net_|server_(devices|limits|models|serve|talk)|bench_monitor)'
 
 check-kernels: ## compile every GPU kernel with the vendors' compilers and report registers
 	@cmake --preset release >/dev/null
@@ -53,4 +58,4 @@ fuzz: ## run every libFuzzer target for a minute (needs clang)
 clean: ## remove the build folder
 	@rm -rf build
 
-.PHONY: help demo packages release check check-long check-kernels check-gpu install format lint fuzz clean
+.PHONY: help demo packages release check check-long check-threads check-kernels check-gpu install format lint fuzz clean

@@ -6,6 +6,7 @@ Each answer comes as one event when the program ends, or line by line as it prin
 first token is that of the first output, and loading the model is part of it, as it is for users."""
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -56,6 +57,11 @@ def main():
                           "concurrent": 1, "wants_text": True}
             elif op == "load":
                 settings, answer = request, {"load_ms": 0}
+                program = str(((request.get("options") or {}).get("command") or [""])[0])
+                if program and not shutil.which(program):
+                    say({"ok": False, "op": op, "installed": False,
+                         "error": f"there is no program '{program}'"})
+                    continue
             elif op == "run":
                 answer = run(settings, request)
             elif op == "metrics":

@@ -27,18 +27,6 @@ struct adapter_run {
     uint8_t done[];   /* [count] */
 };
 
-static llcuda_status ended(struct adapter *adapter, struct llcuda_error *error)
-{
-    char how[64];
-    char tail[300];
-    process_wait(&adapter->process, 1000);
-    bool running = process_running(&adapter->process);
-    process_describe_end(&adapter->process, how, sizeof how);
-    process_log_tail(&adapter->process, tail, sizeof tail);
-    return error_set(error, LLCUDA_IO, "the engine ended (%s); its log ends with: %s",
-                     running ? "it closed its output" : how, tail[0] ? tail : "nothing");
-}
-
 static llcuda_status rubbish(struct text_view line, struct llcuda_error *error)
 {
     char shown[80];
@@ -50,6 +38,54 @@ static llcuda_status rubbish(struct text_view line, struct llcuda_error *error)
     shown[length] = 0;
     return error_set(error, LLCUDA_BAD_FORMAT,
                      "the engine printed what is no message of the protocol: '%s'", shown);
+}
+
+/* The next whole line, borrowed until the next fill_in. */
+static bool next_line(struct adapter *adapter, struct text_view *line)
+{
+    const char *begin = adapter->in.data ? adapter->in.data + adapter->in_used : NULL;
+    size_t left = adapter->in.length - adapter->in_used;
+    const char *end = left ? memchr(begin, '\n', left) : NULL;
+    if (!end) {
+        return false;
+    }
+    *line = text_view_make(begin, (size_t)(end - begin));
+    adapter->in_used += line->length + 1;
+    return true;
+}
+
+/* The first line that is no message, of those that a program printed before it went. */
+static bool last_line(struct adapter *adapter, struct text_view *line)
+{
+    struct json_document *document = NULL;
+    struct buffer *in = &adapter->in;
+    if (buffer_reserve(in, READ_BYTES)) {
+        ssize_t count = read(adapter->process.output, in->data + in->length, READ_BYTES);
+        in->length += count > 0 ? (size_t)count : 0;
+    }
+    while (next_line(adapter, line)) {
+        if (json_parse(*line, NULL, &document, NULL)) {
+            return true;
+        }
+        json_destroy(document);
+    }
+    return false;
+}
+
+static llcuda_status ended(struct adapter *adapter, struct llcuda_error *error)
+{
+    char how[64];
+    char tail[300];
+    struct text_view line;
+    if (last_line(adapter, &line)) {
+        return rubbish(line, error);
+    }
+    process_wait(&adapter->process, 1000);
+    bool running = process_running(&adapter->process);
+    process_describe_end(&adapter->process, how, sizeof how);
+    process_log_tail(&adapter->process, tail, sizeof tail);
+    return error_set(error, LLCUDA_IO, "the engine ended (%s); its log ends with: %s",
+                     running ? "it closed its output" : how, tail[0] ? tail : "nothing");
 }
 
 /* Writes what the pipe takes. */
@@ -100,20 +136,6 @@ static llcuda_status fill_in(struct adapter *adapter, bool *got, struct llcuda_e
     adapter->in.data[adapter->in.length] = 0;
     *got = true;
     return LLCUDA_OK;
-}
-
-/* The next whole line, borrowed until the next fill_in. */
-static bool next_line(struct adapter *adapter, struct text_view *line)
-{
-    const char *begin = adapter->in.data ? adapter->in.data + adapter->in_used : NULL;
-    size_t left = adapter->in.length - adapter->in_used;
-    const char *end = left ? memchr(begin, '\n', left) : NULL;
-    if (!end) {
-        return false;
-    }
-    *line = text_view_make(begin, (size_t)(end - begin));
-    adapter->in_used += line->length + 1;
-    return true;
 }
 
 static void wait_for_bytes(struct adapter *adapter, uint64_t until_ns)
@@ -431,7 +453,9 @@ llcuda_status adapter_call(struct adapter *adapter, const char *line, const char
         status = rubbish(text, error);
     } else if (!json_bool(json_member(root, "ok"), false)) {
         struct text_view reason = json_text(json_member(root, "error"));
-        status = error_set(error, LLCUDA_REFUSED, "%.*s", TEXT_ARGUMENTS(reason));
+        bool installed = json_bool(json_member(root, "installed"), true);
+        status = error_set(error, installed ? LLCUDA_REFUSED : LLCUDA_NOT_FOUND, "%.*s",
+                           TEXT_ARGUMENTS(reason));
     } else {
         buffer_append_view(reply, text);
     }
@@ -445,7 +469,15 @@ llcuda_status adapter_start(struct adapter *adapter, const char *const *command,
                             struct llcuda_error *error)
 {
     *adapter = (struct adapter){.driver = {&adapter_ops}, .ignore_eos = true};
+    adapter->process.input = adapter->process.output = -1;
     buffer_init(&adapter->in, LINE_BYTES_MAX);
+    /* An interpreter would start, and say in its own words that the script is not there. */
+    const char *script = command[1];
+    size_t length = script ? strlen(script) : 0;
+    if (length > 3 && strcmp(script + length - 3, ".py") == 0 && access(script, R_OK)) {
+        return error_set(error, LLCUDA_NOT_FOUND,
+                         "there is no adapter '%s'; --engines DIR says where they are", script);
+    }
     llcuda_status status =
         process_start(&adapter->process, command, environment, extra, log_path, true, error);
     if (!status) {

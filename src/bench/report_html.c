@@ -20,7 +20,11 @@ static const char style[] =
     "padding:.25em .6em;border-bottom:1px solid #e5e5e5;vertical-align:top}td.n,th.n{text-align:"
     "right;font-variant-numeric:tabular-nums;white-space:nowrap}.better{color:#00693e}.worse{color:"
     "#a62c00}.small{color:#666;font-size:.87em}.bad{color:#a00}figure{margin:1em 0;overflow-x:auto}"
-    "svg{max-width:100%;height:auto}details{margin:.5em 0}code{background:#f4f4f4;padding:0 .25em}"
+    ".medal{display:inline-block;width:1.6em;line-height:1.6em;border-radius:50%;text-align:center;"
+    "font-size:.87em}.gold{background:#f2c230}.silver{background:#c4c8cc}.bronze{background:#"
+    "d69b6a}"
+    "td.state{white-space:nowrap}svg{max-width:100%;height:auto}details{margin:.5em "
+    "0}code{background:#f4f4f4;padding:0 .25em}"
     "@media print{details{display:block}}";
 
 static void figure_cell(struct buffer *out, const struct figure *figure)
@@ -38,7 +42,7 @@ static void figure_cell(struct buffer *out, const struct figure *figure)
 
 static void write_ranking(const struct analysis *analysis, struct buffer *out)
 {
-    static const char *const medals[] = {"🥇", "🥈", "🥉"};
+    static const char *const medals[] = {"gold", "silver", "bronze"};
     const struct config *config = analysis->config;
     buffer_append_text(out, "<h2 id=\"ranking\">Ranking</h2><table><tr><th></th><th>Engine</th>"
                             "<th class=\"n\">Throughput, × baseline</th><th class=\"n\">Start, ms"
@@ -50,7 +54,13 @@ static void write_ranking(const struct analysis *analysis, struct buffer *out)
             if (engine->rank != rank) {
                 continue;
             }
-            buffer_printf(out, "<tr><td>%u. %s</td><td>", rank, rank <= 3 ? medals[rank - 1] : "");
+            if (rank <= 3) { /* drawn: not every machine has a font with medals */
+                buffer_printf(out, "<tr><td><span class=\"medal %s\" title=\"%s\">%u</span>",
+                              medals[rank - 1], medals[rank - 1], rank);
+            } else {
+                buffer_printf(out, "<tr><td><span class=\"medal\">%u</span>", rank);
+            }
+            buffer_append_text(out, "</td><td>");
             html_text(out, config->engines[e].name);
             buffer_append_text(out, e == analysis->baseline ? " (baseline)</td>" : "</td>");
             html_number(out, engine->rank_score, "g");
@@ -102,7 +112,7 @@ static void write_advice(const struct analysis *analysis, struct buffer *out)
         html_text(out, criteria[i].text);
         buffer_append_text(out, "</td><td>");
         html_text(out, criteria[i].seen);
-        buffer_printf(out, "</td><td class=\"%s\">%s</td></tr>\n",
+        buffer_printf(out, "</td><td class=\"state %s\">%s</td></tr>\n",
                       criteria[i].met == 1 ? "better"
                       : criteria[i].met    ? "small"
                                            : "worse",
@@ -206,9 +216,12 @@ static void write_workloads(const struct analysis *analysis, struct buffer *out)
         const struct config_workload *workload = &config->workloads[w];
         buffer_append_text(out, "<h2>");
         html_text(out, workload->name);
-        buffer_printf(out, "</h2><p class=\"small\">%s load, prompts %s, %u to %u output tokens",
-                      load_kind_name(workload->kind), dataset_kind_name(workload->dataset),
-                      workload->output_min, workload->output_max);
+        buffer_printf(out, "</h2><p class=\"small\">%s load, prompts %s, ",
+                      load_kind_name(workload->kind), dataset_kind_name(workload->dataset));
+        if (workload->output_min < workload->output_max) {
+            buffer_printf(out, "%u to ", workload->output_min);
+        }
+        buffer_printf(out, "%u output tokens", workload->output_max);
         if (workload->kind == LOAD_RATE) {
             buffer_printf(out, ", %s arrivals", arrival_kind_name(workload->arrival));
         }

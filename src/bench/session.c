@@ -224,8 +224,10 @@ static llcuda_status wait_ready(struct session *session, struct llcuda_error *er
             char tail[300];
             process_describe_end(&session->server, how, sizeof how);
             process_log_tail(&session->server, tail, sizeof tail);
-            return error_set(error, LLCUDA_IO, "the server ended (%s); its log ends with: %s", how,
-                             tail);
+            /* What Python says of a server that is a module of it. */
+            bool absent = strstr(tail, "No module named") != NULL;
+            return error_set(error, absent ? LLCUDA_NOT_FOUND : LLCUDA_IO,
+                             "the server ended (%s); its log ends with: %s", how, tail);
         }
         if (clock_now_ns() > until || !launched) {
             return status;

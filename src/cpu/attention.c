@@ -37,9 +37,9 @@ static void write_f32(const struct kv_layer *layer, uint32_t block, uint32_t slo
     }
 }
 
-/* Codes of one key or value of one head, `stride` apart, and their scale. What is not finite makes
- * a scale that is none, and so a result that is noticed. */
-static float to_codes(const float *x, uint32_t size, int8_t *codes, uint32_t stride)
+/* The scale of one key or value of one head, and what its elements are multiplied by to become
+ * codes. What is not finite makes a scale that is none, and so a result that is noticed. */
+static float code_scale(const float *x, uint32_t size, float *inverse)
 {
     float largest = 0;
     bool finite = true;
@@ -48,11 +48,13 @@ static float to_codes(const float *x, uint32_t size, int8_t *codes, uint32_t str
         finite = finite && magnitude <= 3.4e38f;
         largest = magnitude > largest ? magnitude : largest;
     }
-    float inverse = finite && largest >= 0x1p-100f ? 127.0f / largest : 0;
-    for (uint32_t d = 0; d < size; d++) {
-        codes[d * stride] = (int8_t)(inverse == 0 ? 0 : (int)rintf(x[d] * inverse));
-    }
-    return finite ? inverse == 0 ? 0 : largest / 127.0f : NAN;
+    *inverse = finite && largest >= 0x1p-100f ? 127.0f / largest : 0;
+    return finite ? *inverse == 0 ? 0 : largest / 127.0f : NAN;
+}
+
+static int to_code(float x, float inverse)
+{
+    return inverse == 0 ? 0 : (int)rintf(x * inverse);
 }
 
 static void write_codes(const struct kv_layer *layer, uint32_t block, uint32_t slot,
@@ -62,13 +64,21 @@ static void write_codes(const struct kv_layer *layer, uint32_t block, uint32_t s
     for (uint32_t head = 0; head < layer->kv_head_count; head++) {
         unsigned char *keys = kv_piece(layer, block, head, false);
         unsigned char *values = kv_piece(layer, block, head, true);
-        uint64_t scales = (uint64_t)KV_BLOCK_TOKENS * size + slot * sizeof(float);
-        float scale =
-            to_codes(key + (uint64_t)head * size, size, (int8_t *)keys + slot, KV_BLOCK_TOKENS);
+        const float *x = key + (uint64_t)head * size;
+        const float *y = value + (uint64_t)head * size;
+        uint64_t scales = kv_scales_offset(size) + slot * sizeof(float);
+        float inverse;
+        float scale = code_scale(x, size, &inverse);
         memcpy(keys + scales, &scale, sizeof scale);
-        scale = to_codes(value + (uint64_t)head * size, size,
-                         (int8_t *)values + (uint64_t)slot * size, 1);
+        for (uint32_t d = 0; d < size; d++) {
+            int code = to_code(x[d], inverse);
+            keys[kv_key_code(slot, d)] = (unsigned char)(code + KV_KEY_CODE_ZERO);
+        }
+        scale = code_scale(y, size, &inverse);
         memcpy(values + scales, &scale, sizeof scale);
+        for (uint32_t d = 0; d < size; d++) {
+            values[kv_value_code(size, slot, d)] = (unsigned char)to_code(y[d], inverse);
+        }
     }
 }
 
@@ -168,12 +178,12 @@ void attention_combine(const struct attention_call *call, float *partials, uint6
 
 /* --- scalar level -------------------------------------------------------------------------- */
 
-/* Element `index` of the codes of a half (keys or values), `slot` its position. */
-static float read_code(const unsigned char *half, uint32_t size, uint32_t slot, uint64_t index)
+/* The scale of the position `slot` of a half (keys or values). */
+static float read_scale(const unsigned char *half, uint32_t size, uint32_t slot)
 {
     float scale;
-    memcpy(&scale, half + (uint64_t)KV_BLOCK_TOKENS * size + slot * sizeof scale, sizeof scale);
-    return scale * (float)((const int8_t *)half)[index];
+    memcpy(&scale, half + kv_scales_offset(size) + slot * sizeof scale, sizeof scale);
+    return scale;
 }
 
 /* What cache_read looks at. */
@@ -196,10 +206,12 @@ static void cache_read(void *user, uint64_t position, float *key, float *value)
     if (layer->dtype == DTYPE_Q8_0) {
         for (uint32_t d = 0; d < size; d++) {
             if (key) {
-                key[d] = read_code(keys, size, slot, (uint64_t)d * KV_BLOCK_TOKENS + slot);
+                int code = keys[kv_key_code(slot, d)] - KV_KEY_CODE_ZERO;
+                key[d] = read_scale(keys, size, slot) * (float)code;
             }
             if (value) {
-                value[d] = read_code(values, size, slot, (uint64_t)slot * size + d);
+                int8_t code = (int8_t)values[kv_value_code(size, slot, d)];
+                value[d] = read_scale(values, size, slot) * (float)code;
             }
         }
         return;

@@ -5,7 +5,13 @@
  *     keys   [kv head][head_size][16]   element d of the 16 positions side by side
  *     values [kv head][16][head_size]
  *
- * Both are read as they are summed: 16 scores at a time need no sum across a vector, and neither
+ * Codes of Q8_0, bytes, lie in fours that one instruction multiplies and adds up: four elements of
+ * a key, four positions of a value's element.
+ *
+ *     keys   [kv head][⌈head_size / 4⌉][16][4]   codes + 128
+ *     values [kv head][4][head_size][4]          codes
+ *
+ * All are read as they are summed: 16 scores at a time need no sum across a vector, and neither
  * do the values. A head's keys or values in a block are one contiguous piece (2 KB at head size 64
  * in F16), and the pieces that are read one after another lie one after another.
  *
@@ -40,11 +46,27 @@ struct kv_layer {
 };
 
 /* Q8_0 stands for a byte an element and a float scale a key or value of a head: behind the keys of
- * a block lie the scales of its 16 positions, behind the values likewise. */
+ * a block lie the scales of its 16 positions, behind the values likewise. Where those begin: */
+static inline uint64_t kv_scales_offset(uint32_t head_size)
+{
+    return (uint64_t)KV_BLOCK_TOKENS * ((head_size + 3) / 4 * 4);
+}
+
+/* Where the codes of element `d` of a position's key and value lie. */
+static inline uint64_t kv_key_code(uint32_t slot, uint32_t d)
+{
+    return ((uint64_t)(d / 4) * KV_BLOCK_TOKENS + slot) * 4 + d % 4;
+}
+static inline uint64_t kv_value_code(uint32_t head_size, uint32_t slot, uint32_t d)
+{
+    return ((uint64_t)(slot / 4) * head_size + d) * 4 + slot % 4;
+}
+#define KV_KEY_CODE_ZERO 128 /* what is added to the codes of keys */
+
 static inline uint64_t kv_head_bytes(enum dtype dtype, uint32_t head_size)
 {
     if (dtype == DTYPE_Q8_0) {
-        return 2ull * KV_BLOCK_TOKENS * (head_size + sizeof(float));
+        return 2 * (kv_scales_offset(head_size) + KV_BLOCK_TOKENS * sizeof(float));
     }
     return 2ull * KV_BLOCK_TOKENS * head_size * dtype_info(dtype)->block_bytes;
 }
@@ -141,6 +163,8 @@ void attention_partition_avx2(const struct attention_call *call, uint32_t partit
                               float *partials);
 void attention_partition_avx512(const struct attention_call *call, uint32_t partition,
                                 float *partials);
+void attention_partition_avx512vnni(const struct attention_call *call, uint32_t partition,
+                                    float *partials); /* AVX-512's, but for Q8_0 */
 void attention_partition_neon(const struct attention_call *call, uint32_t partition,
                               float *partials);
 

@@ -18,92 +18,43 @@
 #ifndef CPU_ATTENTION_SIMD_H
 #define CPU_ATTENTION_SIMD_H
 
-#include <math.h>
+#include "cpu/attention_parts_simd.h"
 
-#include "cpu/attention.h"
-#include "cpu/math_simd.h"
-
-#define BLOCK_VECTORS (KV_BLOCK_TOKENS / SIMD_WIDTH)
-
-/* How far ahead of the sums the cache is fetched, in two hops: from memory into the second-level
- * cache, and from there into the first. Counted in pieces of one head. */
-#define NEAR_PIECES 2u
-#define FAR_PIECES  8u
-
-struct ahead {
-    const unsigned char *near, *far;
-};
-
-/* What the passes share: of one key-value head of the call. */
-struct partition {
-    const struct attention_call *call;
-    uint32_t head; /* of the call's key-value heads */
-    uint32_t pairs;
-    uint32_t begin, end;      /* positions, multiples of the block; end may exceed the last row's */
-    uint32_t first, seen_end; /* the part of it that any row of the tile sees, from whole blocks */
-    float *queries;           /* [head_size][pairs]; of a tile struct tile_pair */
-    float *scores;            /* [pairs][ATTENTION_PARTITION_TOKENS] */
-    float *partials;          /* [pairs][partial floats] */
-    float *converted;         /* keys or values of some blocks as floats */
-};
-
-/* The same for another key-value head. */
-SIMD_INLINE struct partition of_head(const struct partition *p, uint32_t head)
+/* Element `d` of the keys in slots from `slot` on as floats; of Q8_0 without their scale. */
+SIMD_INLINE SIMD_VECTOR load_key(enum dtype dtype, const unsigned char *keys, uint32_t d,
+                                 uint32_t slot)
 {
-    struct partition one = *p;
-    uint64_t pairs = (uint64_t)head * p->pairs;
-    one.head = head;
-    one.queries += pairs * p->call->head_size;
-    one.scores += pairs * ATTENTION_PARTITION_TOKENS;
-    one.partials += pairs * attention_partial_floats(p->call->head_size);
-    return one;
+    if (dtype == DTYPE_Q8_0) {
+        return simd_load_codes(keys + kv_key_code(slot, d / 4 * 4), d % 4, false, SIMD_WIDTH);
+    }
+    return simd_load_plain(dtype, keys, (uint64_t)d * KV_BLOCK_TOKENS + slot);
 }
 
-/* The part of a pair's span inside [begin, end); empty: begin == end. */
-SIMD_INLINE struct attention_span clip(const struct partition *p, uint32_t pair, uint32_t begin,
-                                       uint32_t end)
+/* Elements from `d` on of a position's values likewise. */
+SIMD_INLINE SIMD_VECTOR load_value(enum dtype dtype, const unsigned char *values, uint32_t size,
+                                   uint32_t slot, uint32_t d)
 {
-    struct attention_span span = attention_span(p->call, pair / p->call->head_count);
-    span.begin = span.begin > begin ? span.begin : begin;
-    span.end = span.end < end ? span.end : end;
-    span.begin = span.begin < span.end ? span.begin : span.end;
-    return span;
+    if (dtype == DTYPE_Q8_0) {
+        const unsigned char *fours = values + kv_value_code(size, slot / 4 * 4, d);
+        return simd_load_codes(fours, slot % 4, true, SIMD_WIDTH);
+    }
+    return simd_load_plain(dtype, values, (uint64_t)slot * size + d);
 }
 
-/* Keys or values of one head in the block at `position`. */
-SIMD_INLINE const unsigned char *piece_at(const struct partition *p, uint32_t position,
-                                          uint32_t head, bool values)
+/* The first `count` of them, the rest 0. */
+SIMD_INLINE SIMD_VECTOR load_value_part(enum dtype dtype, const unsigned char *values,
+                                        uint32_t size, uint32_t slot, uint32_t d, uint32_t count)
 {
-    const struct kv_layer *layer = p->call->layer;
-    uint32_t block = p->call->block_table[position / KV_BLOCK_TOKENS];
-    return kv_piece(layer, block, p->call->kv_head + head, values);
-}
-
-/* Elements of the cache as floats; those of Q8_0 without their scale. */
-SIMD_INLINE SIMD_VECTOR load_cache(enum dtype dtype, const unsigned char *from, uint64_t index)
-{
-    return dtype == DTYPE_Q8_0 ? simd_load_bytes((const int8_t *)from + index)
-                               : simd_load_plain(dtype, from, index);
-}
-
-SIMD_INLINE SIMD_VECTOR load_cache_part(enum dtype dtype, const unsigned char *from, uint64_t index,
-                                        uint32_t count)
-{
-    return dtype == DTYPE_Q8_0 ? simd_load_bytes_part((const int8_t *)from + index, count)
-                               : simd_load_plain_part(dtype, from, index, count);
+    if (dtype == DTYPE_Q8_0) {
+        const unsigned char *fours = values + kv_value_code(size, slot / 4 * 4, d);
+        return simd_load_codes(fours, slot % 4, true, count);
+    }
+    return simd_load_plain_part(dtype, values, (uint64_t)slot * size + d, count);
 }
 
 SIMD_INLINE uint32_t cache_bytes(enum dtype dtype)
 {
     return dtype == DTYPE_Q8_0 ? 1 : dtype == DTYPE_F32 ? 4 : 2;
-}
-
-/* Of the keys or the values of a block of Q8_0, the scales of its positions. */
-SIMD_INLINE SIMD_VECTOR load_scales(const struct partition *p, const unsigned char *half,
-                                    uint32_t vector)
-{
-    const unsigned char *scales = half + (uint64_t)KV_BLOCK_TOKENS * p->call->head_size;
-    return simd_load((const float *)(const void *)scales + vector * SIMD_WIDTH);
 }
 
 /* Queries of all pairs, at most SCORE_PAIRS, side by side. */
@@ -120,73 +71,41 @@ static void arrange_queries(const struct partition *p)
     }
 }
 
-/* The piece that will be wanted `steps` steps after that of the block at `position`, a step being
- * one head in `blocks` blocks: the next heads, the next blocks, after the keys the values, and
- * after those the keys of the next partition. Where nothing follows, any piece: inner loops fetch
- * without asking. */
-SIMD_INLINE const unsigned char *piece_after(const struct partition *p, uint32_t position,
-                                             uint32_t blocks, uint32_t steps, bool values)
+/* A block's values of Q8_0 as floats, `stride` from position to position. */
+SIMD_INLINE void convert_codes(const unsigned char *values, uint32_t size, uint32_t stride,
+                               float *out)
 {
-    uint32_t heads = p->call->kv_heads;
-    uint32_t head = p->head + steps;
-    uint32_t end = p->seen_end < p->end ? p->seen_end : p->end;
-    for (; head >= heads; head -= heads) {
-        position += blocks * KV_BLOCK_TOKENS;
-    }
-    if (position >= end && !values) {
-        position = p->first + (position - end) / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
-        values = true;
-    } else if (position >= end) {
-        values = false;
-    }
-    return piece_at(p, position < p->seen_end ? position : p->first, head, values);
-}
-
-/* One row: its softmax is spread over the passes, see run_evened. */
-SIMD_INLINE bool is_evened(const struct attention_call *call)
-{
-    return call->row_count == 1 && call->kv_heads * call->head_count <= ATTENTION_PAIRS;
-}
-
-/* How many pieces of values are fetched while weights are computed: one a pair. */
-SIMD_INLINE uint32_t pieces_meanwhile(const struct partition *p)
-{
-    uint32_t pairs = p->pairs * p->call->kv_heads;
-    return pairs < FAR_PIECES || is_evened(p->call) ? FAR_PIECES : pairs;
-}
-
-SIMD_INLINE struct ahead piece_ahead(const struct partition *p, uint32_t position, uint32_t blocks,
-                                     bool values)
-{
-    uint32_t far = values ? pieces_meanwhile(p) : FAR_PIECES / blocks;
-    return (struct ahead){piece_after(p, position, blocks, NEAR_PIECES / blocks, values),
-                          piece_after(p, position, blocks, far, values)};
-}
-
-/* All of the values' piece `index`, into the second-level cache. */
-SIMD_INLINE void fetch_piece(const struct partition *p, uint32_t index)
-{
-    struct partition one = of_head(p, 0);
-    const unsigned char *from = piece_after(&one, p->first, 1, index, true);
-    for (uint64_t line = 0; line < p->call->layer->head_bytes / 2; line += 64) {
-        simd_prefetch_far(from + line);
+    for (uint32_t slot = 0; slot < KV_BLOCK_TOKENS; slot++) {
+        uint32_t d = 0;
+        for (; d + SIMD_WIDTH <= size; d += SIMD_WIDTH) {
+            simd_store(out + d, load_value(DTYPE_Q8_0, values, size, slot, d));
+        }
+        if (d < size) {
+            SIMD_VECTOR v = load_value_part(DTYPE_Q8_0, values, size, slot, d, size - d);
+            if (stride > size) {
+                simd_store(out + d, v);
+            } else {
+                simd_store_part(out + d, v, size - d);
+            }
+        }
+        out += stride;
     }
 }
 
-SIMD_INLINE void fetch(struct ahead ahead, uint64_t offset)
+/* A block's values as floats, while as many at `ahead` are fetched. */
+SIMD_INLINE void convert(enum dtype dtype, const unsigned char *values, struct ahead ahead,
+                         uint32_t size, float *out)
 {
-    simd_prefetch(ahead.near + offset);
-    simd_prefetch_far(ahead.far + offset);
-}
-
-/* `count` elements of the cache, a multiple of the block, as floats, while as many at `ahead` are
- * fetched. */
-SIMD_INLINE void convert(enum dtype dtype, const unsigned char *from, struct ahead ahead,
-                         uint64_t count, float *out)
-{
-    for (uint64_t i = 0; i < count; i += SIMD_WIDTH) {
+    if (dtype == DTYPE_Q8_0) {
+        for (uint64_t line = 0; line < kv_scales_offset(size); line += 64) {
+            fetch(ahead, line);
+        }
+        convert_codes(values, size, size, out);
+        return;
+    }
+    for (uint64_t i = 0; i < (uint64_t)KV_BLOCK_TOKENS * size; i += SIMD_WIDTH) {
         fetch(ahead, i * cache_bytes(dtype));
-        simd_store(out + i, load_cache(dtype, from, i));
+        simd_store(out + i, simd_load_plain(dtype, values, i));
     }
 }
 
@@ -200,16 +119,15 @@ struct key_blocks {
 
 /* Element `d` of all keys of `blocks` blocks times that of `count` queries. */
 SIMD_INLINE void score_element(enum dtype dtype, uint32_t blocks, uint32_t count,
-                               const struct key_blocks *from, const float *query, uint64_t d,
+                               const struct key_blocks *from, const float *query, uint32_t d,
                                SIMD_VECTOR sums[SCORE_PAIRS][SCORE_BLOCKS * BLOCK_VECTORS])
 {
     SIMD_VECTOR key[SCORE_BLOCKS * BLOCK_VECTORS];
     for (uint32_t v = 0; v < blocks * BLOCK_VECTORS; v++) {
-        key[v] = load_cache(dtype, from->keys[v / BLOCK_VECTORS],
-                            d * KV_BLOCK_TOKENS + v % BLOCK_VECTORS * SIMD_WIDTH);
+        key[v] = load_key(dtype, from->keys[v / BLOCK_VECTORS], d, v % BLOCK_VECTORS * SIMD_WIDTH);
     }
     for (uint32_t j = 0; j < count; j++) {
-        SIMD_VECTOR factor = simd_set(query[d * count + j]);
+        SIMD_VECTOR factor = simd_set(query[(uint64_t)d * count + j]);
         for (uint32_t v = 0; v < blocks * BLOCK_VECTORS; v++) {
             sums[j][v] = simd_multiply_add(key[v], factor, sums[j][v]);
         }
@@ -340,95 +258,6 @@ SIMD_INLINE void score_blocks(const struct partition *p, enum dtype dtype, uint3
     score_typed(p, dtype, blocks, p->pairs, 0, &from, p->scores + (position - p->begin));
 }
 
-/* --- softmax -------------------------------------------------------------------------------- */
-
-SIMD_INLINE SIMD_VECTOR scaled(SIMD_VECTOR score, float scale, float soft_cap)
-{
-    score = simd_multiply(score, simd_set(scale));
-    if (soft_cap != 0) {
-        SIMD_VECTOR part = simd_tanh(simd_multiply(score, simd_set(1.0f / soft_cap)));
-        score = simd_multiply(part, simd_set(soft_cap));
-    }
-    return score;
-}
-
-/* Lanes of the vector at `position` that lie in the span; the others are −∞. */
-SIMD_INLINE SIMD_VECTOR keep_span(SIMD_VECTOR v, uint32_t position, struct attention_span span)
-{
-    uint32_t begin = span.begin > position ? span.begin - position : 0;
-    uint32_t end = span.end < position + SIMD_WIDTH ? span.end - position : SIMD_WIDTH;
-    return simd_keep(v, simd_set(-INFINITY), begin, end);
-}
-
-/* Scales a pair's scores and writes the largest of its span to the partial's tail. Slots outside
- * the span may hold anything: they become −∞, whose weight of 1e-38 vanishes beside the largest
- * score's weight of 1. */
-SIMD_INLINE void find_largest(const struct partition *p, uint32_t pair, struct attention_span span,
-                              float soft_cap)
-{
-    float *partial = p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size);
-    float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
-    /* Kept here, since the compiler must think that a store of scores could change it there. */
-    float scale = p->call->scale;
-    uint32_t begin = p->begin;
-    SIMD_VECTOR largest = simd_set(-INFINITY);
-    for (uint32_t position = span.begin / SIMD_WIDTH * SIMD_WIDTH; position < span.end;
-         position += SIMD_WIDTH) {
-        float *at = scores + (position - begin);
-        SIMD_VECTOR score = scaled(simd_load(at), scale, soft_cap);
-        if (position < span.begin || position + SIMD_WIDTH > span.end) {
-            score = keep_span(score, position, span);
-        }
-        largest = simd_at_least(score, largest);
-        simd_store(at, score);
-    }
-    attention_partial_tail(partial, p->call->head_size)[0] = simd_largest(largest);
-}
-
-/* Turns them into weights relative to the largest, and writes their sum. */
-SIMD_INLINE void weigh(const struct partition *p, uint32_t pair, struct attention_span span)
-{
-    float *partial = p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size);
-    float *tail = attention_partial_tail(partial, p->call->head_size);
-    float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
-    uint32_t begin = p->begin;
-    SIMD_VECTOR away = simd_set(-tail[0]);
-    SIMD_VECTOR sums = simd_zero();
-    for (uint32_t position = span.begin / SIMD_WIDTH * SIMD_WIDTH; position < span.end;
-         position += SIMD_WIDTH) {
-        float *at = scores + (position - begin);
-        SIMD_VECTOR weight = simd_exp_bounded(simd_add(simd_load(at), away));
-        sums = simd_add(sums, weight);
-        simd_store(at, weight);
-    }
-    tail[1] = simd_sum(sums);
-}
-
-/* The part of a pair's span in the partition; nothing is [0, 0), where no loop begins. */
-SIMD_INLINE struct attention_span softmax_span(const struct partition *p, uint32_t pair)
-{
-    struct attention_span span = clip(p, pair, p->begin, p->end);
-    return span.begin < span.end ? span : (struct attention_span){0, 0};
-}
-
-/* The softmax of `count` pairs, one pass after the other: while one pair's lanes are put together
- * the next pair's scores are on their way. A pair that sees nothing has largest = −∞, sum = 0. */
-static __attribute__((noinline)) void soften(const struct partition *p, uint32_t pair,
-                                             uint32_t count)
-{
-    float soft_cap = p->call->soft_cap;
-    for (uint32_t i = pair; i < pair + count; i++) {
-        if (soft_cap != 0) {
-            find_largest(p, i, softmax_span(p, i), soft_cap);
-        } else {
-            find_largest(p, i, softmax_span(p, i), 0);
-        }
-    }
-    for (uint32_t i = pair; i < pair + count; i++) {
-        weigh(p, i, softmax_span(p, i));
-    }
-}
-
 /* --- values --------------------------------------------------------------------------------- */
 
 /* A rectangle of sums: `pairs` pairs by `vectors` vectors of the head from element `d`, over
@@ -454,9 +283,9 @@ SIMD_INLINE void value_some(const struct partition *p, enum dtype loaded, uint32
         SIMD_VECTOR value[VALUE_VECTORS];
         uint64_t element = (uint64_t)slot * size + d;
         for (uint32_t v = 0; v < vectors; v++) {
-            uint64_t at = element + v * SIMD_WIDTH;
-            value[v] = lanes == SIMD_WIDTH ? load_cache(loaded, values, at)
-                                           : load_cache_part(loaded, values, at, lanes);
+            uint32_t at = d + v * SIMD_WIDTH;
+            value[v] = lanes == SIMD_WIDTH ? load_value(loaded, values, size, slot, at)
+                                           : load_value_part(loaded, values, size, slot, at, lanes);
         }
         uint32_t fetched = vectors * SIMD_WIDTH * cache_bytes(loaded);
         for (uint32_t line = 0; ahead && line < fetched; line += 64) {
@@ -592,7 +421,7 @@ SIMD_INLINE void value_block(const struct partition *p, enum dtype dtype, uint32
     }
     struct ahead ahead = piece_ahead(p, block, 1, true);
     if (dtype != DTYPE_F32 && p->pairs > VALUE_PAIRS) {
-        convert(dtype, values, ahead, (uint64_t)KV_BLOCK_TOKENS * p->call->head_size, p->converted);
+        convert(dtype, values, ahead, p->call->head_size, p->converted);
         value_all(p, DTYPE_F32, (const unsigned char *)p->converted, NULL, block);
     } else {
         value_all(p, dtype, values, &ahead, block);
@@ -645,62 +474,6 @@ SIMD_INLINE void run_partition(const struct partition *p, enum dtype dtype)
             struct partition one = of_head(p, head);
             value_block(&one, dtype, position);
         }
-    }
-}
-
-/* The vectors of a pair's running softmax. */
-struct running {
-    SIMD_VECTOR largest, sum;
-};
-
-/* Scales a pair's scores in [begin, end), whole blocks, and remembers the largest. */
-SIMD_INLINE void limit_scores(const struct partition *p, uint32_t pair, uint32_t begin,
-                              uint32_t end, struct attention_span span, struct running *running)
-{
-    float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
-    float scale = p->call->scale;
-    float soft_cap = p->call->soft_cap;
-    uint32_t first = span.begin / SIMD_WIDTH * SIMD_WIDTH;
-    SIMD_VECTOR largest = running->largest;
-    for (uint32_t position = begin > first ? begin : first; position < end && position < span.end;
-         position += SIMD_WIDTH) {
-        float *at = scores + (position - p->begin);
-        SIMD_VECTOR score = scaled(simd_load(at), scale, soft_cap);
-        if (position < span.begin || position + SIMD_WIDTH > span.end) {
-            score = keep_span(score, position, span);
-        }
-        largest = simd_at_least(score, largest);
-        simd_store(at, score);
-    }
-    running->largest = largest;
-}
-
-/* Turns a pair's scores in the block at `position` into weights, and adds them up. */
-SIMD_INLINE void weigh_block(const struct partition *p, uint32_t pair, uint32_t block,
-                             struct attention_span span, struct running *running)
-{
-    const float *tail = attention_partial_tail(
-        p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size),
-        p->call->head_size);
-    float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
-    SIMD_VECTOR away = simd_set(-tail[0]);
-    uint32_t first = span.begin / SIMD_WIDTH * SIMD_WIDTH;
-    for (uint32_t position = block > first ? block : first;
-         position < block + KV_BLOCK_TOKENS && position < span.end; position += SIMD_WIDTH) {
-        float *at = scores + (position - p->begin);
-        SIMD_VECTOR weight = simd_exp_bounded(simd_add(simd_load(at), away));
-        running->sum = simd_add(running->sum, weight);
-        simd_store(at, weight);
-    }
-}
-
-/* All pairs together, whose chains of operations then overlap. */
-static __attribute__((noinline)) void limit_all(const struct partition *p, uint32_t begin,
-                                                uint32_t end, struct attention_span span,
-                                                struct running *running)
-{
-    for (uint32_t pair = 0; pair < p->pairs * p->call->kv_heads; pair++) {
-        limit_scores(p, pair, begin, end, span, &running[pair]);
     }
 }
 
@@ -783,22 +556,7 @@ SIMD_INLINE void run_any(const struct partition *p, enum dtype dtype)
 
 static void attention_partition(const struct attention_call *call, uint32_t index, float *partials)
 {
-    uint32_t pairs = call->row_count * call->head_count;
-    uint32_t all = pairs * call->kv_heads;
-    uint32_t begin = index * ATTENTION_PARTITION_TOKENS;
-    uint32_t first = attention_span(call, 0).begin / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
-    struct partition p = {
-        .call = call,
-        .pairs = pairs,
-        .begin = begin,
-        .end = begin + ATTENTION_PARTITION_TOKENS,
-        .first = first > begin ? first : begin,
-        .seen_end = call->position + call->row_count,
-        .queries = call->scratch,
-        .scores = call->scratch + attention_query_floats(all, call->head_size),
-        .partials = partials,
-        .converted = attention_scratch_block(call, all),
-    };
+    struct partition p = make_partition(call, index, partials);
     switch (call->layer->dtype) {
     case DTYPE_F16:
         run_any(&p, DTYPE_F16);

@@ -78,17 +78,35 @@ SIMD_INLINE void widen(enum dtype dtype, const unsigned char *from, const unsign
             }
             for (uint32_t v = 0; v < 4; v++) {
                 uint32_t at = i + v * SIMD_WIDTH;
-                simd_store(out + at, load_cache(dtype, from, element + at));
+                simd_store(out + at, simd_load_plain(dtype, from, element + at));
             }
         }
         for (; i + SIMD_WIDTH <= size; i += SIMD_WIDTH) {
-            simd_store(out + i, load_cache(dtype, from, element + i));
+            simd_store(out + i, simd_load_plain(dtype, from, element + i));
         }
         if (i < size) {
-            simd_store(out + i, load_cache_part(dtype, from, element + i, size - i));
+            simd_store(out + i, simd_load_plain_part(dtype, from, element + i, size - i));
         }
         element += size;
         out += padded(size);
+    }
+}
+
+/* The same for a block of Q8_0. */
+SIMD_INLINE void widen_codes(const unsigned char *from, const unsigned char *ahead, uint32_t size,
+                             bool values, float *out)
+{
+    for (uint64_t line = 0; line < kv_scales_offset(size); line += 64) {
+        simd_prefetch_far(ahead + line);
+    }
+    if (values) {
+        convert_codes(from, size, padded(size), out);
+        return;
+    }
+    for (uint32_t d = 0; d < size; d++) {
+        for (uint32_t slot = 0; slot < KV_BLOCK_TOKENS; slot += SIMD_WIDTH) {
+            simd_store(out + d * KV_BLOCK_TOKENS + slot, load_key(DTYPE_Q8_0, from, d, slot));
+        }
     }
 }
 
@@ -111,6 +129,8 @@ SIMD_INLINE void load_chunk(const struct partition *p, enum dtype dtype, uint32_
         chunk->blocks[b] = floats;
         if (dtype == DTYPE_F32 && (!values || padded(size) == size)) {
             chunk->blocks[b] = (const float *)(const void *)piece;
+        } else if (dtype == DTYPE_Q8_0) {
+            widen_codes(piece, ahead, size, values, floats);
         } else if (values && padded(size) != size) {
             widen(dtype, piece, ahead, KV_BLOCK_TOKENS, size, floats);
         } else {

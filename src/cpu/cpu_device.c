@@ -71,7 +71,7 @@ llcuda_status cpu_device_open(const struct cpu_options *options, struct device *
     cpu_features_detect(&device->features);
     cpu_features_mask(&device->features, options->level_max, options->no_extensions);
     device->level = cpu_features_level(&device->features);
-    device->ops = cpu_ops_choose(device->level);
+    device->ops = cpu_ops_of(&device->features);
     llcuda_status status =
         pool_create(threads, topology.cpus, topology.cpu_count, &device->pool, error);
     if (status != LLCUDA_OK) {

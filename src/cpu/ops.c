@@ -19,3 +19,13 @@ const struct cpu_ops *cpu_ops_choose(enum cpu_level level)
 #endif
     return &cpu_ops_scalar;
 }
+
+const struct cpu_ops *cpu_ops_of(const struct cpu_features *features)
+{
+#if defined(__x86_64__)
+    if (features->avx512 && features->avx512_vnni) {
+        return &cpu_ops_avx512vnni;
+    }
+#endif
+    return cpu_ops_choose(cpu_features_level(features));
+}

@@ -7,6 +7,7 @@
 
 #include "cpu/attention.h"
 #include "cpu/cpu.h"
+#include "cpu/features.h"
 #include "plan/plan.h"
 
 struct cpu_ops {
@@ -39,9 +40,13 @@ struct cpu_ops {
 extern const struct cpu_ops cpu_ops_scalar;
 extern const struct cpu_ops cpu_ops_avx2;
 extern const struct cpu_ops cpu_ops_avx512;
+extern const struct cpu_ops cpu_ops_avx512vnni;
 extern const struct cpu_ops cpu_ops_neon;
 
 /* The table of a level that this build and machine have. */
 const struct cpu_ops *cpu_ops_choose(enum cpu_level level);
+
+/* The table of a CPU: that of its level, or one that uses more. */
+const struct cpu_ops *cpu_ops_of(const struct cpu_features *features);
 
 #endif

@@ -4,6 +4,7 @@
 #define CPU_SIMD_AVX2_H
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -81,20 +82,17 @@ SIMD_INLINE SIMD_VECTOR simd_load_plain_part(enum dtype dtype, const void *from,
     return simd_load_half(dtype, _mm_loadu_si128((const __m128i *)(const void *)values));
 }
 
-/* Signed bytes as floats. */
-SIMD_INLINE SIMD_VECTOR simd_load_bytes(const int8_t *from)
+SIMD_INLINE SIMD_VECTOR simd_load_codes(const unsigned char *from, uint32_t which, bool is_signed,
+                                        uint32_t count)
 {
-    __m128i bytes = _mm_loadl_epi64((const __m128i *)(const void *)from);
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
-}
-
-SIMD_INLINE SIMD_VECTOR simd_load_bytes_part(const int8_t *from, uint32_t count)
-{
-    int8_t bytes[8] = {0};
-    for (uint32_t i = 0; i < count; i++) {
-        bytes[i] = from[i];
-    }
-    return simd_load_bytes(bytes);
+    const __m256i lanes = _mm256_broadcastsi128_si256(
+        _mm_setr_epi32((int)0x80808000u, (int)0x80808004u, (int)0x80808008u, (int)0x8080800cu));
+    __m256i fours = count == SIMD_WIDTH
+                        ? _mm256_loadu_si256((const __m256i *)(const void *)from)
+                        : _mm256_maskload_epi32((const int *)(const void *)from, simd_first(count));
+    fours = _mm256_shuffle_epi8(fours, _mm256_add_epi32(lanes, _mm256_set1_epi32((int)which)));
+    fours = _mm256_xor_si256(fours, _mm256_set1_epi32(is_signed ? 0x4B000080 : 0x4B000000));
+    return _mm256_sub_ps(_mm256_castsi256_ps(fours), _mm256_set1_ps(0x1p23f + 128));
 }
 
 SIMD_INLINE void simd_store_f16(uint16_t *to, SIMD_VECTOR v)

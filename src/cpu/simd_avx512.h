@@ -5,6 +5,7 @@
 #define CPU_SIMD_AVX512_H
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "tensor/dtype.h"
@@ -75,17 +76,19 @@ SIMD_INLINE SIMD_VECTOR simd_load_plain_part(enum dtype dtype, const void *from,
     return simd_load_half(dtype, _mm256_maskz_loadu_epi16(mask, (const uint16_t *)from + index));
 }
 
-/* Signed bytes as floats. */
-SIMD_INLINE SIMD_VECTOR simd_load_bytes(const int8_t *from)
+/* Byte `which` of each of the first `count` fours at `from` as a float: signed, or unsigned with
+ * 128 taken off. Added to the bits of 2²³, a byte is added to its value. */
+SIMD_INLINE SIMD_VECTOR simd_load_codes(const unsigned char *from, uint32_t which, bool is_signed,
+                                        uint32_t count)
 {
-    return _mm512_cvtepi32_ps(
-        _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)from)));
-}
-
-SIMD_INLINE SIMD_VECTOR simd_load_bytes_part(const int8_t *from, uint32_t count)
-{
-    __mmask16 mask = (__mmask16)((1u << count) - 1);
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, from)));
+    const __m512i lanes = _mm512_broadcast_i32x4(
+        _mm_setr_epi32((int)0x80808000u, (int)0x80808004u, (int)0x80808008u, (int)0x8080800cu));
+    __m512i fours = count == SIMD_WIDTH
+                        ? _mm512_loadu_si512(from)
+                        : _mm512_maskz_loadu_epi32((__mmask16)((1u << count) - 1), from);
+    fours = _mm512_shuffle_epi8(fours, _mm512_add_epi32(lanes, _mm512_set1_epi32((int)which)));
+    fours = _mm512_xor_si512(fours, _mm512_set1_epi32(is_signed ? 0x4B000080 : 0x4B000000));
+    return _mm512_sub_ps(_mm512_castsi512_ps(fours), _mm512_set1_ps(0x1p23f + 128));
 }
 
 SIMD_INLINE void simd_store_f16(uint16_t *to, SIMD_VECTOR v)

@@ -4,6 +4,7 @@
 #define CPU_SIMD_NEON_H
 
 #include <arm_neon.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -72,17 +73,15 @@ SIMD_INLINE SIMD_VECTOR simd_load_plain_part(enum dtype dtype, const void *from,
     return simd_load_half(dtype, vld1_u16(lanes));
 }
 
-/* Signed bytes as floats. */
-SIMD_INLINE SIMD_VECTOR simd_load_bytes_part(const int8_t *from, uint32_t count)
+SIMD_INLINE SIMD_VECTOR simd_load_codes(const unsigned char *from, uint32_t which, bool is_signed,
+                                        uint32_t count)
 {
-    int8_t lanes[8] = {0};
-    memcpy(lanes, from, count);
-    return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(vld1_s8(lanes)))));
-}
-
-SIMD_INLINE SIMD_VECTOR simd_load_bytes(const int8_t *from)
-{
-    return simd_load_bytes_part(from, 4);
+    uint32_t lanes[4] = {0};
+    memcpy(lanes, from, count * sizeof *lanes);
+    uint32x4_t fours = vshlq_u32(vld1q_u32(lanes), vdupq_n_s32(-8 * (int32_t)which));
+    fours = vandq_u32(fours, vdupq_n_u32(0xff));
+    fours = veorq_u32(fours, vdupq_n_u32(is_signed ? 0x80 : 0));
+    return vsubq_f32(vcvtq_f32_u32(fours), vdupq_n_f32(128));
 }
 
 SIMD_INLINE void simd_store_f16(uint16_t *to, SIMD_VECTOR v)

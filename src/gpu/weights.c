@@ -2,6 +2,7 @@
  * copy while reading, through a ring of pinned memory that is filled while the device still takes
  * what was read before. Invariant: pages of a mapped file are dropped once they are copied, so that
  * weights never lie in host memory whole. One thread. Knows no kernels. */
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -142,10 +143,7 @@ static enum dtype choose_type(const struct gpu_model *model, const struct plan_w
          source->scales.columns_each == source->columns)) {
         return DTYPE_F8_BLOCK; /* the same values, scales beside them */
     }
-    log_message(model->device->options.log, LOG_INFO, "weight '%.*s' is converted from %s to %s",
-                TEXT_ARGUMENTS(source->name), dtype_info(source->dtype)->name,
-                dtype_info(model->activation)->name);
-    return model->activation;
+    return model->activation; /* told when it is loaded */
 }
 
 /* Weights of the layers of another device have no use here. */
@@ -516,10 +514,39 @@ static llcuda_status upload_frequencies(struct upload *upload)
     return status;
 }
 
+/* Says which types of matrices no kernel reads, and what that costs. */
+static void tell_conversions(const struct gpu_model *model)
+{
+    const struct plan *plan = model->base.plan;
+    for (int dtype = 0; dtype < DTYPE_COUNT; dtype++) {
+        uint64_t from = 0;
+        uint64_t to = 0;
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < plan->weight_count; i++) {
+            const struct gpu_weight *weight = &model->weights[i];
+            if (is_used(weight) && !weight->is_vector &&
+                plan->weights[i].dtype == (unsigned)dtype && weight->dtype == model->activation &&
+                weight->dtype != plan->weights[i].dtype) {
+                from += plan->weights[i].bytes;
+                to += weight->bytes;
+                count++;
+            }
+        }
+        if (count != 0) {
+            log_message(model->device->options.log, LOG_WARN,
+                        "no kernel of the GPU reads %s: %u weights become %s there, %" PRIu64
+                        " MB instead of %" PRIu64,
+                        dtype_info((enum dtype)dtype)->name, count,
+                        dtype_info(model->activation)->name, to >> 20, from >> 20);
+        }
+    }
+}
+
 llcuda_status gpu_weights_upload(struct gpu_model *model, const struct device_progress *progress,
                                  struct llcuda_error *error)
 {
     struct upload upload = {.model = model, .progress = progress, .error = error};
+    tell_conversions(model);
     llcuda_status status = ring_make(&upload);
     if (status == LLCUDA_OK) {
         status = upload_frequencies(&upload);

@@ -64,6 +64,34 @@ static llcuda_status wait_for(int descriptor, short events, uint64_t until_ns,
     }
 }
 
+static llcuda_status connect_address(const struct addrinfo *address, const char *host,
+                                     uint64_t until_ns, int *descriptor, struct llcuda_error *error)
+{
+    llcuda_status status = LLCUDA_OK;
+    *descriptor = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                         address->ai_protocol);
+    if (*descriptor < 0) {
+        return error_from_errno(error, errno, "make", "a socket");
+    }
+    if (connect(*descriptor, address->ai_addr, address->ai_addrlen) != 0) {
+        int problem = errno;
+        socklen_t bytes = sizeof problem;
+        if (problem == EINPROGRESS) {
+            status = wait_for(*descriptor, POLLOUT, until_ns, error);
+            getsockopt(*descriptor, SOL_SOCKET, SO_ERROR, &problem, &bytes);
+        }
+        if (!status && problem) {
+            status = error_from_errno(error, problem, "connect to", host);
+        }
+    }
+    if (status) {
+        close(*descriptor);
+        *descriptor = -1;
+    }
+    return status;
+}
+
+/* The first address of the name that takes the connection: "localhost" has two on many machines. */
 static llcuda_status connect_to(const struct http_url *url, uint64_t until_ns, int *descriptor,
                                 struct llcuda_error *error)
 {
@@ -78,21 +106,9 @@ static llcuda_status connect_to(const struct http_url *url, uint64_t until_ns, i
     if (failure != 0) {
         return error_set(error, LLCUDA_IO, "'%s' cannot be found: %s", host, gai_strerror(failure));
     }
-    *descriptor =
-        socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, found->ai_protocol);
-    llcuda_status status = LLCUDA_OK;
-    if (*descriptor < 0) {
-        status = error_from_errno(error, errno, "make", "a socket");
-    } else if (connect(*descriptor, found->ai_addr, found->ai_addrlen) != 0) {
-        int problem = errno;
-        socklen_t bytes = sizeof problem;
-        if (problem == EINPROGRESS) {
-            status = wait_for(*descriptor, POLLOUT, until_ns, error);
-            getsockopt(*descriptor, SOL_SOCKET, SO_ERROR, &problem, &bytes);
-        }
-        if (!status && problem) {
-            status = error_from_errno(error, problem, "connect to", host);
-        }
+    llcuda_status status = LLCUDA_IO;
+    for (const struct addrinfo *address = found; address && status; address = address->ai_next) {
+        status = connect_address(address, host, until_ns, descriptor, error);
     }
     freeaddrinfo(found);
     return status;

@@ -1,5 +1,6 @@
 /* A library with NVML's interface and one GPU that says what a test tells it. Every call of it is
  * counted; after `fake_nvml_fail` all questions fail, as when a GPU has fallen off the bus. */
+#include <stdatomic.h>
 #include <string.h>
 
 struct utilization {
@@ -12,10 +13,10 @@ struct memory {
 
 #define EXPORT __attribute__((visibility("default")))
 
-EXPORT unsigned fake_nvml_heat = 55;
-EXPORT unsigned long long fake_nvml_reasons;
-EXPORT int fake_nvml_fail;
-EXPORT int fake_nvml_open; /* initialised and not shut down */
+EXPORT _Atomic unsigned fake_nvml_heat = 55;
+EXPORT _Atomic unsigned long long fake_nvml_reasons;
+EXPORT atomic_int fake_nvml_fail;
+EXPORT atomic_int fake_nvml_open; /* initialised and not shut down */
 
 EXPORT int nvmlInit_v2(void);
 EXPORT int nvmlShutdown(void);

@@ -5,6 +5,7 @@
 
 #include <dlfcn.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -33,8 +34,8 @@ static void nap(long ms)
 static void test_units(void **state)
 {
     (void)state;
-    int *fail = symbol("fake_nvml_fail");
-    unsigned long long *reasons = symbol("fake_nvml_reasons");
+    atomic_int *fail = symbol("fake_nvml_fail");
+    _Atomic unsigned long long *reasons = symbol("fake_nvml_reasons");
     struct monitor_sample sample;
     char text[200];
     struct monitor_gpu *gpu = monitor_gpu_open(0);
@@ -63,7 +64,7 @@ static void test_units(void **state)
                 isnan(sample.gpu_clock_mhz) && isnan(sample.gpu_throttled));
     *fail = 0;
     monitor_gpu_close(gpu);
-    assert_int_equal(*(int *)symbol("fake_nvml_open"), 0);
+    assert_int_equal(*(atomic_int *)symbol("fake_nvml_open"), 0);
 }
 
 static void test_absent(void **state)
@@ -71,7 +72,7 @@ static void test_absent(void **state)
     (void)state;
     assert_null(monitor_gpu_open(-1));
     assert_null(monitor_gpu_open(1)); /* there is one GPU only */
-    assert_int_equal(*(int *)symbol("fake_nvml_open"), 0);
+    assert_int_equal(*(atomic_int *)symbol("fake_nvml_open"), 0);
 }
 
 static struct monitor *start(double thermal_limit_c)
@@ -108,7 +109,7 @@ static void test_totals(void **state)
 static void test_heat_stops(void **state)
 {
     (void)state;
-    unsigned *heat = symbol("fake_nvml_heat");
+    _Atomic unsigned *heat = symbol("fake_nvml_heat");
     struct monitor *monitor = start(90);
     *heat = 93;
     for (int i = 0; i < 300 && !monitor_alarm(monitor); i++) {

@@ -229,6 +229,13 @@ class QuickTest(unittest.TestCase):
             for key in asked:
                 self.assertIn(key, {**row["metrics"], **row})
 
+    def test_medals_need_no_font(self):
+        page = (self.folder.path / "report.html").read_text()
+        self.assertIn('<span class="medal gold" title="gold">1</span>', page)
+        self.assertIn('<span class="medal silver" title="silver">2</span>', page)
+        self.assertTrue(all(ord(letter) < 0x10000 for letter in page))
+        self.assertIn("prompts random, 32 output tokens", page)
+
     def test_cache_efficiency_is_the_raw_data(self):
         sums, walls, caches = {}, {}, {}
         for name, run, line in self.folder.raw():
@@ -316,7 +323,8 @@ class Truth(unittest.TestCase):
             first = {"fast": 5, "slow": 15}[row["engine"]]
             # sleep() oversleeps, never the other way; a busy machine adds more.
             self.assertGreaterEqual(row["metrics"]["ttft_ms"]["minimum"], first)
-            self.assertLess(row["metrics"]["ttft_ms"]["p50"], first + 8)
+            crowd = max(1, os.getloadavg()[0] / os.cpu_count())
+            self.assertLess(row["metrics"]["ttft_ms"]["p50"], first + 8 * crowd)
             self.assertGreaterEqual(row["metrics"]["e2e_ms"]["minimum"], first + 4 * 2)
             self.assertGreater(row["metrics"]["tpot_ms"]["p50"], 1.9)
         verdicts = {row["metric"]: row["verdict"] for row in folder.summary()["comparisons"]}
@@ -384,6 +392,31 @@ class Failures(unittest.TestCase):
                              and line["kind"] == "session"), 1)  # tried once, not every time
         folder.remove()
 
+    def test_other_ways_of_not_being_installed(self):
+        """A script that is not there, a program that an adapter looks for, a module of Python."""
+        text = configuration([fake("good"),
+                              {"name": "script", "engine": "custom",
+                               "command": ["python3", "/nowhere/adapter.py"]},
+                              {"name": "program", "engine": "lm_rs",
+                               "options": {"command": ["no-such-program-here"]}},
+                              {"name": "module", "engine": "sglang",
+                               "command": ["python3", "-m", "no_such_module.server"]}], repeats=1)
+        folder = Folder(text, extra=("--engines", SOURCE / "engines"))
+        reasons = {engine["name"]: engine.get("reason", "") for engine in
+                   folder.summary()["engines"]}
+        self.assertRegex(reasons["script"], "not installed .*no adapter '/nowhere/adapter.py'")
+        self.assertRegex(reasons["program"], r"not installed \(build lm.rs .*no-such-program-here")
+        self.assertRegex(reasons["module"], r"not installed \(.*sglang.*no_such_module")
+        folder.remove()
+
+    def test_rubbish_before_a_quick_end(self):
+        folder = Folder(configuration([fake("good"), {"name": "echo", "engine": "custom",
+                                                      "command": ["/bin/echo", "no json"]}],
+                                      repeats=1))
+        self.assertIn("what is no message of the protocol: 'no json'",
+                      folder.summary()["engines"][1]["reason"])
+        folder.remove()
+
     def test_nothing_is_left_running(self):
         folder = Folder(configuration([fake("good"), fake("hangs", "hang")], timeout_seconds=2,
                                       repeats=1))
@@ -424,14 +457,18 @@ class Resume(unittest.TestCase):
         root = pathlib.Path(tempfile.mkdtemp(prefix="llcuda-bench-"))
         (root / "config.yaml").write_text(text)
         command = [PROGRAM, "bench", "--config", root / "config.yaml", "--output", root / "out"]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                   env=ENVIRONMENT)
         raw = root / "out/raw_data"
-        end = time.monotonic() + 60
-        while time.monotonic() < end and len(list(raw.glob("*.jsonl"))) < 3:
-            time.sleep(0.02)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        for _ in range(5):  # on a busy machine it may be over before it is killed
+            shutil.rmtree(root / "out", ignore_errors=True)
+            process = subprocess.Popen(command, stderr=subprocess.DEVNULL,
+                                       stdout=subprocess.DEVNULL, env=ENVIRONMENT)
+            end = time.monotonic() + 60
+            while time.monotonic() < end and len(list(raw.glob("*.jsonl"))) < 3:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            if len(list(raw.glob("*.jsonl"))) < 8:
+                break
         kept = {path.name: path.read_bytes() for path in raw.glob("*.jsonl")}
         self.assertGreaterEqual(len(kept), 3)
         self.assertLess(len(kept), 8)

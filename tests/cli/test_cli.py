@@ -12,6 +12,17 @@ import unittest
 from program import DEMO, PROGRAM, SOURCE, run, run_json
 
 
+def wait_until_handled(process, number):
+    """Until the program handles the signal, of which it would simply die before, and works."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+        if int(status.split("SigCgt:")[1].split()[0], 16) >> (number - 1) & 1:
+            break
+        time.sleep(0.02)
+    time.sleep(0.3)
+
+
 class Help(unittest.TestCase):
     def test_every_command_teaches(self):
         overview = run("--help").out
@@ -543,7 +554,7 @@ class Quantize(unittest.TestCase):
         for number in (signal.SIGINT, signal.SIGTERM):
             process = subprocess.Popen([PROGRAM, "imatrix", "-f", long_text, "-o", matrix,
                                         "-t", "1"], stderr=subprocess.PIPE, text=True)
-            time.sleep(0.5)
+            wait_until_handled(process, number)
             process.send_signal(number)
             error = process.communicate()[1]
             self.assertEqual(process.returncode, 1, error)

@@ -57,6 +57,18 @@ class Layers(Folder):
         self.assertIn("goes with a GPU", alone.err.replace("go with", "goes with"))
 
 
+class Types(Folder):
+    def test_a_type_without_a_kernel_is_told_once(self):
+        file = self.cache / "iq4.gguf"
+        run("quantize", DEMO / "hf", file, "iq4_nl")
+        result = self.tell("-m", file)
+        lines = [line for line in result.err.splitlines() if "iq4_nl" in line]
+        self.assertEqual(len(lines), 1, result.err)
+        self.assertRegex(lines[0], r"no kernel of the GPU reads iq4_nl: \d+ weights become f16 there, "
+                         r"\d+ MB instead of \d+$")
+        self.assertNotIn("no kernel", self.tell().err)
+
+
 class Packs(unittest.TestCase):
     """A pack is made where there is a compiler, but no device is opened."""
     def make(self, status, **environment):

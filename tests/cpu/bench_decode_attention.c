@@ -150,7 +150,9 @@ static void bench(enum dtype dtype, const uint32_t *numbers, struct pool *pool)
     uint32_t group = numbers[1];
     uint32_t size = numbers[2];
     uint32_t rows = numbers[3];
-    const struct cpu_ops *ops = cpu_ops_choose(cpu_level_detect());
+    struct cpu_features features;
+    cpu_features_detect(&features);
+    const struct cpu_ops *ops = cpu_ops_of(&features);
     struct kv_layer layer = {.dtype = dtype, .kv_head_count = KV_HEADS, .head_size = size};
     layer.head_bytes = kv_head_bytes(dtype, size);
     layer.block_bytes = layer.head_bytes * KV_HEADS;

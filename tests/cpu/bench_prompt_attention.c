@@ -120,7 +120,9 @@ static double run(struct scene *s, const struct numbers *n)
 
 static void bench(enum dtype dtype, uint32_t size, const struct numbers *n)
 {
-    struct scene s = {.ops = cpu_ops_choose(cpu_level_detect())};
+    struct cpu_features features;
+    cpu_features_detect(&features);
+    struct scene s = {.ops = cpu_ops_of(&features)};
     s.yard = s.ops->level == CPU_AVX512 ? &measure_avx512
              : s.ops->level == CPU_AVX2 ? &measure_avx2
                                         : &measure_scalar;

@@ -416,14 +416,14 @@ static void check_against_scalar_once(const struct linear_kernel *kernel, bool w
 
 static void check_against_scalar(const struct linear_kernel *kernel)
 {
-    for (int round = 0; round < 12; round++) {
+    for (int round = 0; round < TEST_ROUNDS(12, 4); round++) {
         check_against_scalar_once(kernel, false);
     }
 }
 
 static void check_wild_blocks(const struct linear_kernel *kernel)
 {
-    for (int round = 0; round < 8; round++) {
+    for (int round = 0; round < TEST_ROUNDS(8, 3); round++) {
         check_against_scalar_once(kernel, true);
     }
 }

@@ -3,6 +3,8 @@
  * of two. The sanitizer watches for reads outside the exact allocation. */
 #include "format/model_files.h"
 
+#include <time.h>
+
 #include "base/clock.h"
 #include "base/limits.h"
 
@@ -138,7 +140,7 @@ static void refuses_counts_beyond_the_file(void **state)
     (void)state;
     static const uint64_t counts[] = {2,          1u << 16,   1u << 31,  1ull << 32,
                                       1ull << 61, 1ull << 63, UINT64_MAX};
-    uint64_t begin = clock_now_ns();
+    const clock_t begin = clock(); /* processor time: the machine may be busy */
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
         struct buffer file = {0};
         put_gguf_prelude(&file, counts[i], 0);
@@ -166,7 +168,7 @@ static void refuses_counts_beyond_the_file(void **state)
         put_u64(&file, UINT64_MAX);
         refuses(&file, LLCUDA_BAD_FORMAT, "the key of metadata entry 0");
     }
-    assert_true(clock_now_ns() - begin < 1000000000u);
+    assert_true(clock() - begin < CLOCKS_PER_SEC);
 }
 
 /* Counts that the file could hold, but which are over a limit. */

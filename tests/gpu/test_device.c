@@ -111,7 +111,7 @@ static void agrees_with_the_plain_forward_pass(void **state)
     struct toy_options options = toy_defaults();
     check_one(&options, GPU_LINEAR_PLAIN, 20, 20, 1e-5);
     check_one(&options, GPU_LINEAR_PLAIN, 20, 1, 1e-5);
-    for (int round = 0; round < 3; round++) {
+    for (int round = 0; round < TEST_ROUNDS(3, 1); round++) {
         options = toy_random_options();
         uint32_t length = 1 + (uint32_t)test_random_below(60);
         check_one(&options, GPU_LINEAR_PLAIN, length, 1 + (uint32_t)test_random_below(length),
@@ -161,12 +161,7 @@ static void agrees_in_every_type(void **state)
     }
 }
 
-/* Widths that each packed type is tried in: a build with sanitizers takes many times as long. */
-#ifdef __SANITIZE_ADDRESS__
-#define PACKED_WIDTHS 1
-#else
-#define PACKED_WIDTHS 2
-#endif
+#define PACKED_WIDTHS TEST_ROUNDS(2, 1) /* that each packed type is tried in */
 
 /* Types that kernels of few rows stream, in all widths; with tied embeddings and without. */
 static void agrees_when_packed(void **state)

@@ -112,7 +112,7 @@ static void check(const struct toy_options *options, enum gpu_linear_choice line
 static void routing_agrees_with_the_plain_forward_pass(void **state)
 {
     (void)state;
-    for (int round = 0; round < 5; round++) {
+    for (int round = 0; round < TEST_ROUNDS(5, 2); round++) {
         struct toy_options options = toy_random_options();
         uint32_t length = 1 + (uint32_t)test_random_below(60);
         const uint32_t chunks[] = {1 + (uint32_t)test_random_below(length), 1, 0};

@@ -4,6 +4,7 @@
 #include "support/test_support.h"
 
 #include <arpa/inet.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -151,6 +152,22 @@ static void shares_its_port(void **state)
     buffer_deinit(&seen.body);
 }
 
+int __real_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                       struct addrinfo **found);
+int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                       struct addrinfo **found);
+
+/* The name "two" has an address where nobody listens, and then the right one. */
+int __wrap_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
+                       struct addrinfo **found)
+{
+    if (strcmp(host, "two") != 0) {
+        return __real_getaddrinfo(host, port, hints, found);
+    }
+    int failure = __real_getaddrinfo("127.0.0.2", port, hints, found);
+    return failure ? failure : __real_getaddrinfo("127.0.0.1", port, hints, &(*found)->ai_next);
+}
+
 static void posts(void **state)
 {
     (void)state;
@@ -168,6 +185,9 @@ static void posts(void **state)
         error);
     assert_int_equal(status, 202);
     assert_int_equal(seen.body.length, 1000000);
+    snprintf(url, sizeof url, "http://two:%u/v1/traces", http_server_port(server));
+    assert_ok(http_post(url, "application/json", text_view_of("{}"), 5000, &status, &error), error);
+    assert_int_equal(seen.body.length, 2);
     http_server_destroy(server);
     assert_int_equal(http_post(url, "application/json", text_view_of("{}"), 5000, &status, &error),
                      LLCUDA_IO);

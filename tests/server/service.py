@@ -98,6 +98,12 @@ class Service:
         return False
 
 
+def crowd():
+    """How many programs want each processor, at least one: bounds on time are bounds for a program that
+    has a processor to itself, and are stretched by this."""
+    return max(1, os.getloadavg()[0] / os.cpu_count())
+
+
 class Answer:
     """An answer, whole."""
 

@@ -175,15 +175,17 @@ class LongPrompts(unittest.TestCase):
         links = [self.service.connect() for _ in range(4)]
         for link in links:
             link.send("POST", TEXT, body, {"Content-Type": "application/json"})
-        slowest = 0
+        slowest, start = 0, time.monotonic()
         for _ in range(20):
             begin = time.monotonic()
             self.assertEqual(self.service.request("GET", "/livez").status, 200)
             slowest = max(slowest, time.monotonic() - begin)
         for link in links:
             self.assertEqual(link.answer().error()["code"], "context_length_exceeded")
-        print(f"slowest of 20 probes beside four 4 MB prompts: {slowest * 1e3:.1f} ms")
-        self.assertLess(slowest, 0.5)
+        total = time.monotonic() - start
+        print(f"slowest of 20 probes beside four 4 MB prompts: {slowest * 1e3:.1f} ms of {total:.1f} s")
+        # A thread that turned prompts into tokens itself would keep a probe for a quarter of it all.
+        self.assertLess(slowest, max(0.5, total / 8))
 
     def test_clients_that_leave(self):
         body = json.dumps({"prompt": "The cat sat on the mat. " * 50000, "max_tokens": 1}).encode()

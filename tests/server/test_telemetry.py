@@ -12,7 +12,7 @@ import threading
 import time
 import unittest
 
-from service import Service
+from service import Service, crowd
 from set_up_python import python_with
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
@@ -198,7 +198,7 @@ class Traces(unittest.TestCase):
             for _ in range(3):
                 begin = time.monotonic()
                 self.assertEqual(service.post(TEXT, {"prompt": "a", "max_tokens": 1}).status, 200)
-                self.assertLess(time.monotonic() - begin, 1)
+                self.assertLess(time.monotonic() - begin, 10, "nobody waits for the collector's 30 s")
             self.assertTrue(service.wait_for("llcuda_trace_spans_lost_total", 3))
             self.assertEqual(service.close(), 0)
 
@@ -282,7 +282,7 @@ class Manager(unittest.TestCase):
             while len(at) < 3:
                 if manager.recv(4096) == b"WATCHDOG=1\n":
                     at.append(time.monotonic())
-            self.assertLess(at[-1] - at[0], 2, "at least once a second")
+            self.assertLess(at[-1] - at[0], 2 * crowd(), "at least once a second")
             service.stop()
             while (message := manager.recv(4096)) == b"WATCHDOG=1\n":
                 pass
@@ -337,7 +337,7 @@ class Heartbeat(unittest.TestCase):
             noticed = time.monotonic() - begin
             answer = service.request("GET", "/readyz")
             self.assertEqual((answer.status, answer.json()["status"]), (503, "engine_stalled"))
-            self.assertLess(noticed, 5)
+            self.assertLess(noticed, 5 * crowd())
             self.assertEqual(service.request("GET", "/livez").status, 200)
             manager.setblocking(False)
             try:

@@ -18,6 +18,14 @@
 #include "base/error.h"
 #include "base/view.h"
 
+/* How often random shapes are drawn: instrumented, each takes many times as long, and the other
+ * build has drawn the rest. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TEST_ROUNDS(all, instrumented) (instrumented)
+#else
+#define TEST_ROUNDS(all, instrumented) (all)
+#endif
+
 /* Runs a group after printing the seed. LLCUDA_TEST_SEED repeats a run. */
 #define TEST_MAIN(tests)                                                 \
     int main(void)                                                       \

@@ -2,7 +2,7 @@
  * interface:
  *
  *     bench_gpu MODEL.gguf [--device cuda|hip|emu] [--index N] [--cache FOLDER] [--plain]
- *         [--own] [--logits] [--no-graphs] [--no-overlap] [--deterministic] [--check]
+ *         [--own] [--logits] [--no-graphs] [--no-overlap] [--all-rows] [--deterministic] [--check]
  *         [--batches 1,8,32] [--prompt 2048] [--steps 64] [--library-path FOLDERS] [--launches]
  *         [--cache-type f16|fp8|q8_0]
  *
@@ -367,6 +367,7 @@ static bool read_options(struct bench *bench, int count, char **words)
         const char *value = i + 1 < count ? words[i + 1] : "";
         bool *flag = strcmp(word, "--no-graphs") == 0       ? &bench->options.no_graphs
                      : strcmp(word, "--no-overlap") == 0    ? &bench->options.no_overlap
+                     : strcmp(word, "--all-rows") == 0      ? &bench->options.all_rows
                      : strcmp(word, "--deterministic") == 0 ? &bench->options.deterministic
                      : strcmp(word, "--check") == 0         ? &bench->check
                      : strcmp(word, "--logits") == 0        ? &bench->logits
@@ -455,7 +456,8 @@ int main(int count, char **words)
     read_batches(&bench, "1,8,32,64,256");
     if (!read_options(&bench, count, words)) {
         printf("usage: bench_gpu MODEL.gguf [--device cuda|hip|emu] [--index N] [--cache FOLDER] "
-               "[--plain] [--own]\n    [--no-graphs] [--no-overlap] [--deterministic] [--check] "
+               "[--plain] [--own]\n    [--no-graphs] [--no-overlap] [--all-rows] [--deterministic] "
+               "[--check] "
                "[--batches 1,8,32] [--prompt N] [--steps N] [--launches]\n");
         return 2;
     }
@@ -471,12 +473,13 @@ int main(int count, char **words)
         fine = fine && prefill(&bench, bench.prompt, "prefill");
         fine = fine && (bench.prompt < 512 || prefill(&bench, 512, "first token"));
     }
-    printf("\n%s%s%s%s%s\n", bench.path,
+    printf("\n%s%s%s%s%s%s\n", bench.path,
            bench.options.linear == GPU_LINEAR_PLAIN ? ", plain kernels"
            : bench.options.linear == GPU_LINEAR_OWN ? ", own kernels"
                                                     : "",
            bench.options.no_graphs ? ", no graphs" : "",
            bench.options.no_overlap ? ", no overlap" : "",
+           bench.options.all_rows ? ", all rows" : "",
            bench.options.deterministic ? ", deterministic" : "");
     for (uint32_t i = 0; i < bench.line_count; i++) {
         printf("    %s\n", bench.lines[i]);

@@ -1,0 +1,300 @@
+/* What every way to run a partition shares, in the words of simd_*.h: the partition itself, how far
+ * ahead the cache is fetched, and the softmax. Scores and weights lie in the scratch as floats. */
+#ifndef CPU_ATTENTION_PARTS_SIMD_H
+#define CPU_ATTENTION_PARTS_SIMD_H
+
+#include <math.h>
+
+#include "cpu/attention.h"
+#include "cpu/math_simd.h"
+
+#define BLOCK_VECTORS (KV_BLOCK_TOKENS / SIMD_WIDTH)
+
+/* How far ahead of the sums the cache is fetched, in two hops: from memory into the second-level
+ * cache, and from there into the first. Counted in pieces of one head. */
+#define NEAR_PIECES 2u
+#define FAR_PIECES  8u
+
+struct ahead {
+    const unsigned char *near, *far;
+};
+
+/* What the passes share: of one key-value head of the call. */
+struct partition {
+    const struct attention_call *call;
+    uint32_t head; /* of the call's key-value heads */
+    uint32_t pairs;
+    uint32_t begin, end;      /* positions, multiples of the block; end may exceed the last row's */
+    uint32_t first, seen_end; /* the part of it that any row of the tile sees, from whole blocks */
+    float *queries;           /* [head_size][pairs]; of a tile struct tile_pair */
+    float *scores;            /* [pairs][ATTENTION_PARTITION_TOKENS] */
+    float *partials;          /* [pairs][partial floats] */
+    float *converted;         /* keys or values of some blocks as floats */
+};
+
+SIMD_INLINE struct partition make_partition(const struct attention_call *call, uint32_t index,
+                                            float *partials)
+{
+    uint32_t pairs = call->row_count * call->head_count;
+    uint32_t all = pairs * call->kv_heads;
+    uint32_t begin = index * ATTENTION_PARTITION_TOKENS;
+    uint32_t first = attention_span(call, 0).begin / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
+    return (struct partition){
+        .call = call,
+        .pairs = pairs,
+        .begin = begin,
+        .end = begin + ATTENTION_PARTITION_TOKENS,
+        .first = first > begin ? first : begin,
+        .seen_end = call->position + call->row_count,
+        .queries = call->scratch,
+        .scores = call->scratch + attention_query_floats(all, call->head_size),
+        .partials = partials,
+        .converted = attention_scratch_block(call, all),
+    };
+}
+
+/* The same for another key-value head. */
+SIMD_INLINE struct partition of_head(const struct partition *p, uint32_t head)
+{
+    struct partition one = *p;
+    uint64_t pairs = (uint64_t)head * p->pairs;
+    one.head = head;
+    one.queries += pairs * p->call->head_size;
+    one.scores += pairs * ATTENTION_PARTITION_TOKENS;
+    one.partials += pairs * attention_partial_floats(p->call->head_size);
+    return one;
+}
+
+/* The part of a pair's span inside [begin, end); empty: begin == end. */
+SIMD_INLINE struct attention_span clip(const struct partition *p, uint32_t pair, uint32_t begin,
+                                       uint32_t end)
+{
+    struct attention_span span = attention_span(p->call, pair / p->call->head_count);
+    span.begin = span.begin > begin ? span.begin : begin;
+    span.end = span.end < end ? span.end : end;
+    span.begin = span.begin < span.end ? span.begin : span.end;
+    return span;
+}
+
+/* Keys or values of one head in the block at `position`. */
+SIMD_INLINE const unsigned char *piece_at(const struct partition *p, uint32_t position,
+                                          uint32_t head, bool values)
+{
+    const struct kv_layer *layer = p->call->layer;
+    uint32_t block = p->call->block_table[position / KV_BLOCK_TOKENS];
+    return kv_piece(layer, block, p->call->kv_head + head, values);
+}
+
+/* Of the keys or the values of a block of Q8_0, the scales of its positions. */
+SIMD_INLINE SIMD_VECTOR load_scales(const struct partition *p, const unsigned char *half,
+                                    uint32_t vector)
+{
+    const unsigned char *scales = half + kv_scales_offset(p->call->head_size);
+    return simd_load((const float *)(const void *)scales + vector * SIMD_WIDTH);
+}
+
+/* The piece that will be wanted `steps` steps after that of the block at `position`, a step being
+ * one head in `blocks` blocks: the next heads, the next blocks, after the keys the values, and
+ * after those the keys of the next partition. Where nothing follows, any piece: inner loops fetch
+ * without asking. */
+SIMD_INLINE const unsigned char *piece_after(const struct partition *p, uint32_t position,
+                                             uint32_t blocks, uint32_t steps, bool values)
+{
+    uint32_t heads = p->call->kv_heads;
+    uint32_t head = p->head + steps;
+    uint32_t end = p->seen_end < p->end ? p->seen_end : p->end;
+    for (; head >= heads; head -= heads) {
+        position += blocks * KV_BLOCK_TOKENS;
+    }
+    if (position >= end && !values) {
+        position = p->first + (position - end) / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
+        values = true;
+    } else if (position >= end) {
+        values = false;
+    }
+    return piece_at(p, position < p->seen_end ? position : p->first, head, values);
+}
+
+/* One row: its softmax is spread over the passes, see run_evened. */
+SIMD_INLINE bool is_evened(const struct attention_call *call)
+{
+    return call->row_count == 1 && call->kv_heads * call->head_count <= ATTENTION_PAIRS;
+}
+
+/* How many pieces of values are fetched while weights are computed: one a pair. */
+SIMD_INLINE uint32_t pieces_meanwhile(const struct partition *p)
+{
+    uint32_t pairs = p->pairs * p->call->kv_heads;
+    return pairs < FAR_PIECES || is_evened(p->call) ? FAR_PIECES : pairs;
+}
+
+SIMD_INLINE struct ahead piece_ahead(const struct partition *p, uint32_t position, uint32_t blocks,
+                                     bool values)
+{
+    uint32_t far = values ? pieces_meanwhile(p) : FAR_PIECES / blocks;
+    return (struct ahead){piece_after(p, position, blocks, NEAR_PIECES / blocks, values),
+                          piece_after(p, position, blocks, far, values)};
+}
+
+/* All of the values' piece `index`, into the second-level cache. */
+SIMD_INLINE void fetch_piece(const struct partition *p, uint32_t index)
+{
+    struct partition one = of_head(p, 0);
+    const unsigned char *from = piece_after(&one, p->first, 1, index, true);
+    for (uint64_t line = 0; line < p->call->layer->head_bytes / 2; line += 64) {
+        simd_prefetch_far(from + line);
+    }
+}
+
+SIMD_INLINE void fetch(struct ahead ahead, uint64_t offset)
+{
+    simd_prefetch(ahead.near + offset);
+    simd_prefetch_far(ahead.far + offset);
+}
+
+/* --- softmax -------------------------------------------------------------------------------- */
+
+SIMD_INLINE SIMD_VECTOR scaled(SIMD_VECTOR score, float scale, float soft_cap)
+{
+    score = simd_multiply(score, simd_set(scale));
+    if (soft_cap != 0) {
+        SIMD_VECTOR part = simd_tanh(simd_multiply(score, simd_set(1.0f / soft_cap)));
+        score = simd_multiply(part, simd_set(soft_cap));
+    }
+    return score;
+}
+
+/* Lanes of the vector at `position` that lie in the span; the others are −∞. */
+SIMD_INLINE SIMD_VECTOR keep_span(SIMD_VECTOR v, uint32_t position, struct attention_span span)
+{
+    uint32_t begin = span.begin > position ? span.begin - position : 0;
+    uint32_t end = span.end < position + SIMD_WIDTH ? span.end - position : SIMD_WIDTH;
+    return simd_keep(v, simd_set(-INFINITY), begin, end);
+}
+
+/* Scales a pair's scores and writes the largest of its span to the partial's tail. Slots outside
+ * the span may hold anything: they become −∞, whose weight of 1e-38 vanishes beside the largest
+ * score's weight of 1. */
+SIMD_INLINE void find_largest(const struct partition *p, uint32_t pair, struct attention_span span,
+                              float soft_cap)
+{
+    float *partial = p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size);
+    float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
+    /* Kept here, since the compiler must think that a store of scores could change it there. */
+    float scale = p->call->scale;
+    uint32_t begin = p->begin;
+    SIMD_VECTOR largest = simd_set(-INFINITY);
+    for (uint32_t position = span.begin / SIMD_WIDTH * SIMD_WIDTH; position < span.end;
+         position += SIMD_WIDTH) {
+        float *at = scores + (position - begin);
+        SIMD_VECTOR score = scaled(simd_load(at), scale, soft_cap);
+        if (position < span.begin || position + SIMD_WIDTH > span.end) {
+            score = keep_span(score, position, span);
+        }
+        largest = simd_at_least(score, largest);
+        simd_store(at, score);
+    }
+    attention_partial_tail(partial, p->call->head_size)[0] = simd_largest(largest);
+}
+
+/* Turns them into weights relative to the largest, and writes their sum. */
+SIMD_INLINE void weigh(const struct partition *p, uint32_t pair, struct attention_span span)
+{
+    float *partial = p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size);
+    float *tail = attention_partial_tail(partial, p->call->head_size);
+    float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
+    uint32_t begin = p->begin;
+    SIMD_VECTOR away = simd_set(-tail[0]);
+    SIMD_VECTOR sums = simd_zero();
+    for (uint32_t position = span.begin / SIMD_WIDTH * SIMD_WIDTH; position < span.end;
+         position += SIMD_WIDTH) {
+        float *at = scores + (position - begin);
+        SIMD_VECTOR weight = simd_exp_bounded(simd_add(simd_load(at), away));
+        sums = simd_add(sums, weight);
+        simd_store(at, weight);
+    }
+    tail[1] = simd_sum(sums);
+}
+
+/* The part of a pair's span in the partition; nothing is [0, 0), where no loop begins. */
+SIMD_INLINE struct attention_span softmax_span(const struct partition *p, uint32_t pair)
+{
+    struct attention_span span = clip(p, pair, p->begin, p->end);
+    return span.begin < span.end ? span : (struct attention_span){0, 0};
+}
+
+/* The softmax of `count` pairs, one pass after the other: while one pair's lanes are put together
+ * the next pair's scores are on their way. A pair that sees nothing has largest = −∞, sum = 0. */
+static __attribute__((noinline)) void soften(const struct partition *p, uint32_t pair,
+                                             uint32_t count)
+{
+    float soft_cap = p->call->soft_cap;
+    for (uint32_t i = pair; i < pair + count; i++) {
+        if (soft_cap != 0) {
+            find_largest(p, i, softmax_span(p, i), soft_cap);
+        } else {
+            find_largest(p, i, softmax_span(p, i), 0);
+        }
+    }
+    for (uint32_t i = pair; i < pair + count; i++) {
+        weigh(p, i, softmax_span(p, i));
+    }
+}
+
+/* The vectors of a pair's running softmax. */
+struct running {
+    SIMD_VECTOR largest, sum;
+};
+
+/* Scales a pair's scores in [begin, end), whole blocks, and remembers the largest. */
+SIMD_INLINE void limit_scores(const struct partition *p, uint32_t pair, uint32_t begin,
+                              uint32_t end, struct attention_span span, struct running *running)
+{
+    float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
+    float scale = p->call->scale;
+    float soft_cap = p->call->soft_cap;
+    uint32_t first = span.begin / SIMD_WIDTH * SIMD_WIDTH;
+    SIMD_VECTOR largest = running->largest;
+    for (uint32_t position = begin > first ? begin : first; position < end && position < span.end;
+         position += SIMD_WIDTH) {
+        float *at = scores + (position - p->begin);
+        SIMD_VECTOR score = scaled(simd_load(at), scale, soft_cap);
+        if (position < span.begin || position + SIMD_WIDTH > span.end) {
+            score = keep_span(score, position, span);
+        }
+        largest = simd_at_least(score, largest);
+        simd_store(at, score);
+    }
+    running->largest = largest;
+}
+
+/* Turns a pair's scores in the block at `position` into weights, and adds them up. */
+SIMD_INLINE void weigh_block(const struct partition *p, uint32_t pair, uint32_t block,
+                             struct attention_span span, struct running *running)
+{
+    const float *tail = attention_partial_tail(
+        p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size),
+        p->call->head_size);
+    float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
+    SIMD_VECTOR away = simd_set(-tail[0]);
+    uint32_t first = span.begin / SIMD_WIDTH * SIMD_WIDTH;
+    for (uint32_t position = block > first ? block : first;
+         position < block + KV_BLOCK_TOKENS && position < span.end; position += SIMD_WIDTH) {
+        float *at = scores + (position - p->begin);
+        SIMD_VECTOR weight = simd_exp_bounded(simd_add(simd_load(at), away));
+        running->sum = simd_add(running->sum, weight);
+        simd_store(at, weight);
+    }
+}
+
+/* All pairs together, whose chains of operations then overlap. */
+static __attribute__((noinline)) void limit_all(const struct partition *p, uint32_t begin,
+                                                uint32_t end, struct attention_span span,
+                                                struct running *running)
+{
+    for (uint32_t pair = 0; pair < p->pairs * p->call->kv_heads; pair++) {
+        limit_scores(p, pair, begin, end, span, &running[pair]);
+    }
+}
+
+#endif
