@@ -26,7 +26,9 @@
 #define PIECE_BYTES      2048u   /* of a token's chunk, at most */
 #define CROWD            3u      /* answers at once, from which on their tokens are read together */
 #define NAP_NS_MAX       150000u /* how long the first of them may wait for the others */
-#define SLEEP_TOKENS     8u /* that may wait in the kernel: below a sender's first window of ten */
+#define SLEEP_TOKENS     8u      /* that may wait in the kernel … */
+#define WINDOW_TOKENS    10u /* … below a sender's first window, with what comes meanwhile … */
+#define SLEEP_LATE_NS    500000u /* … when the system wakes us late by so much */
 #define SLEEP_TOKENS_MIN 2u
 #define SLEEP_NS_MAX     6000000u
 #define SLEEP_ANSWERS    64u /* that may come at once; with more they are read together anyway */
@@ -589,7 +591,10 @@ static uint32_t tokens_to_sleep(const struct http_driver *driver)
         }
     }
     const uint64_t fit = SLEEP_NS_MAX / driver->gap_ns;
+    const uint64_t late = SLEEP_LATE_NS / driver->gap_ns;
+    const uint64_t room = late < WINDOW_TOKENS ? WINDOW_TOKENS - late : 0;
     tokens = fit < tokens ? (uint32_t)fit : tokens;
+    tokens = room < tokens ? (uint32_t)room : tokens;
     return tokens < SLEEP_TOKENS_MIN ? 0 : tokens;
 }
 
