@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/buffer.h"
+#include "base/file.h"
 #include "build_config.h"
 
 #if LLCUDA_HAVE_SQLITE
@@ -96,8 +97,23 @@ llcuda_status experiment_store_folder(struct experiment_store *store, const char
         return LLCUDA_OK;
     }
     return result == SQLITE_DONE
-               ? error_set(error, LLCUDA_NOT_FOUND, "there is no experiment '%s'", id)
+               ? error_set(
+                     error, LLCUDA_NOT_FOUND,
+                     "there is no experiment '%s'; llcuda experiment list shows what there is", id)
                : fail(store, error);
+}
+
+static llcuda_status forget(struct experiment_store *store, const char *id,
+                            struct llcuda_error *error)
+{
+    static const char *const statements[] = {"DELETE FROM figure WHERE experiment = ?",
+                                             "DELETE FROM quality WHERE experiment = ?",
+                                             "DELETE FROM experiment WHERE id = ?"};
+    llcuda_status status = LLCUDA_OK;
+    for (size_t i = 0; i < sizeof statements / sizeof statements[0] && !status; i++) {
+        status = finish(store, prepare(store, statements[i], &id, 1), error);
+    }
+    return status;
 }
 
 llcuda_status experiment_store_begin(struct experiment_store *store,
@@ -107,7 +123,8 @@ llcuda_status experiment_store_begin(struct experiment_store *store,
     struct buffer before = {0};
     const char *const texts[] = {experiment->id, experiment->name, folder, experiment->config};
     bool known = !experiment_store_folder(store, experiment->id, &before, NULL);
-    bool other = known && strcmp(buffer_text(&before), folder) != 0;
+    bool moved = known && strcmp(buffer_text(&before), folder) != 0;
+    bool other = moved && file_exists(buffer_text(&before));
     if (other) {
         error_set(error, LLCUDA_INVALID_ARGUMENT, "the id '%s' belongs to the experiment in '%s'",
                   experiment->id, buffer_text(&before));
@@ -116,10 +133,13 @@ llcuda_status experiment_store_begin(struct experiment_store *store,
     if (other) {
         return LLCUDA_INVALID_ARGUMENT;
     }
+    if (moved && forget(store, experiment->id, error)) {
+        return LLCUDA_IO;
+    }
     sqlite3_stmt *statement = prepare(
         store,
         "INSERT INTO experiment (id, name, folder, config, cells, state, started) VALUES (?, ?, ?, "
-        "?, ?, 'running', ?) ON CONFLICT (id) DO UPDATE SET state = 'running'",
+        "?, ?, 'unfinished', ?) ON CONFLICT (id) DO UPDATE SET state = 'unfinished'",
         texts, 4);
     if (statement) {
         sqlite3_bind_int64(statement, 5, experiment->cell_count);

@@ -90,7 +90,7 @@
       "match beside speed, and keeps all in a database; a run that was stopped goes on. list "     \
       "shows what is kept; report prints one experiment and writes its charts as a PDF.",          \
       "llcuda experiment run quantization.yaml --output results/quantization\n"                    \
-      "llcuda experiment report --exp-id quantization --output report.pdf")                        \
+      "llcuda experiment report --exp-id quantization-demo --output report.pdf")                   \
     X(DEVICES, devices, "", "list devices, and measure them with --bench",                         \
       "What can compute here, with the ceilings that every speed is a share of.",                  \
       "llcuda devices --bench")                                                                    \

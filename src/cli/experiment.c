@@ -1,6 +1,8 @@
 /* `llcuda experiment run|list|report`: combinations of factors, measured and kept. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "bench/experiment.h"
@@ -85,15 +87,21 @@ static int run(struct options *options, struct experiment_store *store)
     struct llcuda_error error = {0};
     struct experiment experiment;
     struct buffer table = {0};
-    const char *folder = option_text(options, OPTION_OUTPUT);
-    if (options->argument_count != 2 || !folder) {
+    char here[4096];
+    const char *wanted = option_text(options, OPTION_OUTPUT);
+    if (options->argument_count != 2 || !wanted) {
         return console_usage(options->command, "run takes FILE.yaml and --output DIR");
     }
-    llcuda_status status = experiment_read(options->arguments[1], &experiment, &error);
+    /* As it is found from every folder: the database remembers it. */
+    bool is_relative = wanted[0] != '/' && getcwd(here, sizeof here);
+    char *folder = is_relative ? file_path_join(here, wanted) : strdup(wanted);
+    llcuda_status status = folder ? experiment_read(options->arguments[1], &experiment, &error)
+                                  : error_no_memory(&error, "a path", strlen(wanted));
     if (!status) {
         status = run_cells(options, &experiment, store, folder, &table, &error);
         experiment_deinit(&experiment);
     }
+    free(folder);
     bool written = !status && console_write_buffer(&table);
     buffer_deinit(&table);
     return status ? console_fail(options, &error) : written ? EXIT_DONE : EXIT_FAILED;

@@ -138,7 +138,7 @@ class Experiment(unittest.TestCase):
         process.wait()
         before = {path.name: path.read_bytes() for path in raw.glob("*.jsonl")}
         self.assertGreaterEqual(len(before), 3)
-        self.assertEqual(place.rows("select state from experiment"), [("running",)])
+        self.assertEqual(place.rows("select state from experiment"), [("unfinished",)])
         place.measure()
         after = {path.name: path.read_bytes() for path in raw.glob("*.jsonl")}
         self.assertEqual(len(after), 4 * 3)
@@ -156,6 +156,18 @@ class Experiment(unittest.TestCase):
             result = place.measure(status=1)
             self.assertIn(words, result.stderr)
         self.assertIn("no experiment", place.run("report", "--exp-id", "none", status=1).stderr)
+
+    def test_an_id_whose_folder_is_gone_is_free(self):
+        self.place = place = Place(experiment(factors={"options.cache_type": ["f16"]},
+                                              head={"repeats": 1}))
+        place.measure()
+        first = place.out
+        place.out = first.with_name("elsewhere")
+        self.assertIn("belongs to", place.measure(status=1).stderr)
+        shutil.rmtree(first)
+        place.measure()
+        self.assertEqual(place.rows("select folder, state from experiment"),
+                         [(str(place.out), "done")])
 
 
 class LlamaBench(unittest.TestCase):
