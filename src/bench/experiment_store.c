@@ -2,9 +2,11 @@
  * into SQL. One connection, one thread. */
 #include "bench/experiment.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/buffer.h"
@@ -224,26 +226,51 @@ bool experiment_store_has_quality(struct experiment_store *store, const char *id
     return found;
 }
 
-/* Rows as lines, columns separated by two spaces or more, under a heading. */
+#define COLUMNS_MAX 8
+
+static const char *shown_value(sqlite3_stmt *statement, int column, char number[32])
+{
+    const char *text = (const char *)sqlite3_column_text(statement, column);
+    if (sqlite3_column_type(statement, column) == SQLITE_FLOAT) {
+        snprintf(number, 32, "%.5g", sqlite3_column_double(statement, column));
+        return number;
+    }
+    return text ? text : "-";
+}
+
+/* Rows as lines under a heading, columns two spaces apart and as wide as their longest value: texts
+ * begin together, numbers end together. The statement is walked twice, first for the widths. */
 static llcuda_status print_rows(struct experiment_store *store, sqlite3_stmt *statement,
                                 struct buffer *out, struct llcuda_error *error)
 {
+    char number[32];
+    int width[COLUMNS_MAX] = {0};
+    bool is_number[COLUMNS_MAX] = {false};
     int result = SQLITE_ERROR;
     int columns = statement ? sqlite3_column_count(statement) : 0;
+    assert(columns <= COLUMNS_MAX);
     for (int c = 0; c < columns; c++) {
-        buffer_printf(out, c ? "  %14s" : "%-40s", sqlite3_column_name(statement, c));
+        width[c] = (int)strlen(sqlite3_column_name(statement, c));
+    }
+    while (statement && (result = sqlite3_step(statement)) == SQLITE_ROW) {
+        for (int c = 0; c < columns; c++) {
+            int length = (int)strlen(shown_value(statement, c, number));
+            width[c] = length > width[c] ? length : width[c];
+            is_number[c] |= sqlite3_column_type(statement, c) != SQLITE_TEXT;
+        }
+    }
+    if (statement) {
+        sqlite3_reset(statement);
+    }
+    for (int c = 0; c < columns; c++) {
+        buffer_printf(out, "%s%*s", c ? "  " : "", is_number[c] ? width[c] : -width[c],
+                      sqlite3_column_name(statement, c));
     }
     buffer_append_byte(out, '\n');
     while (statement && (result = sqlite3_step(statement)) == SQLITE_ROW) {
         for (int c = 0; c < columns; c++) {
-            const char *text = (const char *)sqlite3_column_text(statement, c);
-            char shown[256];
-            if (sqlite3_column_type(statement, c) == SQLITE_FLOAT) {
-                snprintf(shown, sizeof shown, "%.5g", sqlite3_column_double(statement, c));
-            } else {
-                snprintf(shown, sizeof shown, "%s", text ? text : "–");
-            }
-            buffer_printf(out, c ? "  %14s" : "%-40s", shown);
+            buffer_printf(out, "%s%*s", c ? "  " : "", is_number[c] ? width[c] : -width[c],
+                          shown_value(statement, c, number));
         }
         buffer_append_byte(out, '\n');
     }

@@ -157,7 +157,13 @@ int command_experiment(struct options *options)
         if (strcmp(options->arguments[0], words[i].word) != 0) {
             continue;
         }
-        if (experiment_store_open(option_text(options, OPTION_DATABASE), &store, &error)) {
+        const char *path = option_text(options, OPTION_DATABASE);
+        if (words[i].run != run && !file_exists(path)) {
+            error_set(&error, LLCUDA_NOT_FOUND,
+                      "there are no experiments in '%s'; --database names another file", path);
+            return console_fail(options, &error);
+        }
+        if (experiment_store_open(path, &store, &error)) {
             return console_fail(options, &error);
         }
         int result = words[i].run(options, store);

@@ -157,6 +157,11 @@ class Experiment(unittest.TestCase):
             self.assertIn(words, result.stderr)
         self.assertIn("no experiment", place.run("report", "--exp-id", "none", status=1).stderr)
 
+    def test_looking_makes_no_database(self):
+        self.place = place = Place(experiment())
+        self.assertIn("no experiments in", place.run("list", status=1).stderr)
+        self.assertFalse(pathlib.Path(place.database).exists())
+
     def test_an_id_whose_folder_is_gone_is_free(self):
         self.place = place = Place(experiment(factors={"options.cache_type": ["f16"]},
                                               head={"repeats": 1}))
