@@ -29,16 +29,20 @@
 #define SLEEP_TOKENS     8u      /* that may wait in the kernel … */
 #define WINDOW_TOKENS    10u /* … below a sender's first window, with what comes meanwhile … */
 #define SLEEP_LATE_NS    500000u /* … when the system wakes us late by so much */
-#define SLEEP_TOKENS_MIN 2u
-#define SLEEP_NS_MAX     6000000u
+#define SLEEP_TOKENS_MIN 3u
+#define SPARE_MAX        3u
+#define SLEEP_NS_MAX     12000000u
 #define SLEEP_ANSWERS    64u /* that may come at once; with more they are read together anyway */
+#define GAP_NS_MIN       1000u
 #define AWAKE_NS         500000000u /* after a sleep that went wrong */
 #define DOUBT_BAD        8u         /* what one sleep that went wrong weighs against good ones */
 #define DOUBT_MAX        32u
+#define IDLE_SHORT_NS    1000000000u /* no server's limit for idle connections is below it */
 
 struct http_connection {
     int socket;
     bool busy, connecting, reused, answered;
+    bool rested;    /* longer than IDLE_SHORT_NS, before it was used again */
     uint32_t index; /* of the request */
     uint32_t output_tokens, prompt_tokens;
     uint32_t tokens_due; /* of the answer, if it has them all */
@@ -284,12 +288,14 @@ static void finish(struct http_connection *connection, const char *reason)
                                .prompt_tokens = connection->prompt_tokens,
                                .output_tokens = connection->output_tokens};
     struct http_driver *driver = connection->driver;
-    bool keep = !reason && connection->stream.done && !connection->stream.close;
+    bool keep = !reason && connection->stream.done && !connection->stream.close && !driver->closes;
     connection->busy = false;
     driver->busy--;
     driver->speaking -= connection->speaks;
     connection->speaks = false;
     driver->ended = true;
+    driver->ended_early =
+        driver->ended_early || reason || connection->tokens_seen < connection->tokens_due;
     if (driver->sink) {
         driver->sink->event(driver->sink->user, &event);
     }
@@ -340,7 +346,9 @@ static llcuda_status submit(struct driver *base, const struct load_request *requ
         buffer_append(&connection->out, body.data, body.length);
         driver->busy += !connection->busy;
         connection->busy = true;
-        connection->at_ns = clock_now_ns();
+        const uint64_t now = clock_now_ns();
+        connection->rested = now - connection->at_ns > IDLE_SHORT_NS;
+        connection->at_ns = now;
         connection->saw_done = connection->answered = false;
         connection->index = requests[i].index;
         connection->output_tokens = connection->prompt_tokens = 0;
@@ -397,6 +405,8 @@ static void conclude(struct http_connection *connection)
     char reason[256];
     const struct http_stream *stream = &connection->stream;
     if (!connection->answered && connection->reused && reconnect(connection)) {
+        /* Closed right after an answer: this server does so, whatever it says of keeping alive. */
+        connection->driver->closes = connection->driver->closes || !connection->rested;
         return;
     }
     if (stream->status == 0) {
@@ -467,12 +477,19 @@ static bool take_held(struct http_connection *connection)
 }
 
 /* A mean of late that one long pause moves little: an engine that was held up goes on at its own
- * speed, and not at that of its pause. */
+ * speed, and not at that of its pause. It falls faster than it rises: to sleep for a token too few
+ * costs little, for a few too many their times. */
 static void note_gap(struct http_driver *driver, uint64_t gap_ns)
 {
     const uint64_t mean_ns = driver->gap_ns ? driver->gap_ns : gap_ns;
-    gap_ns = gap_ns < 2 * mean_ns ? gap_ns : 2 * mean_ns;
-    driver->gap_ns = mean_ns - mean_ns / 8 + gap_ns / 8;
+    if (gap_ns > mean_ns) {
+        gap_ns = gap_ns < 2 * mean_ns ? gap_ns : 2 * mean_ns;
+        driver->gap_ns = mean_ns + (gap_ns - mean_ns) / 8;
+    } else {
+        gap_ns = gap_ns > mean_ns / 2 ? gap_ns : mean_ns / 2;
+        driver->gap_ns = mean_ns - (mean_ns - gap_ns) / 4;
+    }
+    driver->gap_ns = driver->gap_ns > GAP_NS_MIN ? driver->gap_ns : GAP_NS_MIN;
 }
 
 static void receive(struct http_connection *connection)
@@ -571,7 +588,7 @@ static void nap(const struct http_driver *driver, uint32_t served, uint64_t unti
 
 /* For how many tokens nobody needs to look: requests are sent, answers are coming, none ends
  * before, and the server has been seen to send on whether it is listened to or not. */
-static uint32_t tokens_to_sleep(const struct http_driver *driver)
+static uint32_t tokens_to_sleep(const struct http_driver *driver, uint64_t at_most_ns)
 {
     uint32_t tokens = SLEEP_TOKENS;
     if (driver->doubt >= DOUBT_MAX || driver->speaking == 0 || driver->busy > SLEEP_ANSWERS ||
@@ -581,7 +598,8 @@ static uint32_t tokens_to_sleep(const struct http_driver *driver)
     for (uint32_t i = 0; i < driver->connection_count; i++) {
         const struct http_connection *connection = driver->connections[i];
         const uint32_t held = connection->held.count;
-        const uint32_t seen = connection->tokens_seen + held + 1; /* the speed may vary */
+        /* The speed may vary. */
+        const uint32_t seen = connection->tokens_seen + held + 1 + driver->spare;
         if (connection->busy && connection->out_sent < connection->out.length) {
             return 0;
         }
@@ -590,7 +608,7 @@ static uint32_t tokens_to_sleep(const struct http_driver *driver)
             tokens = left < tokens ? left : tokens;
         }
     }
-    const uint64_t fit = SLEEP_NS_MAX / driver->gap_ns;
+    const uint64_t fit = (at_most_ns < SLEEP_NS_MAX ? at_most_ns : SLEEP_NS_MAX) / driver->gap_ns;
     const uint64_t late = SLEEP_LATE_NS / driver->gap_ns;
     const uint64_t room = late < WINDOW_TOKENS ? WINDOW_TOKENS - late : 0;
     tokens = fit < tokens ? (uint32_t)fit : tokens;
@@ -602,17 +620,19 @@ static uint32_t tokens_to_sleep(const struct http_driver *driver)
  * woken once for eight tokens. False when there is no time for that, or not the circumstances.
  * Whether it went well is looked at: tokens that came together may have been joined by the kernel,
  * few of them may mean a server that waits for an acknowledgement (without TCP_NODELAY), and an
- * answer that ended was waited for too long. Then nobody sleeps for a while (a sender that sounds
+ * answer that ended early was waited for too long (one that had all its tokens, too: the next one's
+ * last sleep is shorter). Then nobody sleeps for a while (a sender that sounds
  * out its path, as BBR does, has little in flight meanwhile), and after a few of these no more. */
 static bool sleep_through(struct http_driver *driver, uint64_t until_ns)
 {
-    const uint32_t tokens = tokens_to_sleep(driver);
+    const uint64_t now = clock_now_ns();
+    const uint32_t tokens = now < until_ns ? tokens_to_sleep(driver, until_ns - now) : 0;
     const uint64_t sleep_ns = tokens * driver->gap_ns;
     const uint32_t answers = driver->speaking;
     uint32_t events = 0;
     bool good = true;
-    const uint64_t now = clock_now_ns();
-    if (tokens == 0 || now < driver->awake_until_ns || now + sleep_ns > until_ns) {
+    bool overslept = false;
+    if (tokens == 0 || now < driver->awake_until_ns) {
         return false;
     }
     for (uint32_t i = 0; i < driver->connection_count; i++) {
@@ -623,6 +643,7 @@ static bool sleep_through(struct http_driver *driver, uint64_t until_ns)
     }
     const struct timespec time = {0, (long)sleep_ns};
     nanosleep(&time, NULL);
+    driver->ended_early = false;
     /* From the end: a connection that is closed is replaced by the last. */
     for (uint32_t i = driver->connection_count; i-- > 0;) {
         struct http_connection *connection = driver->connections[i];
@@ -642,15 +663,16 @@ static bool sleep_through(struct http_driver *driver, uint64_t until_ns)
         }
         if (take_held(connection)) {
             good = good && !connection->joined;
-            if (connection->tokens_seen > seen) {
+            if (seen && connection->tokens_seen > seen) {
                 note_gap(driver,
                          (connection->token_ns - before_ns) / (connection->tokens_seen - seen));
             }
         } else {
-            good = false;
+            overslept = true;
         }
     }
-    good = good && events > answers;
+    good = good && events > answers && !driver->ended_early;
+    driver->spare += overslept && driver->spare < SPARE_MAX;
     if (!good) {
         driver->doubt += DOUBT_BAD;
         driver->awake_until_ns = clock_now_ns() + AWAKE_NS;

@@ -26,6 +26,9 @@ struct http_driver {
     struct http_connection *held; /* with bytes that were not looked at, a list */
     uint32_t busy;                /* requests in flight */
     uint32_t speaking;            /* answers that are coming */
+    bool closes;                  /* the server closes a connection after an answer */
+    bool ended_early;             /* an answer, before it had the tokens that were asked for */
+    uint32_t spare;               /* tokens of an answer's end that are not slept through */
     uint32_t doubt;               /* whether this server may be slept through; 0: none */
     uint64_t awake_until_ns;      /* it is not, before */
     struct http_event_reader events;

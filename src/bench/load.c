@@ -12,7 +12,8 @@
 #include "base/random.h"
 
 #define WAVE_MAX       1024u
-#define LOOK_AROUND_NS 50000000ull /* how often stop and progress are asked */
+#define LOOK_AROUND_NS 50000000ull /* how often stop and progress are asked … */
+#define LOOK_LATE_NS   50000000ull /* … or, rather than waking for it, so much later */
 
 struct load {
     struct driver *driver;
@@ -236,7 +237,7 @@ llcuda_status load_run(struct driver *driver, const struct load_plan *plan,
             status = look_around(&load, elapsed, error);
             look_at = elapsed + LOOK_AROUND_NS;
         }
-        uint64_t until = look_at;
+        uint64_t until = look_at + LOOK_LATE_NS;
         if (load.have_due && !load.all_sent && load.next_due_ns < until) {
             until = load.next_due_ns;
         }
