@@ -143,6 +143,39 @@ static void expect_fine(const char *head, const char *body)
     server_end(&server);
 }
 
+/* A server that closes after each answer and does not say so is found out, and its connections are
+ * no longer used again; one that keeps them is not suspected. */
+static void test_unsaid_close(void **state)
+{
+    (void)state;
+    static const char *const headers[] = {"X-Connection: close", "X-Connection: kept"};
+    for (int kept = 0; kept < 2; kept++) {
+        char head[256];
+        char url[64];
+        struct server server;
+        struct http_driver driver;
+        struct llcuda_error error = {0};
+        struct load_result result;
+        struct load_plan plan = eight;
+        plan.parallel = 1;
+        snprintf(head, sizeof head,
+                 "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n%s\r\n"
+                 "Content-Length: %zu\r\n\r\n",
+                 headers[kept], strlen(events));
+        server_begin(&server, head, events);
+        snprintf(url, sizeof url, "http://127.0.0.1:%u", server.port);
+        assert_ok(http_driver_open(&driver, url, "m", "{}", false, &error), error);
+        http_driver_ready(&driver, 1000, NULL, &error);
+        assert_ok(load_run(&driver.driver, &plan, &result, &error), error);
+        assert_int_equal(result.failed, 0);
+        assert_int_equal(driver.closes, !kept);
+        assert_int_equal(driver.connection_count, kept);
+        http_driver_close(&driver);
+        load_result_deinit(&result);
+        server_end(&server);
+    }
+}
+
 static void test_framings(void **state)
 {
     (void)state;
@@ -322,6 +355,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_events_are_compared),
         cmocka_unit_test(test_framings),
+        cmocka_unit_test(test_unsaid_close),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_cuts),
         cmocka_unit_test(test_schedule),
