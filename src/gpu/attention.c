@@ -12,7 +12,9 @@
 /* Of one head, all heads of a block, so that the counts below stay in 32 bits. */
 #define HEADS_A_BLOCK_MAX 16u
 /* Blocks to spread one row over: about two a multiprocessor of the largest devices. */
-#define SPREAD_BLOCKS    256u
+#define SPREAD_BLOCKS 256u
+/* So many partitions of a row are done by one block: see attention_decode.cu. */
+#define ALONE_PARTITIONS 2u
 #define MERGE_GROUPS     32u
 #define QKV_THREADS      256u
 #define COPY_BLOCK_BYTES 4096u
@@ -107,9 +109,11 @@ static void choose_decode(struct gpu_attention_config *config)
     config->partition = KV_BLOCK_TOKENS * config->decode_warps;
     uint32_t groups = SPREAD_BLOCKS / config->head_tiles;
     config->groups_max = groups < 4 ? 4 : groups > 64 ? 64 : groups;
+    config->alone = ALONE_PARTITIONS;
     config->partials_max = UINT32_MAX;
     if (shape->exact) {
         config->groups_max = LIMIT_CONTEXT_LENGTH;
+        config->alone = 1;
         config->partials_max = EXACT_PARTIALS_MAX;
     }
     config->decode_shared_bytes = decode_shared_bytes(config);
@@ -218,6 +222,7 @@ bool gpu_attention_prelude(const struct gpu_attention_config *config, struct buf
         {"ACT_TYPE", type_number(shape->act)},
         {"DECODE_WARPS", config->decode_warps},
         {"DECODE_GROUPS_MAX", config->groups_max},
+        {"DECODE_ALONE", config->alone},
         {"DECODE_SHARED_BYTES", config->decode_shared_bytes},
         {"ATTENTION_EXACT", is_exact(shape)},
     };
@@ -242,6 +247,9 @@ struct gpu_attention_span gpu_attention_span(const struct gpu_attention_config *
     span.first_partition = span.begin / config->partition;
     uint32_t partitions = position / config->partition - span.first_partition + 1;
     span.group_partitions = (partitions + config->groups_max - 1) / config->groups_max;
+    if (partitions <= config->alone) {
+        span.group_partitions = partitions;
+    }
     span.group_count = (partitions + span.group_partitions - 1) / span.group_partitions;
     return span;
 }
@@ -249,6 +257,9 @@ struct gpu_attention_span gpu_attention_span(const struct gpu_attention_config *
 uint32_t gpu_attention_groups(const struct gpu_attention_config *config, uint32_t position_max)
 {
     uint32_t partitions = position_max / config->partition + 1;
+    if (partitions <= config->alone) {
+        return 1;
+    }
     uint32_t wanted = partitions < config->groups_max ? partitions : config->groups_max;
     uint32_t groups = 1;
     while (groups < wanted) {

@@ -33,6 +33,7 @@ struct gpu_attention_config {
     uint32_t decode_warps; /* of a decode block */
     uint32_t partition;    /* positions: 16 · decode_warps */
     uint32_t groups_max;   /* blocks over which the past of one row is spread */
+    uint32_t alone;        /* partitions that are one group */
     uint32_t partials_max; /* partial sums (a row, group and head tile) at once; more take turns */
     uint32_t decode_shared_bytes;
     uint32_t tile_rows;         /* rows of a prefill tile; 0: no prefill kernel, rows decode */

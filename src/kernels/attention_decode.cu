@@ -3,7 +3,8 @@
  * Shapes: H query heads in groups of H/K over a key-value head, D head size. The past of a row is
  * cut at absolute positions into partitions of 16 · DECODE_WARPS: warp w of a block takes cache
  * block w of each. A group is as many partitions, done by one block in turn, as leave the row at
- * most DECODE_GROUPS_MAX groups: the row's position decides alone, so that a row's sums do not
+ * most DECODE_GROUPS_MAX groups, and DECODE_ALONE partitions are one group, since joining two takes
+ * longer (2 us on an H200) than a second partition (0.9 us): the row's position decides alone, so that a row's sums do not
  * depend on its company. Blocks of a row with several groups leave partial sums; the last of them
  * to arrive adds them in order, and puts the counter back to zero.
  *
@@ -43,6 +44,9 @@ __device__ __forceinline__ struct decode_span decode_span_of(uint32_t position, 
     span.first_partition = span.begin / PARTITION;
     uint32_t partitions = position / PARTITION - span.first_partition + 1;
     span.group_partitions = (partitions + DECODE_GROUPS_MAX - 1) / DECODE_GROUPS_MAX;
+    if (partitions <= DECODE_ALONE) {
+        span.group_partitions = partitions;
+    }
     span.group_count = (partitions + span.group_partitions - 1) / span.group_partitions;
     return span;
 }
