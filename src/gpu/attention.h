@@ -62,10 +62,12 @@ struct gpu_attention_span {
     uint32_t group_count;
 };
 struct gpu_attention_span gpu_attention_span(const struct gpu_attention_config *config,
-                                             uint32_t position, uint32_t window);
+                                             uint32_t position, uint32_t window, uint32_t rows);
 /* Groups of the longest row with positions up to `position_max`: the grid's width. Rounded up to a
- * power of two, so that few graphs serve all lengths. */
-uint32_t gpu_attention_groups(const struct gpu_attention_config *config, uint32_t position_max);
+ * power of two, so that few graphs serve all lengths. `rows`: for which the launch decodes, in its
+ * bucket, here and above. */
+uint32_t gpu_attention_groups(const struct gpu_attention_config *config, uint32_t position_max,
+                              uint32_t rows);
 
 /* Device memory for up to `rows` decode rows, each in up to `groups` groups. It begins with the
  * counters, at a place and of a size that no bucket changes: launches for different buckets share
