@@ -12,10 +12,16 @@
 /* Of one head, all heads of a block, so that the counts below stay in 32 bits. */
 #define HEADS_A_BLOCK_MAX 16u
 /* Blocks to spread one row over: about two a multiprocessor of the largest devices. */
-#define SPREAD_BLOCKS    256u
-#define MERGE_GROUPS     32u
-#define QKV_THREADS      256u
-#define COPY_BLOCK_BYTES 4096u
+#define SPREAD_BLOCKS 256u
+/* So many partitions of a row are done by one block: see attention_decode.cu. */
+#define ALONE_PARTITIONS 2u
+/* Of a device's blocks, for each of which a group may have one partition more; not measured beyond
+ * eight, where rows of different lengths would share the device badly. */
+#define BLOCKS_A_PARTITION   16u
+#define PARTITIONS_LEAST_MAX 8u
+#define MERGE_GROUPS         32u
+#define QKV_THREADS          256u
+#define COPY_BLOCK_BYTES     4096u
 /* Partial sums, a row, group and head tile each, that the workspace has room for at once when sums
  * are exact and groups therefore as many as a long past needs; more take turns. */
 #define EXACT_PARTIALS_MAX (64u << 10)
@@ -107,9 +113,11 @@ static void choose_decode(struct gpu_attention_config *config)
     config->partition = KV_BLOCK_TOKENS * config->decode_warps;
     uint32_t groups = SPREAD_BLOCKS / config->head_tiles;
     config->groups_max = groups < 4 ? 4 : groups > 64 ? 64 : groups;
+    config->alone = ALONE_PARTITIONS;
     config->partials_max = UINT32_MAX;
     if (shape->exact) {
         config->groups_max = LIMIT_CONTEXT_LENGTH;
+        config->alone = 1;
         config->partials_max = EXACT_PARTIALS_MAX;
     }
     config->decode_shared_bytes = decode_shared_bytes(config);
@@ -218,6 +226,7 @@ bool gpu_attention_prelude(const struct gpu_attention_config *config, struct buf
         {"ACT_TYPE", type_number(shape->act)},
         {"DECODE_WARPS", config->decode_warps},
         {"DECODE_GROUPS_MAX", config->groups_max},
+        {"DECODE_ALONE", config->alone},
         {"DECODE_SHARED_BYTES", config->decode_shared_bytes},
         {"ATTENTION_EXACT", is_exact(shape)},
     };
@@ -234,21 +243,37 @@ bool gpu_attention_prelude(const struct gpu_attention_config *config, struct buf
     return !out->failed;
 }
 
+/* Partitions that a group of a row with several has at least. The fewer rows decode, the more a row
+ * is spread; many fill the device, and joining groups would take longer than their work. */
+static uint32_t partitions_least(const struct gpu_attention_config *config, uint32_t rows)
+{
+    uint64_t least = (uint64_t)rows * config->head_tiles / BLOCKS_A_PARTITION;
+    if (config->shape.exact || least < 1) {
+        return 1;
+    }
+    return least < PARTITIONS_LEAST_MAX ? (uint32_t)least : PARTITIONS_LEAST_MAX;
+}
+
 struct gpu_attention_span gpu_attention_span(const struct gpu_attention_config *config,
-                                             uint32_t position, uint32_t window)
+                                             uint32_t position, uint32_t window, uint32_t rows)
 {
     struct gpu_attention_span span = {.end = position + 1};
     span.begin = window && window < span.end ? span.end - window : 0;
     span.first_partition = span.begin / config->partition;
     uint32_t partitions = position / config->partition - span.first_partition + 1;
     span.group_partitions = (partitions + config->groups_max - 1) / config->groups_max;
+    uint32_t least = partitions <= config->alone ? config->alone : partitions_least(config, rows);
+    span.group_partitions = span.group_partitions < least ? least : span.group_partitions;
     span.group_count = (partitions + span.group_partitions - 1) / span.group_partitions;
     return span;
 }
 
-uint32_t gpu_attention_groups(const struct gpu_attention_config *config, uint32_t position_max)
+uint32_t gpu_attention_groups(const struct gpu_attention_config *config, uint32_t position_max,
+                              uint32_t rows)
 {
     uint32_t partitions = position_max / config->partition + 1;
+    uint32_t least = partitions <= config->alone ? config->alone : partitions_least(config, rows);
+    partitions = (partitions + least - 1) / least;
     uint32_t wanted = partitions < config->groups_max ? partitions : config->groups_max;
     uint32_t groups = 1;
     while (groups < wanted) {
@@ -420,6 +445,7 @@ static llcuda_status launch_decode(struct gpu_driver *driver, struct gpu_stream 
         .score = score_of(call),
         .window = call->window,
         .group_stride = call->groups,
+        .partitions_least = partitions_least(config, rows),
     };
     const uint32_t each = rows_at_once(config, rows, call->groups);
     struct gpu_launch launch = {

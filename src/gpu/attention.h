@@ -33,6 +33,7 @@ struct gpu_attention_config {
     uint32_t decode_warps; /* of a decode block */
     uint32_t partition;    /* positions: 16 · decode_warps */
     uint32_t groups_max;   /* blocks over which the past of one row is spread */
+    uint32_t alone;        /* partitions that are one group */
     uint32_t partials_max; /* partial sums (a row, group and head tile) at once; more take turns */
     uint32_t decode_shared_bytes;
     uint32_t tile_rows;         /* rows of a prefill tile; 0: no prefill kernel, rows decode */
@@ -61,10 +62,12 @@ struct gpu_attention_span {
     uint32_t group_count;
 };
 struct gpu_attention_span gpu_attention_span(const struct gpu_attention_config *config,
-                                             uint32_t position, uint32_t window);
+                                             uint32_t position, uint32_t window, uint32_t rows);
 /* Groups of the longest row with positions up to `position_max`: the grid's width. Rounded up to a
- * power of two, so that few graphs serve all lengths. */
-uint32_t gpu_attention_groups(const struct gpu_attention_config *config, uint32_t position_max);
+ * power of two, so that few graphs serve all lengths. `rows`: for which the launch decodes, in its
+ * bucket, here and above. */
+uint32_t gpu_attention_groups(const struct gpu_attention_config *config, uint32_t position_max,
+                              uint32_t rows);
 
 /* Device memory for up to `rows` decode rows, each in up to `groups` groups. It begins with the
  * counters, at a place and of a size that no bucket changes: launches for different buckets share

@@ -78,10 +78,34 @@ uint32_t gpu_activation_kind(enum plan_activation activation)
     return kinds[activation];
 }
 
+/* Rows of x that two groups of blocks take side by side, each half of them on half of the
+ * multiprocessors, when a block has few weights: reading them twice, mostly from the second-level
+ * cache, costs less than what a kernel for more rows needs. */
+#define HALF_ROWS       16u
+#define TWICE_BYTES_MAX (192u << 10)
+
 /* The widest that is not wider than needed. */
 static uint32_t token_tiles(uint32_t rows)
 {
     return rows <= 8 ? 1 : rows <= 16 ? 2 : 4;
+}
+
+bool gpu_linear_goes_twice(const struct gpu_model *model, const struct gpu_linear *linear)
+{
+    uint64_t columns = model->base.plan->weights[linear->weights[0]].columns;
+    uint64_t tiles = 0;
+    if (linear->rows <= HALF_ROWS || linear->rows > 2 * HALF_ROWS || linear->is_pair) {
+        return false;
+    }
+    for (uint32_t i = 0; i < linear->part_count; i++) {
+        if (!gpu_weight_streams(model, linear->weights[i]) ||
+            model->weights[linear->weights[i]].is_packed) {
+            return false;
+        }
+        tiles += (model->base.plan->weights[linear->weights[i]].rows + 15) / 16;
+    }
+    uint64_t blocks = model->device->info.multiprocessor_count / 2;
+    return blocks && (tiles + blocks - 1) / blocks * columns * 32 <= TWICE_BYTES_MAX;
 }
 
 static const struct gpu_decode_kernel *choose_decode(const struct gpu_model *model,
@@ -100,7 +124,8 @@ static const struct gpu_decode_kernel *choose_decode(const struct gpu_model *mod
     struct gpu_decode_key key = {
         .dtype = (uint32_t)model->weights[linear->weights[0]].dtype,
         .columns = (uint32_t)plan->weights[linear->weights[0]].columns,
-        .token_tiles = token_tiles(linear->rows),
+        .token_tiles =
+            gpu_linear_goes_twice(model, linear) ? HALF_ROWS / 8 : token_tiles(linear->rows),
         .from = linear->norm ? GPU_DECODE_FROM_NORM : GPU_DECODE_FROM_ACTIVATIONS,
         .to = linear->is_pair              ? GPU_DECODE_PAIR
               : linear->mode == LINEAR_ADD ? GPU_DECODE_ADD
@@ -128,6 +153,7 @@ static uint32_t decode_blocks(const struct gpu_model *model, const struct gpu_li
                               const struct gpu_decode_kernel *kernel, uint32_t tiles)
 {
     uint32_t blocks = model->device->info.multiprocessor_count;
+    blocks = gpu_linear_goes_twice(model, linear) ? blocks / 2 : blocks;
     if (tiles <= blocks && kernel->segment && linear->mode == LINEAR_ADD &&
         2 * kernel->key.columns <= kernel->ring * kernel->segment * DECODE_WARPS) {
         return (tiles + 1) / 2;
@@ -224,9 +250,12 @@ llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear 
     struct gpu_linear runs[3];
     const struct gpu_decode_kernel *kernels[3];
     uint32_t count = cut_runs(model, linear, runs);
-    bool packed = model->weights[linear->weights[0]].is_packed && !linear->norm;
-    bool few = packed || (linear->rows <= (linear->norm ? 8 : DECODE_ROWS_MAX) &&
-                          !gpu_wide_serves(model, linear));
+    const struct gpu_weight *weight = &model->weights[linear->weights[0]];
+    uint64_t columns = model->base.plan->weights[linear->weights[0]].columns;
+    bool packed = weight->is_packed && !linear->norm;
+    bool few = linear->norm ? gpu_decode_norms(weight->dtype, columns, linear->rows)
+                            : linear->rows <= DECODE_ROWS_MAX;
+    few = packed || (few && !gpu_wide_serves(model, linear));
     struct gpu_linear first = *linear; /* packed parts are multiplied one by one */
     first.part_count = 1;
     *done =
@@ -274,7 +303,7 @@ bool gpu_linear_reads_staged(const struct gpu_model *model, const struct gpu_lin
         gpu_matmul_serves(model, linear) || gpu_wide_serves(model, linear)
             ? NULL
             : choose_decode(model, linear);
-    return kernel && stages(kernel);
+    return kernel && stages(kernel) && kernel->key.token_tiles == 1;
 }
 
 llcuda_status gpu_linear_run(struct gpu_model *model, const struct gpu_linear *linear,

@@ -64,6 +64,7 @@ bool gpu_matmul_serves(const struct gpu_model *model, const struct gpu_linear *l
     return model->driver->matmul_create && !options->deterministic &&
            options->linear == GPU_LINEAR_FAST &&
            linear->rows >= (weight->is_packed ? MATMUL_ROWS_MIN_PACKED : MATMUL_ROWS_MIN) &&
+           !gpu_linear_goes_twice(model, linear) &&
            (is_plain(model, linear->weights[0]) || !gpu_wide_serves(model, linear)) &&
            model->activation != DTYPE_F32 && rows_together(model, linear) != 0 &&
            is_aligned(source->columns * 2) && is_aligned(linear->output_stride * 4ull) &&

@@ -342,6 +342,9 @@ struct gpu_linear {
 /* Does it in one launch when there is a kernel that can; *done says whether. */
 llcuda_status gpu_linear_fused(struct gpu_model *model, const struct gpu_linear *linear, bool *done,
                                struct llcuda_error *error);
+/* Whether the rows go half by half through a kernel that streams weights, and no other kernel
+ * serves better. */
+bool gpu_linear_goes_twice(const struct gpu_model *model, const struct gpu_linear *linear);
 /* Whether a layer of one matrix without a norm can read staged activations. */
 bool gpu_linear_reads_staged(const struct gpu_model *model, const struct gpu_linear *linear);
 /* Does a layer of one matrix without a norm. */

@@ -154,6 +154,10 @@ const struct gpu_decode_kernel *gpu_decode_find(const struct gpu_program *progra
     return NULL;
 }
 
+/* Every block norms all rows of x for itself: of more values than these a launch that norms them
+ * once takes less time. Packed weights always gain by it (docs/internals/gpu-linear.md). */
+#define NORM_VALUES_MAX 2048u
+
 #define PACK_PAD     32u /* as in linear_packed.cu */
 #define DECODE_WARPS 16u /* of all kernels for few rows */
 /* What the decode kernels declare themselves, at most: a float a warp and row of activations, and
@@ -167,8 +171,7 @@ static uint32_t packed_shared_bytes(const struct gpu_decode_key *key, uint32_t s
     uint32_t group = sums >= 4 ? 1 : 4 / sums; /* as in linear_packed.cu */
     uint32_t bytes = sums * (sums >= 8 ? 1 : 2 * group) * (8u << 10);
     uint32_t activations = 8 * key->token_tiles * (2 * key->columns + PACK_PAD);
-    *stages =
-        key->from == GPU_DECODE_FROM_NORM || (key->token_tiles > 1 && bytes + activations <= limit);
+    *stages = key->token_tiles > 1 && bytes + activations <= limit;
     return bytes + (*stages ? activations : 0);
 }
 
@@ -188,7 +191,7 @@ static bool choose_row(const struct gpu_device_info *device, uint32_t limit,
     uint32_t x = 2 * key->columns + key->columns / 32 * 16;
     kernel->ring = ROW_RING;
     kernel->shared_bytes =
-        ROW_SUMS_BYTES + DECODE_WARPS * 4 + x +
+        ROW_SUMS_BYTES + x +
         DECODE_WARPS * ROW_RING * ROW_TILES * gpu_packed_slot_bytes((enum dtype)key->dtype);
     kernel->shared_bytes = kernel->shared_bytes < half ? half : kernel->shared_bytes;
     return kernel->shared_bytes <= limit;
@@ -197,15 +200,12 @@ static bool choose_row(const struct gpu_device_info *device, uint32_t limit,
 /* Runs of a ring of linear_stream.cu: as many as leave memory no time to idle. */
 #define RING_MIN 3u
 #define RING_MAX 6u
-/* What a warp has of normed rows stays in registers. */
-#define STREAM_NORM_COLUMNS 8192u
 
 /* Long runs before long rings; nothing where copies in the background or the room is missing. */
 static void choose_stream(const struct gpu_device_info *device, uint32_t limit,
                           struct gpu_decode_kernel *kernel)
 {
-    if (device->vendor == GPU_HIP || (device->vendor == GPU_CUDA && device->capability < 80) ||
-        (kernel->key.from == GPU_DECODE_FROM_NORM && kernel->key.columns > STREAM_NORM_COLUMNS)) {
+    if (device->vendor == GPU_HIP || (device->vendor == GPU_CUDA && device->capability < 80)) {
         return;
     }
     for (uint32_t segment = 128; segment >= 64; segment /= 2) {
@@ -218,6 +218,11 @@ static void choose_stream(const struct gpu_device_info *device, uint32_t limit,
             return;
         }
     }
+}
+
+bool gpu_decode_norms(enum dtype dtype, uint64_t columns, uint64_t rows)
+{
+    return !gpu_dtype_packs(dtype) && rows * columns <= NORM_VALUES_MAX;
 }
 
 uint32_t gpu_decode_normed_bytes(const struct gpu_decode_key *key)
@@ -309,11 +314,14 @@ static void want_experts(struct gpu_model *model, const struct plan_op *op)
     want_decode_of(model, op->experts.down, GPU_DECODE_FROM_ACTIVATIONS, GPU_DECODE_STORE, 0, 1);
 }
 
+/* Kernels that norm their input too are wanted where they are faster. */
 static void want_decode_both(struct gpu_model *model, const struct plan_norm *norm, uint32_t weight,
                              uint32_t to, uint32_t activation)
 {
     want_decode(model, weight, GPU_DECODE_FROM_ACTIVATIONS, to, activation);
-    if (norm->kind == PLAN_NORM_RMS) {
+    if (norm->kind == PLAN_NORM_RMS &&
+        gpu_decode_norms(model->weights[weight].dtype, model->base.plan->weights[weight].columns,
+                         1)) {
         want_decode(model, weight, GPU_DECODE_FROM_NORM, to, activation);
     }
 }
@@ -365,15 +373,14 @@ static void append_decode(const struct gpu_decode_kernel *kernel, uint32_t index
     uint32_t sets = key->to == GPU_DECODE_PAIR ? 2 : 1;
     const char *format = dtype_info((enum dtype)key->dtype)->name;
     if (key->token_tiles == 0) {
-        buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u, %u)", index,
-                      format, key->columns, kernel->ring, sets, ROW_TILES, key->from, key->to,
-                      key->activation);
+        buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u)", index, format,
+                      key->columns, kernel->ring, sets, ROW_TILES, key->to, key->activation);
         return;
     }
     if (gpu_dtype_packs((enum dtype)key->dtype)) {
-        buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u, %u)", index,
-                      format, key->columns, sets, key->token_tiles, key->from, key->to,
-                      key->activation, (unsigned)kernel->stages);
+        buffer_printf(prelude, " X(linear_decode_%u, %s, %u, %u, %u, %u, %u, %u)", index, format,
+                      key->columns, sets, key->token_tiles, key->to, key->activation,
+                      (unsigned)kernel->stages);
         return;
     }
     buffer_printf(prelude, " X(linear_decode_%u, %u,", index, key->columns);

@@ -112,6 +112,8 @@ void gpu_program_packed_prelude(const char *macro, const bool *wanted, struct bu
 /* Fills in which kernel does what kernel->key says on a device, and its dynamic shared memory;
  * false when that is more than a block may have. */
 bool gpu_decode_choose(const struct gpu_device_info *device, struct gpu_decode_kernel *kernel);
+/* Whether a kernel for few rows, of weights of `dtype`, norms `rows` rows of x itself. */
+bool gpu_decode_norms(enum dtype dtype, uint64_t columns, uint64_t rows);
 /* Shared memory of linear_decode.cu for normed rows. */
 uint32_t gpu_decode_normed_bytes(const struct gpu_decode_key *key);
 /* As gpu_decode_choose; also false when a kernel of half the width serves better. */

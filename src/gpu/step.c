@@ -45,7 +45,7 @@ static uint32_t power_bucket(uint32_t count, uint32_t most)
 uint32_t gpu_step_groups_max(const struct gpu_model *model)
 {
     uint64_t positions = (uint64_t)model->base.options.kv_block_count * KV_BLOCK_TOKENS;
-    return gpu_attention_groups(&model->attention, (uint32_t)(positions - 1));
+    return gpu_attention_groups(&model->attention, (uint32_t)(positions - 1), 1);
 }
 
 struct gpu_step_shape gpu_step_shape_max(const struct gpu_model *model)
@@ -178,12 +178,15 @@ static struct gpu_step_shape shape_of(const struct gpu_model *model, const struc
         .hidden_rows = bucket(batch->hidden_count, options->rows_max),
         .decode_rows = cut->all.decode ? 0 : power_bucket(cut->all.decode_count, options->rows_max),
         .tiles = power_bucket(cut->all.tile_count, options->rows_max),
-        .groups = decoding ? gpu_attention_groups(&model->attention, cut->all.position_max) : 0,
         .is_decode = cut->all.decode,
         .chooses = batch->choose && batch->logits_count != 0,
         .samples = batch->sampling && batch->logits_count != 0,
         .narrows = cut->narrows,
     };
+    if (decoding) {
+        shape.groups = gpu_attention_groups(&model->attention, cut->all.position_max,
+                                            cut->all.decode ? shape.rows : shape.decode_rows);
+    }
     if (cut->narrows) {
         const struct gpu_attention_cut *wanted = &cut->wanted.attention;
         uint32_t most = gpu_rows_wanted_max(model);
@@ -191,7 +194,8 @@ static struct gpu_step_shape shape_of(const struct gpu_model *model, const struc
         shape.wanted_decode_rows = power_bucket(wanted->decode_count, most);
         shape.wanted_tiles = power_bucket(wanted->tile_count, most);
         shape.wanted_groups = wanted->decode_count
-                                  ? gpu_attention_groups(&model->attention, wanted->position_max)
+                                  ? gpu_attention_groups(&model->attention, wanted->position_max,
+                                                         shape.wanted_decode_rows)
                                   : 0;
     }
     return shape;

@@ -324,7 +324,8 @@ bool gpu_wide_serves(const struct gpu_model *model, const struct gpu_linear *lin
     }
     if (model->weights[linear->weights[0]].is_packed || linear->rows < rows_min ||
         (quantised && has_vendor && linear->rows > BLOCK_ROWS_MAX) ||
-        !model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT - 1]) {
+        !model->program.wide[dtype][linear->is_pair][GPU_WIDE_TILE_COUNT - 1] ||
+        gpu_linear_goes_twice(model, linear)) {
         return false;
     }
     for (uint32_t i = 0; i < linear->part_count; i++) {

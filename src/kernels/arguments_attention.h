@@ -87,7 +87,7 @@ struct attention_decode_arguments {
     uint32_t window;       /* 0: none */
     uint32_t group_stride; /* groups that fit in `partials` a row and head tile */
     uint32_t index_first;  /* of the launch's rows, when several share the partial sums in turn */
-    uint32_t reserved;
+    uint32_t partitions_least; /* of a group, when a row has several */
 };
 
 /* Up to ATTENTION_TILE_ROWS consecutive rows of one sequence, positions ascending by 1. */

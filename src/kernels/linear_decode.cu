@@ -115,7 +115,7 @@ __device__ __forceinline__ void linear_decode(const struct linear_decode_argumen
         if constexpr (FROM == DECODE_FROM_NORM) {
             return load16(&shared->staged[token][k + t * 8]);
         }
-        return tokens_at<COLUMNS>(a, rows.input(token), k);
+        return tokens_at<COLUMNS, TOKEN_TILES == 1>(a, rows.input(token), k);
     };
     word4 resident[RESIDENT ? BATCHES * UNROLL : 1][TOKEN_TILES];
     if constexpr (RESIDENT) {

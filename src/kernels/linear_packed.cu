@@ -8,7 +8,7 @@
  * are never rounded.
  *
  * Loads run DEPTH units ahead and begin before the predecessor on the stream has ended. STAGES: the
- * activations lie in shared memory; with a norm before the product they are made there.
+ * activations lie in shared memory.
  *
  * Grid: x = one block a multiprocessor, or one a tile when there are fewer; y = groups of 8
  * TOKEN_TILES rows of the bucket. Dynamic shared memory: KEPT · SETS · TOKEN_TILES · 8 KB and
@@ -16,12 +16,11 @@
  * and unit of q4_k (1,184 bytes) are half of what a multiprocessor can issue in that time. */
 #define PACK_PAD 32 /* bytes after a row of activations in shared memory: other banks */
 
-template <class FORMAT, int COLUMNS, int SETS, int TOKEN_TILES, int FROM, int TO, int ACTIVATION,
-          bool STAGES, bool GROUPED>
+template <class FORMAT, int COLUMNS, int SETS, int TOKEN_TILES, int TO, int ACTIVATION, bool STAGES,
+          bool GROUPED>
 __device__ __forceinline__ void linear_packed(const struct linear_decode_arguments &a,
                                               const struct linear_group *group)
 {
-    static_assert(!GROUPED || FROM == DECODE_FROM_ACTIVATIONS, "rows of experts are not normed");
     constexpr int WARPS = DECODE_WARPS_LINEAR;
     constexpr int UNITS = COLUMNS / PACK_COLUMNS;
     constexpr int OWN = (UNITS + WARPS - 1) / WARPS; /* units of a warp */
@@ -40,7 +39,6 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
     typedef float sums[SETS][WARPS][16 * TOKENS];
     SHARED_DYNAMIC(sums, partial); /* KEPT of them, then the activations */
     uint8_t *made = (uint8_t *)(partial + KEPT);
-    __shared__ float squares[TOKENS][WARPS];
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const uint32_t g = lane / 4, t = lane % 4;
     const uint32_t first = GROUPED ? 0 : blockIdx.y * TOKENS;
@@ -101,56 +99,12 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
         if (first != 0 && rows.n) {
             load_first();
         }
-        if (FROM == DECODE_FROM_NORM) {
-            touch_norm<COLUMNS>(a);
-        }
         wait_for_predecessor();
     }
     const uint32_t n = rows.n;
     const uint32_t steps = n ? own_tiles * OWN : 0;
 
-    if (FROM == DECODE_FROM_NORM) {
-        /* Slice w of a row is what warp w would take of it: w · 32 + lane, and every 512th from
-         * there. The same sums for any number of rows: of one, each warp takes its slice; of more,
-         * two warps take eight slices each of a row. */
-        constexpr int EACH = (COLUMNS + DECODE_THREADS - 1) / DECODE_THREADS;
-        const uint32_t slices = n == 1 ? 1 : 8;
-        const uint32_t own_token = n == 1 ? 0 : warp / 2;
-        const uint32_t slice = n == 1 ? warp : warp % 2 * 8;
-        const float *row = (const float *)a.input + (uint64_t)(first + own_token) * COLUMNS;
-        for (uint32_t w = slice; w < slice + slices && own_token < n; w++) {
-            float sum = 0;
-#pragma unroll
-            for (int i = 0; i < EACH; i++) {
-                const uint32_t k = i * DECODE_THREADS + w * 32 + lane;
-                const float x = k < COLUMNS ? row[k] : 0.0f;
-                sum = fmaf(x, x, sum);
-            }
-            sum = warp_sum(sum);
-            if (lane == 0) {
-                squares[own_token][w] = sum;
-            }
-        }
-        __syncthreads();
-        for (uint32_t token = 0; token < n; token++) {
-            const float *x = (const float *)a.input + (uint64_t)(first + token) * COLUMNS;
-            float sum = 0;
-            for (int w = 0; w < WARPS; w++) {
-                sum += squares[token][w];
-            }
-            const float scale = norm_scale(sum, COLUMNS, a.norm_epsilon);
-            uint16_t *to = (uint16_t *)(made + token * ROW);
-#pragma unroll
-            for (int i = 0; i < EACH; i++) {
-                const uint32_t k = i * DECODE_THREADS + threadIdx.x;
-                if (k < COLUMNS) {
-                    to[k] = act_of_float(
-                        norm_scaled(x[k], scale, a.norm_weight_offset, a.norm_weight[k]));
-                }
-            }
-        }
-        __syncthreads();
-    } else if (STAGES) {
+    if (STAGES) {
         constexpr uint32_t PIECES = COLUMNS / 8; /* of 16 bytes, in a row */
         for (uint32_t i = threadIdx.x; i < n * PIECES; i += DECODE_THREADS) {
             const uint8_t *from =
@@ -255,21 +209,21 @@ __device__ __forceinline__ void linear_packed(const struct linear_decode_argumen
 }
 
 /* The prelude lists what the model needs: LINEAR_PACKED_KERNELS(X) is X(name, format, columns,
- * sets, token tiles, from, to, activation, stages) … */
-#define LINEAR_PACKED_KERNEL(name, format, columns, sets, tiles, from, to, activation, stages)     \
+ * sets, token tiles, to, activation, stages) … */
+#define LINEAR_PACKED_KERNEL(name, format, columns, sets, tiles, to, activation, stages)     \
     extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                    \
         name(const struct linear_decode_arguments arguments)                                       \
     {                                                                                              \
-        linear_packed<packed_##format, columns, sets, tiles, from, to, activation, stages, false>( \
+        linear_packed<packed_##format, columns, sets, tiles, to, activation, stages, false>( \
             arguments, nullptr);                                                                   \
     }
 
 /* The same of experts: as in linear_decode.cu. */
-#define LINEAR_PACKED_GROUP(name, format, columns, sets, tiles, from, to, activation, stages)     \
+#define LINEAR_PACKED_GROUP(name, format, columns, sets, tiles, to, activation, stages)     \
     extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                   \
         name(const struct linear_decode_group_arguments arguments)                                \
     {                                                                                             \
-        linear_packed<packed_##format, columns, sets, tiles, from, to, activation, stages, true>( \
+        linear_packed<packed_##format, columns, sets, tiles, to, activation, stages, true>( \
             arguments.linear, &arguments.group);                                                  \
     }
 

@@ -20,7 +20,6 @@ template <int N> struct number_of {
 
 template <class FORMAT, int COLUMNS, int RUNS> struct row_shared {
     float partial[2][ROW_TILES][DECODE_WARPS_LINEAR][16];
-    float squares[DECODE_WARPS_LINEAR];
     row_block blocks[COLUMNS / 32];
     uint32_t x[COLUMNS / 128][32][2]; /* of a unit: a lane's two words of B, of its block */
     uint8_t ring[DECODE_WARPS_LINEAR][RUNS][packed_slot<FORMAT>::BYTES]; /* units */
@@ -86,12 +85,11 @@ __device__ __forceinline__ void leave_row(STREAM *shared, uint32_t piece, const 
     }
 }
 
-template <class FORMAT, int COLUMNS, int RING, int SETS, int TILES, int FROM, int TO,
-          int ACTIVATION, bool GROUPED>
+template <class FORMAT, int COLUMNS, int RING, int SETS, int TILES, int TO, int ACTIVATION,
+          bool GROUPED>
 __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arguments &a,
                                                   const struct linear_group *group)
 {
-    static_assert(!GROUPED || FROM == DECODE_FROM_ACTIVATIONS, "rows of experts are not normed");
     typedef packed_row<FORMAT> row;
     typedef row_shared<FORMAT, COLUMNS, RING *(SETS == 2 ? 2 : TILES)> stream;
     constexpr int WARPS = DECODE_WARPS_LINEAR;
@@ -175,9 +173,6 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
         copy_async_wait<pace_of<RUN * WARPS>::VALUE - 1>(); /* as in linear_stream.cu */
     }
     if constexpr (!GROUPED) {
-        if (FROM == DECODE_FROM_NORM) {
-            touch_norm<COLUMNS>(a);
-        }
         rows = rows_from(0, *a.count, 1); /* written before anything that overlaps */
         wait_for_predecessor();
     }
@@ -188,51 +183,22 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
     /* x as whole numbers: a thread makes eight. */
     constexpr int PIECES = COLUMNS / 8;
     constexpr int EACH = (PIECES + DECODE_THREADS - 1) / DECODE_THREADS;
-    if (FROM == DECODE_FROM_NORM) {
-        const float *x = (const float *)a.input;
-        float own[EACH][8];
-        float sum = 0;
+    word4 own[EACH];
 #pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const uint32_t piece = i * DECODE_THREADS + threadIdx.x;
+    for (int i = 0; i < EACH; i++) {
+        const uint32_t piece = i * DECODE_THREADS + threadIdx.x;
+        own[i] = piece < PIECES
+                     ? load16((const uint16_t *)a.input + input_row * COLUMNS + piece * 8)
+                     : word4{0, 0, 0, 0};
+    }
 #pragma unroll
-            for (int j = 0; j < 8; j++) {
-                own[i][j] = piece < PIECES ? x[piece * 8 + j] : 0.0f;
-                sum = fmaf(own[i][j], own[i][j], sum);
-            }
+    for (int i = 0; i < EACH; i++) {
+        float y[8];
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            y[j] = half_of_word(word_of(&own[i], j / 2), j % 2);
         }
-        const float scale =
-            norm_scale(block_sum<WARPS>(sum, shared->squares), COLUMNS, a.norm_epsilon);
-#pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const uint32_t piece = i * DECODE_THREADS + threadIdx.x;
-            float y[8];
-#pragma unroll
-            for (int j = 0; j < 8; j++) {
-                y[j] = piece < PIECES ? norm_scaled(own[i][j], scale, a.norm_weight_offset,
-                                                    a.norm_weight[piece * 8 + j])
-                                      : 0.0f;
-            }
-            leave_row<stream, COLUMNS, row::NATURAL>(shared, piece, y);
-        }
-    } else {
-        word4 own[EACH];
-#pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            const uint32_t piece = i * DECODE_THREADS + threadIdx.x;
-            own[i] = piece < PIECES
-                         ? load16((const uint16_t *)a.input + input_row * COLUMNS + piece * 8)
-                         : word4{0, 0, 0, 0};
-        }
-#pragma unroll
-        for (int i = 0; i < EACH; i++) {
-            float y[8];
-#pragma unroll
-            for (int j = 0; j < 8; j++) {
-                y[j] = half_of_word(word_of(&own[i], j / 2), j % 2);
-            }
-            leave_row<stream, COLUMNS, row::NATURAL>(shared, i * DECODE_THREADS + threadIdx.x, y);
-        }
+        leave_row<stream, COLUMNS, row::NATURAL>(shared, i * DECODE_THREADS + threadIdx.x, y);
     }
     __syncthreads();
 
@@ -401,21 +367,21 @@ __device__ __forceinline__ void linear_packed_row(const struct linear_decode_arg
 }
 
 /* The prelude lists what the model needs: LINEAR_PACKED_ROWS(X) is X(name, format, columns, ring,
- * sets, tiles, from, to, activation) … */
-#define LINEAR_PACKED_ROW(name, format, columns, ring, sets, tiles, from, to, activation)     \
+ * sets, tiles, to, activation) … */
+#define LINEAR_PACKED_ROW(name, format, columns, ring, sets, tiles, to, activation)           \
     extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                               \
         name(const struct linear_decode_arguments arguments)                                  \
     {                                                                                         \
-        linear_packed_row<packed_##format, columns, ring, sets, tiles, from, to, activation,  \
+        linear_packed_row<packed_##format, columns, ring, sets, tiles, to, activation,  \
                           false>(arguments, nullptr);                                         \
     }
 
 /* The same of experts with a row each. */
-#define LINEAR_PACKED_ROW_GROUP(name, format, columns, ring, sets, tiles, from, to, activation) \
+#define LINEAR_PACKED_ROW_GROUP(name, format, columns, ring, sets, tiles, to, activation)       \
     extern "C" __global__ void KERNEL_BOUNDS(DECODE_THREADS, 1)                                 \
         name(const struct linear_decode_group_arguments arguments)                              \
     {                                                                                           \
-        linear_packed_row<packed_##format, columns, ring, sets, tiles, from, to, activation,    \
+        linear_packed_row<packed_##format, columns, ring, sets, tiles, to, activation,    \
                           true>(arguments.linear, &arguments.group);                            \
     }
 

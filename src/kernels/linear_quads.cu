@@ -435,32 +435,39 @@ template <int TOKENS, int GROUPS, bool PAIR, int STAGES> struct wide_quad {
      * the s-th part of them. All of a sum's ranges are asked for together. */
     __device__ __forceinline__ void join(const struct quad_item &it, uint32_t slices) const
     {
-        const uint32_t ranges = (a.columns / 32 + of_range - 1) / of_range;
         const uint32_t each = TOKENS / 8;
-        for (uint32_t j = 0; j < each; j++) {
-            /* The slice s that has each · s / splits <= j < each · (s + 1) / splits. */
-            const uint32_t slice = ((j + 1) * q.splits - 1) / each;
-            if ((slices >> slice & 1) == 0) {
-                continue;
+#pragma unroll 1
+        for (uint32_t slice = 0; slices; slice++, slices >>= 1) {
+            const uint32_t begin = each * slice / q.splits;
+            const uint32_t end = slices & 1 ? each * (slice + 1) / q.splits : begin;
+#pragma unroll 1 /* once, mostly: more code would have to come from memory first */
+            for (uint32_t j = begin; j < end; j++) {
+                join_eight(it, j);
             }
-            word4 fours[WIDE_RANGES];
-#pragma unroll
-            for (uint32_t range = 0; range < WIDE_RANGES; range++) {
-                fours[range] =
-                    load_volatile16(partial(it, range < ranges ? range : 0) + j * MULTIPLIERS);
-            }
-            float y[4] = {};
-#pragma unroll
-            for (uint32_t range = 0; range < WIDE_RANGES; range++) {
-                if (range < ranges) {
-                    y[0] += float_of_bits(fours[range].x);
-                    y[1] += float_of_bits(fours[range].y);
-                    y[2] += float_of_bits(fours[range].z);
-                    y[3] += float_of_bits(fours[range].w);
-                }
-            }
-            store_four(y, it, j);
         }
+    }
+
+    /* Tokens 8 j …. */
+    __device__ __forceinline__ void join_eight(const struct quad_item &it, uint32_t j) const
+    {
+        const uint32_t ranges = (a.columns / 32 + of_range - 1) / of_range;
+        word4 fours[WIDE_RANGES];
+#pragma unroll
+        for (uint32_t range = 0; range < WIDE_RANGES; range++) {
+            fours[range] =
+                load_volatile16(partial(it, range < ranges ? range : 0) + j * MULTIPLIERS);
+        }
+        float y[4] = {};
+#pragma unroll
+        for (uint32_t range = 0; range < WIDE_RANGES; range++) {
+            if (range < ranges) {
+                y[0] += float_of_bits(fours[range].x);
+                y[1] += float_of_bits(fours[range].y);
+                y[2] += float_of_bits(fours[range].z);
+                y[3] += float_of_bits(fours[range].w);
+            }
+        }
+        store_four(y, it, j);
     }
 
     /* Adds all chunks of an item, CHUNKS at a time: two where ranges are of even numbers, since

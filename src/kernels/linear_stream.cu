@@ -130,7 +130,7 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         if (token >= n) {
             return word4{0, 0, 0, 0};
         }
-        return tokens_at<COLUMNS>(a, rows.input(token), warp * OWN + chunk * 32);
+        return tokens_at<COLUMNS, TOKEN_TILES == 1>(a, rows.input(token), warp * OWN + chunk * 32);
     };
     word4 resident[RESIDENT ? OWN / 32 : 1][TOKEN_TILES];
     if constexpr (FROM == DECODE_FROM_NORM) {
@@ -159,9 +159,37 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
         }
     }
     float d[SETS][TOKEN_TILES][4] = {};
+    /* Activations that are not resident come from far away: those of the next run are on their way
+     * while one is multiplied, where registers have room. */
+    constexpr bool AHEAD = !RESIDENT && SETS == 1 && TOKEN_TILES <= 2;
+    constexpr int FETCHED = AHEAD ? CHUNKS : 1;
+    word4 ahead[FETCHED][TOKEN_TILES];
+    auto fetch = [&](word4(&to)[FETCHED][TOKEN_TILES], int number) {
+#pragma unroll
+        for (int c = 0; c < FETCHED; c++) {
+#pragma unroll
+            for (int tile = 0; tile < TOKEN_TILES; tile++) {
+                to[c][tile] = load_tokens(number * CHUNKS + c, tile);
+            }
+        }
+    };
+    if (AHEAD) {
+        fetch(ahead, 0);
+    }
 
     /* Multiplies the run that the ring has next. */
     auto multiply = [&](uint32_t step, int set, int number) {
+        word4 own[FETCHED][TOKEN_TILES];
+        if (AHEAD) {
+#pragma unroll
+            for (int c = 0; c < FETCHED; c++) {
+#pragma unroll
+                for (int tile = 0; tile < TOKEN_TILES; tile++) {
+                    own[c][tile] = ahead[c][tile];
+                }
+            }
+            fetch(ahead, number + 1 < RUNS ? number + 1 : 0);
+        }
         copy_async_wait<RING - 1>();
         __syncwarp();
         const struct run &from = shared->ring[warp][used];
@@ -186,6 +214,8 @@ __device__ __forceinline__ void linear_stream(const struct linear_decode_argumen
                             tokens = resident[i * CHUNKS + c][tile];
                         }
                     }
+                } else if constexpr (AHEAD) {
+                    tokens = own[c][tile];
                 } else {
                     tokens = load_tokens(number * CHUNKS + c, tile);
                 }

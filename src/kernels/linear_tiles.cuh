@@ -143,16 +143,6 @@ __device__ __forceinline__ void finish_row(const struct linear_decode_arguments 
     }
 }
 
-/* Brings the norm's weights, which do not depend on the predecessor, near before they are wanted.
- */
-template <int COLUMNS>
-__device__ __forceinline__ void touch_norm(const struct linear_decode_arguments &a)
-{
-    for (uint32_t k = threadIdx.x * 32; k < COLUMNS; k += DECODE_THREADS * 32) {
-        prefetch_line(a.norm_weight + k); /* 128 bytes */
-    }
-}
-
 /* Columns of a row that a thread norms. */
 #define NORM_EACH(columns) (((columns) + DECODE_THREADS - 1) / DECODE_THREADS)
 
@@ -240,14 +230,15 @@ __device__ __forceinline__ word4 stream_columns(const uint16_t *from)
     return word4{first.x, first.y, second.x, second.y};
 }
 
-/* The same of the 32 columns of a row of x from column k on. */
-template <int COLUMNS>
+/* The same of the 32 columns of a row of x from column k on. Only kernels for eight rows ask for
+ * staged ones: others load between products, where a branch would keep loads apart. */
+template <int COLUMNS, bool MAY_BE_STAGED>
 __device__ __forceinline__ word4 tokens_at(const struct linear_decode_arguments &a, uint32_t row,
                                            uint32_t k)
 {
     const act_value *x = (const act_value *)a.input + (uint64_t)row * COLUMNS + k;
     const uint32_t t = threadIdx.x % 4;
-    return a.input_is_staged ? load16(x + t * 8) : columns_of(x + t * 4);
+    return MAY_BE_STAGED && a.input_is_staged ? load16(x + t * 8) : columns_of(x + t * 4);
 }
 
 /* Sixteen rows of weights times eight rows of x, 32 columns as above: `upper` of row g, `lower` of

@@ -157,7 +157,7 @@ static void allocate(struct rig *rig)
     rig->cache_bytes = 320 * gpu_attention_block_bytes(&rig->config);
     rig->block_table_bytes = 4ull * SEQUENCES_MAX * 256;
     rig->attended_bytes = ROWS_MAX * attended_row_bytes(rig) + 2 * GUARD_BYTES;
-    rig->groups = gpu_attention_groups(&rig->config, 16 * 128);
+    rig->groups = gpu_attention_groups(&rig->config, 16 * 128, 1);
     rig->state = device_bytes(rig, sizeof(struct step_state));
     rig->positions = device_bytes(rig, 4ull * ROWS_MAX);
     rig->sequences = device_bytes(rig, 4ull * ROWS_MAX);
@@ -455,7 +455,8 @@ void rig_upload(struct rig *rig, const struct world *world, const struct rows *r
         .rows = rows->count + 3,
         .decode_rows_max = cut.decode_count + 2,
         .tiles_max = cut.tile_count + 1,
-        .groups = gpu_attention_groups(&rig->config, position_max),
+        .groups = gpu_attention_groups(&rig->config, position_max,
+                                       cut.decode ? rows->count + 3 : cut.decode_count + 2),
         .tiles = rig->tiles,
         .decode_rows = rig->decode_rows,
     };

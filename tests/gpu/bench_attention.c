@@ -122,7 +122,7 @@ static void prepare(struct bench *bench, const struct load *load, struct memory 
     gpu_attention_cut(&bench->config, &batch, tiles, numbers + 2 * rows, &cut);
     const struct step_state state = {rows,           0,     sequences, stride, cut.decode_count,
                                      cut.tile_count, {0, 0}};
-    const uint32_t groups = gpu_attention_groups(&bench->config, positions - 1);
+    const uint32_t groups = gpu_attention_groups(&bench->config, positions - 1, rows);
     memory->state = gpu_bench_upload(base, &state, sizeof state);
     memory->positions = gpu_bench_upload(base, numbers, 4ull * rows);
     memory->sequences = gpu_bench_upload(base, numbers + rows, 4ull * rows);

@@ -107,6 +107,9 @@ static bool decode_of(const struct gpu_device_info *device, enum dtype dtype, ui
             key.dtype = (uint32_t)dtype;
             key.columns = columns[model][key.to == GPU_DECODE_ADD];
             key.token_tiles = tiles;
+            if (!gpu_decode_norms(dtype, key.columns, 1)) { /* another has its number */
+                key.from = GPU_DECODE_FROM_ACTIVATIONS, key.to = GPU_DECODE_STORE;
+            }
             /* What the device does not take, one of half the width does: each keeps its number. */
             struct gpu_decode_kernel *kernel = &program.decode[program.decode_count++];
             kernel->key = key;

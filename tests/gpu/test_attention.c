@@ -262,6 +262,13 @@ static void test_company(void **state)
     }
 }
 
+/* The bucket that all steps of a replay share: how a past is cut depends on it. */
+static void widen(const struct rig *rig, struct gpu_attention_call *call)
+{
+    call->rows = call->decode_rows_max = call->tiles_max = ROWS_MAX;
+    call->groups = rig->groups;
+}
+
 /* A decode step and a mixed one are captured, and replayed with other rows, lengths and tables: as
  * if launched. A decode step is one launch. */
 static void check_replay(struct rig *rig, struct results *results, const uint32_t *first_counts,
@@ -280,9 +287,7 @@ static void check_replay(struct rig *rig, struct results *results, const uint32_
     rows_make(&rows[1], rig, &worlds[1], counts);
     rig_upload(rig, &worlds[0], &rows[0], &captured);
     assert_int_equal(captured.decode, is_decode);
-    /* The bucket. */
-    captured.rows = captured.decode_rows_max = captured.tiles_max = ROWS_MAX;
-    captured.groups = rig->groups;
+    widen(rig, &captured);
     assert_ok(driver->capture_begin(driver, rig->bench.stream, error), *error);
     assert_ok(gpu_attention_launch(driver, rig->bench.stream, &rig->config, &rig->kernels,
                                    &captured, error),
@@ -296,7 +301,12 @@ static void check_replay(struct rig *rig, struct results *results, const uint32_
         rig_download(rig, &worlds[i], &rows[i], results->attended, results->cache);
         uint8_t *attended = malloc(ROWS_MAX * attended_row_bytes(rig));
         launches = rig->bench.faults.launches;
-        rig_run(rig, &worlds[i], &rows[i], attended, results->expected_cache);
+        rig_upload(rig, &worlds[i], &rows[i], &call);
+        widen(rig, &call);
+        assert_ok(gpu_attention_launch(driver, rig->bench.stream, &rig->config, &rig->kernels,
+                                       &call, error),
+                  *error);
+        rig_download(rig, &worlds[i], &rows[i], attended, results->expected_cache);
         assert_true(!is_decode || !gpu_bench_is_emulated() ||
                     rig->bench.faults.launches == launches + 1);
         assert_memory_equal(attended, results->attended, rows[i].count * attended_row_bytes(rig));
@@ -401,7 +411,8 @@ static void test_spans(void **state)
         uint32_t position = (uint32_t)test_random_below(1u << (1 + test_random_below(20)));
         uint32_t window =
             test_random_below(2) ? 0 : 1 + (uint32_t)test_random_below(2 * position + 2);
-        struct gpu_attention_span span = gpu_attention_span(&config, position, window);
+        uint32_t rows = 1 + (uint32_t)test_random_below(100);
+        struct gpu_attention_span span = gpu_attention_span(&config, position, window, rows);
         assert_int_equal(span.end, position + 1);
         assert_int_equal(span.end - span.begin, window && window < span.end ? window : span.end);
         uint64_t group = (uint64_t)span.group_partitions * config.partition;
@@ -410,10 +421,12 @@ static void test_spans(void **state)
         assert_true(first + span.group_count * group >= span.end);
         assert_true(first + (span.group_count - 1) * group < span.end);
         assert_true(span.group_count <= config.groups_max);
-        assert_true(span.group_count <= gpu_attention_groups(&config, position));
+        assert_true(span.group_count <= gpu_attention_groups(&config, position, rows));
+        assert_true(gpu_attention_groups(&config, position, rows) <=
+                    gpu_attention_groups(&config, position, 1));
         assert_true(!exact || span.group_partitions == 1);
-        assert_true(gpu_attention_groups(&config, position) <=
-                    gpu_attention_groups(&config, position + 1));
+        assert_true(gpu_attention_groups(&config, position, rows) <=
+                    gpu_attention_groups(&config, position + 1, rows));
     }
 }
 

@@ -1,7 +1,7 @@
 /* Packed weights (repack.cu) multiplied by the kernels for one row (linear_packed_row.cu) and for
  * few (linear_packed.cu), against double precision over the values that the blocks stand for: every
- * type, whole and broken shares of columns, several parts, gate and up, with a norm and without;
- * what is no result stays as it was. On the emulated device, or on a GPU. */
+ * type, whole and broken shares of columns, several parts, gate and up; what is no result stays as
+ * it was. On the emulated device, or on a GPU. */
 #include "gpu_support.h"
 
 #include "gpu/kernel_sources.h"
@@ -10,8 +10,6 @@
 
 #define TOKENS_MAX 8u
 #define ROWS_MAX   100u
-#define EPSILON    1e-5f
-#define OFFSET     0.5f /* of the norm's weights */
 
 static const enum dtype dtypes[] = {DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0, DTYPE_Q5_1,
                                     DTYPE_Q8_0, DTYPE_Q2_K, DTYPE_Q3_K, DTYPE_Q4_K,
@@ -23,10 +21,9 @@ static const uint32_t columns_list[] = {768, 2048, 4096, 5376};
 struct layer {
     uint32_t columns, tokens, parts, rows[3], stride;
     uint32_t to;
-    bool norm;
     bool exact; /* activations that are whole numbers of sixteenths */
     double *weights[3];
-    float *input, *norm_weight; /* floats, also of what is uploaded as halves */
+    float *input; /* of what is uploaded as halves */
 };
 
 struct rig {
@@ -46,13 +43,12 @@ static void add_kernel(struct rig *rig, const struct layer *layer, uint32_t toke
 {
     struct gpu_device_info info;
     struct gpu_decode_kernel *kernel = &rig->program.decode[rig->program.decode_count++];
-    *kernel = (struct gpu_decode_kernel){
-        .key = {.dtype = (uint32_t)rig->dtype,
-                .columns = layer->columns,
-                .token_tiles = token_tiles,
-                .from = layer->norm ? GPU_DECODE_FROM_NORM : GPU_DECODE_FROM_ACTIVATIONS,
-                .to = layer->to,
-                .activation = ACTIVATION_SILU}};
+    *kernel = (struct gpu_decode_kernel){.key = {.dtype = (uint32_t)rig->dtype,
+                                                 .columns = layer->columns,
+                                                 .token_tiles = token_tiles,
+                                                 .from = GPU_DECODE_FROM_ACTIVATIONS,
+                                                 .to = layer->to,
+                                                 .activation = ACTIVATION_SILU}};
     rig->bench.driver->describe(rig->bench.driver, &info);
     assert_true(gpu_decode_choose(&info, kernel));
 }
@@ -143,11 +139,9 @@ static uint64_t make_input(struct rig *rig, struct layer *layer)
         float x =
             layer->exact ? (float)((int)test_random_below(255) - 127) / 16 : test_random_normal();
         halves[i] = float_to_f16(x);
-        layer->input[i] = layer->norm ? x : float_from_f16(halves[i]);
+        layer->input[i] = float_from_f16(halves[i]);
     }
-    uint64_t address = layer->norm
-                           ? gpu_bench_upload(&rig->bench, layer->input, count * sizeof(float))
-                           : gpu_bench_upload(&rig->bench, halves, count * sizeof *halves);
+    uint64_t address = gpu_bench_upload(&rig->bench, halves, count * sizeof *halves);
     free(halves);
     return address;
 }
@@ -158,30 +152,23 @@ static double product(const struct layer *layer, uint32_t part, uint32_t row, ui
 {
     const float *x = layer->input + (uint64_t)token * layer->columns;
     const double *w = layer->weights[part] + (uint64_t)row * layer->columns;
-    double squares = 0, sum = 0;
+    double sum = 0;
     for (uint32_t k = 0; k < layer->columns; k++) {
-        squares += (double)x[k] * x[k];
-    }
-    double scale = 1 / sqrt(squares / layer->columns + EPSILON);
-    for (uint32_t k = 0; k < layer->columns; k++) {
-        double normed = x[k] * scale * ((double)OFFSET + layer->norm_weight[k]);
-        double term = w[k] * (layer->norm ? normed : x[k]);
+        double term = w[k] * x[k];
         sum += term;
         *size += fabs(term);
     }
     return sum;
 }
 
-/* Rounding of scales and sums; of activations to sixteen bits together, or, when there was a norm,
- * of each to a half; of results of pairs to halves. */
-static void check_value(const struct layer *layer, bool is_row, double given, double before,
-                        uint32_t part, uint32_t row, uint32_t token)
+/* Rounding of scales and sums; of activations to sixteen bits together; of results of pairs to
+ * halves. */
+static void check_value(const struct layer *layer, double given, double before, uint32_t part,
+                        uint32_t row, uint32_t token)
 {
     double size = 1e-3;
     double sum = product(layer, part, row, token, &size);
-    double bound = size * (layer->exact && !layer->norm ? 2e-6
-                           : layer->norm && !is_row     ? 6e-5
-                                                        : 0x1p-16);
+    double bound = size * (layer->exact ? 2e-6 : 0x1p-16);
     if (layer->to == GPU_DECODE_PAIR) {
         double gate = sum / (1 + exp(-sum)), more = 1e-3;
         double up = product(layer, 1, row, token, &more);
@@ -196,8 +183,7 @@ static void check_value(const struct layer *layer, bool is_row, double given, do
     }
 }
 
-static void check_results(const struct layer *layer, bool is_row, const float *before,
-                          const float *after)
+static void check_results(const struct layer *layer, const float *before, const float *after)
 {
     const uint16_t *halves = (const uint16_t *)after;
     const bool pair = layer->to == GPU_DECODE_PAIR;
@@ -205,8 +191,8 @@ static void check_results(const struct layer *layer, bool is_row, const float *b
         uint32_t at = token * layer->stride;
         for (uint32_t part = 0; part < (pair ? 1 : layer->parts); part++) {
             for (uint32_t row = 0; row < layer->rows[part]; row++, at++) {
-                check_value(layer, is_row, pair ? float_from_f16(halves[at]) : after[at],
-                            before[at], part, row, token);
+                check_value(layer, pair ? float_from_f16(halves[at]) : after[at], before[at], part,
+                            row, token);
             }
         }
         uint32_t end = (token + 1) * layer->stride, size = pair ? 2 : 4;
@@ -244,7 +230,7 @@ static void run(struct rig *rig, const struct layer *layer,
     snprintf(name, sizeof name, "linear_decode_%u", index);
     launch(rig, name, &how, &arguments, sizeof arguments);
     gpu_bench_download(&rig->bench, after, arguments.output, words * sizeof *after);
-    check_results(&shown, kernel->key.token_tiles == 0, before, after);
+    check_results(&shown, before, after);
     driver->memory_free(driver, arguments.output);
     driver->memory_free(driver, arguments.count);
     free(before);
@@ -253,8 +239,7 @@ static void run(struct rig *rig, const struct layer *layer,
 static void check_layer(enum dtype dtype, struct layer *layer)
 {
     struct rig rig;
-    struct linear_decode_arguments arguments = {.norm_epsilon = EPSILON,
-                                                .norm_weight_offset = OFFSET};
+    struct linear_decode_arguments arguments = {0};
     rig_open(&rig, dtype, layer);
     struct gpu_driver *driver = rig.bench.driver;
     const uint64_t tile_bytes = 16 * gpu_packed_row_bytes(dtype, layer->columns);
@@ -269,24 +254,16 @@ static void check_layer(enum dtype dtype, struct layer *layer)
         arguments.rows[i] = layer->rows[i];
         to += (layer->rows[i] + 15) / 16 * tile_bytes;
     }
-    layer->norm_weight = bytes_of(layer->columns * sizeof(float));
-    for (uint32_t k = 0; k < layer->columns; k++) {
-        layer->norm_weight[k] = test_random_normal();
-    }
-    arguments.norm_weight =
-        gpu_bench_upload(&rig.bench, layer->norm_weight, layer->columns * sizeof(float));
     arguments.input = make_input(&rig, layer);
     arguments.output_stride = layer->stride;
     for (uint32_t i = 0; i < rig.program.decode_count; i++) {
         run(&rig, layer, arguments, i);
     }
     driver->memory_free(driver, matrices);
-    driver->memory_free(driver, arguments.norm_weight);
     driver->memory_free(driver, arguments.input);
     for (uint32_t i = 0; i < layer->parts; i++) {
         free(layer->weights[i]);
     }
-    free(layer->norm_weight);
     free(layer->input);
     gpu_bench_close(&rig.bench);
 }
@@ -304,7 +281,6 @@ static void packed_weights_agree_with_double_precision(void **state)
                          : to == GPU_DECODE_ADD ? 1
                                                 : 3,
                 .to = to,
-                .norm = to != GPU_DECODE_ADD && test_random_below(2),
                 .exact = test_random_below(2),
             };
             for (uint32_t part = 0; part < layer.parts; part++) {
