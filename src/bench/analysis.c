@@ -277,7 +277,7 @@ static bool compare_engines(struct analysis *analysis)
     for (uint32_t e = 0; a && b && e < config->engine_count; e++) {
         for (uint32_t p = 0; e != analysis->baseline && p < analysis->point_count; p++) {
             for (int m = 0; m < COMPARE_COUNT; m++) {
-                enum metric metric = compared_metrics[m];
+                enum metric metric = analysis_compared(analysis, p, m);
                 uint32_t a_count =
                     run_values(analysis_cell(analysis, analysis->baseline, p), metric, a);
                 uint32_t b_count = run_values(analysis_cell(analysis, e, p), metric, b);
@@ -303,7 +303,7 @@ static bool compare_engines(struct analysis *analysis)
     return fine;
 }
 
-/* The geometric mean, over points that both have, of throughput against the baseline. */
+/* The geometric mean, over points that both have, of speed against the baseline. */
 static void rank_engines(struct analysis *analysis)
 {
     uint32_t count = analysis->config->engine_count;
@@ -311,11 +311,11 @@ static void rank_engines(struct analysis *analysis)
         double sum = 0;
         uint32_t points = 0;
         for (uint32_t p = 0; p < analysis->point_count; p++) {
-            double own = analysis_cell(analysis, e, p)->figures[METRIC_TOKENS_S].mean;
-            double base =
-                analysis_cell(analysis, analysis->baseline, p)->figures[METRIC_TOKENS_S].mean;
+            enum metric metric = analysis_compared(analysis, p, COMPARE_SPEED);
+            double own = analysis_cell(analysis, e, p)->figures[metric].mean;
+            double base = analysis_cell(analysis, analysis->baseline, p)->figures[metric].mean;
             if (own > 0 && base > 0) {
-                sum += log(own / base);
+                sum += metric_rows[metric].higher_is_better ? log(own / base) : log(base / own);
                 points++;
             }
         }

@@ -72,14 +72,13 @@ struct engine_result {
     double start_ms;    /* mean over runs */
     uint32_t sessions, sessions_failed;
     double steps_host_share; /* of llcuda's own counters: host time / step time; NaN */
-    double rank_score;       /* geometric mean of throughput against the baseline; NaN */
+    double rank_score;       /* geometric mean of speed against the baseline; NaN */
     uint32_t rank;           /* 1 is best; 0: not ranked */
     uint32_t tokens_agreeing, tokens_checked; /* prompts, against the reference engine */
     char first_difference[300];
 };
 
-enum { COMPARE_TTFT, COMPARE_TPOT, COMPARE_TOKENS_S, COMPARE_COUNT };
-extern const enum metric compared_metrics[COMPARE_COUNT];
+enum { COMPARE_TTFT, COMPARE_TPOT, COMPARE_SPEED, COMPARE_COUNT };
 
 enum verdict { VERDICT_NONE, VERDICT_SAME, VERDICT_BETTER, VERDICT_WORSE };
 
@@ -141,6 +140,13 @@ static inline struct cell *analysis_cell(const struct analysis *analysis, uint32
 {
     return &analysis->cells[engine * analysis->point_count + point];
 }
+
+/* Whether arrivals set the pace at a point, and not the engine. */
+bool analysis_is_open(const struct analysis *analysis, uint32_t point);
+
+/* The metric of a comparison. COMPARE_SPEED is what engines are judged by: throughput, or end to
+ * end in an open loop, where every engine that keeps up has the arrivals' throughput. */
+enum metric analysis_compared(const struct analysis *analysis, uint32_t point, int compare);
 
 /* Two samples of run figures in words. `percent_seen` is how the means differ. */
 void comparison_decide(struct comparison *comparison, const struct config_analysis *analysis,

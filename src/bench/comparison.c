@@ -7,7 +7,19 @@
 #include <math.h>
 #include <stdio.h>
 
-const enum metric compared_metrics[COMPARE_COUNT] = {METRIC_TTFT, METRIC_TPOT, METRIC_TOKENS_S};
+bool analysis_is_open(const struct analysis *analysis, uint32_t point)
+{
+    enum load_kind kind = analysis->config->workloads[analysis->points[point].workload].kind;
+    return kind == LOAD_RATE || kind == LOAD_TRACE;
+}
+
+enum metric analysis_compared(const struct analysis *analysis, uint32_t point, int compare)
+{
+    return compare == COMPARE_TTFT             ? METRIC_TTFT
+           : compare == COMPARE_TPOT           ? METRIC_TPOT
+           : analysis_is_open(analysis, point) ? METRIC_E2E
+                                               : METRIC_TOKENS_S;
+}
 
 /* The smallest p that the exact rank test can give: 2 / (a + b over a). */
 static double smallest_rank_p(size_t a, size_t b)

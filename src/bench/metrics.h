@@ -15,7 +15,7 @@
     X(TOKENS_S, "output_tokens_s", "throughput", "tokens/s", true,                                \
       "output tokens of all requests / (last end − first due)")                                   \
     X(USER_TOKENS_S, "user_tokens_s", "speed of one stream", "tokens/s", true,                    \
-      "1 / time per output token, mean over requests")                                            \
+      "Σ (output tokens − 1) / Σ (last token − first token), over requests")                      \
     X(TOTAL_TOKENS_S, "total_tokens_s", "prompt and output", "tokens/s", true,                    \
       "(prompt + output tokens) / (last end − first due)")                                        \
     X(REQUESTS_S, "requests_s", "request rate", "1/s", true,                                      \
@@ -36,6 +36,10 @@
     X(OVERHEAD, "harness_share", "cost of the harness", "share", false,                           \
       "processor time of the harness / wall time of the measurement")                             \
     X(GPU, "gpu_share", "GPU utilisation", "share", true, "mean of NVML's samples")               \
+    X(GPU_MEMORY, "gpu_memory_peak_mb", "peak GPU memory", "MB", false,                           \
+      "largest memory in use on the watched GPU by NVML, whoever uses it")                        \
+    X(GPU_THROTTLED, "gpu_throttled_share", "GPU throttled", "share", false,                      \
+      "NVML's samples in which power or heat held the clocks down / samples")                     \
     X(ENERGY, "energy_j_token", "energy a token", "J", false,                                     \
       "(package energy by RAPL + GPU power × time) / output tokens")
 
@@ -49,7 +53,8 @@
     X("cost_per_million_tokens", "cost per million tokens", "currency",                            \
       "price an hour / (throughput × 3,600) × 10⁶")                                                \
     X("throughput_against_baseline", "score of the ranking", "×",                                  \
-      "geometric mean over common points of throughput / throughput of the baseline")
+      "geometric mean over common points of throughput / throughput of the baseline; in open "     \
+      "loops, where arrivals set the throughput, of the baseline's end to end / its own")
 
 enum metric {
 #define METRIC_ENUM(id, ...) METRIC_##id,

@@ -18,10 +18,11 @@ struct run_sums {
     double wall_s, prompt_tokens, output_tokens, good;
     double sums[SPREAD_METRICS];
     uint64_t counts[SPREAD_METRICS];
-    double user_speed;
-    double token_ms; /* tokens in flight × how long they were */
-    uint64_t user_count, ok, failed;
+    double stream_tokens, stream_ms; /* after the first token */
+    double token_ms;                 /* tokens in flight × how long they were */
+    uint64_t ok, failed;
     double memory_peak, memory_mean, engine_cpu_s, harness_cpu_s, energy_j, gpu_power_w, gpu;
+    double gpu_memory_peak, gpu_throttled;
 };
 
 struct reading {
@@ -124,8 +125,8 @@ static bool read_sample(struct reading *reading, const struct json_value *root)
     fine = fine && add_value(reading, point, METRIC_E2E, last);
     if (tpot > 0) {
         fine = fine && add_value(reading, point, METRIC_TPOT, tpot);
-        run->user_speed += 1000 / tpot;
-        run->user_count++;
+        run->stream_tokens += output - 1;
+        run->stream_ms += last - first;
     }
     bool good =
         (workload->goodput_ttft_ms <= 0 || first <= workload->goodput_ttft_ms) &&
@@ -151,6 +152,8 @@ static bool read_point(struct reading *reading, const struct json_value *root)
                              .harness_cpu_s = number_of(root, "harness_cpu_s"),
                              .energy_j = number_of(root, "cpu_energy_j"),
                              .gpu = number_of(root, "gpu_mean"),
+                             .gpu_memory_peak = number_of(root, "gpu_memory_peak_bytes"),
+                             .gpu_throttled = number_of(root, "gpu_throttled_share"),
                              .gpu_power_w = number_of(root, "gpu_power_mean_w")};
     if (!cell->first_failure[0]) {
         copy_text(json_member(root, "first_failure"), cell->first_failure,
@@ -314,7 +317,7 @@ static void close_runs(struct reading *reading)
         figures[METRIC_TOKENS_S] = run->output_tokens / wall;
         figures[METRIC_TOTAL_TOKENS_S] = tokens / wall;
         figures[METRIC_USER_TOKENS_S] =
-            run->user_count ? run->user_speed / (double)run->user_count : NAN;
+            run->stream_ms > 0 ? run->stream_tokens / run->stream_ms * 1e3 : NAN;
         figures[METRIC_REQUESTS_S] = (double)run->ok / wall;
         figures[METRIC_GOODPUT_S] = run->good / wall;
         figures[METRIC_FAILED] = (double)run->failed / (double)(run->failed + run->ok);
@@ -327,6 +330,8 @@ static void close_runs(struct reading *reading)
         figures[METRIC_CPU_PER_TOKEN] = tokens > 0 ? run->engine_cpu_s * 1e3 / tokens : NAN;
         figures[METRIC_OVERHEAD] = run->harness_cpu_s / wall;
         figures[METRIC_GPU] = run->gpu;
+        figures[METRIC_GPU_MEMORY] = run->gpu_memory_peak / 1e6;
+        figures[METRIC_GPU_THROTTLED] = run->gpu_throttled;
         figures[METRIC_ENERGY] =
             energy > 0 && run->output_tokens > 0 ? energy / run->output_tokens : NAN;
         for (int m = 0; m < METRIC_COUNT; m++) {

@@ -41,8 +41,9 @@ uint32_t report_point_winner(const struct analysis *analysis, uint32_t point, en
 
 static void write_winners(const struct analysis *analysis, struct buffer *out)
 {
-    static const enum metric metrics[] = {METRIC_TOKENS_S, METRIC_TTFT, METRIC_TPOT,
-                                          METRIC_MEMORY_PEAK, METRIC_ENERGY};
+    static const enum metric metrics[] = {METRIC_TOKENS_S, METRIC_E2E,         METRIC_TTFT,
+                                          METRIC_TPOT,     METRIC_MEMORY_PEAK, METRIC_GPU_MEMORY,
+                                          METRIC_ENERGY};
     enum { METRICS = sizeof metrics / sizeof metrics[0] };
     buffer_append_text(out, "<h2 id=\"winners\">Who wins where</h2><figure><table><tr><th>Workload"
                             "</th>");
@@ -59,7 +60,9 @@ static void write_winners(const struct analysis *analysis, struct buffer *out)
         for (size_t m = 0; m < METRICS; m++) {
             uint32_t winner = report_point_winner(analysis, p, metrics[m]);
             buffer_append_text(out, "<td>");
-            if (winner == UINT32_MAX) {
+            if (metrics[m] == METRIC_TOKENS_S && analysis_is_open(analysis, p)) {
+                buffer_append_text(out, "set by the arrivals");
+            } else if (winner == UINT32_MAX) {
                 buffer_append_text(out, "–");
             } else {
                 html_text(out, analysis->config->engines[winner].name);
@@ -72,7 +75,7 @@ static void write_winners(const struct analysis *analysis, struct buffer *out)
         buffer_append_text(out, "</tr>\n");
     }
     buffer_append_text(out, "</table></figure><p class=\"small\">The best mean; whether the "
-                            "difference can be told is in the tests below each workload.</p>\n");
+                            "difference can be told is in the tests of each workload.</p>\n");
 }
 
 static void write_ranks(const struct analysis *analysis, struct buffer *out)
@@ -111,20 +114,35 @@ static void write_ranks(const struct analysis *analysis, struct buffer *out)
                        "that share one load, each with a whole copy of the model.</p>\n");
 }
 
-double report_monthly_cost(const struct analysis *analysis, uint32_t engine)
+/* Over the points at which the engine sets the pace. With `against_baseline` the cost is divided by
+ * the baseline's at each. */
+static double mean_cost(const struct analysis *analysis, uint32_t engine, bool against_baseline)
 {
     double sum = 0;
     uint32_t count = 0;
     for (uint32_t p = 0; p < analysis->point_count; p++) {
         double cost = analysis_cell(analysis, engine, p)->cost_per_million;
         double base = analysis_cell(analysis, analysis->baseline, p)->cost_per_million;
-        if (cost > 0 && base > 0) {
-            sum += log(cost);
+        if (!analysis_is_open(analysis, p) && cost > 0 && base > 0 && isfinite(cost) &&
+            isfinite(base)) {
+            sum += log(against_baseline ? cost / base : cost);
             count++;
         }
     }
+    return count ? exp(sum / count) : NAN;
+}
+
+double report_cost_ratio(const struct analysis *analysis, uint32_t engine)
+{
+    return mean_cost(analysis, engine, true);
+}
+
+double report_monthly_cost(const struct analysis *analysis, uint32_t engine)
+{
     double tokens = analysis->config->prices.tokens_per_month;
-    return count && tokens > 0 ? exp(sum / count) * tokens / 1e6 : NAN;
+    return tokens > 0 ? mean_cost(analysis, analysis->baseline, false) *
+                            report_cost_ratio(analysis, engine) * tokens / 1e6
+                      : NAN;
 }
 
 static void write_investment(const struct analysis *analysis, struct buffer *out)
@@ -134,9 +152,10 @@ static void write_investment(const struct analysis *analysis, struct buffer *out
     double once = prices->migration + prices->hardware;
     buffer_append_text(out, "<h2 id=\"investment\">Return on investment</h2>\n");
     if (!(base > 0)) {
-        buffer_append_text(out,
-                           "<p>Not computed: it needs <code>prices</code> with machine_per_hour "
-                           "and tokens_per_month, and a baseline that was measured.</p>\n");
+        buffer_append_text(
+            out, "<p>Not computed: it needs <code>prices</code> with machine_per_hour "
+                 "and tokens_per_month, and a baseline that was measured in a closed loop.</p>"
+                 "\n");
         return;
     }
     buffer_printf(out, "<p class=\"small\">%.3g output tokens a month; moving costs %.4g ",
@@ -144,8 +163,10 @@ static void write_investment(const struct analysis *analysis, struct buffer *out
     html_text(out, prices->currency);
     buffer_append_text(out,
                        " once (hardware and migration of the price table). Cost: geometric mean "
-                       "of the cost per million tokens over all points × tokens. Return: (12 × "
-                       "saving − once) / once.</p><table><tr><th>Engine</th><th class=\"n\">cost "
+                       "of the baseline's cost per million tokens over the points of closed loops "
+                       "× tokens; of another engine, that × the geometric mean of its cost / the "
+                       "baseline's over the points that both have. Return: (12 × saving − once) / "
+                       "once.</p><table><tr><th>Engine</th><th class=\"n\">cost "
                        "a month</th><th class=\"n\">saving a month</th><th class=\"n\">paid back "
                        "after, months</th><th class=\"n\">return in a year</th></tr>\n");
     for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
@@ -175,7 +196,8 @@ static void write_risk(const struct analysis *analysis, uint32_t e, struct buffe
         const struct cell *cell = analysis_cell(analysis, e, p);
         failed += cell->failed;
         all += cell->requests;
-        variation = fmax(variation, cell->figures[METRIC_TOKENS_S].variation);
+        enum metric speed = analysis_compared(analysis, p, COMPARE_SPEED);
+        variation = fmax(variation, cell->figures[speed].variation);
     }
     if (!engine->ran) {
         buffer_append_text(out, "not measured here: ");
@@ -183,7 +205,7 @@ static void write_risk(const struct analysis *analysis, uint32_t e, struct buffe
         return;
     }
     buffer_printf(out,
-                  "%llu of %llu requests failed; %u of %u sessions failed; throughput varies by up "
+                  "%llu of %llu requests failed; %u of %u sessions failed; speed varies by up "
                   "to %.0f %% from run to run; %u of %u greedy answers agree with the reference",
                   (unsigned long long)failed, (unsigned long long)all, engine->sessions_failed,
                   engine->sessions, variation * 100, engine->tokens_agreeing,

@@ -121,6 +121,9 @@ static void scaling_criteria(const struct analysis *analysis, struct criterion *
     for (uint32_t e = 0; e < config->engine_count; e++) {
         for (uint32_t p = 0; p < analysis->point_count; p++) {
             const struct cell *cell = analysis_cell(analysis, e, p);
+            if (analysis_is_open(analysis, p)) {
+                continue; /* throughput follows the arrivals, however they grow */
+            }
             if (cell->scaling > 1 && !(cell->batch_efficiency <= best)) {
                 best = cell->batch_efficiency;
                 engine = e;

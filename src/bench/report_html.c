@@ -45,7 +45,7 @@ static void write_ranking(const struct analysis *analysis, struct buffer *out)
     static const char *const medals[] = {"gold", "silver", "bronze"};
     const struct config *config = analysis->config;
     buffer_append_text(out, "<h2 id=\"ranking\">Ranking</h2><table><tr><th></th><th>Engine</th>"
-                            "<th class=\"n\">Throughput, × baseline</th><th class=\"n\">Start, ms"
+                            "<th class=\"n\">Speed, × baseline</th><th class=\"n\">Start, ms"
                             "</th><th class=\"n\">Greedy prompts agreeing</th><th>Maturity</th>"
                             "</tr>\n");
     for (uint32_t rank = 1; rank <= config->engine_count; rank++) {
@@ -82,9 +82,10 @@ static void write_ranking(const struct analysis *analysis, struct buffer *out)
         }
     }
     buffer_append_text(out,
-                       "</table><p class=\"small\">The score is the geometric mean, over all "
-                       "points that both have, of throughput against the baseline. Reference of "
-                       "the greedy tokens: ");
+                       "</table><p class=\"small\">Speed is the geometric mean, over all "
+                       "points that both have, of throughput against the baseline; in open loops, "
+                       "where arrivals set the throughput, of end-to-end time. Reference of the "
+                       "greedy tokens: ");
     html_text(out, analysis->reference < config->engine_count
                        ? config->engines[analysis->reference].name
                        : "none");
@@ -135,8 +136,11 @@ static void write_figures(const struct analysis *analysis, uint32_t p, const enu
     }
     buffer_append_text(out, ends ? "<th class=\"n\">scaling factor</th><th class=\"n\">batch "
                                    "efficiency</th></tr>\n"
-                                 : "<th class=\"n\">variation</th><th class=\"n\">failed</th>"
-                                   "</tr>\n");
+                            : analysis_is_open(analysis, p)
+                                ? "<th class=\"n\">variation of end to end</th><th class=\"n\">"
+                                  "failed</th></tr>\n"
+                                : "<th class=\"n\">variation of throughput</th><th class=\"n\">"
+                                  "failed</th></tr>\n");
     for (uint32_t e = 0; e < config->engine_count; e++) {
         const struct cell *cell = analysis_cell(analysis, e, p);
         if (!cell->run_count) {
@@ -153,7 +157,8 @@ static void write_figures(const struct analysis *analysis, uint32_t p, const enu
             html_number(out, cell->batch_efficiency, "p");
             buffer_append_text(out, "</tr>\n");
         } else {
-            html_number(out, cell->figures[METRIC_TOKENS_S].variation, "p");
+            enum metric speed = analysis_compared(analysis, p, COMPARE_SPEED);
+            html_number(out, cell->figures[speed].variation, "p");
             buffer_printf(out, "<td class=\"n\">%llu / %llu</td></tr>\n",
                           (unsigned long long)cell->failed, (unsigned long long)cell->requests);
         }
@@ -168,8 +173,9 @@ static void write_point(const struct analysis *analysis, uint32_t p, struct buff
         METRIC_E2E,        METRIC_TOKENS_S,       METRIC_USER_TOKENS_S,
         METRIC_REQUESTS_S, METRIC_TOTAL_TOKENS_S, METRIC_GOODPUT_S};
     static const enum metric means[] = {
-        METRIC_MEMORY_PEAK, METRIC_MEMORY_MEAN, METRIC_KV_EFFICIENCY, METRIC_CPU_PER_TOKEN,
-        METRIC_GPU,         METRIC_ENERGY,      METRIC_LATE,          METRIC_OVERHEAD};
+        METRIC_MEMORY_PEAK,   METRIC_MEMORY_MEAN, METRIC_GPU_MEMORY,    METRIC_KV_EFFICIENCY,
+        METRIC_CPU_PER_TOKEN, METRIC_GPU,         METRIC_GPU_THROTTLED, METRIC_ENERGY,
+        METRIC_LATE,          METRIC_OVERHEAD};
     buffer_append_text(out, "<h3>");
     html_text(out, analysis->points[p].key);
     buffer_append_text(out, "</h3>");
@@ -261,8 +267,10 @@ static void write_money(const struct analysis *analysis, struct buffer *out)
                             "second × 3,600) × 10⁶. Machine: ");
     buffer_printf(out, "%.4g ", prices->machine_per_hour);
     html_text(out, prices->currency);
-    buffer_append_text(out, " an hour, unless an engine has a price of its own.</p><figure><table>"
-                            "<tr><th>Point</th>");
+    buffer_append_text(
+        out, " an hour, unless an engine has a price of its own. In an open loop this is the "
+             "cost at those arrivals, not the engine's limit.</p><figure><table>"
+             "<tr><th>Point</th>");
     for (uint32_t e = 0; e < config->engine_count; e++) {
         buffer_append_text(out, "<th class=\"n\">");
         html_text(out, config->engines[e].name);

@@ -17,8 +17,12 @@ void report_html_business(const struct analysis *analysis, struct buffer *out);
  * UINT32_MAX when nothing was measured. */
 uint32_t report_point_winner(const struct analysis *analysis, uint32_t point, enum metric metric);
 
-/* What an engine costs a month at the price table's tokens, from the geometric mean of its cost per
- * million over the points that it and the baseline both have. NaN without prices. */
+/* The geometric mean of an engine's cost per million tokens / the baseline's, over the points of
+ * closed loops that both have. NaN without prices or without such a point. */
+double report_cost_ratio(const struct analysis *analysis, uint32_t engine);
+
+/* What an engine costs a month at the price table's tokens: the baseline's cost × the ratio. NaN
+ * without prices. */
 double report_monthly_cost(const struct analysis *analysis, uint32_t engine);
 
 #endif

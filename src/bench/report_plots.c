@@ -171,7 +171,7 @@ static void write_words(const struct analysis *analysis, struct page *page)
         for (uint32_t e = 0; e < config->engine_count; e++) {
             const struct engine_result *engine = &analysis->engines[e];
             if (engine->rank == rank) {
-                snprintf(line, sizeof line, "%u. %s: %.2f times the baseline's throughput", rank,
+                snprintf(line, sizeof line, "%u. %s: %.2f times the baseline's speed", rank,
                          config->engines[e].name, engine->rank_score);
                 paragraph(page, line, 10);
             }

@@ -86,7 +86,7 @@ void report_table(const struct analysis *analysis, struct buffer *out)
                   config->analysis.confidence * 100);
     for (uint32_t i = 0; i < analysis->comparison_count; i++) {
         const struct comparison *comparison = &analysis->comparisons[i];
-        if (comparison->metric == METRIC_TOKENS_S) {
+        if (comparison->metric == analysis_compared(analysis, comparison->point, COMPARE_SPEED)) {
             buffer_printf(out, "%s: %s\n", analysis->points[comparison->point].key,
                           comparison->words);
         }

@@ -10,6 +10,8 @@
 #define MATRIX_SIZE_DEFAULT 8192u
 #define REPETITIONS_DEFAULT 5u
 #define MATRIX_ROUNDS       20000u
+#define EMU_BYTES           (1ull << 20) /* what threads of a processor do in a moment */
+#define EMU_ROUNDS          4u
 #define MATRIX_FLOP         4096.0 /* of one mma: 16 · 8 · 16 · 2 */
 #define WARP                32u
 
@@ -70,6 +72,7 @@ static llcuda_status prepare(struct measuring *m, const struct gpu_measure_optio
     /* One size that every grid of read_rate divides. */
     uint64_t unit = 16ull * MEASURE_LOADS * MEASURE_THREADS * 4 * m->info.multiprocessor_count;
     m->bytes = BYTES_DEFAULT < free_bytes / 4 ? BYTES_DEFAULT : free_bytes / 4;
+    m->bytes = m->info.vendor == GPU_EMU ? EMU_BYTES : m->bytes;
     m->bytes = options && options->bytes ? options->bytes : m->bytes;
     m->bytes = m->bytes < unit ? unit : m->bytes / unit * unit;
     status = compile(m, error);
@@ -190,10 +193,15 @@ static llcuda_status work_out(struct measuring *m, uint32_t variant, struct llcu
     return m->driver->copy_out(m->driver, m->stream, m->host, m->memory, host_bytes(m), error);
 }
 
+static uint32_t matrix_rounds(const struct measuring *m)
+{
+    return m->info.vendor == GPU_EMU ? EMU_ROUNDS : MATRIX_ROUNDS;
+}
+
 static llcuda_status work_matrix(struct measuring *m, uint32_t variant, struct llcuda_error *error)
 {
     (void)variant;
-    return launch(m, m->matrix, m->info.multiprocessor_count, MATRIX_ROUNDS, m->target, error);
+    return launch(m, m->matrix, m->info.multiprocessor_count, matrix_rounds(m), m->target, error);
 }
 
 /* x and W lie one after the other at the beginning of the memory, y behind them. */
@@ -233,7 +241,7 @@ static llcuda_status matrix_rate(struct measuring *m, struct gpu_ceilings *ceili
         flop = 2.0 * m->matrix_size * m->matrix_size * m->matrix_size;
         status = time_best(m, work_matmul, 1, &seconds, error);
     } else if (!status) {
-        flop = MATRIX_FLOP * MEASURE_TILES * MATRIX_ROUNDS * (MEASURE_THREADS / WARP) *
+        flop = MATRIX_FLOP * MEASURE_TILES * matrix_rounds(m) * (MEASURE_THREADS / WARP) *
                m->info.multiprocessor_count;
         status = time_best(m, work_matrix, 1, &seconds, error);
     }

@@ -229,6 +229,20 @@ class QuickTest(unittest.TestCase):
             for key in asked:
                 self.assertIn(key, {**row["metrics"], **row})
 
+    def test_speed_of_a_stream_is_the_raw_data(self):
+        """Tokens that are read together have no time between them: no mean of reciprocals."""
+        tokens, times = {}, {}
+        for name, run, line in self.folder.raw():
+            if line["kind"] == "sample" and line["ok"] and line["last_us"] > line["first_us"] and \
+                    line["output_tokens"] > 1:
+                key = name, line["point"], run
+                tokens[key] = tokens.get(key, 0) + line["output_tokens"] - 1
+                times[key] = times.get(key, 0) + (line["last_us"] - line["first_us"]) / 1e6
+        for row in self.folder.summary()["results"]:
+            for run, value in enumerate(row["metrics"]["user_tokens_s"]["runs"]):
+                key = row["engine"], row["point"], run + 1
+                self.assertAlmostEqual(value / (tokens[key] / times[key]), 1, 6)
+
     def test_medals_need_no_font(self):
         page = (self.folder.path / "report.html").read_text()
         self.assertIn('<span class="medal gold" title="gold">1</span>', page)
@@ -593,6 +607,81 @@ class Configurations(unittest.TestCase):
             self.assertEqual(result.returncode, 0, f"{path}: {result.stderr}")
 
 
+class Advice(unittest.TestCase):
+    """What a report says to a buyer rests on what was seen, and on nothing else."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = Folder(json.dumps({
+            "benchmark": {"name": "advice", "repeats": 5},
+            "engines": [fake("old", "good", 30, 2, baseline=True), fake("new", "good", 6, 0.5),
+                        fake("twin", "good", 6, 0.5, price_per_hour=4)],
+            "workloads": [{"name": "open", "request_rates": [10, 20], "arrival": "constant",
+                           "num_prompts": 5, "output_tokens": 4, "sequence_lengths": [8]},
+                          {"name": "closed", "batch_sizes": [1], "iterations": 4,
+                           "output_tokens": 4, "sequence_lengths": [8]}],
+            "prices": {"currency": "EUR", "machine_per_hour": 2, "migration": 3000,
+                       "hardware": 1000, "tokens_per_month": 1e9}}))
+        cls.summary = cls.folder.summary()
+        cls.texts = [row["text"] for row in cls.summary["recommendations"]]
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.remove()
+
+    def mean(self, engine, workload, metric):
+        rows = [row["metrics"][metric]["mean"] for row in self.summary["results"]
+                if (row["engine"], row["workload"]) == (engine, workload)]
+        return math.exp(statistics.mean(map(math.log, rows)))
+
+    def test_open_loops_are_judged_by_time(self):
+        """Throughput is that of the arrivals: five times faster would look the same."""
+        judged = {(row["workload"], row["metric"]) for row in self.summary["comparisons"]}
+        self.assertIn(("open", "e2e_ms"), judged)
+        self.assertNotIn(("open", "output_tokens_s"), judged)
+        self.assertIn(("closed", "output_tokens_s"), judged)
+        score = {engine["name"]: engine["throughput_against_baseline"]
+                 for engine in self.summary["engines"]}
+        expected = ((self.mean("old", "open", "e2e_ms") / self.mean("new", "open", "e2e_ms")) ** 2
+                    * self.mean("new", "closed", "output_tokens_s")
+                    / self.mean("old", "closed", "output_tokens_s")) ** (1 / 3)
+        self.assertAlmostEqual(score["new"], expected, 6)
+        scaling = [row for row in self.summary["criteria"] if "to the level" in row["text"]]
+        self.assertEqual(scaling[0]["state"], "not measured")  # rates that double prove nothing
+
+    def test_the_best_is_tested_against_the_next(self):
+        """Both are better than the baseline, and nobody can tell them apart."""
+        said = next(text for text in self.texts if text.startswith("For 'closed'"))
+        self.assertRegex(said, "the figures do not decide between (new and twin|twin and new)")
+        evidence = [row["evidence"] for row in self.summary["recommendations"]]
+        self.assertRegex(evidence[0], "against the next best, (new|twin): better at 0 of 2 points")
+
+    def test_a_winner_is_named_when_the_tests_say_so(self):
+        """The tests against the baseline are those of the report: no second opinion."""
+        folder = Folder(configuration([fake("old", "good", 30, 2), fake("new", "good", 6, 0.5)],
+                                      repeats=5))
+        first = folder.summary()["recommendations"][0]
+        self.assertRegex(first["text"], "^For 'w' use new: throughput")
+        self.assertRegex(first["evidence"], "the next best, old: better at 2 of 2 points, worse at 0")
+        self.assertTrue(any(row["words"] in first["evidence"]
+                            for row in folder.summary()["comparisons"]))
+        folder.remove()
+
+    def test_money_knows_each_machine_s_price(self):
+        """As fast for twice the price; and the recommendation says what the table says."""
+        rows = {row["engine"]: row["cost_per_million_tokens"] for row in self.summary["results"]
+                if row["workload"] == "closed"}
+        moves = {text: row["evidence"] for text, row in zip(self.texts,
+                                                            self.summary["recommendations"])}
+        for engine in ("new", "twin"):
+            saved = (1 - rows[engine] / rows["old"]) * 100
+            text = f"Moving from old to {engine} lowers the cost of a token by {saved:.0f} %."
+            self.assertIn(text, moves)
+            monthly = (rows["old"] - rows[engine]) * 1000
+            self.assertIn(f"{monthly:.2f} EUR a month", moves[text])
+            self.assertIn(f"pays back in {4000 / monthly:.1f} months", moves[text])
+
+
 class Compare(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -615,6 +704,54 @@ class Compare(unittest.TestCase):
 
     def test_same_is_same(self):
         self.assertIn("0 regressions", bench("compare", self.base.path, self.base.path).stdout)
+
+    def test_an_engine_that_is_gone_is_a_regression(self):
+        gone = Folder(configuration([fake("engine", "die")], [
+            {"name": "w", "batch_sizes": [1], "sequence_lengths": [8], "output_tokens": 4,
+             "iterations": 8, "warmup": 1}], repeats=1), status=1)
+        result = bench("compare", self.base.path, gone.path, status=1)
+        self.assertRegex(result.stdout, "- engine, w, .*measured before and is not now: .*out of memory")
+        self.assertIn("1 regressions in 1 figures", result.stdout)
+        gone.remove()
+
+    def edited(self, change):
+        """The base with other raw lines."""
+        root = pathlib.Path(tempfile.mkdtemp(prefix="llcuda-bench-"))
+        shutil.copytree(self.base.path, root / "out")
+        for path in (root / "out/raw_data").iterdir():
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            for number, line in enumerate(lines):
+                change(number, line)
+            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        self.addCleanup(shutil.rmtree, root)
+        return root / "out"
+
+    def test_requests_that_fail_are_a_regression(self):
+        def fail(number, line):
+            if line["kind"] == "sample" and number % 4 == 0:
+                line["ok"] = False
+        result = bench("compare", self.base.path, self.edited(fail), status=1)
+        self.assertRegex(result.stdout, r"- engine, w, .*\d+ of 48 requests failed, 0 of 48 before")
+
+    def test_memory_and_throttling_of_a_gpu(self):
+        def watch(_, line):
+            if line["kind"] == "point":
+                line.update(gpu_memory_peak_bytes=43e9, gpu_throttled_share=0.5)
+        folder = self.edited(watch)
+        bench("report", folder)
+        summary = json.loads((folder / "summary.json").read_text())
+        metrics = summary["results"][0]["metrics"]
+        self.assertAlmostEqual(metrics["gpu_memory_peak_mb"]["mean"], 43000)
+        self.assertAlmostEqual(metrics["gpu_throttled_share"]["mean"], 0.5)
+        self.assertTrue(any("held down by power or heat" in row["text"] and "50 %" in row["evidence"]
+                            for row in summary["recommendations"]))
+
+    def test_few_runs_are_no_proof(self):
+        few = Folder(configuration([fake("engine", "good", 10, 1)], [
+            {"name": "w", "batch_sizes": [1], "sequence_lengths": [8], "output_tokens": 4,
+             "iterations": 2}], repeats=1))
+        self.assertIn("3 could not be judged", bench("compare", few.path, few.path).stdout)
+        few.remove()
 
     def test_json(self):
         result = bench("compare", self.base.path, self.slow.path, "--json", status=1)
