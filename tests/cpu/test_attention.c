@@ -94,8 +94,9 @@ static void setup(struct scene *s, const struct cpu_ops *ops)
     uint32_t together = 1 + (uint32_t)test_random_below(group * rows > 8 ? 2 : 5);
     uint32_t kv_heads = together + (uint32_t)test_random_below(2);
     uint32_t position =
-        (uint32_t)test_random_below(test_random_below(3) ? 80 : TABLE_MAX * 16 - 40);
+        (uint32_t)test_random_below(test_random_below(3) ? 80 : TABLE_MAX * 16 - rows);
     s->block_count = (position + rows + 15) / 16;
+    assert_true(s->block_count <= TABLE_MAX);
     for (uint32_t i = 0; i < TABLE_MAX; i++) {
         uint32_t other = (uint32_t)test_random_below(i + 1);
         s->table[i] = i < s->block_count ? s->table[other % (i + 1)] : UINT32_MAX;
