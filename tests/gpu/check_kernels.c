@@ -68,6 +68,7 @@ static const struct {
     {"attention", "attention_prefill", "sm_89", 528},
     {"attention", "attention_prefill", "sm_90a", 1020},
     {"attention", "attention_prefill", "sm_100", 484},
+    {"attention", "attention_decode_fused", "sm_100", 80},
     {"attention", "attention_decode", NULL, 96},
     {"attention", "attention_decode_fused", NULL, 68},
     /* Blocks of 512 threads have 128 registers each, and all of them are wanted: gate and up beside
