@@ -258,7 +258,7 @@ static void compute_ranks(struct analysis *analysis)
 
 /* ---------------------------------------------------------------- comparisons */
 
-static uint32_t run_values(const struct cell *cell, enum metric metric, double *out)
+uint32_t analysis_run_values(const struct cell *cell, enum metric metric, double *out)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < cell->run_count; i++) {
@@ -279,8 +279,8 @@ static bool compare_engines(struct analysis *analysis)
             for (int m = 0; m < COMPARE_COUNT; m++) {
                 enum metric metric = analysis_compared(analysis, p, m);
                 uint32_t a_count =
-                    run_values(analysis_cell(analysis, analysis->baseline, p), metric, a);
-                uint32_t b_count = run_values(analysis_cell(analysis, e, p), metric, b);
+                    analysis_run_values(analysis_cell(analysis, analysis->baseline, p), metric, a);
+                uint32_t b_count = analysis_run_values(analysis_cell(analysis, e, p), metric, b);
                 if (a_count && b_count) {
                     struct comparison *comparison =
                         &analysis->comparisons[analysis->comparison_count++];

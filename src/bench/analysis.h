@@ -141,6 +141,10 @@ static inline struct cell *analysis_cell(const struct analysis *analysis, uint32
     return &analysis->cells[engine * analysis->point_count + point];
 }
 
+/* The figures of a cell's runs that have the metric, in `out` (room for all runs); returns their
+ * number. */
+uint32_t analysis_run_values(const struct cell *cell, enum metric metric, double *out);
+
 /* Whether arrivals set the pace at a point, and not the engine. */
 bool analysis_is_open(const struct analysis *analysis, uint32_t point);
 

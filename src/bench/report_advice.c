@@ -40,17 +40,6 @@ static uint32_t winner(const struct analysis *analysis, uint32_t workload, enum 
     return best;
 }
 
-static uint32_t run_values(const struct cell *cell, enum metric metric, double *out)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < cell->run_count; i++) {
-        if (!isnan(cell->figures[metric].runs[i])) {
-            out[count++] = cell->figures[metric].runs[i];
-        }
-    }
-    return count;
-}
-
 /* How the first engine does against the second over the points of a workload. */
 struct duel {
     uint32_t points, better, worse;
@@ -107,8 +96,8 @@ static void fight(const struct analysis *analysis, uint32_t workload, uint32_t f
             continue;
         }
         enum metric metric = analysis_compared(analysis, begin + i, COMPARE_SPEED);
-        uint32_t m = run_values(analysis_cell(analysis, second, begin + i), metric, a);
-        uint32_t n = run_values(analysis_cell(analysis, first, begin + i), metric, b);
+        uint32_t m = analysis_run_values(analysis_cell(analysis, second, begin + i), metric, a);
+        uint32_t n = analysis_run_values(analysis_cell(analysis, first, begin + i), metric, b);
         comparison_make(&points[i], metric, a, m, b, n, &config->analysis);
     }
     if (fine) {

@@ -38,17 +38,6 @@ static uint32_t find_point(const struct analysis *analysis, const char *workload
     return UINT32_MAX;
 }
 
-static uint32_t values_of(const struct cell *cell, enum metric metric, double *out)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < cell->run_count; i++) {
-        if (!isnan(cell->figures[metric].runs[i])) {
-            out[count++] = cell->figures[metric].runs[i];
-        }
-    }
-    return count;
-}
-
 /* Whether an engine fails where it did not, or oftener beyond chance (two binomial shares, one
  * side, z above 3); says so in the words of a comparison. */
 static bool find_failure(const struct analysis *b, uint32_t other, uint32_t place,
@@ -109,8 +98,9 @@ static uint32_t pair_up(const struct analysis *a, const struct analysis *b, stru
             }
             for (int m = 0; other != UINT32_MAX && place != UINT32_MAX && m < COMPARE_COUNT; m++) {
                 enum metric metric = analysis_compared(a, p, m);
-                uint32_t m_count = values_of(analysis_cell(a, e, p), metric, first);
-                uint32_t n_count = values_of(analysis_cell(b, other, place), metric, second);
+                uint32_t m_count = analysis_run_values(analysis_cell(a, e, p), metric, first);
+                uint32_t n_count =
+                    analysis_run_values(analysis_cell(b, other, place), metric, second);
                 if (m_count && n_count) {
                     struct pair *pair = &pairs[count++];
                     *pair = (struct pair){.engine = a->config->engines[e].name,

@@ -254,6 +254,13 @@ static uint32_t partitions_least(const struct gpu_attention_config *config, uint
     return least < PARTITIONS_LEAST_MAX ? (uint32_t)least : PARTITIONS_LEAST_MAX;
 }
 
+/* The same of a row with so many partitions. */
+static uint32_t group_least(const struct gpu_attention_config *config, uint32_t partitions,
+                            uint32_t rows)
+{
+    return partitions <= config->alone ? config->alone : partitions_least(config, rows);
+}
+
 struct gpu_attention_span gpu_attention_span(const struct gpu_attention_config *config,
                                              uint32_t position, uint32_t window, uint32_t rows)
 {
@@ -262,7 +269,7 @@ struct gpu_attention_span gpu_attention_span(const struct gpu_attention_config *
     span.first_partition = span.begin / config->partition;
     uint32_t partitions = position / config->partition - span.first_partition + 1;
     span.group_partitions = (partitions + config->groups_max - 1) / config->groups_max;
-    uint32_t least = partitions <= config->alone ? config->alone : partitions_least(config, rows);
+    uint32_t least = group_least(config, partitions, rows);
     span.group_partitions = span.group_partitions < least ? least : span.group_partitions;
     span.group_count = (partitions + span.group_partitions - 1) / span.group_partitions;
     return span;
@@ -272,7 +279,7 @@ uint32_t gpu_attention_groups(const struct gpu_attention_config *config, uint32_
                               uint32_t rows)
 {
     uint32_t partitions = position_max / config->partition + 1;
-    uint32_t least = partitions <= config->alone ? config->alone : partitions_least(config, rows);
+    uint32_t least = group_least(config, partitions, rows);
     partitions = (partitions + least - 1) / least;
     uint32_t wanted = partitions < config->groups_max ? partitions : config->groups_max;
     uint32_t groups = 1;

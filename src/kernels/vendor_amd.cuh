@@ -152,8 +152,6 @@ __device__ __forceinline__ uint32_t load_volatile(const uint32_t *from)
     return __atomic_load_n(from, __ATOMIC_RELAXED);
 }
 
-__device__ __forceinline__ void prefetch_line(const void *) {}
-
 __device__ __forceinline__ void copy_async16(void *shared, const void *from, bool valid)
 {
     struct word4 value = {0, 0, 0, 0};

@@ -334,13 +334,6 @@ static inline uint32_t load_volatile(const uint32_t *from)
     return *(const volatile uint32_t *)from;
 }
 
-static inline void prefetch_line(const void *from, EMU_CALLER)
-{
-    (void)load_volatile((const uint32_t *)from);
-    (void)file;
-    (void)line;
-}
-
 /* Background copies happen when they are waited for, as late as the rules allow; until then the
  * destination holds NaNs. */
 

@@ -134,15 +134,6 @@ __device__ __forceinline__ uint32_t load_volatile(const uint32_t *from)
     return *(const volatile uint32_t *)from;
 }
 
-/* A hint: the line of an address comes to the first-level cache. */
-__device__ __forceinline__ void prefetch_line(const void *from)
-{
-    uint32_t unused;
-    asm volatile("ld.global.ca.u32 %0, [%1];"
-                 : "=r"(unused)
-                 : "l"(__cvta_generic_to_global(from)));
-}
-
 __device__ __forceinline__ void copy_async16(void *shared, const void *from, bool valid)
 {
 #if __CUDA_ARCH__ >= 800
