@@ -93,11 +93,11 @@ static bool decode_of(const struct gpu_device_info *device, enum dtype dtype, ui
 {
     static const uint32_t columns[][2] = {{2048, 8192}, {4096, 14336}};
     static const struct gpu_decode_key keys[] = {
-        {.from = GPU_DECODE_FROM_NORM, .to = GPU_DECODE_STORE},
-        {.from = GPU_DECODE_FROM_NORM, .to = GPU_DECODE_PAIR},
         {.from = GPU_DECODE_FROM_ACTIVATIONS, .to = GPU_DECODE_STORE},
         {.from = GPU_DECODE_FROM_ACTIVATIONS, .to = GPU_DECODE_ADD},
         {.from = GPU_DECODE_FROM_ACTIVATIONS, .to = GPU_DECODE_PAIR},
+        {.from = GPU_DECODE_FROM_NORM, .to = GPU_DECODE_STORE},
+        {.from = GPU_DECODE_FROM_NORM, .to = GPU_DECODE_PAIR},
     };
     struct gpu_program program = {0};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
@@ -107,8 +107,8 @@ static bool decode_of(const struct gpu_device_info *device, enum dtype dtype, ui
             key.dtype = (uint32_t)dtype;
             key.columns = columns[model][key.to == GPU_DECODE_ADD];
             key.token_tiles = tiles;
-            if (!gpu_decode_norms(dtype, key.columns, 1)) { /* another has its number */
-                key.from = GPU_DECODE_FROM_ACTIVATIONS, key.to = GPU_DECODE_STORE;
+            if (key.from == GPU_DECODE_FROM_NORM && !gpu_decode_norms(dtype, key.columns, 1)) {
+                continue; /* the last, so that numbers of others stay */
             }
             /* What the device does not take, one of half the width does: each keeps its number. */
             struct gpu_decode_kernel *kernel = &program.decode[program.decode_count++];
