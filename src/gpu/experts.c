@@ -5,6 +5,7 @@
 #include "gpu/model.h"
 
 #define ELEMENT_THREADS 256u /* as in experts.cu */
+#define UNIT_ELEMENTS   8u   /* as in device.cuh */
 #define PLAIN_ROWS      8u   /* of the weight, a block: as in linear_plain.cu */
 #define PLAIN_TOKENS    8u
 /* Streaming kernels serve as many rows of an expert, on average; more are for tiles. */
@@ -502,7 +503,9 @@ static llcuda_status run_activate(struct gpu_model *model, const struct plan_op 
         .kind = gpu_activation_kind(op->experts.activation),
     };
     struct gpu_launch how = {
-        .grid = {model->live.rows * used, (width + ELEMENT_THREADS - 1) / ELEMENT_THREADS, 1},
+        .grid = {model->live.rows * used,
+                 (width + ELEMENT_THREADS * UNIT_ELEMENTS - 1) / (ELEMENT_THREADS * UNIT_ELEMENTS),
+                 1},
         .block = {ELEMENT_THREADS, 1, 1},
     };
     return launch(model, model->program.experts_activate, &how, &arguments, sizeof arguments,

@@ -4,6 +4,7 @@
 #include "gpu/model.h"
 
 #define ELEMENT_THREADS 256u /* as in activation.cu */
+#define UNIT_ELEMENTS   8u   /* as in device.cuh */
 
 llcuda_status gpu_launch(struct gpu_model *model, enum gpu_kernel kernel, const uint32_t grid[3],
                          const void *arguments, uint32_t argument_bytes, struct llcuda_error *error)
@@ -288,7 +289,8 @@ static llcuda_status run_feed_forward(struct gpu_model *model, const struct plan
         .is_gated = gated,
         .kind = gpu_activation_kind(op->feed_forward.activation),
     };
-    const uint32_t grid[3] = {element_blocks(width), model->live.rows, 1};
+    const uint32_t units = (width + UNIT_ELEMENTS - 1) / UNIT_ELEMENTS;
+    const uint32_t grid[3] = {element_blocks(units), model->live.rows, 1};
     return gpu_launch(model, GPU_KERNEL_ACTIVATE, grid, &arguments, sizeof arguments, error);
 }
 

@@ -184,26 +184,6 @@ __device__ __forceinline__ struct word4 kv_widen(const struct word2 &piece, floa
 #endif
 #endif
 
-__device__ __forceinline__ float bits_float(uint32_t bits)
-{
-    union {
-        uint32_t bits;
-        float value;
-    } both;
-    both.bits = bits;
-    return both.value;
-}
-
-__device__ __forceinline__ uint32_t float_bits(float value)
-{
-    union {
-        uint32_t bits;
-        float value;
-    } both;
-    both.value = value;
-    return both.bits;
-}
-
 __device__ __forceinline__ float warp_sum(float x)
 {
 #ifdef VENDOR_WARP_REDUCE
@@ -360,10 +340,10 @@ __device__ __forceinline__ void head_store(const struct head_pairs *head, kv_val
 __device__ __forceinline__ uint8_t e4m3_of_float(float x)
 {
     const float size = fminf(fabsf(x), 448.0f);
-    const uint32_t bits = float_bits(size);
+    const uint32_t bits = bits_of_float(size);
     const uint32_t exponent = bits >> 23 < 121 ? 121 : bits >> 23; /* of 2^-6, the least */
     /* How many times the last place, 2^(exponent - 127 - 3), it is: 8 to 16, or below 8 when small. */
-    const uint32_t count = (uint32_t)rintf(size * bits_float((257 - exponent) << 23));
+    const uint32_t count = (uint32_t)rintf(size * float_of_bits((257 - exponent) << 23));
     return x != x ? 127 : (uint8_t)((exponent - 121) * 8 + count + (x < 0 ? 128 : 0));
 }
 #elif KV_STORE == KV_STORE_Q8_0
@@ -382,7 +362,7 @@ __device__ __forceinline__ float head_scale(const struct head_pairs *head)
         }
     }
     if (warp_any(!finite)) {
-        return bits_float(0x7fc00000u);
+        return float_of_bits(0x7fc00000u);
     }
     largest = fminf(warp_max(largest), 65504.0f);
     uint16_t bits = f16_of_float(largest * (1.0f / 127.0f));

@@ -167,7 +167,7 @@ __device__ __forceinline__ float decode_normalise(const float *sinks, uint32_t h
 
 __device__ __forceinline__ float load_partial(const float *from)
 {
-    return bits_float(load_volatile((const uint32_t *)from));
+    return float_of_bits(load_volatile((const uint32_t *)from));
 }
 
 /* Adds the partial sums of all groups of a row from the first to the last, each relative to the
@@ -399,7 +399,7 @@ __device__ __forceinline__ void decode_load_keys(struct decode_keys *keys, const
             keys->pieces[u][j] = piece;
         }
         if constexpr (KV_STORE == KV_STORE_Q8_0) {
-            keys->scales[u] = valid ? bits_float(load_stream4(kv_scale(unit, slot))) : 0.0f;
+            keys->scales[u] = valid ? float_of_bits(load_stream4(kv_scale(unit, slot))) : 0.0f;
         }
     }
 }
@@ -424,7 +424,7 @@ __device__ __forceinline__ void decode_load_values(struct decode_values *values,
         }
         if constexpr (KV_STORE == KV_STORE_Q8_0) {
             values->scales[s] =
-                valid ? bits_float(load_stream4(kv_scale(unit, KV_BLOCK + slot))) : 0.0f;
+                valid ? float_of_bits(load_stream4(kv_scale(unit, KV_BLOCK + slot))) : 0.0f;
         }
     }
 }

@@ -51,6 +51,57 @@ __device__ __forceinline__ float float_of_act(act_value x)
     return float_of_value<ACT_TYPE>(x);
 }
 
+/* Neighbours in a row that a thread takes where it goes element by element. Rows whose width is a
+ * multiple of it begin at multiples of 16 bytes, whatever they are of. */
+#define UNIT_ELEMENTS 8
+
+/* Those from x[0] on; of a row of another width `count` of them. */
+__device__ __forceinline__ void unit_load(float unit[UNIT_ELEMENTS], const float *x, uint32_t width,
+                                          uint32_t count)
+{
+    if (width % UNIT_ELEMENTS == 0) {
+        const struct word4 low = load16(x), high = load16(x + 4);
+        const uint32_t words[UNIT_ELEMENTS] = {low.x,  low.y,  low.z,  low.w,
+                                      high.x, high.y, high.z, high.w};
+#pragma unroll
+        for (uint32_t e = 0; e < UNIT_ELEMENTS; e++) {
+            unit[e] = float_of_bits(words[e]);
+        }
+        return;
+    }
+#pragma unroll
+    for (uint32_t e = 0; e < UNIT_ELEMENTS; e++) {
+        unit[e] = e < count ? x[e] : 0.0f;
+    }
+}
+
+template <int type>
+__device__ __forceinline__ void unit_store(typename value_type<type>::store *to,
+                                           const float unit[UNIT_ELEMENTS], uint32_t width,
+                                           uint32_t count)
+{
+    typename value_type<type>::store values[UNIT_ELEMENTS];
+#pragma unroll
+    for (uint32_t e = 0; e < UNIT_ELEMENTS; e++) {
+        values[e] = value_of_float<type>(unit[e]);
+    }
+    if constexpr (type != TYPE_F32) {
+        if (width % UNIT_ELEMENTS == 0) {
+            store16(to, {values[0] | (uint32_t)values[1] << 16,
+                         values[2] | (uint32_t)values[3] << 16,
+                         values[4] | (uint32_t)values[5] << 16,
+                         values[6] | (uint32_t)values[7] << 16});
+            return;
+        }
+    }
+#pragma unroll
+    for (uint32_t e = 0; e < UNIT_ELEMENTS; e++) {
+        if (e < count) {
+            to[e] = values[e];
+        }
+    }
+}
+
 /* The sum over the lanes of a warp, the same bits in all of them. */
 __device__ __forceinline__ float warp_sum(float x)
 {

@@ -243,23 +243,33 @@ __device__ __forceinline__ float gated(float gate, float up, uint32_t kind)
     return activated(gate, kind) * up;
 }
 
-/* Grid: x = places of the bucket, y = EXPERTS_THREADS elements of a row. Bound: 8 bytes read and 2
- * written an element, in the second-level cache. */
+/* Grid: x = places of the bucket, y = EXPERTS_THREADS units of a row. Bound: 8 bytes read and 2
+ * written an element, in the second-level cache as long as they fit. */
 extern "C" __global__ void KERNEL_BOUNDS(EXPERTS_THREADS, 1)
     experts_activate(const struct experts_activate_arguments a)
 {
     release_successor();
     wait_for_predecessor();
-    const uint32_t i = blockIdx.y * EXPERTS_THREADS + threadIdx.x;
+    const uint32_t i = (blockIdx.y * EXPERTS_THREADS + threadIdx.x) * UNIT_ELEMENTS;
     const uint32_t place = blockIdx.x;
     if (place >= *a.count * a.used_count || i >= a.width) {
         return;
     }
-    const float *raw = a.raw + (uint64_t)place * a.width * 2;
+    const uint32_t left = a.width - i;
+    const uint32_t here = left < UNIT_ELEMENTS ? left : UNIT_ELEMENTS;
+    const float *raw = a.raw + (uint64_t)place * a.width * 2 + i;
     const uint64_t table = a.ids ? (uint64_t)a.ids[place] * a.width + i : 0;
-    const float gate = raw[i] + (a.gate_bias ? a.gate_bias[table] : 0.0f);
-    const float up = raw[a.width + i] + (a.up_bias ? a.up_bias[table] : 0.0f);
-    ((act_value *)a.hidden)[(uint64_t)place * a.width + i] = act_of_float(gated(gate, up, a.kind));
+    float gate[UNIT_ELEMENTS], up[UNIT_ELEMENTS];
+    unit_load(gate, raw, a.width, here);
+    unit_load(up, raw + a.width, a.width, here);
+#pragma unroll
+    for (uint32_t e = 0; e < UNIT_ELEMENTS; e++) {
+        const uint64_t at = table + (e < here ? e : 0);
+        gate[e] += a.gate_bias ? a.gate_bias[at] : 0.0f;
+        up[e] += a.up_bias ? a.up_bias[at] : 0.0f;
+        up[e] = gated(gate[e], up[e], a.kind);
+    }
+    unit_store<ACT_TYPE>((act_value *)a.hidden + (uint64_t)place * a.width + i, up, a.width, here);
 }
 
 /* Grid: x = rows of the bucket, y = EXPERTS_THREADS elements of a row. Bound: 4 · used bytes read an

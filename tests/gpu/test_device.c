@@ -111,6 +111,8 @@ static void agrees_with_the_plain_forward_pass(void **state)
     struct toy_options options = toy_defaults();
     check_one(&options, GPU_LINEAR_PLAIN, 20, 20, 1e-5);
     check_one(&options, GPU_LINEAR_PLAIN, 20, 1, 1e-5);
+    options.feed_forward = 51; /* units of 8, and what is left */
+    check_one(&options, GPU_LINEAR_PLAIN, 20, 20, 1e-5);
     for (int round = 0; round < TEST_ROUNDS(3, 1); round++) {
         options = toy_random_options();
         uint32_t length = 1 + (uint32_t)test_random_below(60);
