@@ -42,8 +42,9 @@
 struct http_connection {
     int socket;
     bool busy, connecting, reused, answered;
-    bool rested;    /* longer than IDLE_SHORT_NS, before it was used again */
-    uint32_t index; /* of the request */
+    bool watches_room; /* to send more */
+    bool rested;       /* longer than IDLE_SHORT_NS, before it was used again */
+    uint32_t index;    /* of the request */
     uint32_t output_tokens, prompt_tokens;
     uint32_t tokens_due; /* of the answer, if it has them all */
     uint32_t tokens_seen;
@@ -181,8 +182,20 @@ static int connect_socket(const struct http_driver *driver)
     return descriptor;
 }
 
+/* On the same machine a connection is there at once, which saves a waiting. */
+static bool is_connected(int descriptor)
+{
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof peer;
+    return getpeername(descriptor, (struct sockaddr *)(void *)&peer, &length) == 0;
+}
+
 static void watch(struct http_connection *connection, bool add, bool write)
 {
+    if (!add && connection->watches_room == write) {
+        return;
+    }
+    connection->watches_room = write;
     struct epoll_event event = {.events = EPOLLIN | (write ? EPOLLOUT : 0), .data.ptr = connection};
     epoll_ctl(connection->driver->epoll, add ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, connection->socket,
               &event);
@@ -197,11 +210,11 @@ static bool reconnect(struct http_connection *connection)
     if (connection->socket < 0) {
         return false;
     }
-    connection->connecting = true;
+    connection->connecting = !is_connected(connection->socket);
     connection->reused = connection->answered = false;
     connection->out_sent = 0;
     http_stream_reset(&connection->stream);
-    watch(connection, true, true);
+    watch(connection, true, connection->connecting || connection->out.length);
     return true;
 }
 
