@@ -13,9 +13,6 @@
 #include "cpu/cpu.h"
 #include "engine/sampler.h"
 
-/* Rows of a step when kernels are profiled: what an engine would use for prompts. */
-#define PROFILE_ROWS 512u
-
 static bool keep_going(void *user, uint32_t done, uint32_t total)
 {
     return console_progress_report(user, done, total) && !console_interrupted();
@@ -181,7 +178,7 @@ static llcuda_status chooser_init(struct chooser *chooser, uint32_t vocabulary_s
 static int run_kernels(struct options *options, struct local_options *local)
 {
     struct llcuda_error error = {0};
-    struct evaluator evaluator = {.rows_max = PROFILE_ROWS, .logits_rows_max = 1};
+    struct evaluator evaluator = {.steps_as_served = true, .logits_rows_max = 1};
     struct device_ceilings ceilings = {0};
     struct chooser chooser = {0};
     struct console_progress progress;

@@ -75,6 +75,11 @@ static llcuda_status open_device(struct evaluator *evaluator, struct options *op
     if (status) {
         return status;
     }
+    if (evaluator->steps_as_served) {
+        struct device_info info;
+        device_describe(evaluator->device, &info);
+        model_options.rows_max = evaluator->rows_max = info.step_rows;
+    }
     console_progress_begin(&progress, "loading the model");
     struct device_progress report = {console_progress_report, &progress};
     status = device_model_load(evaluator->device, evaluator->plan, &model_options, &report,

@@ -18,6 +18,7 @@ struct evaluator {
     const char *path;         /* set before opening: instead of --model */
     uint32_t rows_max;        /* of a step; set before opening, 0: 64, all of them with logits */
     uint32_t logits_rows_max; /* likewise */
+    bool steps_as_served;     /* set before opening: rows_max is what the engine would have */
     uint32_t *blocks;         /* the identity: position p lies in block p / 16 */
 };
 

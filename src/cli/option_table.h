@@ -137,7 +137,8 @@
       "the dial from latency, 0, to throughput, 1: how much of a step prompts may fill while "     \
       "others wait for their next token (default: 0.5, of batch 1)")                               \
     X(STEP_TOKENS, "step-tokens", 0, INTEGER, "N", 17, 65536, NULL, "Machine",                     \
-      FOR_SERVE | COMMAND_BIT(BATCH), "most tokens of one step (default: 512)")                    \
+      FOR_SERVE | COMMAND_BIT(BATCH),                                                              \
+      "most tokens of one step (default: 512; 2048 on a GPU of 16 GiB or more)")                   \
     X(RUNNING_MAX, "running-max", 0, INTEGER, "N", 1, 4096, NULL, "Server", FOR_SERVE,             \
       "sequences computed together (default: 64)")                                                 \
     X(QUEUE_MAX, "queue-max", 0, INTEGER, "N", 1, 1000000, NULL, "Server", FOR_SERVE,              \

@@ -12,7 +12,7 @@ struct memory_plan {
     struct sizing sizing;
     uint64_t kv_bytes_per_token;
     uint64_t free_bytes; /* of the machine now, 0 when unknown */
-    uint32_t sampler_workers;
+    uint32_t sampler_workers, step_rows;
     uint32_t batch;
     uint32_t layer_count;
     struct device_part parts[DEVICE_PARTS_MAX];
@@ -49,6 +49,7 @@ static void ask_device(struct device *device, struct memory_plan *memory)
     device_describe(device, &info);
     memory->sampler_workers = sizing_workers(device);
     memory->free_bytes = info.memory_free_bytes;
+    memory->step_rows = info.step_rows;
 }
 
 static bool is_gpu(const struct device_part *part)
@@ -148,6 +149,7 @@ static llcuda_status make_plan(struct options *options, struct memory_plan *memo
             .vocabulary_size = plan->vocabulary_size,
             .memory_free_bytes = memory->free_bytes,
             .sampler_workers = memory->sampler_workers,
+            .step_rows = memory->step_rows,
         };
         status = sizing_compute(&input, &memory->sizing, error);
     }

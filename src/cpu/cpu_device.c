@@ -19,6 +19,7 @@ static void describe(const struct device *base, struct device_info *info)
     char model_name[64];
     *info = (struct device_info){
         .thread_count = pool_thread_count(device->pool),
+        .step_rows = DEVICE_STEP_ROWS,
         .memory_bytes = memory_total_bytes(),
         .memory_free_bytes = memory_free_bytes(),
     };

@@ -111,9 +111,13 @@ struct device_info {
     char name[96]; /* "Intel(R) Xeon(R) Processor, 2 threads, avx512+vnni" */
     char kind[16]; /* "cpu", "cuda", "hip", "emu" */
     uint32_t thread_count;
+    uint32_t step_rows;         /* of a long prompt, that it likes to have in a step */
     uint64_t memory_bytes;      /* of the device, 0 when unknown */
     uint64_t memory_free_bytes; /* 0 when unknown */
 };
+
+/* Enough for a CPU, whose weights then cost a small part of the time. */
+#define DEVICE_STEP_ROWS 512u
 
 /* What a model takes of a device's memory, by what it is for. */
 enum device_memory_kind {

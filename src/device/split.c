@@ -40,6 +40,7 @@ static void describe(const struct device *base, struct device_info *info)
     device_describe(device->gpu, &gpu);
     *info = (struct device_info){
         .thread_count = host.thread_count,
+        .step_rows = host.step_rows, /* the GPU's memory is short */
         .memory_bytes = host.memory_bytes + gpu.memory_bytes,
         .memory_free_bytes = host.memory_free_bytes + gpu.memory_free_bytes,
     };

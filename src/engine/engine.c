@@ -69,12 +69,14 @@ static llcuda_status make_core(struct llcuda_engine *engine, struct llcuda_error
         .piece_bytes_max = model->codec.piece_bytes_max,
         .memory_free_bytes = device.memory_free_bytes,
         .sampler_workers = sizing_workers(model->device),
+        .step_rows = device.step_rows,
     };
     llcuda_status status = sizing_compute(&input, &engine->sizing, &reason);
     if (status != LLCUDA_OK && loaded_model_fall_back(model, &engine->options, &reason)) {
         device_describe(model->device, &device);
         input.memory_free_bytes = device.memory_free_bytes;
         input.sampler_workers = sizing_workers(model->device);
+        input.step_rows = device.step_rows;
         status = sizing_compute(&input, &engine->sizing, &reason);
     }
     if (status != LLCUDA_OK) {

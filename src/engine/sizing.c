@@ -8,7 +8,6 @@
 
 #define DEFAULT_RUNNING      64u
 #define DEFAULT_QUEUE        1024u
-#define DEFAULT_STEP_ROWS    512u
 #define SHORT_REQUEST_TOKENS 2048u
 #define BLOCKS_MAX           (1u << 20)
 #define UNKNOWN_MEMORY       (8ull << 30)
@@ -61,7 +60,7 @@ llcuda_status sizing_compute(const struct sizing_input *input, struct sizing *si
 {
     const llcuda_engine_options *options = input->options;
     uint32_t running = options->running_max ? options->running_max : DEFAULT_RUNNING;
-    uint32_t rows = options->step_tokens ? options->step_tokens : DEFAULT_STEP_ROWS;
+    uint32_t rows = options->step_tokens ? options->step_tokens : input->step_rows;
     if (rows < running + SCHEDULER_PREFILL_ROWS_MIN) {
         rows = running + SCHEDULER_PREFILL_ROWS_MIN;
     }

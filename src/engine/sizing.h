@@ -14,6 +14,7 @@ struct sizing_input {
     uint32_t piece_bytes_max;
     uint64_t memory_free_bytes; /* of the device; 0: unknown */
     uint32_t sampler_workers;   /* threads that may draw tokens at once; sizing_workers */
+    uint32_t step_rows;         /* of a step, unless an option says; of the device */
 };
 
 struct sizing {

@@ -352,6 +352,7 @@ static void sizes_follow_options(void **state)
         .vocabulary_size = 128256,
         .piece_bytes_max = 500,
         .memory_free_bytes = 18ull << 30,
+        .step_rows = 300,
     };
     struct sizing sizing;
     struct llcuda_error error;
@@ -359,6 +360,7 @@ static void sizes_follow_options(void **state)
     assert_int_equal(sizing.context_length, 131072); /* a quarter of 16 GiB is its cache exactly */
     assert_int_equal(sizing.kv_bytes, 4ull << 30);
     assert_true(sizing.total_bytes >= sizing.kv_bytes + sizing.logits_bytes);
+    assert_int_equal(sizing.rows_max, 300);
     input.memory_free_bytes = 10ull << 30;
     assert_ok(sizing_compute(&input, &sizing, &error), error);
     assert_int_equal(sizing.context_length, 65536);

@@ -121,6 +121,28 @@ static void agrees_with_the_plain_forward_pass(void **state)
     }
 }
 
+/* Long steps where there is memory for them. */
+static void steps_suit_the_memory(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t gigabytes, limit;
+        uint32_t rows;
+    } cases[] = {{16, 0, 2048}, {15, 0, 512}, {80, 15, 512}, {80, 16, 2048}};
+    struct emu emu;
+    const struct gpu_device_options options = {.cache = KERNEL_CACHE};
+    emu_open(&emu, &options);
+    struct gpu_device *device = (struct gpu_device *)emu.device;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct device_info info;
+        device->info.memory_bytes = cases[i].gigabytes << 30;
+        device->options.memory_limit_bytes = cases[i].limit << 30;
+        device_describe(emu.device, &info);
+        assert_int_equal(info.step_rows, cases[i].rows);
+    }
+    emu_close(&emu);
+}
+
 /* Through tensor cores: alone with the norm fused, in widths of 8, 16 and 32, and beyond. */
 static void agrees_in_sixteen_bits(void **state)
 {
