@@ -254,12 +254,17 @@ static void advise_batching(const struct analysis *analysis, struct advice *advi
                      "Let %s answer more requests at a time: expect about %.1f × the throughput at "
                      "'%s'.",
                      config->engines[e].name, best, analysis->points[where].key);
-            snprintf(next->evidence, sizeof next->evidence,
-                     "scaling factor %.2f, batch efficiency %.0f %%, against its lowest level; the "
-                     "first token then comes after %.3g ms instead of %.3g",
-                     best, analysis_cell(analysis, e, where)->batch_efficiency * 100,
-                     analysis_cell(analysis, e, where)->figures[METRIC_TTFT].mean,
-                     first_token_alone(analysis, e, where));
+            double together = analysis_cell(analysis, e, where)->figures[METRIC_TTFT].mean;
+            double alone = first_token_alone(analysis, e, where);
+            int used = snprintf(next->evidence, sizeof next->evidence,
+                                "scaling factor %.2f, batch efficiency %.0f %%, against its lowest "
+                                "level",
+                                best, analysis_cell(analysis, e, where)->batch_efficiency * 100);
+            if (isfinite(together) && isfinite(alone)) {
+                snprintf(next->evidence + used, sizeof next->evidence - (size_t)used,
+                         "; the first token then comes after %.3g ms instead of %.3g", together,
+                         alone);
+            }
         }
     }
 }

@@ -191,7 +191,8 @@ static void write_risk(const struct analysis *analysis, uint32_t e, struct buffe
     const struct engine_result *engine = &analysis->engines[e];
     uint64_t failed = 0;
     uint64_t all = 0;
-    double variation = 0;
+    double variation = NAN; /* of one run nothing is known */
+    char steadiness[64] = "one run does not say how speed varies";
     for (uint32_t p = 0; p < analysis->point_count; p++) {
         const struct cell *cell = analysis_cell(analysis, e, p);
         failed += cell->failed;
@@ -204,12 +205,19 @@ static void write_risk(const struct analysis *analysis, uint32_t e, struct buffe
         html_text(out, engine->reason[0] ? engine->reason : "not run");
         return;
     }
-    buffer_printf(out,
-                  "%llu of %llu requests failed; %u of %u sessions failed; speed varies by up "
-                  "to %.0f %% from run to run; %u of %u greedy answers agree with the reference",
+    if (isfinite(variation)) {
+        snprintf(steadiness, sizeof steadiness, "speed varies by up to %.0f %% from run to run",
+                 variation * 100);
+    }
+    buffer_printf(out, "%llu of %llu requests failed; %u of %u sessions failed; %s; ",
                   (unsigned long long)failed, (unsigned long long)all, engine->sessions_failed,
-                  engine->sessions, variation * 100, engine->tokens_agreeing,
-                  engine->tokens_checked);
+                  engine->sessions, steadiness);
+    if (engine->tokens_checked) {
+        buffer_printf(out, "%u of %u greedy answers agree with the reference",
+                      engine->tokens_agreeing, engine->tokens_checked);
+    } else {
+        buffer_append_text(out, "its greedy answers could not be compared");
+    }
 }
 
 static void write_moving(const struct analysis *analysis, struct buffer *out)

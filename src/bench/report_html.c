@@ -166,6 +166,37 @@ static void write_figures(const struct analysis *analysis, uint32_t p, const enu
     buffer_append_text(out, "</table></figure>\n");
 }
 
+/* What stands behind a verdict, as far as it could be computed. */
+static void write_tests(const struct comparison *comparison, struct buffer *out)
+{
+    const struct interval *interval = &comparison->shift.interval;
+    const struct {
+        const char *name;
+        double value;
+    } tests[] = {{"Mann-Whitney p", comparison->mann_whitney.p}, {"Welch p", comparison->welch.p}},
+      sizes[] = {{"d", comparison->d}, {"δ", comparison->delta}};
+    const char *before = "; ";
+    for (size_t i = 0; i < 2; i++) {
+        if (isfinite(tests[i].value)) {
+            buffer_printf(out, "%s%s %.3g", before, tests[i].name, tests[i].value);
+            before = ", ";
+        }
+    }
+    buffer_printf(out, "%sshift %.3g", before, comparison->shift.median);
+    if (isfinite(interval->low) && isfinite(interval->high)) {
+        buffer_printf(out, " [%.3g, %.3g]", interval->low, interval->high);
+    }
+    buffer_printf(out, " %s", metric_rows[comparison->metric].unit);
+    if (!isfinite(interval->low) || !isfinite(interval->high)) {
+        buffer_append_text(out, " (too few runs for its interval)");
+    }
+    for (size_t i = 0; i < 2; i++) {
+        if (isfinite(sizes[i].value)) {
+            buffer_printf(out, ", %s %.2g", sizes[i].name, sizes[i].value);
+        }
+    }
+}
+
 static void write_point(const struct analysis *analysis, uint32_t p, struct buffer *out)
 {
     static const enum metric speeds[] = {
@@ -190,12 +221,7 @@ static void write_point(const struct analysis *analysis, uint32_t p, struct buff
                           : comparison->verdict == VERDICT_WORSE ? "worse"
                                                                  : "");
             html_text(out, comparison->words);
-            buffer_printf(out,
-                          "; Mann-Whitney p %.3g, Welch p %.3g, shift %.3g [%.3g, %.3g] %s, "
-                          "d %.2g, δ %.2g",
-                          comparison->mann_whitney.p, comparison->welch.p, comparison->shift.median,
-                          comparison->shift.interval.low, comparison->shift.interval.high,
-                          metric_rows[comparison->metric].unit, comparison->d, comparison->delta);
+            write_tests(comparison, out);
             buffer_append_text(out, "</li>\n");
         }
     }

@@ -682,6 +682,40 @@ class Advice(unittest.TestCase):
             self.assertIn(f"pays back in {4000 / monthly:.1f} months", moves[text])
 
 
+class FewRuns(unittest.TestCase):
+    """What one or two runs cannot say is said in words, never as a number that is none."""
+
+    def nothing_is_nan(self, repeats):
+        text = json.loads(configuration(
+            [fake("a"), fake("b", "good", 4), fake("dead", "die")],
+            [{"name": "short", "batch_sizes": [1, 2], "sequence_lengths": [8], "output_tokens": 1,
+              "iterations": 1, "warmup": 0},
+             {"name": "open", "request_rates": [50], "num_prompts": 3, "sequence_lengths": [8],
+              "output_tokens": 4, "goodput": {"e2e": 0.001}}], repeats=repeats))
+        folder = Folder(json.dumps(text))
+        self.addCleanup(folder.remove)
+        page = re.sub(r'href="data:[^"]*"', "", (folder.path / "report.html").read_text())
+        compared = bench("compare", folder.path, folder.path).stdout
+        texts = [page, folder.result.stdout, folder.result.stderr, compared,
+                 (folder.path / "summary.json").read_text()]
+        texts += [path.read_text() for path in (folder.path / "plots").glob("*.svg")]
+        for content in texts:
+            self.assertEqual(re.findall(r".{0,60}\b(?:nan|inf|NaN|Infinity)\b.{0,20}", content), [])
+        return page, compared
+
+    def test_one(self):
+        page, compared = self.nothing_is_nan(1)
+        self.assertRegex(page, r"a test needs two of each at least; shift [\d.e-]+ ms "
+                               r"\(too few runs for its interval\), δ 1<")
+        self.assertIn("one run does not say how speed varies", page)
+        self.assertIn("goodput: too few runs", compared)
+
+    def test_two(self):
+        page, compared = self.nothing_is_nan(2)
+        self.assertIn("cannot fall below p 0.33", page)
+        self.assertIn("(seen: both are 0, Welch p 1)", compared)  # goodput: nothing was in time
+
+
 class Compare(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
