@@ -41,7 +41,7 @@
     X(GPU_THROTTLED, "gpu_throttled_share", "GPU throttled", "share", false,                      \
       "NVML's samples in which power or heat held the clocks down / samples")                     \
     X(ENERGY, "energy_j_token", "energy a token", "J", false,                                     \
-      "(package energy by RAPL + GPU power × time) / output tokens")
+      "(energy of all packages and their memory by RAPL + GPU power × time) / output tokens")
 
 /* Figures of a whole cell or engine, which come from those above: key, title, unit, formula. */
 #define DERIVED_LIST(X)                                                                            \

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "bench/energy.h"
 #include "bench/monitor_gpu.h"
 
 #define SAMPLES_MAX       4096u
@@ -47,6 +48,7 @@ struct monitor {
     char alarm[160];
     _Atomic bool alarmed;
     struct monitor_gpu *gpu;
+    struct energy energy; /* under the lock */
     struct {
         pid_t pid;
         int statm; /* kept open: opening costs more than reading; -1 when it cannot be */
@@ -226,11 +228,6 @@ static double hottest(void)
     return peak;
 }
 
-static double package_energy_j(void)
-{
-    return read_number("/sys/class/powercap/intel-rapl:0/energy_uj") / 1e6;
-}
-
 static void raise_alarm(struct monitor *monitor, const struct monitor_sample *sample)
 {
     const struct monitor_options *options = &monitor->options;
@@ -302,6 +299,9 @@ static void look(struct monitor *monitor)
         monitor->members_at_ns = now + MEMBERS_PERIOD_NS;
     }
     sample.memory_bytes = group_memory(monitor);
+    if (now >= monitor->machine_at_ns) {
+        energy_read(&monitor->energy); /* before its counters wrap */
+    }
     pthread_mutex_unlock(&monitor->lock);
     sample.seconds = (double)(now - monitor->begin_ns) / 1e9;
     if (now >= monitor->machine_at_ns) {
@@ -363,6 +363,7 @@ llcuda_status monitor_start(const struct monitor_options *options, struct monito
     monitor->keep_every = 1;
     monitor->begin_ns = clock_now_ns();
     monitor->gpu = monitor_gpu_open(options->gpu_index);
+    energy_open(&monitor->energy, options->energy_folder ? options->energy_folder : ENERGY_FOLDER);
     init_locks(monitor);
     monitor_mark(monitor);
     if (pthread_create(&monitor->thread, NULL, watch, monitor)) {
@@ -388,6 +389,7 @@ void monitor_stop(struct monitor *monitor)
     }
     forget_members(monitor);
     monitor_gpu_close(monitor->gpu);
+    energy_close(&monitor->energy);
     pthread_cond_destroy(&monitor->wake);
     pthread_mutex_destroy(&monitor->lock);
     free(monitor);
@@ -407,7 +409,7 @@ void monitor_mark(struct monitor *monitor)
     }
     monitor->sums = (struct sums){.temperature = NAN};
     monitor->mark_ns = clock_now_ns();
-    monitor->mark_energy_j = package_energy_j();
+    monitor->mark_energy_j = energy_read(&monitor->energy);
     monitor->mark_group_seconds = group_seconds(monitor);
     monitor->mark_own_seconds = own_seconds();
     pthread_mutex_unlock(&monitor->lock);
@@ -434,7 +436,7 @@ void monitor_get_totals(struct monitor *monitor, struct monitor_totals *totals)
         .gpu_memory_peak_bytes = sums->gpu_count ? sums->gpu_memory_peak : NAN,
         .gpu_throttled_share = sums->throttled / gpu_count,
         .temperature_peak_c = sums->temperature,
-        .cpu_energy_j = package_energy_j() - monitor->mark_energy_j,
+        .cpu_energy_j = energy_read(&monitor->energy) - monitor->mark_energy_j,
         .group_cpu_seconds = group_seconds(monitor) - monitor->mark_group_seconds,
         .own_cpu_seconds = own_seconds() - monitor->mark_own_seconds,
         .seconds = (double)(clock_now_ns() - monitor->mark_ns) / 1e9,

@@ -27,6 +27,7 @@ struct monitor_options {
     double thermal_limit_c;    /* 0: none */
     double memory_limit_bytes; /* of the group; 0: none */
     int gpu_index;             /* -1: none */
+    const char *energy_folder; /* of energy_open; NULL: the system's */
 };
 
 struct monitor;
@@ -45,7 +46,7 @@ struct monitor_totals {
     double memory_peak_bytes, memory_mean_bytes; /* since monitor_mark; NaN before a sample */
     double processor_mean, gpu_mean, gpu_power_mean_w, gpu_memory_peak_bytes, gpu_throttled_share;
     double temperature_peak_c;
-    double cpu_energy_j;      /* of the package since monitor_mark; NaN */
+    double cpu_energy_j;      /* of all packages and their memory since monitor_mark; NaN */
     double group_cpu_seconds; /* processor time of the group since monitor_mark */
     double own_cpu_seconds;   /* of this process: what the harness itself took */
     double seconds;           /* since monitor_mark */
