@@ -37,11 +37,13 @@
       "processor time of the harness / wall time of the measurement")                             \
     X(GPU, "gpu_share", "GPU utilisation", "share", true, "mean of NVML's samples")               \
     X(GPU_MEMORY, "gpu_memory_peak_mb", "peak GPU memory", "MB", false,                           \
-      "largest memory in use on the watched GPU by NVML, whoever uses it")                        \
+      "largest memory in use on the watched GPUs by NVML, whoever uses it")                       \
     X(GPU_THROTTLED, "gpu_throttled_share", "GPU throttled", "share", false,                      \
       "NVML's samples in which power or heat held the clocks down / samples")                     \
     X(ENERGY, "energy_j_token", "energy a token", "J", false,                                     \
-      "(energy of all packages and their memory by RAPL + GPU power × time) / output tokens")
+      "(energy of all packages and their memory by RAPL, where it may be read, + power of the "   \
+      "GPUs × "                                                                                  \
+      "time, where the engine uses them) / output tokens")
 
 /* Figures of a whole cell or engine, which come from those above: key, title, unit, formula. */
 #define DERIVED_LIST(X)                                                                            \

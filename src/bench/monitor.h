@@ -15,19 +15,24 @@ struct monitor_sample {
     double memory_bytes;    /* resident, of the group */
     double processor_share; /* of all processors of the machine that were busy, 0 … 1 */
     double temperature_c;   /* the hottest sensor */
+    /* Of several GPUs: the mean of shares and clocks, the sum of bytes and watts, the hottest. */
     double gpu_share, gpu_memory_bytes, gpu_power_w, gpu_temperature_c, gpu_clock_mhz;
-    double gpu_throttled; /* 1: clocks are held down by heat or power */
+    double gpu_throttled; /* 1: clocks of one are held down by heat or power */
 };
+
+#define MONITOR_GPUS_MAX 16u
 
 struct monitor_options {
     pid_t group;           /* to watch; 0: only the machine */
     pid_t more_groups[15]; /* watched with it */
     uint32_t more_group_count;
     double rate_hz;
-    double thermal_limit_c;    /* 0: none */
-    double memory_limit_bytes; /* of the group; 0: none */
-    int gpu_index;             /* -1: none */
-    const char *energy_folder; /* of energy_open; NULL: the system's */
+    double thermal_limit_c;          /* 0: none */
+    double memory_limit_bytes;       /* of the group; 0: none */
+    uint32_t gpus[MONITOR_GPUS_MAX]; /* to watch, by NVML's numbers; those that are not there */
+    uint32_t gpu_count;              /* … are left out */
+    bool gpu_memory_limited;         /* the limit holds for their memory too */
+    const char *energy_folder;       /* of energy_open; NULL: the system's */
 };
 
 struct monitor;
@@ -40,6 +45,9 @@ void monitor_stop(struct monitor *monitor);
 
 /* Why the run must end, or NULL. Static for the monitor's life. Any thread. */
 const char *monitor_alarm(struct monitor *monitor);
+/* Whether that is heat, which says nothing against what was measured: later it may be cool enough.
+ */
+bool monitor_is_hot(struct monitor *monitor);
 
 /* Totals so far. Any thread. */
 struct monitor_totals {

@@ -296,6 +296,15 @@ static bool take_line(struct reading *reading, struct text_view line)
     return fine;
 }
 
+/* Joules of a run. The power of a GPU that an engine on the CPU leaves alone is none of its. */
+static double energy_of(const struct reading *reading, const struct run_sums *run)
+{
+    const char *device = reading->analysis->config->engines[reading->engine].device;
+    bool uses_gpu = strncmp(device, "cpu", 3) != 0 || run->gpu > 0;
+    return (isnan(run->energy_j) ? 0 : run->energy_j) +
+           (isnan(run->gpu_power_w) || !uses_gpu ? 0 : run->gpu_power_w * run->wall_s);
+}
+
 /* What this run adds to each figure of its cells. */
 static void close_runs(struct reading *reading)
 {
@@ -307,8 +316,7 @@ static void close_runs(struct reading *reading)
         }
         double wall = run->wall_s;
         double tokens = run->prompt_tokens + run->output_tokens;
-        double energy = (isnan(run->energy_j) ? 0 : run->energy_j) +
-                        (isnan(run->gpu_power_w) ? 0 : run->gpu_power_w * wall);
+        double energy = energy_of(reading, run);
         double figures[METRIC_COUNT];
         for (int m = 0; m < METRIC_COUNT; m++) {
             figures[m] =

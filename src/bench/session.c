@@ -281,18 +281,25 @@ static llcuda_status start_engine(struct session *session, struct llcuda_error *
 static llcuda_status start_monitor(struct session *session, struct llcuda_error *error)
 {
     const struct config_system *system = &session->config->system;
-    int gpu = 0;
-    if (system->gpu_device && sscanf(system->gpu_device, "cuda:%d", &gpu) != 1) {
-        gpu = strcmp(system->gpu_device, "none") == 0 ? -1 : 0;
-    }
+    bool on_gpu = strncmp(session->engine->device, "cpu", 3) != 0;
     struct monitor_options options = {
         .group = session->engine->kind == ENGINE_HTTP ? session->server.pid
                                                       : session->adapters[0].process.pid,
         .rate_hz = system->monitor_hz,
         .thermal_limit_c = system->thermal_limit_c,
         .memory_limit_bytes = system->memory_limit_gb * 1e9,
-        .gpu_index = gpu,
+        .gpu_memory_limited = on_gpu,
     };
+    /* Those of the engine; of one on the CPU the first, to see that nobody uses it. */
+    int first = 0;
+    const char *device = system->gpu_device ? system->gpu_device : session->engine->device;
+    bool none = strcmp(device, "none") == 0;
+    if (sscanf(device, "cuda:%d", &first) != 1 || first < 0) {
+        first = 0;
+    }
+    for (uint32_t i = 0; !none && i < (on_gpu ? session->engine->ranks : 1u); i++) {
+        options.gpus[options.gpu_count++] = (uint32_t)first + i;
+    }
     for (uint32_t rank = 1; rank < session->engine->ranks; rank++) {
         options.more_groups[options.more_group_count++] = session->adapters[rank].process.pid;
     }
@@ -682,6 +689,8 @@ static llcuda_status run(struct session *session, char failure[256], struct llcu
         raw_text(&session->raw, "workload", session->workload ? session->workload->name : "");
         raw_text(&session->raw, "point", session->point ? session->point->key : "");
         raw_text(&session->raw, "reason", trouble.message);
+        json_key(&session->raw.writer, "again"); /* when the run is resumed */
+        json_write_bool(&session->raw.writer, session->monitor && monitor_is_hot(session->monitor));
         raw_end(&session->raw);
     }
     raw_begin(&session->raw, "end");

@@ -85,7 +85,7 @@ static struct monitor *start(double thermal_limit_c)
     struct llcuda_error error = {0};
     struct monitor *monitor = NULL;
     struct monitor_options options = {
-        .group = getpgrp(), .rate_hz = 100, .thermal_limit_c = thermal_limit_c, .gpu_index = 0};
+        .group = getpgrp(), .rate_hz = 100, .thermal_limit_c = thermal_limit_c, .gpu_count = 1};
     assert_ok(monitor_start(&options, &monitor, &error), error);
     return monitor;
 }
@@ -122,8 +122,48 @@ static void test_heat_stops(void **state)
     }
     assert_non_null(monitor_alarm(monitor));
     assert_string_equal(monitor_alarm(monitor), "stopped: 93 °C, above the thermal limit of 90 °C");
+    assert_true(monitor_is_hot(monitor));
     monitor_stop(monitor);
     *heat = 55;
+}
+
+/* 43 GB each, 412.5 W each; the second is the hotter one. */
+static void test_two_gpus(void **state)
+{
+    (void)state;
+    atomic_int *count = symbol("fake_nvml_count");
+    struct llcuda_error error = {0};
+    struct monitor *monitor = NULL;
+    struct monitor_totals totals;
+    struct monitor_sample samples[64];
+    struct monitor_options options = {.group = getpgrp(),
+                                      .rate_hz = 100,
+                                      .memory_limit_bytes = 80e9,
+                                      .gpus = {0, 1, 2},
+                                      .gpu_count = 3};
+    *count = 2;
+    assert_ok(monitor_start(&options, &monitor, &error), error);
+    for (int i = 0; i < 200 && monitor_copy(monitor, samples, 64) < 5; i++) {
+        nap(10);
+    }
+    monitor_get_totals(monitor, &totals);
+    assert_float_equal(totals.gpu_mean, 0.75, 1e-9);
+    assert_float_equal(totals.gpu_power_mean_w, 825, 1e-9);
+    assert_float_equal(totals.gpu_memory_peak_bytes, 86e9, 1);
+    assert_true(totals.temperature_peak_c >= 58);
+    assert_null(monitor_alarm(monitor)); /* the engine does not use them */
+    monitor_stop(monitor);
+    options.gpu_memory_limited = true;
+    assert_ok(monitor_start(&options, &monitor, &error), error);
+    for (int i = 0; i < 200 && !monitor_alarm(monitor); i++) {
+        nap(10);
+    }
+    assert_string_equal(monitor_alarm(monitor),
+                        "stopped: 86.00 GB of GPU memory, above the limit of 80.00 GB");
+    assert_false(monitor_is_hot(monitor));
+    monitor_stop(monitor);
+    *count = 1;
+    assert_int_equal(*(atomic_int *)symbol("fake_nvml_open"), 0);
 }
 
 static char powercap[64];
@@ -239,7 +279,7 @@ static void test_energy_since_the_mark(void **state)
     struct monitor_totals totals;
     struct monitor_sample samples[256];
     struct monitor_options options = {
-        .group = getpgrp(), .rate_hz = 100, .gpu_index = -1, .energy_folder = powercap};
+        .group = getpgrp(), .rate_hz = 100, .energy_folder = powercap};
     assert_ok(monitor_start(&options, &monitor, &error), error);
     set_counter("intel-rapl:0", 9000000);
     monitor_mark(monitor);
@@ -265,6 +305,7 @@ int main(void)
         cmocka_unit_test(test_absent),
         cmocka_unit_test(test_totals),
         cmocka_unit_test(test_heat_stops),
+        cmocka_unit_test(test_two_gpus),
         cmocka_unit_test_setup_teardown(test_energy_of_a_machine, make_powercap, remove_powercap),
         cmocka_unit_test_setup_teardown(test_energy_that_is_not_known, make_powercap,
                                         remove_powercap),

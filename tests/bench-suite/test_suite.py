@@ -24,9 +24,10 @@ FAKE = SOURCE / "tests/bench-suite/fake_engine.py"
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("LLCUDA_")}
 
 
-def bench(*arguments, status=0, timeout=200):
+def bench(*arguments, status=0, timeout=200, environment=None):
     result = subprocess.run([PROGRAM, "bench", *map(str, arguments)], capture_output=True, text=True,
-                            timeout=timeout, check=False, env=ENVIRONMENT)
+                            timeout=timeout, check=False,
+                            env={**ENVIRONMENT, **(environment or {})})
     if status is not None and result.returncode != status:
         raise AssertionError(f"{arguments}: exit {result.returncode}, not {status}\n"
                              f"{result.stdout}\n{result.stderr}")
@@ -440,6 +441,71 @@ class Failures(unittest.TestCase):
         folder.remove()
 
 
+@unittest.skipUnless("LLCUDA_FAKE_NVML" in os.environ, "there is no scripted NVML")
+class Limits(unittest.TestCase):
+    """Whole runs with a GPU whose temperature stands in a file, and which uses 43 GB."""
+
+    def start(self, engines, system, heat="55"):
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="llcuda-bench-"))
+        self.addCleanup(shutil.rmtree, self.root)
+        self.heat = self.root / "heat"
+        self.heat.write_text(heat)
+        text = json.loads(configuration(engines(self.heat), [
+            {"name": "w", "batch_sizes": [1], "sequence_lengths": [8], "output_tokens": 4,
+             "iterations": 2}], repeats=2))
+        text["system"] = {"monitor_hz": 50, **system}
+        text["analysis"] = {"token_check": {"prompts": 0}}
+        (self.root / "config.yaml").write_text(json.dumps(text))
+
+    def run_it(self, status=0):
+        return bench("--config", self.root / "config.yaml", "--output", self.root / "out",
+                     status=status, environment={"LD_LIBRARY_PATH": os.environ["LLCUDA_FAKE_NVML"],
+                                                 "FAKE_NVML_HEAT": str(self.heat)})
+
+    def engines(self):
+        summary = json.loads((self.root / "out/summary.json").read_text())
+        return {engine["name"]: engine for engine in summary["engines"]}
+
+    def test_heat_stops_a_run_which_goes_on_when_it_is_cool(self):
+        self.start(lambda heat: [fake("warm", "heat", heat), fake("other")],
+                   {"thermal_limit": 90})
+        begin = time.monotonic()
+        result = self.run_it()
+        self.assertLess(time.monotonic() - begin, 30)
+        self.assertRegex(result.stderr, r"[2-4] sessions were stopped by heat; start the same again")
+        self.assertRegex(result.stderr, "warm, run 1: stopped: 93 °C, above the thermal limit of 90")
+        warm = self.engines()["warm"]
+        self.assertEqual(warm["state"], "failed")
+        self.assertEqual(warm["reason"], "stopped: 93 °C, above the thermal limit of 90 °C")
+        page = (self.root / "out/report.html").read_text()
+        self.assertIn("stopped: 93 °C, above the thermal limit of 90 °C", page)
+        left = subprocess.run(["pgrep", "-f", str(self.heat)], capture_output=True, text=True,
+                              check=False).stdout
+        self.assertEqual(left, "")
+        kept = {path.name: path.read_bytes() for path in (self.root / "out/raw_data").iterdir()
+                if b'"failure"' not in path.read_bytes()}
+        self.assertTrue(kept)  # the drawn order has another engine first
+        self.heat.write_text("50")
+        result = self.run_it()
+        self.assertNotIn("stopped", result.stderr)
+        for name, data in kept.items():
+            self.assertEqual((self.root / "out/raw_data" / name).read_bytes(), data)
+        for engine in self.engines().values():
+            self.assertEqual((engine["state"], engine["reason"]), ("ok", ""))
+        self.assertIn("finished run", self.run_it(status=1).stderr)
+
+    def test_memory_of_a_gpu_counts_where_the_engine_uses_it(self):
+        self.start(lambda heat: [fake("on the GPU", device="cuda:0"), fake("on the CPU")],
+                   {"memory_limit_gb": 40})
+        result = self.run_it()
+        engines = self.engines()
+        self.assertEqual(engines["on the CPU"]["state"], "ok")
+        self.assertEqual(engines["on the GPU"]["reason"],
+                         "stopped: 43.00 GB of GPU memory, above the limit of 40.00 GB")
+        self.assertNotIn("sessions were stopped by heat", result.stderr)
+        self.assertIn("finished run", self.run_it(status=1).stderr)  # it would be as large again
+
+
 class Servers(unittest.TestCase):
     """llcuda over HTTP, started by the suite, beside itself in process: equal tokens."""
 
@@ -794,6 +860,21 @@ class Compare(unittest.TestCase):
         if not os.path.exists("/sys/class/powercap/intel-rapl:0"):
             self.assertEqual(gone["verdict"], "undecided")
             self.assertIn("was measured before and is not now", gone["words"])
+
+    def test_a_gpu_that_idles_is_none_of_the_cpu_s_energy(self):
+        """Without RAPL the power of the GPU beside was all the energy that an engine had."""
+        def watch(share, joules):
+            def change(_, line):
+                if line["kind"] == "point":
+                    line.update(gpu_mean=share, gpu_power_mean_w=100, cpu_energy_j=joules)
+            folder = self.edited(change)
+            bench("report", folder)
+            row = json.loads((folder / "summary.json").read_text())["results"][0]["metrics"]
+            return row["energy_j_token"]["mean"], row["output_tokens_s"]["runs"]
+        self.assertIsNone(watch(0, None)[0])
+        self.assertAlmostEqual(watch(0, 64)[0], 2)  # 32 tokens
+        energy, speeds = watch(0.5, None)
+        self.assertAlmostEqual(energy, statistics.mean(100 / speed for speed in speeds), 6)
 
     def test_goodput_may_not_fall(self):
         """Where there are bounds; as many answers as before, half of them too late."""
