@@ -33,7 +33,7 @@ struct figure {
     double mean_without_outliers; /* beside, only when asked for */
 };
 
-/* Percentiles over the requests of all runs together. */
+/* Percentiles over the requests of all runs together; their intervals know of the runs. */
 enum { PERCENTILE_50, PERCENTILE_95, PERCENTILE_99, PERCENTILE_COUNT };
 struct spread {
     uint64_t count, outlier_count;
@@ -44,7 +44,8 @@ struct spread {
 #define SPREAD_METRICS 5 /* METRIC_TTFT … METRIC_LATE */
 
 struct pool {
-    float *values;
+    float *values;        /* run after run */
+    uint64_t *run_counts; /* [run_count] of the cell */
     uint64_t count, capacity;
 };
 

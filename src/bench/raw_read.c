@@ -63,7 +63,7 @@ static bool find_point(struct reading *reading, const struct json_value *root, u
     return false;
 }
 
-static bool pool_add(struct pool *pool, double value)
+static bool pool_add(struct pool *pool, uint32_t run, double value)
 {
     if (pool->count == pool->capacity) {
         uint64_t capacity = pool->capacity ? pool->capacity * 2 : 256;
@@ -76,6 +76,7 @@ static bool pool_add(struct pool *pool, double value)
         pool->capacity = capacity;
     }
     pool->values[pool->count++] = (float)value;
+    pool->run_counts[run]++;
     return true;
 }
 
@@ -84,7 +85,7 @@ static bool add_value(struct reading *reading, uint32_t point, enum metric metri
     struct cell *cell = analysis_cell(reading->analysis, reading->engine, point);
     reading->runs[point].sums[metric] += value;
     reading->runs[point].counts[metric]++;
-    return pool_add(&cell->pools[metric], value);
+    return pool_add(&cell->pools[metric], cell->run_count, value);
 }
 
 static bool read_sample(struct reading *reading, const struct json_value *root)

@@ -388,7 +388,8 @@ static void write_method(const struct analysis *analysis, struct buffer *out)
                   "<li>%u runs; in each, every engine is started once, in an order drawn from the "
                   "seed, in a process group of its own.</li><li>± is half of the %.0f %% interval "
                   "of the mean: Student's t over the means of whole runs. Whiskers on percentiles "
-                  "are bootstrap intervals over requests.</li>",
+                  "are the intervals of a bootstrap over whole runs, with Student's t; of one run, "
+                  "over its requests.</li>",
                   analysis->config->repeats, options->confidence * 100);
     buffer_append_text(
         out,
