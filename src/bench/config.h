@@ -40,6 +40,7 @@ struct config_engine {
     uint32_t start_seconds; /* it must be loaded within */
     uint32_t ranks;         /* processes that share the load, one a device from `device` on */
     bool prompt_text;       /* HTTP: send text instead of ids */
+    bool replayed;          /* see catalog_is_replayed */
     bool baseline;          /* others are compared with this one */
     double price_per_hour;  /* of the machine; 0: as in `prices` */
 };

@@ -189,8 +189,12 @@ static bool read_session(struct reading *reading, const struct json_value *root)
     reading->kv_bytes_token = number_of(details, "kv_bytes_per_token");
     engine->sessions++;
     engine->start_ms += isnan(start) ? 0 : start;
-    if (!engine->version[0]) {
-        copy_text(json_member(hello, "engine_version"), engine->version, sizeof engine->version);
+    const struct json_value *const versions[] = {
+        json_member(hello, "engine_version"),
+        json_member(json_member(root, "load"), "engine_version"),
+        json_member(root, "engine_version")};
+    for (size_t i = 0; i < 3 && !engine->version[0]; i++) {
+        copy_text(versions[i], engine->version, sizeof engine->version);
     }
     if (!engine->details[0] && json_is(details, JSON_OBJECT)) {
         struct buffer text = {0};
@@ -246,7 +250,8 @@ static bool read_monitor(struct reading *reading, const struct json_value *root)
 {
     struct analysis *analysis = reading->analysis;
     uint32_t *count = &analysis->monitor_count[reading->engine];
-    if (reading->repeat == 0 && *count < MONITOR_POINTS_MAX) {
+    if (reading->repeat == 0 && *count < MONITOR_POINTS_MAX &&
+        !analysis->config->engines[reading->engine].replayed) {
         analysis->monitor[reading->engine * MONITOR_POINTS_MAX + (*count)++] =
             (struct monitor_point){.seconds = (float)number_of(root, "seconds"),
                                    .memory_mb = (float)(number_of(root, "memory_bytes") / 1e6),
@@ -306,6 +311,18 @@ static double energy_of(const struct reading *reading, const struct run_sums *ru
            (isnan(run->gpu_power_w) || !uses_gpu ? 0 : run->gpu_power_w * run->wall_s);
 }
 
+/* What a tool took while it was measured is not known: the adapter that tells its samples took
+ * these. */
+static void forget_resources(double *figures)
+{
+    static const enum metric resources[] = {
+        METRIC_MEMORY_PEAK, METRIC_MEMORY_MEAN, METRIC_KV_EFFICIENCY, METRIC_CPU_PER_TOKEN,
+        METRIC_GPU,         METRIC_GPU_MEMORY,  METRIC_GPU_THROTTLED, METRIC_ENERGY};
+    for (size_t i = 0; i < sizeof resources / sizeof resources[0]; i++) {
+        figures[resources[i]] = NAN;
+    }
+}
+
 /* What this run adds to each figure of its cells. */
 static void close_runs(struct reading *reading)
 {
@@ -343,6 +360,9 @@ static void close_runs(struct reading *reading)
         figures[METRIC_GPU_THROTTLED] = run->gpu_throttled;
         figures[METRIC_ENERGY] =
             energy > 0 && run->output_tokens > 0 ? energy / run->output_tokens : NAN;
+        if (reading->analysis->config->engines[reading->engine].replayed) {
+            forget_resources(figures);
+        }
         for (int m = 0; m < METRIC_COUNT; m++) {
             cell->figures[m].runs[cell->run_count] = figures[m];
         }

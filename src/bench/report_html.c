@@ -29,15 +29,8 @@ static const char style[] =
 
 static void figure_cell(struct buffer *out, const struct figure *figure)
 {
-    double half = (figure->interval.high - figure->interval.low) / 2;
-    if (isnan(figure->mean)) {
-        buffer_append_text(out, "<td class=\"n\">–</td>");
-    } else if (isnan(half)) {
-        buffer_printf(out, "<td class=\"n\">%.4g</td>", figure->mean);
-    } else {
-        buffer_printf(out, "<td class=\"n\">%.4g ± %.2g%s</td>", figure->mean, half,
-                      figure->outlier_count ? " *" : "");
-    }
+    buffer_printf(out, "<td class=\"n\">%s%s</td>", report_figure(figure).text,
+                  figure->outlier_count ? " *" : "");
 }
 
 static void write_ranking(const struct analysis *analysis, struct buffer *out)
@@ -182,9 +175,10 @@ static void write_tests(const struct comparison *comparison, struct buffer *out)
             before = ", ";
         }
     }
-    buffer_printf(out, "%sshift %.3g", before, comparison->shift.median);
+    buffer_printf(out, "%sshift %s", before, report_number(comparison->shift.median, 3).text);
     if (isfinite(interval->low) && isfinite(interval->high)) {
-        buffer_printf(out, " [%.3g, %.3g]", interval->low, interval->high);
+        buffer_printf(out, " [%s, %s]", report_number(interval->low, 3).text,
+                      report_number(interval->high, 3).text);
     }
     buffer_printf(out, " %s", metric_rows[comparison->metric].unit);
     if (!isfinite(interval->low) || !isfinite(interval->high)) {
@@ -195,6 +189,44 @@ static void write_tests(const struct comparison *comparison, struct buffer *out)
             buffer_printf(out, ", %s %.2g", sizes[i].name, sizes[i].value);
         }
     }
+}
+
+/* What the worst requests saw, over all runs. */
+static void write_percentiles(const struct analysis *analysis, uint32_t p, struct buffer *out)
+{
+    static const enum metric columns[] = {METRIC_TTFT, METRIC_ITL, METRIC_E2E};
+    static const char *const names[PERCENTILE_COUNT] = {"p50", "p95", "p99"};
+    enum { COLUMNS = sizeof columns / sizeof columns[0] };
+    buffer_append_text(out, "<figure><table><tr><th>Engine</th>");
+    for (int i = 0; i < COLUMNS * PERCENTILE_COUNT; i++) {
+        const struct metric_row *row = &metric_rows[columns[i / PERCENTILE_COUNT]];
+        buffer_printf(out, "<th class=\"n\">%s, %s, %s</th>", row->title,
+                      names[i % PERCENTILE_COUNT], row->unit);
+    }
+    buffer_append_text(out, "</tr>\n");
+    for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
+        const struct cell *cell = analysis_cell(analysis, e, p);
+        if (!cell->run_count) {
+            continue;
+        }
+        buffer_append_text(out, "<tr><td>");
+        html_text(out, analysis->config->engines[e].name);
+        buffer_append_text(out, "</td>");
+        for (int i = 0; i < COLUMNS * PERCENTILE_COUNT; i++) {
+            const struct spread *spread = &cell->spreads[columns[i / PERCENTILE_COUNT]];
+            const struct interval *interval = &spread->interval[i % PERCENTILE_COUNT];
+            buffer_printf(out, "<td class=\"n\">%s",
+                          report_number(spread->at[i % PERCENTILE_COUNT], 4).text);
+            if (isfinite(interval->low) && isfinite(interval->high)) {
+                buffer_printf(out, "<br><span class=\"small\">%s … %s</span>",
+                              report_number(interval->low, 4).text,
+                              report_number(interval->high, 4).text);
+            }
+            buffer_append_text(out, "</td>");
+        }
+        buffer_append_text(out, "</tr>\n");
+    }
+    buffer_append_text(out, "</table></figure>\n");
 }
 
 static void write_point(const struct analysis *analysis, uint32_t p, struct buffer *out)
@@ -212,6 +244,7 @@ static void write_point(const struct analysis *analysis, uint32_t p, struct buff
     buffer_append_text(out, "</h3>");
     write_figures(analysis, p, speeds, sizeof speeds / sizeof speeds[0], false, out);
     write_figures(analysis, p, means, sizeof means / sizeof means[0], true, out);
+    write_percentiles(analysis, p, out);
     buffer_append_text(out, "<ul class=\"small\">\n");
     for (uint32_t i = 0; i < analysis->comparison_count; i++) {
         const struct comparison *comparison = &analysis->comparisons[i];

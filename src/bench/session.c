@@ -558,6 +558,7 @@ static void write_head(struct session *session)
     raw_number(raw, "context", engine->context);
     raw_number(raw, "ranks", engine->ranks);
     raw_number(raw, "start_ms", session->load_ms);
+    raw_text(raw, "engine_version", session->http.version); /* of a server; adapters say hello */
     json_key(&raw->writer, "command");
     json_begin_array(&raw->writer);
     for (uint32_t i = 0; i < engine->command_count; i++) {

@@ -244,6 +244,21 @@ class QuickTest(unittest.TestCase):
                 key = row["engine"], row["point"], run + 1
                 self.assertAlmostEqual(value / (tokens[key] / times[key]), 1, 6)
 
+    def test_figures_are_written_out(self):
+        """Tables have 20254 ± 1432, not 2.025e+04 ± 1.4e+03."""
+        texts = re.findall(r"<td[^>]*>([^<]*)", (self.folder.path / "report.html").read_text())
+        texts += re.findall(r"\S+", self.folder.result.stdout)
+        self.assertGreater(len(texts), 100)
+        self.assertEqual([text for text in texts if re.search(r"\de\+", text)], [])
+
+    def test_percentiles_stand_in_a_table(self):
+        page = (self.folder.path / "report.html").read_text()
+        rows = self.folder.summary()["results"]
+        for row in rows:
+            metric = row["metrics"]["e2e_ms"]
+            self.assertIn(f"<td class=\"n\">{metric['p99']:.4g}<br><span class=\"small\">"
+                          f"{metric['p99_interval'][0]:.4g} … {metric['p99_interval'][1]:.4g}<", page)
+
     def test_medals_need_no_font(self):
         page = (self.folder.path / "report.html").read_text()
         self.assertIn('<span class="medal gold" title="gold">1</span>', page)
@@ -522,6 +537,8 @@ class Servers(unittest.TestCase):
         for engine in summary["engines"]:
             self.assertEqual(engine["state"], "ok", engine)
             self.assertEqual(engine["prompts_agreeing"], 2, engine["first_difference"])
+        self.assertEqual(len({engine["version"] for engine in summary["engines"]}), 1)
+        self.assertTrue(summary["engines"][0]["version"])
         for row in summary["results"]:
             self.assertEqual(row["failed"], 0, row["first_failure"])
             expected = 2 * (20 if row["workload"] == "open" else 12)
