@@ -210,7 +210,11 @@ static void compute_cells(struct analysis *analysis)
             }
             double price = price_of(config, e);
             double speed = cell->figures[METRIC_TOKENS_S].mean;
+            double joules = cell->figures[METRIC_ENERGY].mean;
             cell->cost_per_million = price > 0 ? price / (speed * 3600) * 1e6 : NAN;
+            if (config->prices.kwh > 0 && isfinite(joules)) {
+                cell->cost_per_million += config->prices.kwh * joules / 3.6; /* 3.6 MJ a kWh */
+            }
             analysis->engines[e].ran = analysis->engines[e].ran || cell->measured;
         }
         struct engine_result *engine = &analysis->engines[e];

@@ -68,6 +68,7 @@ struct cell {
 struct engine_result {
     bool ran, failed;
     char reason[256]; /* of the first failure */
+    char log[1000];   /* how the engine's log ended then, or "" */
     char version[80];
     char details[1024]; /* JSON of the adapter's load answer, or "" */
     double start_ms;    /* mean over runs */

@@ -95,9 +95,9 @@ struct config_system {
 struct config_prices {
     const char *currency;
     double machine_per_hour; /* 0: no cost table */
-    double kwh;
-    double hardware;  /* price of a machine, for the return on investment */
-    double migration; /* one-time cost of moving to another engine */
+    double kwh;              /* of electricity; 0: in the machine's price */
+    double hardware;         /* price of a machine, for the return on investment */
+    double migration;        /* one-time cost of moving to another engine */
     double tokens_per_month;
 };
 

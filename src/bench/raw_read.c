@@ -214,6 +214,7 @@ static bool read_failure(struct reading *reading, const struct json_value *root)
     engine->sessions_failed++;
     if (!engine->reason[0]) {
         copy_text(json_member(root, "reason"), engine->reason, sizeof engine->reason);
+        copy_text(json_member(root, "log"), engine->log, sizeof engine->log);
     }
     return true;
 }

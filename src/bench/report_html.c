@@ -326,10 +326,15 @@ static void write_money(const struct analysis *analysis, struct buffer *out)
                             "second × 3,600) × 10⁶. Machine: ");
     buffer_printf(out, "%.4g ", prices->machine_per_hour);
     html_text(out, prices->currency);
-    buffer_append_text(
-        out, " an hour, unless an engine has a price of its own. In an open loop this is the "
-             "cost at those arrivals, not the engine's limit.</p><figure><table>"
-             "<tr><th>Point</th>");
+    buffer_append_text(out, " an hour, unless an engine has a price of its own");
+    if (prices->kwh > 0) {
+        buffer_printf(out, "; electricity, where energy was measured: %.4g ", prices->kwh);
+        html_text(out, prices->currency);
+        buffer_append_text(out, " a kWh, + price × energy a token / 3.6");
+    }
+    buffer_append_text(out, ". In an open loop this is the "
+                            "cost at those arrivals, not the engine's limit.</p><figure><table>"
+                            "<tr><th>Point</th>");
     for (uint32_t e = 0; e < config->engine_count; e++) {
         buffer_append_text(out, "<th class=\"n\">");
         html_text(out, config->engines[e].name);
@@ -388,6 +393,11 @@ static void write_engines(const struct analysis *analysis, struct buffer *out)
             buffer_append_text(out, "<li class=\"bad\">");
             html_text(out, result->reason);
             buffer_append_text(out, "</li>");
+        }
+        if (result->log[0]) {
+            buffer_append_text(out, "<li class=\"bad\">Its log ended with: <code>");
+            html_text(out, result->log);
+            buffer_append_text(out, "</code></li>");
         }
         if (result->first_difference[0]) {
             buffer_append_text(out, "<li class=\"bad\">Greedy tokens: ");

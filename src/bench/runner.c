@@ -75,7 +75,7 @@ static bool folder_is_empty(const char *path)
  * of its file say so. */
 static bool wants_again(const char *path)
 {
-    char text[4096];
+    static char text[32768]; /* far more than a failure's line, whose log may be all escapes */
     FILE *file = fopen(path, "re");
     bool again = false;
     if (file) {

@@ -659,6 +659,23 @@ static uint32_t longest_prompt(const struct session *session)
     return longest;
 }
 
+static void write_failure(struct session *session, llcuda_status status, const char *reason)
+{
+    struct raw_file *raw = &session->raw;
+    bool http = session->engine->kind == ENGINE_HTTP;
+    char log[1000];
+    process_log_tail(http ? &session->server : &session->adapters[0].process, log, sizeof log);
+    raw_begin(raw, "failure");
+    raw_text(raw, "status", llcuda_status_name(status));
+    raw_text(raw, "workload", session->workload ? session->workload->name : "");
+    raw_text(raw, "point", session->point ? session->point->key : "");
+    raw_text(raw, "reason", reason);
+    raw_text(raw, "log", log);
+    json_key(&raw->writer, "again"); /* when the run is resumed */
+    json_write_bool(&raw->writer, session->monitor && monitor_is_hot(session->monitor));
+    raw_end(raw);
+}
+
 static llcuda_status run(struct session *session, char failure[256], struct llcuda_error *error)
 {
     struct llcuda_error trouble = {0};
@@ -685,14 +702,7 @@ static llcuda_status run(struct session *session, char failure[256], struct llcu
     }
     if (status) {
         snprintf(failure, 256, "%s", trouble.message);
-        raw_begin(&session->raw, "failure");
-        raw_text(&session->raw, "status", llcuda_status_name(status));
-        raw_text(&session->raw, "workload", session->workload ? session->workload->name : "");
-        raw_text(&session->raw, "point", session->point ? session->point->key : "");
-        raw_text(&session->raw, "reason", trouble.message);
-        json_key(&session->raw.writer, "again"); /* when the run is resumed */
-        json_write_bool(&session->raw.writer, session->monitor && monitor_is_hot(session->monitor));
-        raw_end(&session->raw);
+        write_failure(session, status, trouble.message);
     }
     raw_begin(&session->raw, "end");
     raw_end(&session->raw);

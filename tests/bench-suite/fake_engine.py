@@ -17,6 +17,8 @@ def say(message):
 
 
 def run(request):
+    if behaviour in ("rubbish", "hang"):
+        print("trouble & <u>smoke</u>", file=sys.stderr, flush=True)
     if behaviour == "rubbish":
         print("this is <b>no</b> message", flush=True)
         time.sleep(60)

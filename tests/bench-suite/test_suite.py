@@ -314,7 +314,8 @@ def check_schema(value, schema, root, path="$"):
     """The part of JSON Schema that the kept schema uses."""
     if "$ref" in schema:
         schema = root["$defs"][schema["$ref"].split("/")[-1]]
-    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None),
+             "integer": int}
     problems = []
     if "type" in schema:
         allowed = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
@@ -379,7 +380,9 @@ class Failures(unittest.TestCase):
         self.assertRegex(engines["bad <one>"]["reason"], expected)
         page = (folder.path / "report.html").read_text()
         self.assertIn("bad &lt;one&gt;", page)
-        for tag in ("<script", "<b>no", "<one>", "<i>engine"):
+        if behaviour in ("rubbish", "hang", "die"):
+            self.assertRegex(page, "Its log ended with: <code>(trouble &amp; &lt;u&gt;smoke|out of m)")
+        for tag in ("<script", "<b>no", "<one>", "<i>engine", "<u>"):
             self.assertNotIn(tag, page)
         folder.remove()
 
@@ -611,6 +614,37 @@ class Configurations(unittest.TestCase):
 
     def test_quoted_numbers_are_texts(self):
         self.wrong(self.good + "    iterations: '3'\n", 7, "'iterations' must be a number")
+
+    def test_schema_is_what_the_program_reads(self):
+        """Every section takes the keys of the kept schema, and no other."""
+        schema = json.loads((SOURCE / "benchmarks/config.schema.json").read_text())
+        sections = schema["properties"]
+        engine, workload = schema["$defs"]["engine"], schema["$defs"]["workload"]
+        good = json.loads(configuration([fake("one")]))
+        self.assertEqual(check_schema(good, schema, schema), [])
+        places = [(schema, lambda c: c), (engine, lambda c: c["engines"][0]),
+                  (workload, lambda c: c["workloads"][0]),
+                  (workload["properties"]["goodput"],
+                   lambda c: c["workloads"][0].setdefault("goodput", {})),
+                  (sections["analysis"]["properties"]["token_check"],
+                   lambda c: c["analysis"].setdefault("token_check", {}))]
+        places += [(sections[name], lambda c, name=name: c.setdefault(name, {}))
+                   for name in ("benchmark", "analysis", "system", "prices")]
+        for part, place in places:
+            wrong = json.loads(json.dumps(good))
+            place(wrong)["no_such_key"] = 1
+            self.assertNotEqual(check_schema(wrong, schema, schema), [])
+            with tempfile.TemporaryDirectory() as root:
+                path = pathlib.Path(root) / "c.json"
+                path.write_text(json.dumps(wrong))
+                said = bench("check", path, status=1).stderr
+            known = re.search(r"no key 'no_such_key' here; expected one of ([\w, ]+)", said)[1]
+            self.assertEqual(set(known.split(", ")), set(part["properties"]), said)
+
+    def test_values_that_stand_twice(self):
+        self.wrong(self.good.replace("[1]", "[1, 4, 1]"), 6, "1 stands here twice")
+        self.wrong(self.good + "    sequence_lengths: [64.5]\n", 7, "whole numbers")
+        self.wrong(self.good + "analysis:\n  statistical_tests: []\n", 8, "one of mann_whitney_u")
 
     def test_fraction(self):
         self.wrong(self.good + "    iterations: 2.5\n", 7, "whole number")
@@ -877,6 +911,18 @@ class Compare(unittest.TestCase):
         if not os.path.exists("/sys/class/powercap/intel-rapl:0"):
             self.assertEqual(gone["verdict"], "undecided")
             self.assertIn("was measured before and is not now", gone["words"])
+
+    def test_electricity_has_its_price(self):
+        folder = self.grown("cpu_energy_j", 1)  # 100 J for 32 tokens
+        file = folder / "config.yaml"
+        text = json.loads(file.read_text())
+        text["prices"] = {"machine_per_hour": 0.1, "kwh": 0.3}
+        file.write_text(json.dumps(text))
+        bench("report", folder)
+        row = json.loads((folder / "summary.json").read_text())["results"][0]
+        machine = 0.1 / 3600 / row["metrics"]["output_tokens_s"]["mean"] * 1e6
+        self.assertAlmostEqual(row["cost_per_million_tokens"],
+                               machine + 1e6 * 100 / 32 / 3.6e6 * 0.3, 6)
 
     def test_a_gpu_that_idles_is_none_of_the_cpu_s_energy(self):
         """Without RAPL the power of the GPU beside was all the energy that an engine had."""
