@@ -885,10 +885,10 @@ class Compare(unittest.TestCase):
         self.assertRegex(result.stdout, r"- engine, w, .*\d+ of 48 requests failed, 0 of 48 before")
 
     def grown(self, key, factor):
-        """The base with one figure of every run's point made larger."""
+        """The base with 100 in one figure of every run's point, times a factor."""
         def grow(_, line):
             if line["kind"] == "point":
-                line[key] = (line.get(key) or 100) * factor
+                line[key] = 100 * factor
         return self.edited(grow)
 
     def rows(self, before, now, status):
