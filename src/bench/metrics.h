@@ -42,22 +42,20 @@
       "NVML's samples in which power or heat held the clocks down / samples")                     \
     X(ENERGY, "energy_j_token", "energy a token", "J", false,                                     \
       "(energy of all packages and their memory by RAPL, where it may be read, + power of the "   \
-      "GPUs × "                                                                                  \
-      "time, where the engine uses them) / output tokens")
+      "GPUs × time, where the engine uses them) / output tokens")
 
 /* Figures of a whole cell or engine, which come from those above: key, title, unit, formula. */
-#define DERIVED_LIST(X)                                                                                \
-    X("scaling_factor", "scaling factor", "×",                                                         \
-      "throughput / throughput of the same engine at its lowest level of the same prompt length")      \
-    X("batch_efficiency", "batch efficiency", "share", "scaling factor × lowest level / level")        \
-    X("speedup", "speed-up over ranks", "×", "throughput / that of the same engine with one rank")     \
-    X("rank_efficiency", "efficiency over ranks", "share", "speed-up / ranks")                         \
-    X("cost_per_million_tokens", "cost per million tokens", "currency",                                \
-      "price an hour / (throughput × 3,600) × 10⁶; with a price of electricity, and where energy " \
-      "was measured, "                                                                                 \
-      "+ price a kWh × energy a token / 3.6")                                                          \
-    X("throughput_against_baseline", "score of the ranking", "×",                                      \
-      "geometric mean over common points of throughput / throughput of the baseline; in open "         \
+#define DERIVED_LIST(X)                                                                            \
+    X("scaling_factor", "scaling factor", "×",                                                     \
+      "throughput / throughput of the same engine at its lowest level of the same prompt length")  \
+    X("batch_efficiency", "batch efficiency", "share", "scaling factor × lowest level / level")    \
+    X("speedup", "speed-up over ranks", "×", "throughput / that of the same engine with one rank") \
+    X("rank_efficiency", "efficiency over ranks", "share", "speed-up / ranks")                     \
+    X("cost_per_million_tokens", "cost per million tokens", "currency",                            \
+      "price an hour / (throughput × 3,600) × 10⁶; with a price of electricity, and "          \
+      "where energy was measured, + price a kWh × energy a token / 3.6")                           \
+    X("throughput_against_baseline", "score of the ranking", "×",                                  \
+      "geometric mean over common points of throughput / throughput of the baseline; in open "     \
       "loops, where arrivals set the throughput, of the baseline's end to end / its own")
 
 enum metric {
