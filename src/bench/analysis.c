@@ -116,6 +116,7 @@ static bool make_tables(struct analysis *analysis)
     }
     for (uint32_t i = 0; fine && i < engines; i++) {
         analysis->engines[i].steps_host_share = analysis->engines[i].rank_score = NAN;
+        analysis->engines[i].gpu_before_bytes = NAN;
         analysis->baseline = config->engines[i].baseline ? i : analysis->baseline;
     }
     return fine;

@@ -70,8 +70,9 @@ struct engine_result {
     char reason[256]; /* of the first failure */
     char log[1000];   /* how the engine's log ended then, or "" */
     char version[80];
-    char details[1024]; /* JSON of the adapter's load answer, or "" */
-    double start_ms;    /* mean over runs */
+    char details[1024];      /* JSON of the adapter's load answer, or "" */
+    double start_ms;         /* mean over runs */
+    double gpu_before_bytes; /* most that was in use on its GPUs before it began; NaN */
     uint32_t sessions, sessions_failed;
     double steps_host_share; /* of llcuda's own counters: host time / step time; NaN */
     double rank_score;       /* geometric mean of speed against the baseline; NaN */

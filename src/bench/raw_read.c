@@ -187,6 +187,8 @@ static bool read_session(struct reading *reading, const struct json_value *root)
     double start = number_of(root, "start_ms");
     reading->kv_bytes = number_of(details, "kv_bytes");
     reading->kv_bytes_token = number_of(details, "kv_bytes_per_token");
+    engine->gpu_before_bytes =
+        fmax(engine->gpu_before_bytes, number_of(root, "gpu_memory_before_bytes"));
     engine->sessions++;
     engine->start_ms += isnan(start) ? 0 : start;
     const struct json_value *const versions[] = {

@@ -328,6 +328,25 @@ static void advise_throttling(const struct analysis *analysis, struct advice *ad
     }
 }
 
+/* A driver has some hundred megabytes for itself; more is somebody's work. */
+#define GPU_FREE_BYTES 2e9
+
+static void advise_company(const struct analysis *analysis, struct advice *advice, uint32_t *count)
+{
+    for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
+        const struct config_engine *engine = &analysis->config->engines[e];
+        double before = analysis->engines[e].gpu_before_bytes;
+        if (before > GPU_FREE_BYTES && strncmp(engine->device, "cpu", 3) != 0) {
+            struct advice *next = add(advice, count);
+            snprintf(next->text, sizeof next->text,
+                     "Measure %s again with the GPU to itself: others used it.", engine->name);
+            snprintf(next->evidence, sizeof next->evidence,
+                     "%.1f GB of its GPU's memory were in use before the engine began",
+                     before / 1e9);
+        }
+    }
+}
+
 static void advise_tokens(const struct analysis *analysis, struct advice *advice, uint32_t *count)
 {
     const struct config *config = analysis->config;
@@ -354,6 +373,7 @@ uint32_t report_advise(const struct analysis *analysis, struct advice advice[ADV
     advise_batching(analysis, advice, &count);
     advise_money(analysis, advice, &count);
     advise_throttling(analysis, advice, &count);
+    advise_company(analysis, advice, &count);
     advise_steadiness(analysis, advice, &count);
     return count;
 }

@@ -18,6 +18,7 @@
 #include "bench/arrivals.h"
 #include "bench/driver_group.h"
 #include "bench/driver_http.h"
+#include "bench/monitor_gpu.h"
 #include "bench/raw_write.h"
 
 #define PROMPT_SLOTS     1024u /* a wave's prompts are alive at once */
@@ -40,6 +41,8 @@ struct session {
     bool interrupted;
     struct buffer hello, load;
     double load_ms;
+    double gpu_before_bytes; /* in use on the GPUs before the engine began; NaN */
+    uint32_t gpus[MONITOR_GPUS_MAX], gpu_count;
     /* of the current measurement */
     const struct config_workload *workload;
     const struct config_point *point;
@@ -278,6 +281,32 @@ static llcuda_status start_engine(struct session *session, struct llcuda_error *
     return status;
 }
 
+/* Those of the engine; of one on the CPU the first, to see that nobody uses it. And what others
+ * have of them already: the engines before have ended, and took theirs along. */
+static void find_gpus(struct session *session)
+{
+    const char *stated = session->config->system.gpu_device;
+    const char *device = stated ? stated : session->engine->device;
+    bool on_gpu = strncmp(session->engine->device, "cpu", 3) != 0;
+    int first = 0;
+    if (sscanf(device, "cuda:%d", &first) != 1 || first < 0) {
+        first = 0;
+    }
+    session->gpu_before_bytes = NAN;
+    for (uint32_t i = 0; strcmp(device, "none") && i < (on_gpu ? session->engine->ranks : 1u);
+         i++) {
+        struct monitor_sample sample = {.gpu_memory_bytes = NAN};
+        struct monitor_gpu *gpu = monitor_gpu_open(first + (int)i);
+        session->gpus[session->gpu_count++] = (uint32_t)first + i;
+        if (gpu) {
+            monitor_gpu_read(gpu, &sample);
+            monitor_gpu_close(gpu);
+            session->gpu_before_bytes =
+                sample.gpu_memory_bytes + (i ? session->gpu_before_bytes : 0);
+        }
+    }
+}
+
 static llcuda_status start_monitor(struct session *session, struct llcuda_error *error)
 {
     const struct config_system *system = &session->config->system;
@@ -290,16 +319,8 @@ static llcuda_status start_monitor(struct session *session, struct llcuda_error 
         .memory_limit_bytes = system->memory_limit_gb * 1e9,
         .gpu_memory_limited = on_gpu,
     };
-    /* Those of the engine; of one on the CPU the first, to see that nobody uses it. */
-    int first = 0;
-    const char *device = system->gpu_device ? system->gpu_device : session->engine->device;
-    bool none = strcmp(device, "none") == 0;
-    if (sscanf(device, "cuda:%d", &first) != 1 || first < 0) {
-        first = 0;
-    }
-    for (uint32_t i = 0; !none && i < (on_gpu ? session->engine->ranks : 1u); i++) {
-        options.gpus[options.gpu_count++] = (uint32_t)first + i;
-    }
+    memcpy(options.gpus, session->gpus, sizeof options.gpus);
+    options.gpu_count = session->gpu_count;
     for (uint32_t rank = 1; rank < session->engine->ranks; rank++) {
         options.more_groups[options.more_group_count++] = session->adapters[rank].process.pid;
     }
@@ -558,6 +579,7 @@ static void write_head(struct session *session)
     raw_number(raw, "context", engine->context);
     raw_number(raw, "ranks", engine->ranks);
     raw_number(raw, "start_ms", session->load_ms);
+    raw_number(raw, "gpu_memory_before_bytes", session->gpu_before_bytes);
     raw_text(raw, "engine_version", session->http.version); /* of a server; adapters say hello */
     json_key(&raw->writer, "command");
     json_begin_array(&raw->writer);
@@ -685,6 +707,7 @@ static llcuda_status run(struct session *session, char failure[256], struct llcu
         return error_no_memory(error, "prompts", (uint64_t)PROMPT_SLOTS * session->id_capacity);
     }
     report(session, 0);
+    find_gpus(session);
     llcuda_status status = start_engine(session, &trouble);
     write_head(session);
     if (!status) {

@@ -512,6 +512,15 @@ class Limits(unittest.TestCase):
             self.assertEqual((engine["state"], engine["reason"]), ("ok", ""))
         self.assertIn("finished run", self.run_it(status=1).stderr)
 
+    def test_a_gpu_that_others_use(self):
+        self.start(lambda heat: [fake("on the GPU", device="cuda:0"), fake("on the CPU")], {})
+        self.run_it()
+        summary = json.loads((self.root / "out/summary.json").read_text())
+        said = [row for row in summary["recommendations"] if "others used it" in row["text"]]
+        self.assertEqual([(row["text"][:18], row["evidence"]) for row in said],
+                         [("Measure on the GPU", "43.0 GB of its GPU's memory were in use before the "
+                           "engine began")])
+
     def test_memory_of_a_gpu_counts_where_the_engine_uses_it(self):
         self.start(lambda heat: [fake("on the GPU", device="cuda:0"), fake("on the CPU")],
                    {"memory_limit_gb": 40})
