@@ -31,6 +31,8 @@ class Engine:
         begin = time.monotonic()
         rows = self.ask(1, 1, 1)
         return {"load_ms": (time.monotonic() - begin) * 1e3,
+                "engine_version": f"build {rows[0].get('build_number')} "
+                                  f"({rows[0].get('build_commit')})",
                 "details": {key: rows[0].get(key) for key in
                             ("build_commit", "build_number", "cpu_info", "gpu_info", "backends",
                              "model_type", "model_size", "model_n_params", "n_threads",

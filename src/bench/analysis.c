@@ -39,6 +39,7 @@ void analysis_close(struct analysis *analysis)
         }
         for (int m = 0; m < SPREAD_METRICS; m++) {
             free(cell->pools[m].values);
+            free(cell->pools[m].run_counts);
         }
     }
     for (uint32_t i = 0; analysis->answers && i < engines * prompts; i++) {
@@ -107,9 +108,15 @@ static bool make_tables(struct analysis *analysis)
             figure->outliers = calloc(config->repeats, sizeof *figure->outliers);
             fine = figure->runs && figure->outliers;
         }
+        for (int m = 0; fine && m < SPREAD_METRICS; m++) {
+            struct pool *pool = &analysis->cells[i].pools[m];
+            pool->run_counts = calloc(config->repeats, sizeof *pool->run_counts);
+            fine = pool->run_counts != NULL;
+        }
     }
     for (uint32_t i = 0; fine && i < engines; i++) {
         analysis->engines[i].steps_host_share = analysis->engines[i].rank_score = NAN;
+        analysis->engines[i].gpu_before_bytes = NAN;
         analysis->baseline = config->engines[i].baseline ? i : analysis->baseline;
     }
     return fine;
@@ -147,29 +154,39 @@ static void compute_figure(struct figure *figure, uint32_t run_count,
     free(values);
 }
 
-static void compute_spread(struct spread *spread, const struct pool *pool, double confidence)
+static void compute_spread(struct spread *spread, const struct pool *pool, uint32_t run_count,
+                           double confidence)
 {
     double *values = pool->count ? malloc(pool->count * sizeof *values) : NULL;
+    struct stats_sample *samples = values ? malloc(pool->count * sizeof *samples) : NULL;
     *spread = (struct spread){.count = pool->count, .minimum = NAN, .maximum = NAN};
     for (int p = 0; p < PERCENTILE_COUNT; p++) {
         spread->at[p] = NAN;
         spread->interval[p] = (struct interval){NAN, NAN};
     }
-    if (!values) {
+    if (!samples) {
+        free(values);
         return;
     }
+    uint64_t filled = 0;
+    for (uint32_t r = 0; r < run_count; r++) {
+        for (uint64_t i = 0; i < pool->run_counts[r]; i++, filled++) {
+            samples[filled] = (struct stats_sample){(double)pool->values[filled], r};
+        }
+    }
+    stats_sort_samples(samples, pool->count);
     for (uint64_t i = 0; i < pool->count; i++) {
-        values[i] = (double)pool->values[i];
+        values[i] = samples[i].value;
     }
     spread->outlier_count = stats_outliers(values, pool->count, NULL);
-    stats_sort(values, pool->count);
     spread->minimum = values[0];
     spread->maximum = values[pool->count - 1];
     for (int p = 0; p < PERCENTILE_COUNT; p++) {
         spread->at[p] = stats_quantile(values, pool->count, percentiles[p]);
-        spread->interval[p] =
-            stats_quantile_interval(values, pool->count, percentiles[p], confidence);
+        spread->interval[p] = stats_quantile_interval_runs(samples, pool->count, run_count,
+                                                           percentiles[p], confidence);
     }
+    free(samples);
     free(values);
 }
 
@@ -189,11 +206,16 @@ static void compute_cells(struct analysis *analysis)
                 compute_figure(&cell->figures[m], cell->run_count, &config->analysis);
             }
             for (int m = 0; m < SPREAD_METRICS; m++) {
-                compute_spread(&cell->spreads[m], &cell->pools[m], config->analysis.confidence);
+                compute_spread(&cell->spreads[m], &cell->pools[m], config->repeats,
+                               config->analysis.confidence);
             }
             double price = price_of(config, e);
             double speed = cell->figures[METRIC_TOKENS_S].mean;
+            double joules = cell->figures[METRIC_ENERGY].mean;
             cell->cost_per_million = price > 0 ? price / (speed * 3600) * 1e6 : NAN;
+            if (config->prices.kwh > 0 && isfinite(joules)) {
+                cell->cost_per_million += config->prices.kwh * joules / 3.6; /* 3.6 MJ a kWh */
+            }
             analysis->engines[e].ran = analysis->engines[e].ran || cell->measured;
         }
         struct engine_result *engine = &analysis->engines[e];

@@ -33,7 +33,7 @@ struct figure {
     double mean_without_outliers; /* beside, only when asked for */
 };
 
-/* Percentiles over the requests of all runs together. */
+/* Percentiles over the requests of all runs together; their intervals know of the runs. */
 enum { PERCENTILE_50, PERCENTILE_95, PERCENTILE_99, PERCENTILE_COUNT };
 struct spread {
     uint64_t count, outlier_count;
@@ -44,7 +44,8 @@ struct spread {
 #define SPREAD_METRICS 5 /* METRIC_TTFT … METRIC_LATE */
 
 struct pool {
-    float *values;
+    float *values;        /* run after run */
+    uint64_t *run_counts; /* [run_count] of the cell */
     uint64_t count, capacity;
 };
 
@@ -67,9 +68,11 @@ struct cell {
 struct engine_result {
     bool ran, failed;
     char reason[256]; /* of the first failure */
+    char log[1000];   /* how the engine's log ended then, or "" */
     char version[80];
-    char details[1024]; /* JSON of the adapter's load answer, or "" */
-    double start_ms;    /* mean over runs */
+    char details[1024];      /* JSON of the adapter's load answer, or "" */
+    double start_ms;         /* mean over runs */
+    double gpu_before_bytes; /* most that was in use on its GPUs before it began; NaN */
     uint32_t sessions, sessions_failed;
     double steps_host_share; /* of llcuda's own counters: host time / step time; NaN */
     double rank_score;       /* geometric mean of speed against the baseline; NaN */

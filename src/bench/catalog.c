@@ -109,6 +109,11 @@ const struct catalog_row *catalog_find(const char *name)
     return NULL;
 }
 
+bool catalog_is_replayed(const char *name)
+{
+    return strcmp(name, "llama_bench") == 0 || strcmp(name, "llama_bench_cuda") == 0;
+}
+
 const char *catalog_names(void)
 {
     return "llcuda_cpu, llcuda_gpu, llcuda_http, pytorch_baseline, pytorch_cuda, pytorch_compiled, "

@@ -22,6 +22,9 @@ struct catalog_row {
 
 /* NULL when there is none of this name. */
 const struct catalog_row *catalog_find(const char *name);
+/* Whether its figures are those that a measuring tool told, and are replayed: they say how fast
+ * requests are, and nothing of memory, processors or energy. */
+bool catalog_is_replayed(const char *name);
 /* All names, separated by ", ". Static storage. */
 const char *catalog_names(void);
 

@@ -69,13 +69,29 @@ void comparisons_correct(struct comparison *comparisons, uint32_t count)
     }
 }
 
+/* By how much in words: the ratio of figures that may be nothing. */
+static void tell_amount(double ratio, char *out, size_t bytes)
+{
+    if (isnan(ratio)) {
+        snprintf(out, bytes, "both are 0");
+    } else if (isinf(ratio)) {
+        snprintf(out, bytes, "from 0");
+    } else if (ratio >= 2 || (ratio > 0 && ratio <= 0.5)) {
+        snprintf(out, bytes, "by a factor of %.1f", ratio > 1 ? ratio : 1 / ratio);
+    } else {
+        snprintf(out, bytes, "%+.1f %%", (ratio - 1) * 100);
+    }
+}
+
 void comparison_decide(struct comparison *comparison, const struct config_analysis *analysis,
                        const char *name, const char *baseline)
 {
     const struct metric_row *row = &metric_rows[comparison->metric];
     double level = 1 - analysis->confidence;
     double p = comparison->p_corrected;
-    double percent = (comparison->ratio - 1) * 100;
+    const char *test = analysis->welch ? "Welch" : "Mann-Whitney";
+    char amount[48];
+    tell_amount(comparison->ratio, amount, sizeof amount);
     double rank_bound = smallest_rank_p(comparison->a_count, comparison->b_count);
     bool ranks_agree = isnan(comparison->mann_whitney.p) || comparison->mann_whitney.p < level;
     if (isnan(p)) {
@@ -90,27 +106,20 @@ void comparison_decide(struct comparison *comparison, const struct config_analys
         comparison->verdict = VERDICT_NONE;
         snprintf(comparison->words, sizeof comparison->words,
                  "%s: too few runs for a verdict on %s and %s: with %u and %u the rank test cannot "
-                 "fall below p %.2g (seen: %+.1f %%, Welch p %.2g); 5 runs are enough",
+                 "fall below p %.2g (seen: %s, %s p %.2g); 5 runs are enough",
                  row->title, name, baseline, comparison->b_count, comparison->a_count, rank_bound,
-                 percent, p);
+                 amount, test, p);
         return;
     }
     if (p >= level || !ranks_agree) {
         comparison->verdict = VERDICT_SAME;
         snprintf(comparison->words, sizeof comparison->words,
-                 "%s: no difference between %s and %s can be told (%+.1f %%, p %.3f%s)", row->title,
-                 name, baseline, percent, p, p < level ? ", the rank test disagrees" : "");
+                 "%s: no difference between %s and %s can be told (%s, p %.3f%s)", row->title, name,
+                 baseline, amount, p, p < level ? ", the rank test disagrees" : "");
         return;
     }
     bool better = (comparison->ratio > 1) == row->higher_is_better;
     comparison->verdict = better ? VERDICT_BETTER : VERDICT_WORSE;
-    double times = comparison->ratio > 1 ? comparison->ratio : 1 / comparison->ratio;
-    char amount[48];
-    if (times >= 2) {
-        snprintf(amount, sizeof amount, "by a factor of %.1f", times);
-    } else {
-        snprintf(amount, sizeof amount, "%+.1f %%", percent);
-    }
     snprintf(comparison->words, sizeof comparison->words,
              "%s: %s is %s than %s (%s, p %.2g, effect %s)", row->title, name,
              better ? "better" : "worse", baseline, amount, p, cliffs_size(comparison->delta));

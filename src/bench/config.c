@@ -119,6 +119,10 @@ static llcuda_status read_tests(struct config_reader *reader, const struct yaml_
     if (list->kind != YAML_LIST) {
         return yaml_fail(reader->tree, list, reader->error, "'statistical_tests' must be a list");
     }
+    if (!list->first) {
+        return yaml_fail(reader->tree, list, reader->error,
+                         "'statistical_tests' names one of mann_whitney_u, welch_t_test at least");
+    }
     analysis->mann_whitney = analysis->welch = false;
     for (const struct yaml_node *item = list->first; item; item = item->next) {
         uint32_t word = 0;

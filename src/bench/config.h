@@ -40,6 +40,7 @@ struct config_engine {
     uint32_t start_seconds; /* it must be loaded within */
     uint32_t ranks;         /* processes that share the load, one a device from `device` on */
     bool prompt_text;       /* HTTP: send text instead of ids */
+    bool replayed;          /* see catalog_is_replayed */
     bool baseline;          /* others are compared with this one */
     double price_per_hour;  /* of the machine; 0: as in `prices` */
 };
@@ -94,9 +95,9 @@ struct config_system {
 struct config_prices {
     const char *currency;
     double machine_per_hour; /* 0: no cost table */
-    double kwh;
-    double hardware;  /* price of a machine, for the return on investment */
-    double migration; /* one-time cost of moving to another engine */
+    double kwh;              /* of electricity; 0: in the machine's price */
+    double hardware;         /* price of a machine, for the return on investment */
+    double migration;        /* one-time cost of moving to another engine */
     double tokens_per_month;
 };
 

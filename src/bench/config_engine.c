@@ -281,6 +281,7 @@ static llcuda_status read_engine(struct config_reader *reader, const struct yaml
                                      .options = row->options,
                                      .install = row->install,
                                      .maturity = row->maturity,
+                                     .replayed = catalog_is_replayed(row->name),
                                      .parallel = row->parallel,
                                      .context = 2048,
                                      .start_seconds = 300,

@@ -97,6 +97,12 @@ static llcuda_status read_list(struct config_reader *reader, const struct yaml_n
         }
         llcuda_status status =
             yaml_number(reader->tree, item, minimum, maximum, &out[*count], reader->error);
+        for (uint32_t i = 0; !status && i < *count; i++) {
+            if (out[i] == out[*count]) { /* two points of one name would be one in the report */
+                status =
+                    yaml_fail(reader->tree, item, reader->error, "%g stands here twice", out[i]);
+            }
+        }
         if (status) {
             return status;
         }
@@ -162,6 +168,10 @@ static llcuda_status read_lengths(struct config_reader *reader, const struct yam
         read_list(reader, yaml_member(map, "sequence_lengths"), 1, 1 << 24, lengths, &count);
     for (uint32_t i = 0; !status && i < count; i++) {
         workload->lengths[i] = (uint32_t)lengths[i];
+        if (lengths[i] != floor(lengths[i])) {
+            status = yaml_fail(tree, yaml_member(map, "sequence_lengths"), reader->error,
+                               "'sequence_lengths' must be whole numbers");
+        }
     }
     workload->length_count = count ? count : workload->length_count;
     if (!status) {

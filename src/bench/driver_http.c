@@ -798,6 +798,25 @@ static bool is_loading(struct http_driver *driver, uint64_t until)
     return status == 503;
 }
 
+/* Where servers tell their version: vLLM and llcuda, llama.cpp, TGI. None does: "" remains. */
+static void find_version(struct http_driver *driver, uint64_t until)
+{
+    static const struct {
+        const char *path, *member;
+    } rows[] = {{"/version", "version"}, {"/props", "build_info"}, {"/info", "version"}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0] && !driver->version[0]; i++) {
+        struct http_stream stream = {0};
+        struct json_document *document = NULL;
+        if (get(driver, "", rows[i].path, until, &stream) == 200 &&
+            !json_parse(buffer_view(&stream.body), NULL, &document, NULL)) {
+            struct text_view version = json_text(json_member(json_root(document), rows[i].member));
+            snprintf(driver->version, sizeof driver->version, "%.*s", TEXT_ARGUMENTS(version));
+        }
+        json_destroy(document);
+        http_stream_deinit(&stream);
+    }
+}
+
 llcuda_status http_driver_ready(struct http_driver *driver, uint32_t timeout_ms,
                                 struct buffer *body, struct llcuda_error *error)
 {
@@ -809,6 +828,7 @@ llcuda_status http_driver_ready(struct http_driver *driver, uint32_t timeout_ms,
     }
     int status = get(driver, driver->prefix, "/v1/models", until, &stream);
     if (status == 200) {
+        find_version(driver, until);
         find_model(driver, buffer_view(&stream.body));
     }
     if (status == 200 && body) {

@@ -15,6 +15,7 @@ struct http_driver {
     char prefix[256];     /* path before /v1, without a slash at its end */
     const char *model;    /* in requests; NULL: the first that the server names */
     char found_model[256];
+    char version[80];  /* as the server tells it; "" */
     const char *extra; /* members for each request's JSON object, "{…}" */
     bool prompt_text;  /* send text, not ids */
     bool ignore_eos;
@@ -46,9 +47,9 @@ llcuda_status http_driver_open(struct http_driver *driver, const char *url, cons
                                const char *extra, bool prompt_text, struct llcuda_error *error);
 void http_driver_close(struct http_driver *driver);
 
-/* Asks once for /v1/models, whose first model is asked for from then on unless one was given,
- * waiting up to `timeout_ms`: OK when the server answers 200; otherwise BUSY with what it answered
- * instead. `body` (may be NULL) gets the answer. */
+/* Asks once for /v1/models, whose first model is asked for from then on unless one was given, and
+ * then where servers tell their version, waiting up to `timeout_ms`: OK when the server answers
+ * 200; otherwise BUSY with what it answered instead. `body` (may be NULL) gets the answer. */
 llcuda_status http_driver_ready(struct http_driver *driver, uint32_t timeout_ms,
                                 struct buffer *body, struct llcuda_error *error);
 

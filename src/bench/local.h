@@ -26,6 +26,11 @@ struct local_list {
 llcuda_status local_list_read(struct local_list *list, const char *option, const char *text,
                               uint32_t minimum, struct llcuda_error *error);
 
+/* A text that was tokenised. */
+struct local_text {
+    uint64_t bytes, tokens, ns;
+};
+
 struct local_options {
     struct local_list prompts;     /* tokens; 0: leave out */
     struct local_list generations; /* tokens; 0: leave out */
@@ -40,6 +45,9 @@ struct local_options {
     /* For the profile of kernels: chooses a token from logits [vocabulary]. May be NULL. */
     llcuda_status (*choose)(void *chooser, const float *logits, struct llcuda_error *error);
     void *chooser;
+    /* Likewise: makes tokens of a text, another one each time. */
+    llcuda_status (*tokenize)(void *tokenizer, struct local_text *text, struct llcuda_error *error);
+    void *tokenizer;
 };
 
 /* One measurement: tokens a second of each repeat. */

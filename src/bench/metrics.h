@@ -37,11 +37,12 @@
       "processor time of the harness / wall time of the measurement")                             \
     X(GPU, "gpu_share", "GPU utilisation", "share", true, "mean of NVML's samples")               \
     X(GPU_MEMORY, "gpu_memory_peak_mb", "peak GPU memory", "MB", false,                           \
-      "largest memory in use on the watched GPU by NVML, whoever uses it")                        \
+      "largest memory in use on the watched GPUs by NVML, whoever uses it")                       \
     X(GPU_THROTTLED, "gpu_throttled_share", "GPU throttled", "share", false,                      \
       "NVML's samples in which power or heat held the clocks down / samples")                     \
     X(ENERGY, "energy_j_token", "energy a token", "J", false,                                     \
-      "(package energy by RAPL + GPU power × time) / output tokens")
+      "(energy of all packages and their memory by RAPL, where it may be read, + power of the "   \
+      "GPUs × time, where the engine uses them) / output tokens")
 
 /* Figures of a whole cell or engine, which come from those above: key, title, unit, formula. */
 #define DERIVED_LIST(X)                                                                            \
@@ -51,7 +52,8 @@
     X("speedup", "speed-up over ranks", "×", "throughput / that of the same engine with one rank") \
     X("rank_efficiency", "efficiency over ranks", "share", "speed-up / ranks")                     \
     X("cost_per_million_tokens", "cost per million tokens", "currency",                            \
-      "price an hour / (throughput × 3,600) × 10⁶")                                                \
+      "price an hour / (throughput × 3,600) × 10⁶; with a price of electricity, and "          \
+      "where energy was measured, + price a kWh × energy a token / 3.6")                           \
     X("throughput_against_baseline", "score of the ranking", "×",                                  \
       "geometric mean over common points of throughput / throughput of the baseline; in open "     \
       "loops, where arrivals set the throughput, of the baseline's end to end / its own")

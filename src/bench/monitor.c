@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "bench/energy.h"
 #include "bench/monitor_gpu.h"
 
 #define SAMPLES_MAX       4096u
@@ -45,8 +46,11 @@ struct monitor {
     uint64_t begin_ns, mark_ns;
     double mark_energy_j, mark_group_seconds, mark_own_seconds;
     char alarm[160];
+    bool hot; /* why; written before `alarmed` */
     _Atomic bool alarmed;
-    struct monitor_gpu *gpu;
+    struct monitor_gpu *gpus[MONITOR_GPUS_MAX];
+    uint32_t gpu_count;
+    struct energy energy; /* under the lock */
     struct {
         pid_t pid;
         int statm; /* kept open: opening costs more than reading; -1 when it cannot be */
@@ -226,27 +230,27 @@ static double hottest(void)
     return peak;
 }
 
-static double package_energy_j(void)
-{
-    return read_number("/sys/class/powercap/intel-rapl:0/energy_uj") / 1e6;
-}
-
 static void raise_alarm(struct monitor *monitor, const struct monitor_sample *sample)
 {
     const struct monitor_options *options = &monitor->options;
+    double limit = options->memory_limit_bytes > 0 ? options->memory_limit_bytes : INFINITY;
     double heat = fmax(sample->temperature_c, sample->gpu_temperature_c);
     if (atomic_load(&monitor->alarmed)) {
         return;
     }
     if (options->thermal_limit_c > 0 && heat > options->thermal_limit_c) {
+        monitor->hot = true;
         snprintf(monitor->alarm, sizeof monitor->alarm,
                  "stopped: %.0f °C, above the thermal limit of %.0f °C", heat,
                  options->thermal_limit_c);
-    } else if (options->memory_limit_bytes > 0 &&
-               sample->memory_bytes > options->memory_limit_bytes) {
+    } else if (sample->memory_bytes > limit) {
         snprintf(monitor->alarm, sizeof monitor->alarm,
                  "stopped: %.2f GB of memory, above the limit of %.2f GB",
-                 sample->memory_bytes / 1e9, options->memory_limit_bytes / 1e9);
+                 sample->memory_bytes / 1e9, limit / 1e9);
+    } else if (options->gpu_memory_limited && sample->gpu_memory_bytes > limit) {
+        snprintf(monitor->alarm, sizeof monitor->alarm,
+                 "stopped: %.2f GB of GPU memory, above the limit of %.2f GB",
+                 sample->gpu_memory_bytes / 1e9, limit / 1e9);
     } else {
         return;
     }
@@ -287,6 +291,25 @@ static void keep(struct monitor *monitor, const struct monitor_sample *sample)
     monitor->samples[monitor->sample_count++] = *sample;
 }
 
+static void read_gpus(struct monitor *monitor, struct monitor_sample *sample)
+{
+    for (uint32_t i = 0; i < monitor->gpu_count; i++) {
+        struct monitor_sample one;
+        monitor_gpu_read(monitor->gpus[i], &one);
+        if (i == 0) {
+            sample->gpu_share = sample->gpu_memory_bytes = sample->gpu_power_w = 0;
+            sample->gpu_clock_mhz = sample->gpu_throttled = 0;
+        }
+        sample->gpu_share += one.gpu_share / monitor->gpu_count;
+        sample->gpu_memory_bytes += one.gpu_memory_bytes;
+        sample->gpu_power_w += one.gpu_power_w;
+        sample->gpu_clock_mhz += one.gpu_clock_mhz / monitor->gpu_count;
+        sample->gpu_temperature_c = fmax(sample->gpu_temperature_c, one.gpu_temperature_c);
+        sample->gpu_throttled =
+            isnan(one.gpu_throttled) ? NAN : fmax(sample->gpu_throttled, one.gpu_throttled);
+    }
+}
+
 static void look(struct monitor *monitor)
 {
     uint64_t now = clock_now_ns();
@@ -302,6 +325,9 @@ static void look(struct monitor *monitor)
         monitor->members_at_ns = now + MEMBERS_PERIOD_NS;
     }
     sample.memory_bytes = group_memory(monitor);
+    if (now >= monitor->machine_at_ns) {
+        energy_read(&monitor->energy); /* before its counters wrap */
+    }
     pthread_mutex_unlock(&monitor->lock);
     sample.seconds = (double)(now - monitor->begin_ns) / 1e9;
     if (now >= monitor->machine_at_ns) {
@@ -311,9 +337,7 @@ static void look(struct monitor *monitor)
     }
     sample.processor_share = monitor->busy_share;
     sample.temperature_c = monitor->hottest;
-    if (monitor->gpu) {
-        monitor_gpu_read(monitor->gpu, &sample);
-    }
+    read_gpus(monitor, &sample);
     raise_alarm(monitor, &sample);
     pthread_mutex_lock(&monitor->lock);
     keep(monitor, &sample);
@@ -362,7 +386,13 @@ llcuda_status monitor_start(const struct monitor_options *options, struct monito
     monitor->options = *options;
     monitor->keep_every = 1;
     monitor->begin_ns = clock_now_ns();
-    monitor->gpu = monitor_gpu_open(options->gpu_index);
+    for (uint32_t i = 0; i < options->gpu_count; i++) {
+        struct monitor_gpu *gpu = monitor_gpu_open((int)options->gpus[i]);
+        if (gpu) {
+            monitor->gpus[monitor->gpu_count++] = gpu;
+        }
+    }
+    energy_open(&monitor->energy, options->energy_folder ? options->energy_folder : ENERGY_FOLDER);
     init_locks(monitor);
     monitor_mark(monitor);
     if (pthread_create(&monitor->thread, NULL, watch, monitor)) {
@@ -387,7 +417,10 @@ void monitor_stop(struct monitor *monitor)
         pthread_join(monitor->thread, NULL);
     }
     forget_members(monitor);
-    monitor_gpu_close(monitor->gpu);
+    for (uint32_t i = 0; i < monitor->gpu_count; i++) {
+        monitor_gpu_close(monitor->gpus[i]);
+    }
+    energy_close(&monitor->energy);
     pthread_cond_destroy(&monitor->wake);
     pthread_mutex_destroy(&monitor->lock);
     free(monitor);
@@ -396,6 +429,11 @@ void monitor_stop(struct monitor *monitor)
 const char *monitor_alarm(struct monitor *monitor)
 {
     return atomic_load(&monitor->alarmed) ? monitor->alarm : NULL;
+}
+
+bool monitor_is_hot(struct monitor *monitor)
+{
+    return atomic_load(&monitor->alarmed) && monitor->hot;
 }
 
 void monitor_mark(struct monitor *monitor)
@@ -407,7 +445,7 @@ void monitor_mark(struct monitor *monitor)
     }
     monitor->sums = (struct sums){.temperature = NAN};
     monitor->mark_ns = clock_now_ns();
-    monitor->mark_energy_j = package_energy_j();
+    monitor->mark_energy_j = energy_read(&monitor->energy);
     monitor->mark_group_seconds = group_seconds(monitor);
     monitor->mark_own_seconds = own_seconds();
     pthread_mutex_unlock(&monitor->lock);
@@ -434,7 +472,7 @@ void monitor_get_totals(struct monitor *monitor, struct monitor_totals *totals)
         .gpu_memory_peak_bytes = sums->gpu_count ? sums->gpu_memory_peak : NAN,
         .gpu_throttled_share = sums->throttled / gpu_count,
         .temperature_peak_c = sums->temperature,
-        .cpu_energy_j = package_energy_j() - monitor->mark_energy_j,
+        .cpu_energy_j = energy_read(&monitor->energy) - monitor->mark_energy_j,
         .group_cpu_seconds = group_seconds(monitor) - monitor->mark_group_seconds,
         .own_cpu_seconds = own_seconds() - monitor->mark_own_seconds,
         .seconds = (double)(clock_now_ns() - monitor->mark_ns) / 1e9,

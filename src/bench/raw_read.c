@@ -63,7 +63,7 @@ static bool find_point(struct reading *reading, const struct json_value *root, u
     return false;
 }
 
-static bool pool_add(struct pool *pool, double value)
+static bool pool_add(struct pool *pool, uint32_t run, double value)
 {
     if (pool->count == pool->capacity) {
         uint64_t capacity = pool->capacity ? pool->capacity * 2 : 256;
@@ -76,6 +76,7 @@ static bool pool_add(struct pool *pool, double value)
         pool->capacity = capacity;
     }
     pool->values[pool->count++] = (float)value;
+    pool->run_counts[run]++;
     return true;
 }
 
@@ -84,7 +85,7 @@ static bool add_value(struct reading *reading, uint32_t point, enum metric metri
     struct cell *cell = analysis_cell(reading->analysis, reading->engine, point);
     reading->runs[point].sums[metric] += value;
     reading->runs[point].counts[metric]++;
-    return pool_add(&cell->pools[metric], value);
+    return pool_add(&cell->pools[metric], cell->run_count, value);
 }
 
 static bool read_sample(struct reading *reading, const struct json_value *root)
@@ -186,10 +187,16 @@ static bool read_session(struct reading *reading, const struct json_value *root)
     double start = number_of(root, "start_ms");
     reading->kv_bytes = number_of(details, "kv_bytes");
     reading->kv_bytes_token = number_of(details, "kv_bytes_per_token");
+    engine->gpu_before_bytes =
+        fmax(engine->gpu_before_bytes, number_of(root, "gpu_memory_before_bytes"));
     engine->sessions++;
     engine->start_ms += isnan(start) ? 0 : start;
-    if (!engine->version[0]) {
-        copy_text(json_member(hello, "engine_version"), engine->version, sizeof engine->version);
+    const struct json_value *const versions[] = {
+        json_member(hello, "engine_version"),
+        json_member(json_member(root, "load"), "engine_version"),
+        json_member(root, "engine_version")};
+    for (size_t i = 0; i < 3 && !engine->version[0]; i++) {
+        copy_text(versions[i], engine->version, sizeof engine->version);
     }
     if (!engine->details[0] && json_is(details, JSON_OBJECT)) {
         struct buffer text = {0};
@@ -209,6 +216,7 @@ static bool read_failure(struct reading *reading, const struct json_value *root)
     engine->sessions_failed++;
     if (!engine->reason[0]) {
         copy_text(json_member(root, "reason"), engine->reason, sizeof engine->reason);
+        copy_text(json_member(root, "log"), engine->log, sizeof engine->log);
     }
     return true;
 }
@@ -245,7 +253,8 @@ static bool read_monitor(struct reading *reading, const struct json_value *root)
 {
     struct analysis *analysis = reading->analysis;
     uint32_t *count = &analysis->monitor_count[reading->engine];
-    if (reading->repeat == 0 && *count < MONITOR_POINTS_MAX) {
+    if (reading->repeat == 0 && *count < MONITOR_POINTS_MAX &&
+        !analysis->config->engines[reading->engine].replayed) {
         analysis->monitor[reading->engine * MONITOR_POINTS_MAX + (*count)++] =
             (struct monitor_point){.seconds = (float)number_of(root, "seconds"),
                                    .memory_mb = (float)(number_of(root, "memory_bytes") / 1e6),
@@ -296,6 +305,27 @@ static bool take_line(struct reading *reading, struct text_view line)
     return fine;
 }
 
+/* Joules of a run. The power of a GPU that an engine on the CPU leaves alone is none of its. */
+static double energy_of(const struct reading *reading, const struct run_sums *run)
+{
+    const char *device = reading->analysis->config->engines[reading->engine].device;
+    bool uses_gpu = strncmp(device, "cpu", 3) != 0 || run->gpu > 0;
+    return (isnan(run->energy_j) ? 0 : run->energy_j) +
+           (isnan(run->gpu_power_w) || !uses_gpu ? 0 : run->gpu_power_w * run->wall_s);
+}
+
+/* What a tool took while it was measured is not known: the adapter that tells its samples took
+ * these. */
+static void forget_resources(double *figures)
+{
+    static const enum metric resources[] = {
+        METRIC_MEMORY_PEAK, METRIC_MEMORY_MEAN, METRIC_KV_EFFICIENCY, METRIC_CPU_PER_TOKEN,
+        METRIC_GPU,         METRIC_GPU_MEMORY,  METRIC_GPU_THROTTLED, METRIC_ENERGY};
+    for (size_t i = 0; i < sizeof resources / sizeof resources[0]; i++) {
+        figures[resources[i]] = NAN;
+    }
+}
+
 /* What this run adds to each figure of its cells. */
 static void close_runs(struct reading *reading)
 {
@@ -307,8 +337,7 @@ static void close_runs(struct reading *reading)
         }
         double wall = run->wall_s;
         double tokens = run->prompt_tokens + run->output_tokens;
-        double energy = (isnan(run->energy_j) ? 0 : run->energy_j) +
-                        (isnan(run->gpu_power_w) ? 0 : run->gpu_power_w * wall);
+        double energy = energy_of(reading, run);
         double figures[METRIC_COUNT];
         for (int m = 0; m < METRIC_COUNT; m++) {
             figures[m] =
@@ -334,6 +363,9 @@ static void close_runs(struct reading *reading)
         figures[METRIC_GPU_THROTTLED] = run->gpu_throttled;
         figures[METRIC_ENERGY] =
             energy > 0 && run->output_tokens > 0 ? energy / run->output_tokens : NAN;
+        if (reading->analysis->config->engines[reading->engine].replayed) {
+            forget_resources(figures);
+        }
         for (int m = 0; m < METRIC_COUNT; m++) {
             cell->figures[m].runs[cell->run_count] = figures[m];
         }

@@ -29,6 +29,15 @@ llcuda_status report_write(const struct analysis *analysis, struct llcuda_error 
 llcuda_status report_compare(const char *folder_a, const char *folder_b, bool json,
                              struct buffer *out, uint32_t *regressions, struct llcuda_error *error);
 
+/* A figure as people write it: so many digits, and all of a whole number's instead of an exponent.
+ */
+struct number_text {
+    char text[48];
+};
+struct number_text report_number(double value, int digits);
+/* The mean and half of its interval; a dash when it was not measured. */
+struct number_text report_figure(const struct figure *figure);
+
 /* A piece of advice with what it rests on. */
 struct advice {
     char text[400];

@@ -22,7 +22,7 @@ static uint32_t winner(const struct analysis *analysis, uint32_t workload, enum 
     uint32_t best = UINT32_MAX;
     for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
         double sum = 0;
-        bool whole = e != without;
+        bool whole = e != without && !analysis->config->engines[e].replayed;
         uint32_t begin = analysis->first_point[workload];
         uint32_t end = analysis->first_point[workload + 1];
         for (uint32_t p = begin; p < end; p++) {
@@ -159,8 +159,8 @@ static void advise_workload(const struct analysis *analysis, uint32_t workload,
     const char *best = config->engines[fastest].name;
     if (next == UINT32_MAX) {
         snprintf(out->text, sizeof out->text,
-                 "For '%s' %s is the only engine that was measured: %s %.4g %s%s.", name, best,
-                 row->title, speed, row->unit, over);
+                 "For '%s' %s is the only engine that was measured: %s %s %s%s.", name, best,
+                 row->title, report_number(speed, 4).text, row->unit, over);
         snprintf(out->evidence, sizeof out->evidence, "nothing to compare it with");
         tell_failures(analysis, workload, fastest, out);
         return;
@@ -168,8 +168,8 @@ static void advise_workload(const struct analysis *analysis, uint32_t workload,
     bool known = fastest == analysis->baseline || next == analysis->baseline;
     (known ? recall : fight)(analysis, workload, fastest, next, &duel);
     if (duel.better && !duel.worse) {
-        snprintf(out->text, sizeof out->text, "For '%s' use %s: %s %.4g %s%s%s%s.", name, best,
-                 row->title, speed, row->unit, over,
+        snprintf(out->text, sizeof out->text, "For '%s' use %s: %s %s %s%s%s%s.", name, best,
+                 row->title, report_number(speed, 4).text, row->unit, over,
                  quickest != fastest && quickest != UINT32_MAX
                      ? "; the first token came soonest, in the mean, from "
                      : "",
@@ -177,10 +177,10 @@ static void advise_workload(const struct analysis *analysis, uint32_t workload,
                                                                : "");
     } else {
         snprintf(out->text, sizeof out->text,
-                 "For '%s' the figures do not decide between %s and %s%s: %s %.4g and %.4g %s%s.",
-                 name, best, config->engines[next].name,
-                 duel.better ? ", each is better at some points" : "", row->title, speed,
-                 next_speed, row->unit, over);
+                 "For '%s' the figures do not decide between %s and %s%s: %s %s and %s %s%s.", name,
+                 best, config->engines[next].name,
+                 duel.better ? ", each is better at some points" : "", row->title,
+                 report_number(speed, 4).text, report_number(next_speed, 4).text, row->unit, over);
     }
     snprintf(out->evidence, sizeof out->evidence,
              "against the next best, %.60s: better at %u of %u points, worse at %u; %s",
@@ -248,18 +248,23 @@ static void advise_batching(const struct analysis *analysis, struct advice *advi
                 where = p;
             }
         }
-        if (where != UINT32_MAX && best > 1.2) {
+        if (where != UINT32_MAX && best > 1.2 && !config->engines[e].replayed) {
             struct advice *next = add(advice, count);
             snprintf(next->text, sizeof next->text,
                      "Let %s answer more requests at a time: expect about %.1f × the throughput at "
                      "'%s'.",
                      config->engines[e].name, best, analysis->points[where].key);
-            snprintf(next->evidence, sizeof next->evidence,
-                     "scaling factor %.2f, batch efficiency %.0f %%, against its lowest level; the "
-                     "first token then comes after %.3g ms instead of %.3g",
-                     best, analysis_cell(analysis, e, where)->batch_efficiency * 100,
-                     analysis_cell(analysis, e, where)->figures[METRIC_TTFT].mean,
-                     first_token_alone(analysis, e, where));
+            double together = analysis_cell(analysis, e, where)->figures[METRIC_TTFT].mean;
+            double alone = first_token_alone(analysis, e, where);
+            int used = snprintf(next->evidence, sizeof next->evidence,
+                                "scaling factor %.2f, batch efficiency %.0f %%, against its lowest "
+                                "level",
+                                best, analysis_cell(analysis, e, where)->batch_efficiency * 100);
+            if (isfinite(together) && isfinite(alone)) {
+                snprintf(next->evidence + used, sizeof next->evidence - (size_t)used,
+                         "; the first token then comes after %.3g ms instead of %.3g", together,
+                         alone);
+            }
         }
     }
 }
@@ -272,7 +277,7 @@ static void advise_money(const struct analysis *analysis, struct advice *advice,
     double base = report_monthly_cost(analysis, analysis->baseline);
     for (uint32_t e = 0; e < config->engine_count; e++) {
         double ratio = report_cost_ratio(analysis, e);
-        if (e == analysis->baseline || !(ratio < 0.95)) {
+        if (e == analysis->baseline || !(ratio < 0.95) || config->engines[e].replayed) {
             continue;
         }
         struct advice *next = add(advice, count);
@@ -283,12 +288,13 @@ static void advise_money(const struct analysis *analysis, struct advice *advice,
         char monthly[160] = "";
         char back[120] = "";
         if (base > 0) {
-            snprintf(monthly, sizeof monthly, "; at %.3g tokens a month that is %.2f %.20s a month",
-                     prices->tokens_per_month, base * (1 - ratio), prices->currency);
+            snprintf(monthly, sizeof monthly,
+                     "; at %.0f million tokens a month that is %.2f %.20s a month",
+                     prices->tokens_per_month / 1e6, base * (1 - ratio), prices->currency);
         }
         if (base > 0 && once > 0) {
-            snprintf(back, sizeof back, ", so moving (%.4g %.20s once) pays back in %.1f months",
-                     once, prices->currency, once / (base * (1 - ratio)));
+            snprintf(back, sizeof back, ", so moving (%s %.20s once) pays back in %.1f months",
+                     report_number(once, 4).text, prices->currency, once / (base * (1 - ratio)));
         }
         snprintf(next->evidence, sizeof next->evidence,
                  "%.2f × the baseline's cost per million tokens where the engine sets the pace "
@@ -322,6 +328,25 @@ static void advise_throttling(const struct analysis *analysis, struct advice *ad
     }
 }
 
+/* A driver has some hundred megabytes for itself; more is somebody's work. */
+#define GPU_FREE_BYTES 2e9
+
+static void advise_company(const struct analysis *analysis, struct advice *advice, uint32_t *count)
+{
+    for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
+        const struct config_engine *engine = &analysis->config->engines[e];
+        double before = analysis->engines[e].gpu_before_bytes;
+        if (before > GPU_FREE_BYTES && strncmp(engine->device, "cpu", 3) != 0) {
+            struct advice *next = add(advice, count);
+            snprintf(next->text, sizeof next->text,
+                     "Measure %s again with the GPU to itself: others used it.", engine->name);
+            snprintf(next->evidence, sizeof next->evidence,
+                     "%.1f GB of its GPU's memory were in use before the engine began",
+                     before / 1e9);
+        }
+    }
+}
+
 static void advise_tokens(const struct analysis *analysis, struct advice *advice, uint32_t *count)
 {
     const struct config *config = analysis->config;
@@ -348,6 +373,7 @@ uint32_t report_advise(const struct analysis *analysis, struct advice advice[ADV
     advise_batching(analysis, advice, &count);
     advise_money(analysis, advice, &count);
     advise_throttling(analysis, advice, &count);
+    advise_company(analysis, advice, &count);
     advise_steadiness(analysis, advice, &count);
     return count;
 }

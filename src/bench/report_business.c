@@ -19,8 +19,11 @@ void html_number(struct buffer *out, double value, const char *format)
         return;
     }
     char shown[64];
-    snprintf(shown, sizeof shown, format[0] == 'p' ? "%.1f %%" : "%.4g",
-             format[0] == 'p' ? value * 100 : value);
+    if (format[0] == 'p') {
+        snprintf(shown, sizeof shown, "%.1f %%", value * 100);
+    } else {
+        snprintf(shown, sizeof shown, "%s", report_number(value, 4).text);
+    }
     buffer_printf(out, "<td class=\"n\">%s</td>", shown);
 }
 
@@ -66,8 +69,9 @@ static void write_winners(const struct analysis *analysis, struct buffer *out)
                 buffer_append_text(out, "–");
             } else {
                 html_text(out, analysis->config->engines[winner].name);
-                buffer_printf(out, " <span class=\"small\">%.4g %s</span>",
-                              analysis_cell(analysis, winner, p)->figures[metrics[m]].mean,
+                const struct cell *cell = analysis_cell(analysis, winner, p);
+                buffer_printf(out, " <span class=\"small\">%s %s</span>",
+                              report_number(cell->figures[metrics[m]].mean, 4).text,
                               metric_rows[metrics[m]].unit);
             }
             buffer_append_text(out, "</td>");
@@ -158,8 +162,8 @@ static void write_investment(const struct analysis *analysis, struct buffer *out
                  "\n");
         return;
     }
-    buffer_printf(out, "<p class=\"small\">%.3g output tokens a month; moving costs %.4g ",
-                  prices->tokens_per_month, once);
+    buffer_printf(out, "<p class=\"small\">%.0f million output tokens a month; moving costs %s ",
+                  prices->tokens_per_month / 1e6, report_number(once, 4).text);
     html_text(out, prices->currency);
     buffer_append_text(out,
                        " once (hardware and migration of the price table). Cost: geometric mean "
@@ -170,6 +174,9 @@ static void write_investment(const struct analysis *analysis, struct buffer *out
                        "a month</th><th class=\"n\">saving a month</th><th class=\"n\">paid back "
                        "after, months</th><th class=\"n\">return in a year</th></tr>\n");
     for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
+        if (analysis->config->engines[e].replayed) {
+            continue; /* nobody can move there */
+        }
         double cost = report_monthly_cost(analysis, e);
         double saving = base - cost;
         bool moves = e != analysis->baseline && once > 0;
@@ -191,7 +198,8 @@ static void write_risk(const struct analysis *analysis, uint32_t e, struct buffe
     const struct engine_result *engine = &analysis->engines[e];
     uint64_t failed = 0;
     uint64_t all = 0;
-    double variation = 0;
+    double variation = NAN; /* of one run nothing is known */
+    char steadiness[64] = "one run does not say how speed varies";
     for (uint32_t p = 0; p < analysis->point_count; p++) {
         const struct cell *cell = analysis_cell(analysis, e, p);
         failed += cell->failed;
@@ -204,12 +212,19 @@ static void write_risk(const struct analysis *analysis, uint32_t e, struct buffe
         html_text(out, engine->reason[0] ? engine->reason : "not run");
         return;
     }
-    buffer_printf(out,
-                  "%llu of %llu requests failed; %u of %u sessions failed; speed varies by up "
-                  "to %.0f %% from run to run; %u of %u greedy answers agree with the reference",
+    if (isfinite(variation)) {
+        snprintf(steadiness, sizeof steadiness, "speed varies by up to %.0f %% from run to run",
+                 variation * 100);
+    }
+    buffer_printf(out, "%llu of %llu requests failed; %u of %u sessions failed; %s; ",
                   (unsigned long long)failed, (unsigned long long)all, engine->sessions_failed,
-                  engine->sessions, variation * 100, engine->tokens_agreeing,
-                  engine->tokens_checked);
+                  engine->sessions, steadiness);
+    if (engine->tokens_checked) {
+        buffer_printf(out, "%u of %u greedy answers agree with the reference",
+                      engine->tokens_agreeing, engine->tokens_checked);
+    } else {
+        buffer_append_text(out, "its greedy answers could not be compared");
+    }
 }
 
 static void write_moving(const struct analysis *analysis, struct buffer *out)
@@ -231,6 +246,8 @@ static void write_moving(const struct analysis *analysis, struct buffer *out)
         buffer_append_text(out, "</td><td>");
         if (e == analysis->baseline) {
             buffer_append_text(out, "what runs now");
+        } else if (engine->replayed) {
+            buffer_append_text(out, "none: a measuring tool, which serves nobody");
         } else {
             buffer_append_text(out, same_format
                                         ? "1. the model's files stay as they are; "

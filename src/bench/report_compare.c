@@ -1,6 +1,7 @@
 /* Owns the comparison of two finished folders: the same engines at the same points, yesterday and
  * today. For a pipeline: how many figures got worse beyond doubt. What was measured and is not any
- * more, and requests that fail where fewer did, got worse without a test. */
+ * more, and requests and runs that fail where fewer did, got worse without a test; so far as a
+ * single figure is missing now, it is undecided. */
 #include "bench/report.h"
 
 #include <math.h>
@@ -9,11 +10,22 @@
 
 #include "base/json.h"
 
+/* Beside times and speed (COMPARE_COUNT of them): what a release may cost more of. */
+static const enum metric kept_metrics[] = {METRIC_GOODPUT_S, METRIC_MEMORY_PEAK, METRIC_GPU_MEMORY,
+                                           METRIC_ENERGY};
+#define KEPT_COUNT (sizeof kept_metrics / sizeof kept_metrics[0])
+#define GATE_COUNT (COMPARE_COUNT + KEPT_COUNT)
+
+/* Memory hardly varies from run to run, so that tests see single pages: less than this share is no
+ * difference. */
+#define MEMORY_MARGIN 0.01
+
 struct pair {
     struct comparison comparison;
     const char *engine;
-    const struct config_point *point;
+    const char *point;
     const char *workload;
+    bool judged; /* without a test */
 };
 
 static uint32_t find_engine(const struct analysis *analysis, const char *name)
@@ -38,6 +50,18 @@ static uint32_t find_point(const struct analysis *analysis, const char *workload
     return UINT32_MAX;
 }
 
+static struct comparison untested(enum metric metric, enum verdict verdict)
+{
+    return (struct comparison){.metric = metric,
+                               .verdict = verdict,
+                               .ratio = NAN,
+                               .p_corrected = NAN,
+                               .mann_whitney = {NAN, NAN, false},
+                               .welch = {NAN, NAN, NAN},
+                               .shift = {.median = NAN},
+                               .delta = NAN};
+}
+
 /* Whether an engine fails where it did not, or oftener beyond chance (two binomial shares, one
  * side, z above 3); says so in the words of a comparison. */
 static bool find_failure(const struct analysis *b, uint32_t other, uint32_t place,
@@ -45,13 +69,7 @@ static bool find_failure(const struct analysis *b, uint32_t other, uint32_t plac
 {
     const struct cell *now =
         other != UINT32_MAX && place != UINT32_MAX ? analysis_cell(b, other, place) : NULL;
-    *out = (struct comparison){.metric = METRIC_FAILED,
-                               .verdict = VERDICT_WORSE,
-                               .ratio = NAN,
-                               .p_corrected = NAN,
-                               .mann_whitney = {NAN, NAN, false},
-                               .shift = {.median = NAN},
-                               .delta = NAN};
+    *out = untested(METRIC_FAILED, VERDICT_WORSE);
     if (!now || !now->measured) {
         const char *reason = other == UINT32_MAX            ? "the engine is not in the second run"
                              : place == UINT32_MAX          ? "the point is not in the second run"
@@ -76,8 +94,59 @@ static bool find_failure(const struct analysis *b, uint32_t other, uint32_t plac
     return now->failed > 0 && (before->failed == 0 || is - was > 3 * error);
 }
 
+/* Whether whole runs of an engine fail of which fewer did. Any one that is new counts: a run that
+ * dies leaves no requests behind that could be counted. */
+static bool find_lost_runs(const struct engine_result *before, const struct engine_result *now,
+                           struct comparison *out)
+{
+    *out = untested(METRIC_FAILED, VERDICT_WORSE);
+    snprintf(out->words, sizeof out->words, "%u of %u runs failed, %u of %u before: %.150s",
+             now->sessions_failed, now->sessions, before->sessions_failed, before->sessions,
+             now->reason);
+    return now->ran && before->ran &&
+           (uint64_t)now->sessions_failed * before->sessions >
+               (uint64_t)before->sessions_failed * now->sessions;
+}
+
+/* The metrics of the gate at a point; false: it says nothing there. */
+static bool gate_metric(const struct analysis *a, uint32_t point, uint32_t place, enum metric *out)
+{
+    const struct config_workload *workload = &a->config->workloads[a->points[point].workload];
+    *out = place < COMPARE_COUNT ? analysis_compared(a, point, (int)place)
+                                 : kept_metrics[place - COMPARE_COUNT];
+    return *out != METRIC_GOODPUT_S || workload->goodput_ttft_ms > 0 ||
+           workload->goodput_tpot_ms > 0 || workload->goodput_e2e_ms > 0;
+}
+
+/* Every metric of the gate at a point that was measured before and is now. */
+static uint32_t pair_figures(const struct analysis *a, uint32_t point, const struct cell *before,
+                             const struct cell *now, double *first, double *second,
+                             struct pair *pairs)
+{
+    uint32_t count = 0;
+    for (uint32_t m = 0; m < GATE_COUNT; m++) {
+        enum metric metric;
+        if (!gate_metric(a, point, m, &metric)) {
+            continue;
+        }
+        uint32_t m_count = analysis_run_values(before, metric, first);
+        uint32_t n_count = analysis_run_values(now, metric, second);
+        if (m_count && n_count) {
+            comparison_make(&pairs[count++].comparison, metric, first, m_count, second, n_count,
+                            &a->config->analysis);
+        } else if (m_count && now->measured) {
+            struct pair *pair = &pairs[count++];
+            pair->judged = true;
+            pair->comparison = untested(metric, VERDICT_NONE);
+            snprintf(pair->comparison.words, sizeof pair->comparison.words,
+                     "%s: was measured before and is not now", metric_rows[metric].title);
+        }
+    }
+    return count;
+}
+
 /* Every figure that both have, and every failure that is new. `pairs` has room for all of a's
- * cells. */
+ * cells and engines, and is zeroed. */
 static uint32_t pair_up(const struct analysis *a, const struct analysis *b, struct pair *pairs)
 {
     double *first = malloc(a->config->repeats * sizeof *first);
@@ -85,30 +154,30 @@ static uint32_t pair_up(const struct analysis *a, const struct analysis *b, stru
     uint32_t count = 0;
     for (uint32_t e = 0; first && second && e < a->config->engine_count; e++) {
         uint32_t other = find_engine(b, a->config->engines[e].name);
+        if (other != UINT32_MAX &&
+            find_lost_runs(&a->engines[e], &b->engines[other], &pairs[count].comparison)) {
+            pairs[count].engine = a->config->engines[e].name;
+            pairs[count].workload = "all workloads";
+            pairs[count].point = "all points";
+            pairs[count++].judged = true;
+        }
         for (uint32_t p = 0; p < a->point_count; p++) {
+            const struct cell *before = analysis_cell(a, e, p);
             const char *workload = a->config->workloads[a->points[p].workload].name;
             uint32_t place = find_point(b, workload, a->points[p].key);
-            struct comparison failure;
-            if (analysis_cell(a, e, p)->measured &&
-                find_failure(b, other, place, analysis_cell(a, e, p), &failure)) {
-                pairs[count++] = (struct pair){.comparison = failure,
-                                               .engine = a->config->engines[e].name,
-                                               .point = &a->points[p],
-                                               .workload = workload};
+            uint32_t begin = count;
+            if (before->measured &&
+                find_failure(b, other, place, before, &pairs[count].comparison)) {
+                pairs[count++].judged = true;
             }
-            for (int m = 0; other != UINT32_MAX && place != UINT32_MAX && m < COMPARE_COUNT; m++) {
-                enum metric metric = analysis_compared(a, p, m);
-                uint32_t m_count = analysis_run_values(analysis_cell(a, e, p), metric, first);
-                uint32_t n_count =
-                    analysis_run_values(analysis_cell(b, other, place), metric, second);
-                if (m_count && n_count) {
-                    struct pair *pair = &pairs[count++];
-                    *pair = (struct pair){.engine = a->config->engines[e].name,
-                                          .point = &a->points[p],
-                                          .workload = workload};
-                    comparison_make(&pair->comparison, metric, first, m_count, second, n_count,
-                                    &a->config->analysis);
-                }
+            if (other != UINT32_MAX && place != UINT32_MAX) {
+                count += pair_figures(a, p, before, analysis_cell(b, other, place), first, second,
+                                      pairs + count);
+            }
+            for (uint32_t i = begin; i < count; i++) {
+                pairs[i].engine = a->config->engines[e].name;
+                pairs[i].workload = workload;
+                pairs[i].point = a->points[p].key;
             }
         }
     }
@@ -123,7 +192,7 @@ static void write_text(const struct pair *pairs, uint32_t count, struct buffer *
     for (uint32_t i = 0; i < count; i++) {
         const struct comparison *comparison = &pairs[i].comparison;
         buffer_printf(out, "%s %s, %s, %s: %s\n", marks[comparison->verdict], pairs[i].engine,
-                      pairs[i].workload, pairs[i].point->key, comparison->words);
+                      pairs[i].workload, pairs[i].point, comparison->words);
     }
 }
 
@@ -144,7 +213,7 @@ static void write_json(const struct pair *pairs, uint32_t count, uint32_t regres
             const char *key, *value;
         } texts[] = {{"engine", pairs[i].engine},
                      {"workload", pairs[i].workload},
-                     {"point", pairs[i].point->key},
+                     {"point", pairs[i].point},
                      {"metric", metric_rows[comparison->metric].key},
                      {"verdict", verdicts[comparison->verdict]},
                      {"words", comparison->words}};
@@ -172,6 +241,20 @@ static void write_json(const struct pair *pairs, uint32_t count, uint32_t regres
     buffer_append_byte(out, '\n');
 }
 
+static void forgive_memory(struct comparison *comparison)
+{
+    bool memory =
+        comparison->metric == METRIC_MEMORY_PEAK || comparison->metric == METRIC_GPU_MEMORY;
+    bool called = comparison->verdict == VERDICT_WORSE || comparison->verdict == VERDICT_BETTER;
+    if (memory && called && fabs(comparison->ratio - 1) < MEMORY_MARGIN) {
+        comparison->verdict = VERDICT_SAME;
+        snprintf(comparison->words, sizeof comparison->words,
+                 "%s: %+.2f %%, less than the %.0f %% that is called a difference",
+                 metric_rows[comparison->metric].title, (comparison->ratio - 1) * 100,
+                 MEMORY_MARGIN * 100);
+    }
+}
+
 /* Corrects for all pairs together and judges each; a failure is judged already. */
 static uint32_t judge(struct pair *pairs, uint32_t count, const struct config_analysis *options,
                       const char *before, uint32_t *undecided)
@@ -186,8 +269,9 @@ static uint32_t judge(struct pair *pairs, uint32_t count, const struct config_an
     }
     for (uint32_t i = 0; together && i < count; i++) {
         pairs[i].comparison = together[i];
-        if (pairs[i].comparison.metric != METRIC_FAILED) {
+        if (!pairs[i].judged) {
             comparison_decide(&pairs[i].comparison, options, "now", before);
+            forgive_memory(&pairs[i].comparison);
         }
         *undecided += pairs[i].comparison.verdict == VERDICT_NONE;
         regressions += pairs[i].comparison.verdict == VERDICT_WORSE;
@@ -207,8 +291,8 @@ llcuda_status report_compare(const char *folder_a, const char *folder_b, bool js
         status = analysis_open(folder_b, &b, error);
     }
     if (!status) {
-        pairs = calloc((size_t)a->config->engine_count * a->point_count * (COMPARE_COUNT + 1) + 1,
-                       sizeof *pairs);
+        size_t engines = a->config->engine_count;
+        pairs = calloc(engines * a->point_count * (GATE_COUNT + 1) + engines + 1, sizeof *pairs);
         status = pairs ? LLCUDA_OK : error_no_memory(error, "a comparison", sizeof *pairs);
     }
     if (!status) {

@@ -96,8 +96,9 @@ static void kernel_criteria(const struct roofline *roofline, struct criterion *c
         const char *name = "";
         double seen = best_test(roofline, rows[i].prompts, rows[i].figure, &name);
         if (!isnan(seen)) {
-            criterion(criteria, count, rows[i].text, seen > rows[i].bar, "%.1f %%, %s (%s)",
-                      seen * 100, name, rows[i].where);
+            criterion(criteria, count, rows[i].text, seen > rows[i].bar, "%.1f %%, %s (%s%s)",
+                      seen * 100, name, rows[i].where,
+                      seen > 1 ? "; above 100 %: weights stay in a cache" : "");
         } else if (!roofline) {
             criterion(
                 criteria, count, rows[i].text, -1,

@@ -29,15 +29,8 @@ static const char style[] =
 
 static void figure_cell(struct buffer *out, const struct figure *figure)
 {
-    double half = (figure->interval.high - figure->interval.low) / 2;
-    if (isnan(figure->mean)) {
-        buffer_append_text(out, "<td class=\"n\">–</td>");
-    } else if (isnan(half)) {
-        buffer_printf(out, "<td class=\"n\">%.4g</td>", figure->mean);
-    } else {
-        buffer_printf(out, "<td class=\"n\">%.4g ± %.2g%s</td>", figure->mean, half,
-                      figure->outlier_count ? " *" : "");
-    }
+    buffer_printf(out, "<td class=\"n\">%s%s</td>", report_figure(figure).text,
+                  figure->outlier_count ? " *" : "");
 }
 
 static void write_ranking(const struct analysis *analysis, struct buffer *out)
@@ -166,6 +159,76 @@ static void write_figures(const struct analysis *analysis, uint32_t p, const enu
     buffer_append_text(out, "</table></figure>\n");
 }
 
+/* What stands behind a verdict, as far as it could be computed. */
+static void write_tests(const struct comparison *comparison, struct buffer *out)
+{
+    const struct interval *interval = &comparison->shift.interval;
+    const struct {
+        const char *name;
+        double value;
+    } tests[] = {{"Mann-Whitney p", comparison->mann_whitney.p}, {"Welch p", comparison->welch.p}},
+      sizes[] = {{"d", comparison->d}, {"δ", comparison->delta}};
+    const char *before = "; ";
+    for (size_t i = 0; i < 2; i++) {
+        if (isfinite(tests[i].value)) {
+            buffer_printf(out, "%s%s %.3g", before, tests[i].name, tests[i].value);
+            before = ", ";
+        }
+    }
+    buffer_printf(out, "%sshift %s", before, report_number(comparison->shift.median, 3).text);
+    if (isfinite(interval->low) && isfinite(interval->high)) {
+        buffer_printf(out, " [%s, %s]", report_number(interval->low, 3).text,
+                      report_number(interval->high, 3).text);
+    }
+    buffer_printf(out, " %s", metric_rows[comparison->metric].unit);
+    if (!isfinite(interval->low) || !isfinite(interval->high)) {
+        buffer_append_text(out, " (too few runs for its interval)");
+    }
+    for (size_t i = 0; i < 2; i++) {
+        if (isfinite(sizes[i].value)) {
+            buffer_printf(out, ", %s %.2g", sizes[i].name, sizes[i].value);
+        }
+    }
+}
+
+/* What the worst requests saw, over all runs. */
+static void write_percentiles(const struct analysis *analysis, uint32_t p, struct buffer *out)
+{
+    static const enum metric columns[] = {METRIC_TTFT, METRIC_ITL, METRIC_E2E};
+    static const char *const names[PERCENTILE_COUNT] = {"p50", "p95", "p99"};
+    enum { COLUMNS = sizeof columns / sizeof columns[0] };
+    buffer_append_text(out, "<figure><table><tr><th>Engine</th>");
+    for (int i = 0; i < COLUMNS * PERCENTILE_COUNT; i++) {
+        const struct metric_row *row = &metric_rows[columns[i / PERCENTILE_COUNT]];
+        buffer_printf(out, "<th class=\"n\">%s, %s, %s</th>", row->title,
+                      names[i % PERCENTILE_COUNT], row->unit);
+    }
+    buffer_append_text(out, "</tr>\n");
+    for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
+        const struct cell *cell = analysis_cell(analysis, e, p);
+        if (!cell->run_count) {
+            continue;
+        }
+        buffer_append_text(out, "<tr><td>");
+        html_text(out, analysis->config->engines[e].name);
+        buffer_append_text(out, "</td>");
+        for (int i = 0; i < COLUMNS * PERCENTILE_COUNT; i++) {
+            const struct spread *spread = &cell->spreads[columns[i / PERCENTILE_COUNT]];
+            const struct interval *interval = &spread->interval[i % PERCENTILE_COUNT];
+            buffer_printf(out, "<td class=\"n\">%s",
+                          report_number(spread->at[i % PERCENTILE_COUNT], 4).text);
+            if (isfinite(interval->low) && isfinite(interval->high)) {
+                buffer_printf(out, "<br><span class=\"small\">%s … %s</span>",
+                              report_number(interval->low, 4).text,
+                              report_number(interval->high, 4).text);
+            }
+            buffer_append_text(out, "</td>");
+        }
+        buffer_append_text(out, "</tr>\n");
+    }
+    buffer_append_text(out, "</table></figure>\n");
+}
+
 static void write_point(const struct analysis *analysis, uint32_t p, struct buffer *out)
 {
     static const enum metric speeds[] = {
@@ -181,6 +244,7 @@ static void write_point(const struct analysis *analysis, uint32_t p, struct buff
     buffer_append_text(out, "</h3>");
     write_figures(analysis, p, speeds, sizeof speeds / sizeof speeds[0], false, out);
     write_figures(analysis, p, means, sizeof means / sizeof means[0], true, out);
+    write_percentiles(analysis, p, out);
     buffer_append_text(out, "<ul class=\"small\">\n");
     for (uint32_t i = 0; i < analysis->comparison_count; i++) {
         const struct comparison *comparison = &analysis->comparisons[i];
@@ -190,12 +254,7 @@ static void write_point(const struct analysis *analysis, uint32_t p, struct buff
                           : comparison->verdict == VERDICT_WORSE ? "worse"
                                                                  : "");
             html_text(out, comparison->words);
-            buffer_printf(out,
-                          "; Mann-Whitney p %.3g, Welch p %.3g, shift %.3g [%.3g, %.3g] %s, "
-                          "d %.2g, δ %.2g",
-                          comparison->mann_whitney.p, comparison->welch.p, comparison->shift.median,
-                          comparison->shift.interval.low, comparison->shift.interval.high,
-                          metric_rows[comparison->metric].unit, comparison->d, comparison->delta);
+            write_tests(comparison, out);
             buffer_append_text(out, "</li>\n");
         }
     }
@@ -267,10 +326,15 @@ static void write_money(const struct analysis *analysis, struct buffer *out)
                             "second × 3,600) × 10⁶. Machine: ");
     buffer_printf(out, "%.4g ", prices->machine_per_hour);
     html_text(out, prices->currency);
-    buffer_append_text(
-        out, " an hour, unless an engine has a price of its own. In an open loop this is the "
-             "cost at those arrivals, not the engine's limit.</p><figure><table>"
-             "<tr><th>Point</th>");
+    buffer_append_text(out, " an hour, unless an engine has a price of its own");
+    if (prices->kwh > 0) {
+        buffer_printf(out, "; electricity, where energy was measured: %.4g ", prices->kwh);
+        html_text(out, prices->currency);
+        buffer_append_text(out, " a kWh, + price × energy a token / 3.6");
+    }
+    buffer_append_text(out, ". In an open loop this is the "
+                            "cost at those arrivals, not the engine's limit.</p><figure><table>"
+                            "<tr><th>Point</th>");
     for (uint32_t e = 0; e < config->engine_count; e++) {
         buffer_append_text(out, "<th class=\"n\">");
         html_text(out, config->engines[e].name);
@@ -330,6 +394,11 @@ static void write_engines(const struct analysis *analysis, struct buffer *out)
             html_text(out, result->reason);
             buffer_append_text(out, "</li>");
         }
+        if (result->log[0]) {
+            buffer_append_text(out, "<li class=\"bad\">Its log ended with: <code>");
+            html_text(out, result->log);
+            buffer_append_text(out, "</code></li>");
+        }
         if (result->first_difference[0]) {
             buffer_append_text(out, "<li class=\"bad\">Greedy tokens: ");
             html_text(out, result->first_difference);
@@ -362,7 +431,8 @@ static void write_method(const struct analysis *analysis, struct buffer *out)
                   "<li>%u runs; in each, every engine is started once, in an order drawn from the "
                   "seed, in a process group of its own.</li><li>± is half of the %.0f %% interval "
                   "of the mean: Student's t over the means of whole runs. Whiskers on percentiles "
-                  "are bootstrap intervals over requests.</li>",
+                  "are the intervals of a bootstrap over whole runs, with Student's t; of one run, "
+                  "over its requests.</li>",
                   analysis->config->repeats, options->confidence * 100);
     buffer_append_text(
         out,

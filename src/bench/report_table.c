@@ -21,16 +21,7 @@ static void cell_text(struct buffer *out, const char *text, int width)
 
 static void cell_figure(struct buffer *out, const struct figure *figure)
 {
-    char text[64];
-    double half = (figure->interval.high - figure->interval.low) / 2;
-    if (isnan(figure->mean)) {
-        snprintf(text, sizeof text, "–");
-    } else if (isnan(half)) {
-        snprintf(text, sizeof text, "%.4g", figure->mean);
-    } else {
-        snprintf(text, sizeof text, "%.4g ± %.2g", figure->mean, half);
-    }
-    cell_text(out, text, 20);
+    cell_text(out, report_figure(figure).text, 20);
 }
 
 static int longest_name(const struct analysis *analysis)

@@ -183,6 +183,10 @@ llcuda_status roofline_read(struct text_view json, struct roofline *roofline,
     roofline->bytes_s = number_of(root, "read_bytes_per_second");
     roofline->flop_s = number_of(root, "flop_per_second");
     roofline->integer_s = number_of(root, "integer_op_per_second");
+    const struct json_value *text = json_member(root, "tokenizing");
+    roofline->text_bytes = said(text, "bytes");
+    roofline->text_tokens = said(text, "tokens");
+    roofline->text_ns = said(text, "ns");
     JSON_EACH(profile, json_member(root, "profiles"))
     {
         double total = number_of(profile, "ns");
@@ -349,7 +353,8 @@ static void write_tests(const struct roofline *roofline, struct buffer *out)
                        "</table><p class=\"small\">Occupancy: threads that registers and shared "
                        "memory let a multiprocessor hold / the most that it can, weighted by "
                        "the kernels' time. Achieved occupancy, tensor cores and sectors are "
-                       "counters of the GPU. ");
+                       "counters of the GPU. Above 100 %: what is read again comes from a cache, "
+                       "which is faster than the memory whose ceiling it is held against. ");
     canvas_escape(out, reason);
     buffer_append_text(out, "</p>\n");
 }
@@ -382,9 +387,25 @@ static void write_kernels(const struct roofline *roofline, struct buffer *out)
     buffer_append_text(out, "</table>\n");
 }
 
+/* The host's work before a first token. */
+static void write_tokenizing(const struct roofline *roofline, struct buffer *out)
+{
+    if (!(roofline->text_ns > 0) || !(roofline->text_tokens > 0)) {
+        buffer_append_text(out, "<p>Tokenising: the profile does not say it.</p>\n");
+        return;
+    }
+    double seconds = roofline->text_ns / 1e9;
+    buffer_printf(out,
+                  "<p>Tokenising: %.0f bytes of prose are %.0f tokens after %.2f ms: %.1f MB/s, "
+                  "%.2f million tokens/s, on one processor.</p>\n",
+                  roofline->text_bytes, roofline->text_tokens, seconds * 1e3,
+                  roofline->text_bytes / seconds / 1e6, roofline->text_tokens / seconds / 1e6);
+}
+
 void roofline_html(const struct roofline *roofline, struct buffer *out)
 {
     write_tests(roofline, out);
+    write_tokenizing(roofline, out);
     buffer_append_text(out,
                        "<table><tr><th>Test</th><th>Operation</th><th class=\"n\">share of the "
                        "time</th><th class=\"n\">GOP/s</th><th class=\"n\">share of the ceiling"

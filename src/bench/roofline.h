@@ -46,7 +46,8 @@ struct roofline_kernel {
 #define ROOFLINE_KERNELS_MAX 128u
 
 struct roofline {
-    double bytes_s, flop_s, integer_s; /* ceilings; 0: not measured */
+    double bytes_s, flop_s, integer_s;       /* ceilings; 0: not measured */
+    double text_bytes, text_tokens, text_ns; /* what tokenising took; NaN: the profile has none */
     struct roofline_point points[ROOFLINE_POINTS_MAX];
     uint32_t count;
     struct roofline_test tests[ROOFLINE_TESTS_MAX];

@@ -71,7 +71,45 @@ static bool folder_is_empty(const char *path)
     return empty;
 }
 
-/* Whether the folder holds a run of this very configuration. */
+/* Whether a session was stopped by the machine's heat and is to be measured again: the last lines
+ * of its file say so. */
+static bool wants_again(const char *path)
+{
+    static char text[32768]; /* far more than a failure's line, whose log may be all escapes */
+    FILE *file = fopen(path, "re");
+    bool again = false;
+    if (file) {
+        bool whole = fseek(file, -(long)(sizeof text - 1), SEEK_END) != 0;
+        if (whole) {
+            rewind(file);
+        }
+        text[fread(text, 1, sizeof text - 1, file)] = 0;
+        fclose(file);
+        for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+            struct json_document *document = NULL;
+            if (!json_parse(text_view_make(line, (size_t)(end - line)), NULL, &document, NULL)) {
+                const struct json_value *root = json_root(document);
+                again = again || (text_view_is(json_text(json_member(root, "kind")), "failure") &&
+                                  json_bool(json_member(root, "again"), false));
+                json_destroy(document);
+            }
+        }
+    }
+    return again;
+}
+
+static uint32_t count_again(const struct config *config, const char *folder)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < config->engine_count * config->repeats; i++) {
+        char *raw = runner_raw_path(config, folder, i / config->repeats, i % config->repeats);
+        count += raw && wants_again(raw);
+        free(raw);
+    }
+    return count;
+}
+
+/* Whether the folder holds a run of this very configuration that can go on. */
 static llcuda_status check_same(const struct config *config, const char *folder,
                                 struct llcuda_error *error)
 {
@@ -84,12 +122,14 @@ static llcuda_status check_same(const struct config *config, const char *folder,
     } else if (!file_exists(path) || file_read_all(path, 1u << 24, &kept, NULL)) {
         status = error_set(error, LLCUDA_INVALID_ARGUMENT,
                            "the folder '%s' exists and holds no run; choose another one", folder);
-    } else if (file_exists(summary)) {
+    } else if (file_exists(summary) && !count_again(config, folder)) {
         status = error_set(error, LLCUDA_INVALID_ARGUMENT,
                            "the folder '%s' holds a finished run; choose another one", folder);
     } else if (!text_view_is(buffer_view(&kept), config->text)) {
         status = error_set(error, LLCUDA_INVALID_ARGUMENT,
                            "the folder '%s' holds a run of another configuration", folder);
+    } else if (remove(summary) && errno != ENOENT) { /* it is not finished any more */
+        status = error_from_errno(error, errno, "remove", summary);
     }
     buffer_deinit(&kept);
     free(path);
@@ -203,7 +243,7 @@ static llcuda_status run_session(struct runner *runner, uint32_t engine, uint32_
     llcuda_status status = LLCUDA_OK;
     if (!raw || !log) {
         status = error_no_memory(error, "a path", 1);
-    } else if (file_exists(raw)) {
+    } else if (file_exists(raw) && !wants_again(raw)) {
         runner->done_before++;
     } else if (!runner->given_up[engine] || repeat == 0) {
         struct session_options options = {.config = config,
@@ -288,6 +328,11 @@ llcuda_status runner_run(const struct config *config, const struct runner_option
     }
     if (!status) {
         status = run_all(&runner, error);
+    }
+    uint32_t again = status ? 0 : count_again(config, options->folder);
+    if (again) {
+        say(&runner, "%u sessions were stopped by heat; start the same again to measure them",
+            again);
     }
     prompts_destroy(runner.prompts);
     return status;

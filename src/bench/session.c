@@ -18,6 +18,7 @@
 #include "bench/arrivals.h"
 #include "bench/driver_group.h"
 #include "bench/driver_http.h"
+#include "bench/monitor_gpu.h"
 #include "bench/raw_write.h"
 
 #define PROMPT_SLOTS     1024u /* a wave's prompts are alive at once */
@@ -40,6 +41,8 @@ struct session {
     bool interrupted;
     struct buffer hello, load;
     double load_ms;
+    double gpu_before_bytes; /* in use on the GPUs before the engine began; NaN */
+    uint32_t gpus[MONITOR_GPUS_MAX], gpu_count;
     /* of the current measurement */
     const struct config_workload *workload;
     const struct config_point *point;
@@ -278,21 +281,46 @@ static llcuda_status start_engine(struct session *session, struct llcuda_error *
     return status;
 }
 
+/* Those of the engine; of one on the CPU the first, to see that nobody uses it. And what others
+ * have of them already: the engines before have ended, and took theirs along. */
+static void find_gpus(struct session *session)
+{
+    const char *stated = session->config->system.gpu_device;
+    const char *device = stated ? stated : session->engine->device;
+    bool on_gpu = strncmp(session->engine->device, "cpu", 3) != 0;
+    int first = 0;
+    if (sscanf(device, "cuda:%d", &first) != 1 || first < 0) {
+        first = 0;
+    }
+    session->gpu_before_bytes = NAN;
+    for (uint32_t i = 0; strcmp(device, "none") && i < (on_gpu ? session->engine->ranks : 1u);
+         i++) {
+        struct monitor_sample sample = {.gpu_memory_bytes = NAN};
+        struct monitor_gpu *gpu = monitor_gpu_open(first + (int)i);
+        session->gpus[session->gpu_count++] = (uint32_t)first + i;
+        if (gpu) {
+            monitor_gpu_read(gpu, &sample);
+            monitor_gpu_close(gpu);
+            session->gpu_before_bytes =
+                sample.gpu_memory_bytes + (i ? session->gpu_before_bytes : 0);
+        }
+    }
+}
+
 static llcuda_status start_monitor(struct session *session, struct llcuda_error *error)
 {
     const struct config_system *system = &session->config->system;
-    int gpu = 0;
-    if (system->gpu_device && sscanf(system->gpu_device, "cuda:%d", &gpu) != 1) {
-        gpu = strcmp(system->gpu_device, "none") == 0 ? -1 : 0;
-    }
+    bool on_gpu = strncmp(session->engine->device, "cpu", 3) != 0;
     struct monitor_options options = {
         .group = session->engine->kind == ENGINE_HTTP ? session->server.pid
                                                       : session->adapters[0].process.pid,
         .rate_hz = system->monitor_hz,
         .thermal_limit_c = system->thermal_limit_c,
         .memory_limit_bytes = system->memory_limit_gb * 1e9,
-        .gpu_index = gpu,
+        .gpu_memory_limited = on_gpu,
     };
+    memcpy(options.gpus, session->gpus, sizeof options.gpus);
+    options.gpu_count = session->gpu_count;
     for (uint32_t rank = 1; rank < session->engine->ranks; rank++) {
         options.more_groups[options.more_group_count++] = session->adapters[rank].process.pid;
     }
@@ -551,6 +579,8 @@ static void write_head(struct session *session)
     raw_number(raw, "context", engine->context);
     raw_number(raw, "ranks", engine->ranks);
     raw_number(raw, "start_ms", session->load_ms);
+    raw_number(raw, "gpu_memory_before_bytes", session->gpu_before_bytes);
+    raw_text(raw, "engine_version", session->http.version); /* of a server; adapters say hello */
     json_key(&raw->writer, "command");
     json_begin_array(&raw->writer);
     for (uint32_t i = 0; i < engine->command_count; i++) {
@@ -651,6 +681,23 @@ static uint32_t longest_prompt(const struct session *session)
     return longest;
 }
 
+static void write_failure(struct session *session, llcuda_status status, const char *reason)
+{
+    struct raw_file *raw = &session->raw;
+    bool http = session->engine->kind == ENGINE_HTTP;
+    char log[1000];
+    process_log_tail(http ? &session->server : &session->adapters[0].process, log, sizeof log);
+    raw_begin(raw, "failure");
+    raw_text(raw, "status", llcuda_status_name(status));
+    raw_text(raw, "workload", session->workload ? session->workload->name : "");
+    raw_text(raw, "point", session->point ? session->point->key : "");
+    raw_text(raw, "reason", reason);
+    raw_text(raw, "log", log);
+    json_key(&raw->writer, "again"); /* when the run is resumed */
+    json_write_bool(&raw->writer, session->monitor && monitor_is_hot(session->monitor));
+    raw_end(raw);
+}
+
 static llcuda_status run(struct session *session, char failure[256], struct llcuda_error *error)
 {
     struct llcuda_error trouble = {0};
@@ -660,6 +707,7 @@ static llcuda_status run(struct session *session, char failure[256], struct llcu
         return error_no_memory(error, "prompts", (uint64_t)PROMPT_SLOTS * session->id_capacity);
     }
     report(session, 0);
+    find_gpus(session);
     llcuda_status status = start_engine(session, &trouble);
     write_head(session);
     if (!status) {
@@ -677,12 +725,7 @@ static llcuda_status run(struct session *session, char failure[256], struct llcu
     }
     if (status) {
         snprintf(failure, 256, "%s", trouble.message);
-        raw_begin(&session->raw, "failure");
-        raw_text(&session->raw, "status", llcuda_status_name(status));
-        raw_text(&session->raw, "workload", session->workload ? session->workload->name : "");
-        raw_text(&session->raw, "point", session->point ? session->point->key : "");
-        raw_text(&session->raw, "reason", trouble.message);
-        raw_end(&session->raw);
+        write_failure(session, status, trouble.message);
     }
     raw_begin(&session->raw, "end");
     raw_end(&session->raw);

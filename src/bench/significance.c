@@ -212,7 +212,11 @@ double cliffs_delta(const double *a, size_t a_count, const double *b, size_t b_c
 const char *cliffs_size(double delta)
 {
     double size = fabs(delta);
-    return size < 0.147 ? "negligible" : size < 0.33 ? "small" : size < 0.474 ? "medium" : "large";
+    return isnan(delta)   ? "not known"
+           : size < 0.147 ? "negligible"
+           : size < 0.33  ? "small"
+           : size < 0.474 ? "medium"
+                          : "large";
 }
 
 bool holm_correct(double *p, size_t count)

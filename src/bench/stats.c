@@ -111,6 +111,94 @@ struct interval stats_quantile_interval(const double *sorted, size_t count, doub
     return interval;
 }
 
+static int by_sample(const void *a, const void *b)
+{
+    double x = ((const struct stats_sample *)a)->value;
+    double y = ((const struct stats_sample *)b)->value;
+    return (x > y) - (x < y);
+}
+
+void stats_sort_samples(struct stats_sample *samples, size_t count)
+{
+    if (count > 1) {
+        qsort(samples, count, sizeof *samples, by_sample);
+    }
+}
+
+/* The sum over runs of how many values too many lie below a place, and of its squares. */
+struct excess {
+    double sum, squares, runs;
+};
+
+/* Student's t of the sum being 0, as far as its sign and this comparison need it. */
+static double excess_deviation(const struct excess *excess)
+{
+    double spread = excess->squares - excess->sum * excess->sum / excess->runs;
+    return sqrt(fmax(spread, 0) * excess->runs / (excess->runs - 1));
+}
+
+static void begin_excess(const struct stats_sample *sorted, size_t count, uint32_t run_count,
+                         double p, double *of_run, struct excess *excess)
+{
+    *excess = (struct excess){0};
+    for (size_t i = 0; i < count; i++) {
+        of_run[sorted[i].run]++;
+    }
+    for (uint32_t r = 0; r < run_count; r++) {
+        excess->runs += of_run[r] > 0;
+        of_run[r] *= -p;
+        excess->sum += of_run[r];
+        excess->squares += of_run[r] * of_run[r];
+    }
+}
+
+struct interval stats_quantile_interval_runs(const struct stats_sample *sorted, size_t count,
+                                             uint32_t run_count, double p, double confidence)
+{
+    struct interval interval = {NAN, NAN};
+    struct excess excess = {0};
+    double *values = NULL;
+    double *of_run = calloc(run_count + 1u, sizeof *of_run);
+    if (!of_run || count < 2 || !(p > 0 && p < 1) || !(confidence > 0 && confidence < 1)) {
+        free(of_run);
+        return interval;
+    }
+    begin_excess(sorted, count, run_count, p, of_run, &excess);
+    if (excess.runs < 2) {
+        values = malloc(count * sizeof *values);
+        for (size_t i = 0; values && i < count; i++) {
+            values[i] = sorted[i].value;
+        }
+        interval = values ? stats_quantile_interval(values, count, p, confidence) : interval;
+        free(values);
+        free(of_run);
+        return interval;
+    }
+    double t = stats_t_quantile(0.5 + confidence / 2, excess.runs - 1);
+    double place = p * (double)(count - 1);
+    /* The quantile itself is inside, whatever rounding makes of a place between two values. */
+    double low = sorted[(size_t)floor(place)].value;
+    double high = sorted[(size_t)ceil(place)].value;
+    bool found = false;
+    for (size_t i = 0; i < count; i++) { /* equal values are one place */
+        bool begins = i == 0 || sorted[i - 1].value < sorted[i].value;
+        if (begins && excess.sum <= t * excess_deviation(&excess)) {
+            high = fmax(high, sorted[i].value);
+        }
+        double *own = &of_run[sorted[i].run];
+        excess.squares += 2 * *own + 1;
+        excess.sum++;
+        ++*own;
+        bool ends = i + 1 == count || sorted[i].value < sorted[i + 1].value;
+        if (ends && !found && excess.sum >= -t * excess_deviation(&excess)) {
+            low = fmin(low, sorted[i].value);
+            found = true;
+        }
+    }
+    free(of_run);
+    return (struct interval){low, high};
+}
+
 size_t stats_outliers(const double *values, size_t count, bool *marks)
 {
     double *work = count >= 5 ? malloc(count * sizeof *work) : NULL;

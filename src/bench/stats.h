@@ -26,9 +26,28 @@ double stats_quantile(const double *sorted, size_t count, double p);
  * of whole runs, which repeat independently; requests of one run do not. */
 struct interval stats_mean_interval(const double *values, size_t count, double confidence);
 
-/* The bootstrap percentile interval of a quantile in closed form: the distribution of an order
- * statistic of resamples is a beta distribution over the ranks, so that nothing needs to be drawn
- * (Hutson and Ernst, "The exact bootstrap mean and variance of an L-estimator", 2000). */
+/* A value and the run that it is of, in 0 … run_count - 1. */
+struct stats_sample {
+    double value;
+    uint32_t run;
+};
+void stats_sort_samples(struct stats_sample *samples, size_t count);
+
+/* The interval of a quantile of values from several runs, which differ as wholes: what the
+ * bootstrap over whole runs would draw, from its mean and variance, which are known. Resampling
+ * runs leaves n_r (F_r(x) - p), how many values of run r too many lie below x, to be summed over
+ * the drawn runs; the interval holds every x at which that sum is nearer to 0 than Student's t of
+ * its deviation, with one degree of freedom less than there are runs (Woodruff, "Confidence
+ * intervals for medians and other position measures", 1952, with the variance of clusters). Drawn
+ * bootstrap intervals hold the truth too rarely when runs are few: at five runs 95 % are 80. With
+ * values of one run only, stats_quantile_interval. NaN also when memory is short. */
+struct interval stats_quantile_interval_runs(const struct stats_sample *sorted, size_t count,
+                                             uint32_t run_count, double p, double confidence);
+
+/* For the requests of one run. The bootstrap percentile interval in closed form: the distribution
+ * of an order statistic of resamples is a beta distribution over the ranks, so that nothing needs
+ * to be drawn (Hutson and Ernst, "The exact bootstrap mean and variance of an L-estimator", 2000).
+ */
 struct interval stats_quantile_interval(const double *sorted, size_t count, double p,
                                         double confidence);
 

@@ -9,6 +9,7 @@
 #include "bench/local.h"
 #include "bench/roofline.h"
 #include "cli/bench_suite.h"
+#include "cli/bench_tokenize.h"
 #include "cli/evaluator.h"
 #include "cpu/cpu.h"
 #include "engine/sampler.h"
@@ -204,6 +205,8 @@ static int run_kernels(struct options *options, struct local_options *local)
         status = chooser_init(&chooser, evaluator.plan->vocabulary_size, &error);
         local->choose = choose;
         local->chooser = &chooser;
+        local->tokenizer = bench_tokenizer_open(&evaluator);
+        local->tokenize = local->tokenizer ? bench_tokenize : NULL;
     }
     if (!status) {
         console_progress_begin(&progress, "measuring");
@@ -218,6 +221,7 @@ static int run_kernels(struct options *options, struct local_options *local)
     const char *folder = option_text(options, OPTION_OUTPUT);
     int result = !status && folder ? keep_kernels(options, folder, &out)
                                    : print(options, status, &error, &out);
+    bench_tokenizer_close(local->tokenizer);
     sampler_workspace_deinit(&chooser.workspace);
     arena_deinit(&chooser.arena);
     evaluator_close(&evaluator);

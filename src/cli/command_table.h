@@ -76,7 +76,9 @@
       "batches of --batch prompts of --pp tokens, scaling compares --ranks processes that share "  \
       "one load with one. kernels with --output keeps kernels.json and a roofline, also in the "   \
       "folder of a run, whose report then has both. --config does all this for many engines at "   \
-      "once.",                                                                                     \
+      "once. compare A B holds a later run against an earlier one: times, throughput, goodput, "   \
+      "memory of the host and the GPU, energy a token, failed requests and runs; the exit status " \
+      "is 1 when any of them got worse.",                                                          \
       "llcuda bench -m model.gguf\n"                                                               \
       "llcuda bench -m model.gguf --pp 128,512 --tg 128 --depth 0,4096 --json\n"                   \
       "llcuda bench -m model.gguf --mode kernels\n"                                                \

@@ -1,11 +1,13 @@
 """A scripted engine for the tests of the suite: behaves, or misbehaves as its argument says.
-    fake_engine.py [good|rubbish|hang|die|version|refuse|fails|early|big] [first_ms] [token_ms]"""
+    fake_engine.py [good|rubbish|hang|die|version|refuse|fails|early|big] [first_ms] [token_ms]
+    fake_engine.py heat FILE          a GPU of 55 °C that FILE stands for is at 93 once it works"""
 import json
+import os
 import sys
 import time
 
 behaviour = sys.argv[1] if len(sys.argv) > 1 else "good"
-first_ms = float(sys.argv[2]) if len(sys.argv) > 2 else 2
+first_ms = float(sys.argv[2]) if len(sys.argv) > 2 and behaviour != "heat" else 2
 token_ms = float(sys.argv[3]) if len(sys.argv) > 3 else 0.5
 
 
@@ -15,6 +17,8 @@ def say(message):
 
 
 def run(request):
+    if behaviour in ("rubbish", "hang"):
+        print("trouble & <u>smoke</u>", file=sys.stderr, flush=True)
     if behaviour == "rubbish":
         print("this is <b>no</b> message", flush=True)
         time.sleep(60)
@@ -28,6 +32,14 @@ def run(request):
         for place in range(0, len(keep), 4096):
             keep[place] = 1
         time.sleep(60)
+    if behaviour == "heat":
+        with open(sys.argv[2], encoding="ascii") as file:
+            cold = file.read().strip() == "55"
+        if cold:
+            with open(sys.argv[2] + ".new", "w", encoding="ascii") as file:
+                file.write("93")
+            os.replace(sys.argv[2] + ".new", sys.argv[2])
+            time.sleep(60)
     if behaviour == "early":
         say({"ok": True, "op": "run", "id": request["id"]})
         return

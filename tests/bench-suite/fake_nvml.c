@@ -1,6 +1,9 @@
-/* A library with NVML's interface and one GPU that says what a test tells it. Every call of it is
- * counted; after `fake_nvml_fail` all questions fail, as when a GPU has fallen off the bus. */
+/* A library with NVML's interface and GPUs that say what a test tells them. Every opening is
+ * counted; after `fake_nvml_fail` all questions fail, as when a GPU has fallen off the bus. A test
+ * that runs the whole program writes the temperature into the file that FAKE_NVML_HEAT names. */
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 struct utilization {
@@ -16,6 +19,7 @@ struct memory {
 EXPORT _Atomic unsigned fake_nvml_heat = 55;
 EXPORT _Atomic unsigned long long fake_nvml_reasons;
 EXPORT atomic_int fake_nvml_fail;
+EXPORT atomic_int fake_nvml_count = 1;
 EXPORT atomic_int fake_nvml_open; /* initialised and not shut down */
 
 EXPORT int nvmlInit_v2(void);
@@ -32,11 +36,11 @@ EXPORT int nvmlDeviceGetCurrentClocksThrottleReasons(void *device, unsigned long
 EXPORT int nvmlDeviceGetName(void *device, char *out, unsigned bytes);
 EXPORT int nvmlSystemGetDriverVersion(char *out, unsigned bytes);
 
-static int the_device;
+static char devices[8];
 
-static int answer(const void *device)
+static int answer(const char *device)
 {
-    return device == &the_device && !fake_nvml_fail ? 0 : 999;
+    return device >= devices && device < devices + fake_nvml_count && !fake_nvml_fail ? 0 : 999;
 }
 
 int nvmlInit_v2(void)
@@ -53,8 +57,8 @@ int nvmlShutdown(void)
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device)
 {
-    *device = &the_device;
-    return index == 0 ? 0 : 2;
+    *device = &devices[index < 8 ? index : 0];
+    return (int)index < fake_nvml_count ? 0 : 2;
 }
 
 int nvmlDeviceGetUtilizationRates(void *device, struct utilization *out)
@@ -83,7 +87,15 @@ int nvmlDeviceGetEnforcedPowerLimit(void *device, unsigned *milliwatts)
 
 int nvmlDeviceGetTemperature(void *device, unsigned sensor, unsigned *out)
 {
-    *out = fake_nvml_heat;
+    const char *path = getenv("FAKE_NVML_HEAT");
+    FILE *file = path ? fopen(path, "re") : NULL;
+    *out = fake_nvml_heat + (device == &devices[1] ? 3 : 0);
+    if (file) {
+        if (fscanf(file, "%u", out) != 1) {
+            *out = 0;
+        }
+        fclose(file);
+    }
     return sensor == 0 ? answer(device) : 3;
 }
 

@@ -46,7 +46,7 @@ static struct cost measure(const char *step_us, const char *stamps, uint32_t par
     assert_ok(
         adapter_start(&adapter, command, environment, extra, "/dev/null", 10000, &hello, &error),
         error);
-    struct monitor_options options = {.group = adapter.process.pid, .rate_hz = 10, .gpu_index = -1};
+    struct monitor_options options = {.group = adapter.process.pid, .rate_hz = 10};
     assert_ok(monitor_start(&options, &monitor, &error), error);
     struct load_plan plan = {.waves = true,
                              .parallel = parallel,

@@ -71,7 +71,7 @@ static struct cost measure(const char *step_us, uint32_t parallel, uint64_t requ
     *strchr(url, '\n') = 0;
     assert_ok(http_driver_open(&driver, url, "m", "{}", false, &error), error);
     assert_ok(http_driver_ready(&driver, 10000, NULL, &error), error);
-    struct monitor_options options = {.group = server.pid, .rate_hz = 10, .gpu_index = -1};
+    struct monitor_options options = {.group = server.pid, .rate_hz = 10};
     assert_ok(monitor_start(&options, &monitor, &error), error);
     struct load_plan plan = {.parallel = parallel,
                              .request_count = requests,

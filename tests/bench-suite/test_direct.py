@@ -119,6 +119,9 @@ class Kernels(unittest.TestCase):
         self.assertGreater(len(rates), 4)
         self.assertEqual(shown, rates)
         self.assertEqual([part["test"] for part in profile["profiles"]], ["pp", "tg"])
+        text = profile["tokenizing"]
+        self.assertIn(f"Tokenising: {text['bytes']} bytes of prose are {text['tokens']} tokens after "
+                      f"{text['ns'] / 1e6:.2f} ms", page)
         folder.remove()
 
     def test_what_a_gpu_says(self):

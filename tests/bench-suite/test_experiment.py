@@ -200,7 +200,12 @@ class LlamaBench(unittest.TestCase):
         engine, = summary["engines"]
         self.assertEqual((engine["state"], engine["prompts_checked"]), ("ok", 0))
         self.assertEqual(engine["details"]["build_commit"], "abc")
+        self.assertEqual(engine["version"], "build 1 (abc)")
         metrics = summary["results"][0]["metrics"]
+        # What the adapter takes while it replays is none of the tool's.
+        for key in ("memory_peak_mb", "cpu_ms_token", "energy_j_token"):
+            self.assertIsNone(metrics[key]["mean"])
+        self.assertEqual(summary["recommendations"], [])
         # 64 tokens of prompt take 6.4 ms, 8 of output 8 ms; each repetition 1 ms more of both.
         # One sample warms up: the six that count are two rounds of three.
         self.assertAlmostEqual(metrics["ttft_ms"]["mean"], 6.4 + 1, delta=1.5)

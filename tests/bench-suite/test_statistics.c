@@ -216,6 +216,38 @@ static void test_bootstrap(void **state)
     assert_true(share > 0.88 && share < 0.95);
 }
 
+static struct interval of_runs(const char *runs, const double *values, double confidence)
+{
+    struct stats_sample samples[32];
+    size_t count = strlen(runs);
+    for (size_t i = 0; i < count; i++) {
+        samples[i] = (struct stats_sample){values[i], (uint32_t)(runs[i] - 'a')};
+    }
+    stats_sort_samples(samples, count);
+    return stats_quantile_interval_runs(samples, count, 4, 0.5, confidence);
+}
+
+/* Whole runs as the unit: by hand with two runs, where Student's t is tan(π confidence / 2), with
+ * runs that are copies, with one run, and with none. */
+static void test_interval_of_runs(void **state)
+{
+    (void)state;
+    const double values[] = {1, 2, 3, 2, 3, 4, 5, 6, 7};
+    /* Below 1 or above 4 the sum over runs is 2 from 0, and its deviation 1: t 1.9, then 2.1. */
+    struct interval interval = of_runs("aaaccc", values, 0.69);
+    assert_true(interval.low == 2 && interval.high == 3);
+    interval = of_runs("aaaccc", values, 0.72);
+    assert_true(interval.low == 1 && interval.high == 4);
+    const double copies[] = {1, 2, 3, 1, 2, 3, 1, 2, 3};
+    interval = of_runs("aaabbbccc", copies, 0.99);
+    assert_true(interval.low == 2 && interval.high == 2);
+    interval = of_runs("bbbbbbbbb", values, 0.9);
+    double sorted[] = {1, 2, 2, 3, 3, 4, 5, 6, 7};
+    struct interval one = stats_quantile_interval(sorted, 9, 0.5, 0.9);
+    assert_true(interval.low == one.low && interval.high == one.high);
+    assert_true(isnan(of_runs("", values, 0.9).low) && isnan(of_runs("a", values, 0.9).high));
+}
+
 /* Under no difference a test at 5 % calls one in about 5 % of comparisons, never in many more. */
 static void test_level(void **state)
 {
@@ -241,10 +273,10 @@ static void test_level(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_distributions),  cmocka_unit_test(test_pairs),
-        cmocka_unit_test(test_singles),        cmocka_unit_test(test_holm),
-        cmocka_unit_test(test_shift_interval), cmocka_unit_test(test_bootstrap),
-        cmocka_unit_test(test_level),
+        cmocka_unit_test(test_distributions),    cmocka_unit_test(test_pairs),
+        cmocka_unit_test(test_singles),          cmocka_unit_test(test_holm),
+        cmocka_unit_test(test_shift_interval),   cmocka_unit_test(test_bootstrap),
+        cmocka_unit_test(test_interval_of_runs), cmocka_unit_test(test_level),
     };
     test_seed_print();
     return cmocka_run_group_tests(tests, set_up, tear_down);

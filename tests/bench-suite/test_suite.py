@@ -24,9 +24,10 @@ FAKE = SOURCE / "tests/bench-suite/fake_engine.py"
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith("LLCUDA_")}
 
 
-def bench(*arguments, status=0, timeout=200):
+def bench(*arguments, status=0, timeout=200, environment=None):
     result = subprocess.run([PROGRAM, "bench", *map(str, arguments)], capture_output=True, text=True,
-                            timeout=timeout, check=False, env=ENVIRONMENT)
+                            timeout=timeout, check=False,
+                            env={**ENVIRONMENT, **(environment or {})})
     if status is not None and result.returncode != status:
         raise AssertionError(f"{arguments}: exit {result.returncode}, not {status}\n"
                              f"{result.stdout}\n{result.stderr}")
@@ -243,6 +244,21 @@ class QuickTest(unittest.TestCase):
                 key = row["engine"], row["point"], run + 1
                 self.assertAlmostEqual(value / (tokens[key] / times[key]), 1, 6)
 
+    def test_figures_are_written_out(self):
+        """Tables have 20254 ± 1432, not 2.025e+04 ± 1.4e+03."""
+        texts = re.findall(r"<td[^>]*>([^<]*)", (self.folder.path / "report.html").read_text())
+        texts += re.findall(r"\S+", self.folder.result.stdout)
+        self.assertGreater(len(texts), 100)
+        self.assertEqual([text for text in texts if re.search(r"\de\+", text)], [])
+
+    def test_percentiles_stand_in_a_table(self):
+        page = (self.folder.path / "report.html").read_text()
+        rows = self.folder.summary()["results"]
+        for row in rows:
+            metric = row["metrics"]["e2e_ms"]
+            self.assertIn(f"<td class=\"n\">{metric['p99']:.4g}<br><span class=\"small\">"
+                          f"{metric['p99_interval'][0]:.4g} … {metric['p99_interval'][1]:.4g}<", page)
+
     def test_medals_need_no_font(self):
         page = (self.folder.path / "report.html").read_text()
         self.assertIn('<span class="medal gold" title="gold">1</span>', page)
@@ -298,7 +314,8 @@ def check_schema(value, schema, root, path="$"):
     """The part of JSON Schema that the kept schema uses."""
     if "$ref" in schema:
         schema = root["$defs"][schema["$ref"].split("/")[-1]]
-    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None),
+             "integer": int}
     problems = []
     if "type" in schema:
         allowed = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
@@ -363,7 +380,9 @@ class Failures(unittest.TestCase):
         self.assertRegex(engines["bad <one>"]["reason"], expected)
         page = (folder.path / "report.html").read_text()
         self.assertIn("bad &lt;one&gt;", page)
-        for tag in ("<script", "<b>no", "<one>", "<i>engine"):
+        if behaviour in ("rubbish", "hang", "die"):
+            self.assertRegex(page, "Its log ended with: <code>(trouble &amp; &lt;u&gt;smoke|out of m)")
+        for tag in ("<script", "<b>no", "<one>", "<i>engine", "<u>"):
             self.assertNotIn(tag, page)
         folder.remove()
 
@@ -440,6 +459,80 @@ class Failures(unittest.TestCase):
         folder.remove()
 
 
+@unittest.skipUnless("LLCUDA_FAKE_NVML" in os.environ, "there is no scripted NVML")
+class Limits(unittest.TestCase):
+    """Whole runs with a GPU whose temperature stands in a file, and which uses 43 GB."""
+
+    def start(self, engines, system, heat="55"):
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="llcuda-bench-"))
+        self.addCleanup(shutil.rmtree, self.root)
+        self.heat = self.root / "heat"
+        self.heat.write_text(heat)
+        text = json.loads(configuration(engines(self.heat), [
+            {"name": "w", "batch_sizes": [1], "sequence_lengths": [8], "output_tokens": 4,
+             "iterations": 2}], repeats=2))
+        text["system"] = {"monitor_hz": 50, **system}
+        text["analysis"] = {"token_check": {"prompts": 0}}
+        (self.root / "config.yaml").write_text(json.dumps(text))
+
+    def run_it(self, status=0):
+        return bench("--config", self.root / "config.yaml", "--output", self.root / "out",
+                     status=status, environment={"LD_LIBRARY_PATH": os.environ["LLCUDA_FAKE_NVML"],
+                                                 "FAKE_NVML_HEAT": str(self.heat)})
+
+    def engines(self):
+        summary = json.loads((self.root / "out/summary.json").read_text())
+        return {engine["name"]: engine for engine in summary["engines"]}
+
+    def test_heat_stops_a_run_which_goes_on_when_it_is_cool(self):
+        self.start(lambda heat: [fake("warm", "heat", heat), fake("other")],
+                   {"thermal_limit": 90})
+        begin = time.monotonic()
+        result = self.run_it()
+        self.assertLess(time.monotonic() - begin, 30)
+        self.assertRegex(result.stderr, r"[2-4] sessions were stopped by heat; start the same again")
+        self.assertRegex(result.stderr, "warm, run 1: stopped: 93 °C, above the thermal limit of 90")
+        warm = self.engines()["warm"]
+        self.assertEqual(warm["state"], "failed")
+        self.assertEqual(warm["reason"], "stopped: 93 °C, above the thermal limit of 90 °C")
+        page = (self.root / "out/report.html").read_text()
+        self.assertIn("stopped: 93 °C, above the thermal limit of 90 °C", page)
+        left = subprocess.run(["pgrep", "-f", str(self.heat)], capture_output=True, text=True,
+                              check=False).stdout
+        self.assertEqual(left, "")
+        kept = {path.name: path.read_bytes() for path in (self.root / "out/raw_data").iterdir()
+                if b'"failure"' not in path.read_bytes()}
+        self.assertTrue(kept)  # the drawn order has another engine first
+        self.heat.write_text("50")
+        result = self.run_it()
+        self.assertNotIn("stopped", result.stderr)
+        for name, data in kept.items():
+            self.assertEqual((self.root / "out/raw_data" / name).read_bytes(), data)
+        for engine in self.engines().values():
+            self.assertEqual((engine["state"], engine["reason"]), ("ok", ""))
+        self.assertIn("finished run", self.run_it(status=1).stderr)
+
+    def test_a_gpu_that_others_use(self):
+        self.start(lambda heat: [fake("on the GPU", device="cuda:0"), fake("on the CPU")], {})
+        self.run_it()
+        summary = json.loads((self.root / "out/summary.json").read_text())
+        said = [row for row in summary["recommendations"] if "others used it" in row["text"]]
+        self.assertEqual([(row["text"][:18], row["evidence"]) for row in said],
+                         [("Measure on the GPU", "43.0 GB of its GPU's memory were in use before the "
+                           "engine began")])
+
+    def test_memory_of_a_gpu_counts_where_the_engine_uses_it(self):
+        self.start(lambda heat: [fake("on the GPU", device="cuda:0"), fake("on the CPU")],
+                   {"memory_limit_gb": 40})
+        result = self.run_it()
+        engines = self.engines()
+        self.assertEqual(engines["on the CPU"]["state"], "ok")
+        self.assertEqual(engines["on the GPU"]["reason"],
+                         "stopped: 43.00 GB of GPU memory, above the limit of 40.00 GB")
+        self.assertNotIn("sessions were stopped by heat", result.stderr)
+        self.assertIn("finished run", self.run_it(status=1).stderr)  # it would be as large again
+
+
 class Servers(unittest.TestCase):
     """llcuda over HTTP, started by the suite, beside itself in process: equal tokens."""
 
@@ -456,6 +549,8 @@ class Servers(unittest.TestCase):
         for engine in summary["engines"]:
             self.assertEqual(engine["state"], "ok", engine)
             self.assertEqual(engine["prompts_agreeing"], 2, engine["first_difference"])
+        self.assertEqual(len({engine["version"] for engine in summary["engines"]}), 1)
+        self.assertTrue(summary["engines"][0]["version"])
         for row in summary["results"]:
             self.assertEqual(row["failed"], 0, row["first_failure"])
             expected = 2 * (20 if row["workload"] == "open" else 12)
@@ -528,6 +623,37 @@ class Configurations(unittest.TestCase):
 
     def test_quoted_numbers_are_texts(self):
         self.wrong(self.good + "    iterations: '3'\n", 7, "'iterations' must be a number")
+
+    def test_schema_is_what_the_program_reads(self):
+        """Every section takes the keys of the kept schema, and no other."""
+        schema = json.loads((SOURCE / "benchmarks/config.schema.json").read_text())
+        sections = schema["properties"]
+        engine, workload = schema["$defs"]["engine"], schema["$defs"]["workload"]
+        good = json.loads(configuration([fake("one")]))
+        self.assertEqual(check_schema(good, schema, schema), [])
+        places = [(schema, lambda c: c), (engine, lambda c: c["engines"][0]),
+                  (workload, lambda c: c["workloads"][0]),
+                  (workload["properties"]["goodput"],
+                   lambda c: c["workloads"][0].setdefault("goodput", {})),
+                  (sections["analysis"]["properties"]["token_check"],
+                   lambda c: c["analysis"].setdefault("token_check", {}))]
+        places += [(sections[name], lambda c, name=name: c.setdefault(name, {}))
+                   for name in ("benchmark", "analysis", "system", "prices")]
+        for part, place in places:
+            wrong = json.loads(json.dumps(good))
+            place(wrong)["no_such_key"] = 1
+            self.assertNotEqual(check_schema(wrong, schema, schema), [])
+            with tempfile.TemporaryDirectory() as root:
+                path = pathlib.Path(root) / "c.json"
+                path.write_text(json.dumps(wrong))
+                said = bench("check", path, status=1).stderr
+            known = re.search(r"no key 'no_such_key' here; expected one of ([\w, ]+)", said)[1]
+            self.assertEqual(set(known.split(", ")), set(part["properties"]), said)
+
+    def test_values_that_stand_twice(self):
+        self.wrong(self.good.replace("[1]", "[1, 4, 1]"), 6, "1 stands here twice")
+        self.wrong(self.good + "    sequence_lengths: [64.5]\n", 7, "whole numbers")
+        self.wrong(self.good + "analysis:\n  statistical_tests: []\n", 8, "one of mann_whitney_u")
 
     def test_fraction(self):
         self.wrong(self.good + "    iterations: 2.5\n", 7, "whole number")
@@ -682,6 +808,40 @@ class Advice(unittest.TestCase):
             self.assertIn(f"pays back in {4000 / monthly:.1f} months", moves[text])
 
 
+class FewRuns(unittest.TestCase):
+    """What one or two runs cannot say is said in words, never as a number that is none."""
+
+    def nothing_is_nan(self, repeats):
+        text = json.loads(configuration(
+            [fake("a"), fake("b", "good", 4), fake("dead", "die")],
+            [{"name": "short", "batch_sizes": [1, 2], "sequence_lengths": [8], "output_tokens": 1,
+              "iterations": 1, "warmup": 0},
+             {"name": "open", "request_rates": [50], "num_prompts": 3, "sequence_lengths": [8],
+              "output_tokens": 4, "goodput": {"e2e": 0.001}}], repeats=repeats))
+        folder = Folder(json.dumps(text))
+        self.addCleanup(folder.remove)
+        page = re.sub(r'href="data:[^"]*"', "", (folder.path / "report.html").read_text())
+        compared = bench("compare", folder.path, folder.path).stdout
+        texts = [page, folder.result.stdout, folder.result.stderr, compared,
+                 (folder.path / "summary.json").read_text()]
+        texts += [path.read_text() for path in (folder.path / "plots").glob("*.svg")]
+        for content in texts:
+            self.assertEqual(re.findall(r".{0,60}\b(?:nan|inf|NaN|Infinity)\b.{0,20}", content), [])
+        return page, compared
+
+    def test_one(self):
+        page, compared = self.nothing_is_nan(1)
+        self.assertRegex(page, r"a test needs two of each at least; shift [\d.e-]+ ms "
+                               r"\(too few runs for its interval\), δ 1<")
+        self.assertIn("one run does not say how speed varies", page)
+        self.assertIn("goodput: too few runs", compared)
+
+    def test_two(self):
+        page, compared = self.nothing_is_nan(2)
+        self.assertIn("cannot fall below p 0.33", page)
+        self.assertIn("(seen: both are 0, Welch p 1)", compared)  # goodput: nothing was in time
+
+
 class Compare(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -733,6 +893,98 @@ class Compare(unittest.TestCase):
         result = bench("compare", self.base.path, self.edited(fail), status=1)
         self.assertRegex(result.stdout, r"- engine, w, .*\d+ of 48 requests failed, 0 of 48 before")
 
+    def grown(self, key, factor):
+        """The base with 100 in one figure of every run's point, times a factor."""
+        def grow(_, line):
+            if line["kind"] == "point":
+                line[key] = 100 * factor
+        return self.edited(grow)
+
+    def rows(self, before, now, status):
+        text = bench("compare", before, now, "--json", status=status).stdout
+        return {row["metric"]: row for row in json.loads(text)["rows"]}
+
+    def test_memory_and_energy_may_not_grow(self):
+        for key, metric in (("memory_peak_bytes", "memory_peak_mb"),
+                            ("gpu_memory_peak_bytes", "gpu_memory_peak_mb"),
+                            ("cpu_energy_j", "energy_j_token")):
+            before, now = self.grown(key, 1), self.grown(key, 1.1)
+            row = self.rows(before, now, 1)[metric]
+            self.assertEqual(row["verdict"], "worse", row)
+            self.assertAlmostEqual(row["ratio"], 1.1, 6)
+            self.assertEqual(self.rows(now, before, 0)[metric]["verdict"], "better")
+            if "memory" in key:  # a page more is no regression
+                row = self.rows(before, self.grown(key, 1.005), 0)[metric]
+                self.assertRegex(row["words"], r"\+0.50 %, less than the 1 %")
+        gone = self.rows(before, self.base.path, None)["energy_j_token"]
+        if not os.path.exists("/sys/class/powercap/intel-rapl:0"):
+            self.assertEqual(gone["verdict"], "undecided")
+            self.assertIn("was measured before and is not now", gone["words"])
+
+    def test_electricity_has_its_price(self):
+        folder = self.grown("cpu_energy_j", 1)  # 100 J for 32 tokens
+        file = folder / "config.yaml"
+        text = json.loads(file.read_text())
+        text["prices"] = {"machine_per_hour": 0.1, "kwh": 0.3}
+        file.write_text(json.dumps(text))
+        bench("report", folder)
+        row = json.loads((folder / "summary.json").read_text())["results"][0]
+        machine = 0.1 / 3600 / row["metrics"]["output_tokens_s"]["mean"] * 1e6
+        self.assertAlmostEqual(row["cost_per_million_tokens"],
+                               machine + 1e6 * 100 / 32 / 3.6e6 * 0.3, 6)
+
+    def test_a_gpu_that_idles_is_none_of_the_cpu_s_energy(self):
+        """Without RAPL the power of the GPU beside was all the energy that an engine had."""
+        def watch(share, joules):
+            def change(_, line):
+                if line["kind"] == "point":
+                    line.update(gpu_mean=share, gpu_power_mean_w=100, cpu_energy_j=joules)
+            folder = self.edited(change)
+            bench("report", folder)
+            row = json.loads((folder / "summary.json").read_text())["results"][0]["metrics"]
+            return row["energy_j_token"]["mean"], row["output_tokens_s"]["runs"]
+        self.assertIsNone(watch(0, None)[0])
+        self.assertAlmostEqual(watch(0, 64)[0], 2)  # 32 tokens
+        energy, speeds = watch(0.5, None)
+        self.assertAlmostEqual(energy, statistics.mean(100 / speed for speed in speeds), 6)
+
+    def test_goodput_may_not_fall(self):
+        """Where there are bounds; as many answers as before, half of them too late."""
+        good = self.with_goodput(self.base.path)
+        def late(number, line):
+            if line["kind"] == "sample" and number % 2:
+                line["last_us"] = line["last_us"] + 9e5
+        row = self.rows(good, self.with_goodput(self.edited(late)), 1)["goodput_s"]
+        self.assertEqual(row["verdict"], "worse")
+        self.assertLess(row["ratio"], 0.7)
+        self.assertEqual(self.rows(good, good, 0)["goodput_s"]["verdict"], "no difference")
+        self.assertNotIn("goodput_s", self.rows(self.base.path, self.base.path, 0))
+
+    def with_goodput(self, folder):
+        root = pathlib.Path(tempfile.mkdtemp(prefix="llcuda-bench-"))
+        shutil.copytree(folder, root / "out")
+        file = root / "out/config.yaml"
+        text = json.loads(file.read_text())
+        text["workloads"][0]["goodput"] = {"e2e": 800}
+        file.write_text(json.dumps(text))
+        self.addCleanup(shutil.rmtree, root)
+        return root / "out"
+
+    def test_runs_that_fail_are_a_regression(self):
+        """What is left of the engine is as quick as before."""
+        folder = self.edited(lambda *_: None)
+        path = sorted((folder / "raw_data").iterdir())[2]
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        lines = [line for line in lines if line["kind"] not in ("point", "sample", "gaps")]
+        lines.insert(1, {"kind": "failure", "status": "io", "workload": "w", "point": "",
+                         "reason": "the engine ended (signal 11)"})
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        result = bench("compare", self.base.path, folder, status=1)
+        self.assertRegex(result.stdout, r"- engine, all workloads, all points: 1 of 6 runs failed, "
+                                        r"0 of 6 before: the engine ended \(signal 11\)")
+        self.assertIn("1 regressions", result.stdout)
+        self.assertIn("0 regressions", bench("compare", folder, self.base.path).stdout)
+
     def test_memory_and_throttling_of_a_gpu(self):
         def watch(_, line):
             if line["kind"] == "point":
@@ -750,7 +1002,7 @@ class Compare(unittest.TestCase):
         few = Folder(configuration([fake("engine", "good", 10, 1)], [
             {"name": "w", "batch_sizes": [1], "sequence_lengths": [8], "output_tokens": 4,
              "iterations": 2}], repeats=1))
-        self.assertIn("3 could not be judged", bench("compare", few.path, few.path).stdout)
+        self.assertRegex(bench("compare", few.path, few.path).stdout, "[4-5] could not be judged")
         few.remove()
 
     def test_json(self):

@@ -405,6 +405,10 @@ class Bench(unittest.TestCase):
         self.assertEqual(times["logits"], 4)
         self.assertEqual(sum(row["ns"] for row in prompt["operations"]), prompt["ns"])
         self.assertNotIn("kernels", prompt)
+        text = report["tokenizing"]
+        self.assertTrue(65536 <= text["bytes"] < 70000, text)
+        self.assertTrue(text["bytes"] / 8 < text["tokens"] < text["bytes"], text)
+        self.assertGreater(text["ns"], 1000)
 
     def test_wrong_usage(self):
         self.assertIn("--mode is", run("bench", "--mode", "speed", status=2).err)
