@@ -241,6 +241,14 @@ class Evaluate(unittest.TestCase):
             run("eval", "--ids", "1 99999", "--logits", path, status=1)
             run("eval", "--ids", "1", "--logits", "/no/such/folder/x.npy", status=1)
             run("eval", "--ids", "1", status=2)
+            # A device stays what it is; a folder is refused; nothing is left behind.
+            null = pathlib.Path(folder) / "null"
+            null.symlink_to("/dev/stdout")
+            piped = subprocess.run([PROGRAM, "eval", "--ids", "1 2 3", "--logits", null],
+                                   capture_output=True, check=True)
+            self.assertEqual(piped.stdout, data)
+            self.assertIn("is a folder", run("eval", "--ids", "1", "--logits", folder, status=1).err)
+            self.assertEqual(sorted(os.listdir(folder)), ["null", "out.npy"])
 
     def test_perplexity_of_its_own_answers_is_low(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -560,6 +568,13 @@ class Quantize(unittest.TestCase):
             self.assertEqual(process.returncode, 1, error)
             self.assertTrue(error.startswith("llcuda imatrix: "), error)
             self.assertEqual(self.leftovers(), [], number)
+
+    def test_an_output_that_cannot_be_is_said_before_the_work(self):
+        # The text is not there: had the output been looked at last, that would be the complaint.
+        for path, words in ((self.folder.name, "is a folder"), ("/no/where/m", "cannot create")):
+            error = run("imatrix", "-f", "/no/text", "-o", path, status=1).err
+            self.assertIn(words, error)
+        self.assertEqual(self.leftovers(), [])
 
     def test_an_interrupted_run_leaves_nothing(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
