@@ -342,6 +342,21 @@ class Batch(unittest.TestCase):
         self.assertEqual(self.output.read_text(), '{"id": 2, "text": ""}\n')
 
 
+    def test_the_requests_are_no_answers(self):
+        self.write([{"id": 1, "prompt": "What is 2+2?", "max_tokens": 4}])
+        link = self.input.with_name("link")
+        link.hardlink_to(self.input)
+        before = self.input.read_text()
+        for output in (self.input, link):
+            self.assertIn("holds the requests", run("batch", "-i", self.input, "-o", output, status=1).err)
+        self.assertEqual(self.input.read_text(), before)
+
+    def test_answers_go_into_a_pipe(self):
+        self.write([{"id": 1, "prompt": "What is 2+2?", "max_tokens": 4}])
+        result = run("batch", "-i", self.input, "-o", "/dev/stdout", timeout=60)
+        self.assertEqual(json.loads(result.out)["text"].strip(), "4")
+
+
 class Machine(unittest.TestCase):
     def test_devices_doctor_plan_inspect(self):
         self.assertIn("cpu", run("devices").out)
