@@ -78,6 +78,12 @@ class Infer(unittest.TestCase):
         others = {run(*arguments, "--seed", seed).out for seed in range(4, 8)}
         self.assertGreater(len(others | {first}), 1)
 
+    def test_a_reported_seed_can_be_given(self):
+        arguments = ("infer", "-p", "Once", "-n", "30", "--temp", "1.5", "--ignore-eos")
+        drawn = run_json(*arguments)
+        self.assertLess(drawn["seed"], 2 ** 53)
+        self.assertEqual(run(*arguments, "--seed", drawn["seed"]).out, drawn["text"])
+
     def test_length_stop_and_echo(self):
         answer = run_json("infer", "-p", "Once", "-n", "3", "--ignore-eos")
         self.assertEqual((answer["finish_reason"], len(answer["ids"])), ("length", 3))
@@ -309,6 +315,7 @@ class Batch(unittest.TestCase):
         self.assertEqual((c["id"], c["text"].strip()), (3, "42"))
         for line, word in ((d, "temperatur"), (e, "max_tokens"), (f, "99999999")):
             self.assertIn(word, line["error"]["message"])
+        self.assertIn("from 0 to 16777216", e["error"]["message"])
         self.assertEqual(g["custom_id"], "g")
         self.assertEqual(g["response"]["status_code"], 200)
         message = g["response"]["body"]["choices"][0]["message"]
