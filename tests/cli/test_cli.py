@@ -131,8 +131,11 @@ class Infer(unittest.TestCase):
                  (("-m", SOURCE / "README.md"), 1, "GGUF"),
                  (("-m", SOURCE / "docs"), 1, "config.json"),
                  (("--device", "cuda:0"), 1, "cuda"),
-                 (("--device", "nonsense"), 1, "nonsense"),
-                 (("--cpu-level", "sse9"), None, "sse9"),
+                 (("--device", "nonsense"), 2, "nonsense"),
+                 (("--cpu-level", "sse9"), 2, "sse9"),
+                 (("--stop", ""), 2, "--stop takes a text"),
+                 (("--system", "x"), 2, "--system goes with --chat"),
+                 (("--template", "x"), 2, "--template goes with --chat"),
                  (("--logit-bias", "x"), 2, "ID=BIAS"),
                  (("--logit-bias", "99999999=1"), 1, "99999999"),
                  (("-c", "16", "-f", SOURCE / "README.md"), 2, "not both")]
@@ -142,6 +145,24 @@ class Infer(unittest.TestCase):
             self.assertEqual(result.out, "")
             self.assertNotEqual(result.returncode, 0)
         self.assertIn("context", run("infer", "-c", "16", "-f", SOURCE / "LICENSE", status=1).err)
+        # What is set for another command is passed over.
+        run("infer", "-p", "x", "-n", "1", environment={"LLCUDA_SYSTEM": "x"})
+
+    def test_a_wrong_word_is_wrong_usage_everywhere(self):
+        for option, value in (("--log-level", "loud"), ("--cache-type", "f8"), ("--device", "tpu"),
+                              ("--gpu-layers", "few"), ("--gpu-memory-limit", "0"),
+                              ("--cpu-level", "sse9"), ("--kernel-pack", "/no/pack")):
+            for command in (["perplexity", "-f", SOURCE / "LICENSE"], ["plan"], ["batch", "-i", "x", "-o", "y"],
+                            ["eval", "--ids", "1", "--logits", "/no/where"], ["serve", "--port", "0"]):
+                error = run(*command, option, value, status=2, timeout=20).err
+                self.assertIn(value, error)
+                self.assertEqual(error.count("\n"), 1, error)
+        self.assertEqual(run("inspect", "--log-level", "loud", status=2).out, "")
+
+    def test_more_positions_than_the_model_has(self):
+        self.assertEqual(run("infer", "-p", "x", "-n", "1", "-c", "2048").err, "")
+        self.assertIn("made for 2048 positions, not 2049",
+                      run("infer", "-p", "x", "-n", "1", "-c", "2049").err)
 
     def test_a_closed_pipe_is_an_error(self):
         process = subprocess.run(f"'{PROGRAM}' infer -p Once -n 500 --ignore-eos | head -c 1; "
@@ -153,6 +174,12 @@ class Infer(unittest.TestCase):
         lines = process.stderr.decode().splitlines()
         self.assertEqual(len(lines), 1, lines)
         self.assertIn("cannot write to standard output", lines[0])
+
+    def test_options_of_gpus_without_a_gpu(self):
+        for arguments in (("--gpu-layers", "2"), ("--gpu-memory-limit", "50%"),
+                          ("--kernel-pack", SOURCE / "LICENSE")):
+            if run_json("infer", "-p", "x", "-n", "1")["device"]["kind"] == "cpu":
+                self.assertIn("the CPU computes: ", run("infer", "-p", "x", "-n", "1", *arguments).err)
 
 
 class HostileFiles(unittest.TestCase):
