@@ -401,7 +401,10 @@ class Machine(unittest.TestCase):
         self.assertEqual((inspected["architecture"], inspected["runs"]), ("llama", True))
         self.assertIn("q8_0", run("inspect").out)
         plan = run_json("plan", "--ctx", "1024", "--batch", "4")
-        self.assertGreater(plan["kv_bytes"], 0)
+        self.assertEqual(plan["kv_bytes"], 4 * 1024 * plan["kv_bytes_per_token"])
+        # Half of what was asked for would be a plan for something else.
+        self.assertIn("33554432 positions",
+                      run("plan", "--ctx", "131072", "--batch", "256", status=1).err)
 
     def test_gpus_that_are_not_there(self):
         # Whatever is wrong with this machine's GPUs, index 63 does not exist.
