@@ -164,7 +164,7 @@ static bool answer(struct options *options, llcuda_engine *engine,
     if (!status) {
         status = run_request(request, &sink, &done, &error);
     }
-    console_write("\n", 1);
+    bool written = !sink.stopped && console_write("\n", 1);
     if (status == LLCUDA_CONTEXT_FULL) {
         fprintf(stderr, "%s; /reset forgets the conversation\n", error.message);
     } else if (status) {
@@ -182,7 +182,8 @@ static bool answer(struct options *options, llcuda_engine *engine,
     buffer_deinit(&messages);
     buffer_deinit(&text);
     console_clear_interrupt();
-    return answered || isatty(STDIN_FILENO);
+    /* What nobody can read any more needs no further answers. */
+    return written && (answered || isatty(STDIN_FILENO));
 }
 
 static int converse(struct options *options, llcuda_engine *engine)

@@ -175,6 +175,14 @@ class Infer(unittest.TestCase):
         self.assertEqual(len(lines), 1, lines)
         self.assertIn("cannot write to standard output", lines[0])
 
+    def test_a_full_disk_is_an_error(self):
+        for arguments in (["completion", "bash"], ["chat", "--temp", "0"], ["--help"], ["inspect"]):
+            with open("/dev/full", "wb") as full:
+                process = subprocess.run([PROGRAM, *arguments], input=b"What is 2+2?\nHi\n", stdout=full,
+                                         stderr=subprocess.PIPE, check=False, timeout=60)
+            self.assertEqual(process.returncode, 1, arguments)
+            self.assertEqual(process.stderr.count(b"cannot write to standard output"), 1, arguments)
+
     def test_options_of_gpus_without_a_gpu(self):
         for arguments in (("--gpu-layers", "2"), ("--gpu-memory-limit", "50%"),
                           ("--kernel-pack", SOURCE / "LICENSE")):
