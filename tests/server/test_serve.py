@@ -666,6 +666,8 @@ class Transport(unittest.TestCase):
     def test_unix_socket(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, "s")
+            with self.assertRaisesRegex(AssertionError, "no socket: choose another path"):
+                Service("--socket", folder)
             service = Service("--socket", path)
             self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
             answer = service.post(TEXT, {"prompt": "a", "max_tokens": 1}, {"Host": "anything"})
