@@ -2,7 +2,9 @@
 import json
 import os
 import pathlib
+import pty
 import random
+import select
 import signal
 import subprocess
 import tempfile
@@ -238,6 +240,35 @@ class Chat(unittest.TestCase):
         answers = run("chat", stdin="What is 2+2?\n/reset\nWhat is 6 x 7?\n").out.split()
         self.assertEqual(answers, ["4", "42"])
 
+
+    def test_on_a_terminal(self):
+        for locale in ("C", "C.UTF-8"):
+            terminal, other = pty.openpty()
+            with tempfile.TemporaryDirectory() as folder:
+                environment = {key: value for key, value in os.environ.items()
+                               if not key.startswith(("LLCUDA_", "LC_"))}
+                environment |= {"LC_ALL": locale, "XDG_STATE_HOME": folder, "TERM": "dumb"}
+                process = subprocess.Popen([PROGRAM, "chat"], stdin=other, stdout=other, stderr=other,
+                                           env=environment)
+                os.close(other)
+                self.read_until(terminal, "> ")
+                os.write(terminal, "grüße 漢字\n".encode())
+                self.assertIn("grüße 漢字", self.read_until(terminal, "> "))
+                os.write(terminal, b"\x04")
+                self.assertEqual(self.read_until(terminal, None)[-2:], "\r\n")
+                self.assertEqual(process.wait(60), 0)
+            os.close(terminal)
+
+    def read_until(self, terminal, end):
+        """What a terminal shows up to `end`, or all there is."""
+        shown = b""
+        while end is None or not shown.endswith(end.encode()):
+            self.assertTrue(select.select([terminal], [], [], 60)[0], shown)
+            try:
+                shown += os.read(terminal, 4096)
+            except OSError:  # the other side is closed
+                break
+        return shown.decode(errors="replace")
 
     def test_a_template_of_the_users_own(self):
         with tempfile.NamedTemporaryFile("w", suffix=".jinja") as file:
