@@ -94,7 +94,11 @@ llcuda_status file_output_open(struct file_output *output, const char *path,
                                struct llcuda_error *error)
 {
     struct stat found;
+    size_t length = strlen(path);
     *output = (struct file_output){.descriptor = -1};
+    if (length == 0 || path[length - 1] == '/') {
+        return error_set(error, LLCUDA_IO, "'%s' is no name of a file", path);
+    }
     bool exists = stat(path, &found) == 0;
     if (exists && S_ISDIR(found.st_mode)) {
         return error_set(error, LLCUDA_IO, "'%s' is a folder, not a file", path);

@@ -65,10 +65,16 @@ static void special_files_are_written_into(void **state)
     close(reader);
     free(path);
 
-    path = file_path_join(folder, "");
-    assert_int_equal(file_output_open(&output, path, &error), LLCUDA_IO);
+    assert_int_equal(file_output_open(&output, folder, &error), LLCUDA_IO);
     assert_non_null(strstr(error.message, "is a folder"));
     file_output_abort(&output);
+    path = file_path_join(folder, "absent/");
+    const char *const nameless[] = {"", path};
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(file_output_open(&output, nameless[i], &error), LLCUDA_IO);
+        assert_non_null(strstr(error.message, "is no name of a file"));
+        file_output_abort(&output);
+    }
     free(path);
     test_folder_remove(folder);
 }

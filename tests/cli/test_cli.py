@@ -660,11 +660,22 @@ class Quantize(unittest.TestCase):
             self.assertTrue(error.startswith("llcuda imatrix: "), error)
             self.assertEqual(self.leftovers(), [], number)
 
+    def test_a_model_is_not_written_over_itself(self):
+        model = pathlib.Path(self.folder.name) / "model.gguf"
+        model.write_bytes(self.SOURCE.read_bytes())
+        self.out.symlink_to(model)
+        for out in (model, self.out):
+            self.assertIn("the model itself", run("quantize", model, out, "q4_0", status=1).err)
+        self.assertEqual(model.read_bytes(), self.SOURCE.read_bytes())
+
     def test_an_output_that_cannot_be_is_said_before_the_work(self):
         # The text is not there: had the output been looked at last, that would be the complaint.
         for path, words in ((self.folder.name, "is a folder"), ("/no/where/m", "cannot create")):
             error = run("imatrix", "-f", "/no/text", "-o", path, status=1).err
             self.assertIn(words, error)
+        for path in ("", self.folder.name + "/no/", self.folder.name):
+            error = run("quantize", self.SOURCE, path, "q4_0", "--perplexity", "/no/text", status=1).err
+            self.assertRegex(error, "is no name of a file|is a folder")
         self.assertEqual(self.leftovers(), [])
 
     def test_an_interrupted_run_leaves_nothing(self):
