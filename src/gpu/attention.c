@@ -137,7 +137,22 @@ static uint32_t prefill_shared_bytes(const struct gpu_attention_shape *shape, ui
     return (rows + 4 * positions) * ((shape->head_size + 15) / 16 * 16 + 8) * 2 + scales;
 }
 
-/* The largest tile whose sums fit in registers and whose keys and values fit in shared memory. */
+/* Rows of a tile whose sums fit in registers: a fragment of keys that serves two rows of them is
+ * read half as often, but with heads of 64 four blocks of half as many rows hide more of each
+ * other's waits, as two do with exact sums. */
+static uint32_t prefill_rows(const struct gpu_attention_shape *shape)
+{
+    bool few = shape->head_size <= 64 || shape->head_size > 128 || is_exact(shape);
+    return few ? 64 : 128;
+}
+
+/* Of a multiprocessor, which has shared memory for `fit` of them. */
+static uint32_t prefill_blocks(const struct gpu_attention_shape *shape, uint32_t fit)
+{
+    return shape->head_size > 64 || fit < 2 ? 2 : fit < 4 ? fit : 4;
+}
+
+/* The largest tile whose keys and values fit in shared memory. */
 static void choose_prefill(struct gpu_attention_config *config, uint32_t shared_bytes_max)
 {
     const struct gpu_attention_shape *shape = &config->shape;
@@ -148,13 +163,13 @@ static void choose_prefill(struct gpu_attention_config *config, uint32_t shared_
     /* Exact sums are of whole partitions. */
     uint32_t positions_min = shape->exact ? config->partition : 16;
     for (uint32_t positions = 64; positions >= positions_min; positions /= 2) {
-        uint32_t rows = shape->head_size <= 128 ? 128 : 64;
-        for (; rows >= 64; rows /= 2) {
+        for (uint32_t rows = prefill_rows(shape); rows >= 64; rows /= 2) {
             uint32_t bytes = prefill_shared_bytes(shape, rows, positions);
             if (bytes <= shared_bytes_max) {
                 config->tile_rows = rows;
                 config->prefill_positions = positions;
                 config->prefill_shared_bytes = bytes;
+                config->prefill_blocks = prefill_blocks(shape, shared_bytes_max / bytes);
                 return;
             }
         }
@@ -238,7 +253,7 @@ bool gpu_attention_prelude(const struct gpu_attention_config *config, struct buf
         prelude_integer(out, "PREFILL_ROW_TILES", config->tile_rows / 64);
         prelude_integer(out, "PREFILL_POSITIONS", config->prefill_positions);
         prelude_integer(out, "PREFILL_SHARED_BYTES", config->prefill_shared_bytes);
-        prelude_integer(out, "PREFILL_BLOCKS", 2);
+        prelude_integer(out, "PREFILL_BLOCKS", config->prefill_blocks);
     }
     return !out->failed;
 }

@@ -37,6 +37,7 @@ struct gpu_attention_config {
     uint32_t partials_max; /* partial sums (a row, group and head tile) at once; more take turns */
     uint32_t decode_shared_bytes;
     uint32_t tile_rows;         /* rows of a prefill tile; 0: no prefill kernel, rows decode */
+    uint32_t prefill_blocks;    /* of a multiprocessor, which registers are limited for */
     uint32_t prefill_positions; /* that it takes at a time */
     uint32_t prefill_shared_bytes;
 };

@@ -300,8 +300,10 @@ __device__ __forceinline__ void prefill_fetch(struct prefill_shared *shared, uin
 /* S = Q·Kᵀ of the warp's rows: scores[r][n] are of places 8 n … of the partition. */
 __device__ __forceinline__ void
 prefill_scores(float scores[PREFILL_ROW_TILES][PREFILL_COLUMNS][4],
-               const struct prefill_shared *shared, uint32_t stage, uint32_t warp_row)
+               const struct prefill_rows *rows, const struct prefill_shared *shared, uint32_t stage,
+               uint32_t warp_row)
 {
+    (void)rows;
     const uint32_t lane = threadIdx.x % 32;
     const uint32_t g = lane / 4;
 #pragma unroll

@@ -11,7 +11,8 @@
  * Bound: 4 D FLOP a row, position and head. A tile of 128 rows reads 4 D bytes a position for
  * 512 D FLOP: 128 FLOP a byte, from the second-level cache, so the tensor cores decide. A fragment
  * of keys or values (256 bytes of shared memory) serves PREFILL_ROW_TILES products: with one, shared
- * memory would be slower than the tensor cores.
+ * memory is as slow as they are, and a warp's scores, exponentials and sums wait for one another.
+ * What fills those waits are other warps: with small heads many narrow ones are faster.
  *
  * The largest score of a row is followed by PREFILL_POSITIONS at a time, where decode does so by
  * partitions: the two do not agree to the bit. With ATTENTION_EXACT they do: fetching, scores,
@@ -25,6 +26,8 @@
 #define PREFILL_PIECES    (HEAD_SIZE_PADDED / 8)
 #define PREFILL_COLUMNS   (PREFILL_POSITIONS / 8)
 #define PREFILL_OUTPUTS   (HEAD_SIZE_PADDED / 8)
+/* Few rows leave registers for their queries, which are then read once. */
+#define PREFILL_HELD      (PREFILL_ROW_TILES == 1 && HEAD_SIZE <= 128 && !EXACT_MATRIX)
 
 #if !EXACT_MATRIX
 #define QUERY_PIECES PREFILL_PIECES
@@ -52,6 +55,9 @@ static_assert(sizeof(struct prefill_shared) == PREFILL_SHARED_BYTES, "the host k
  * `total` is of the lane's own columns until the end; with ATTENTION_EXACT of all, and what the sums
  * of these positions are multiplied by is kept. */
 struct prefill_rows {
+#if PREFILL_HELD
+    uint32_t query[HEAD_SIZE_PADDED / 16][4]; /* fragments */
+#endif
     float output[PREFILL_ROW_TILES][PREFILL_OUTPUTS][4];
     float largest[PREFILL_ROW_TILES][2];
     float total[PREFILL_ROW_TILES][2];
@@ -75,7 +81,8 @@ __device__ __forceinline__ void prefill_fetch(struct prefill_shared *shared, uin
                                               uint32_t first, uint32_t begin, uint32_t end);
 __device__ __forceinline__ void
 prefill_scores(float scores[PREFILL_ROW_TILES][PREFILL_COLUMNS][4],
-               const struct prefill_shared *shared, uint32_t stage, uint32_t warp_row);
+               const struct prefill_rows *rows, const struct prefill_shared *shared, uint32_t stage,
+               uint32_t warp_row);
 __device__ __forceinline__ void
 prefill_weigh(float scores[PREFILL_ROW_TILES][PREFILL_COLUMNS][4], struct prefill_rows *rows,
               const struct attention_prefill_arguments &a, uint32_t first, uint32_t row_position,
@@ -163,7 +170,8 @@ __device__ __forceinline__ void prefill_widen(struct prefill_shared *shared, uin
 /* S = Q·Kᵀ of the warp's rows. */
 __device__ __forceinline__ void
 prefill_scores(float scores[PREFILL_ROW_TILES][PREFILL_COLUMNS][4],
-               const struct prefill_shared *shared, uint32_t stage, uint32_t warp_row)
+               const struct prefill_rows *rows, const struct prefill_shared *shared, uint32_t stage,
+               uint32_t warp_row)
 {
     const uint32_t lane = threadIdx.x % 32;
 #pragma unroll
@@ -176,13 +184,23 @@ prefill_scores(float scores[PREFILL_ROW_TILES][PREFILL_COLUMNS][4],
             }
         }
     }
-/* Unrolled, the next fragments would need registers that a head of 128 does not leave. */
-#pragma unroll(HEAD_SIZE_PADDED > 112 ? 1 : 2)
+    /* Unrolled, the next fragments would need registers that a head of 128 does not leave. */
+    constexpr uint32_t UNROLL = PREFILL_HELD             ? HEAD_SIZE_PADDED / 16
+                                : HEAD_SIZE_PADDED > 112 ? 1
+                                                         : 2;
+#pragma unroll(UNROLL)
     for (uint32_t d = 0; d < HEAD_SIZE_PADDED; d += 16) {
         uint32_t query[PREFILL_ROW_TILES][4];
 #pragma unroll
         for (uint32_t r = 0; r < PREFILL_ROW_TILES; r++) {
+#if PREFILL_HELD
+#pragma unroll
+            for (uint32_t i = 0; i < 4; i++) {
+                query[r][i] = rows->query[d / 16][i];
+            }
+#else
             ldmatrix4(query[r], &shared->query[warp_row + 16 * r + lane % 16][d + lane / 16 * 8]);
+#endif
         }
 #pragma unroll
         for (uint32_t n = 0; n < PREFILL_COLUMNS; n += 2) {
@@ -396,6 +414,15 @@ extern "C" __global__ void KERNEL_BOUNDS(PREFILL_THREADS, PREFILL_BLOCKS)
     for (uint32_t i = 0; i < 2 * PREFILL_ROW_TILES; i++) {
         rows.largest[i / 2][i % 2] = SCORE_NONE;
     }
+#if PREFILL_HELD
+    copy_async_wait<0>();
+    __syncthreads();
+#pragma unroll
+    for (uint32_t d = 0; d < HEAD_SIZE_PADDED; d += 16) {
+        ldmatrix4(rows.query[d / 16],
+                  &shared->query[warp_row + threadIdx.x % 16][d + threadIdx.x % 32 / 16 * 8]);
+    }
+#endif
     const uint32_t row_position = tile.position + warp_row;
     const uint32_t row_last = row_position + 16 * PREFILL_ROW_TILES - 1;
     while (first < end) {
@@ -416,7 +443,7 @@ extern "C" __global__ void KERNEL_BOUNDS(PREFILL_THREADS, PREFILL_BLOCKS)
             const bool masked = next - 1 > row_position ||
                                 (a.window && row_last >= a.window && first <= row_last - a.window);
             float scores[PREFILL_ROW_TILES][PREFILL_COLUMNS][4];
-            prefill_scores(scores, shared, stage, warp_row);
+            prefill_scores(scores, &rows, shared, stage, warp_row);
             prefill_weigh(scores, &rows, a, first, row_position, masked);
             prefill_add_values(&rows, scores, shared, stage);
         }

@@ -1,7 +1,8 @@
 /* What attention costs a layer: decode beside the bytes of its keys and values, prefill beside its
- * operations; with --exact as a deterministic device does it. LLCUDA_TEST_DEVICE=cuda runs it on a
- * real GPU; the emulated device only shows that it runs. Layers take turns on caches that together
- * are larger than the second-level cache, in a replayed graph. */
+ * operations; with --exact as a deterministic device does it, with --prompts only prompts.
+ * LLCUDA_TEST_DEVICE=cuda runs it on a real GPU; the emulated device only shows that it runs.
+ * Layers take turns on caches that together are larger than the second-level cache, in a replayed
+ * graph. */
 #include "gpu_support.h"
 
 #include "gpu/attention.h"
@@ -246,9 +247,16 @@ static void run(struct bench *bench, const struct subject *subject, const struct
     fflush(stdout);
 }
 
+/* bench_attention [--exact] [--prompts] [the cache's type] */
 int main(int argument_count, char **arguments)
 {
-    const bool exact = argument_count > 1 && strcmp(arguments[1], "--exact") == 0;
+    bool exact = false, prompts = false;
+    const char *type = NULL;
+    for (int i = 1; i < argument_count; i++) {
+        exact = exact || strcmp(arguments[i], "--exact") == 0;
+        prompts = prompts || strcmp(arguments[i], "--prompts") == 0;
+        type = arguments[i][0] == '-' ? type : arguments[i];
+    }
     static const struct subject subjects[] = {
         {"1B", 32, 8, 64, DTYPE_BF16},    {"8B", 32, 8, 128, DTYPE_BF16},
         {"1B", 32, 8, 64, DTYPE_F8_E4M3}, {"8B", 32, 8, 128, DTYPE_F8_E4M3},
@@ -266,9 +274,15 @@ int main(int argument_count, char **arguments)
     const size_t count = is_real ? sizeof loads / sizeof loads[0] : 2;
     for (size_t s = 0; s < sizeof subjects / sizeof subjects[0]; s++) {
         struct bench bench;
+        if (type && strcmp(type, dtype_info(subjects[s].kv)->name) != 0) {
+            continue;
+        }
         gpu_bench_open(&bench.base, GPU_EMU_FORWARD, 0);
         open_subject(&bench, &subjects[s], exact);
         for (size_t i = 0; i < count; i++) {
+            if (prompts && !list[i].is_prompt) {
+                continue;
+            }
             run(&bench, &subjects[s], &list[i]);
         }
         gpu_bench_close(&bench.base);

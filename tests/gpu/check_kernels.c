@@ -58,14 +58,9 @@ static const struct {
      * products (7.5) there are more of them. */
     {"attention", "attention_decode", "sm_75", 568},
     {"attention", "attention_decode_fused", "sm_75", 572},
-    /* Deterministic tiles of heads of 128 (sm_86 and sm_89 take no others) and 256: sums of 32 rows
-     * by 128 elements are 128 registers of 255, their scores of 64 positions 64, the queries'
-     * fragments 16. Weights relative to a partition's largest score want all of its scores, so that
-     * only fewer rows would need less: keys would be read twice. */
-    {"attention", "attention_prefill", "sm_75", 1128},
+    /* Deterministic tiles of heads of 256: sums of 16 rows are 128 registers of 255, their scores of
+     * 64 positions 32, and weights relative to a partition's largest score want all of its scores. */
     {"attention", "attention_prefill", "sm_80", 972},
-    {"attention", "attention_prefill", "sm_86", 528},
-    {"attention", "attention_prefill", "sm_89", 528},
     {"attention", "attention_prefill", "sm_90a", 1020},
     {"attention", "attention_prefill", "sm_100", 484},
     {"attention", "attention_decode_fused", "sm_100", 80},
