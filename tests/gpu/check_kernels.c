@@ -58,8 +58,9 @@ static const struct {
      * products (7.5) there are more of them. */
     {"attention", "attention_decode", "sm_75", 568},
     {"attention", "attention_decode_fused", "sm_75", 572},
-    /* Deterministic tiles of heads of 256: sums of 16 rows are 128 registers of 255, their scores of
-     * 64 positions 32, and weights relative to a partition's largest score want all of its scores. */
+    /* Deterministic tiles of heads of 256: sums of 16 rows are 128 registers of 255, their scores
+     * of 64 positions 32, and weights relative to a partition's largest score want all of its
+     * scores. */
     {"attention", "attention_prefill", "sm_80", 972},
     {"attention", "attention_prefill", "sm_90a", 1020},
     {"attention", "attention_prefill", "sm_100", 484},
