@@ -381,7 +381,7 @@ typedef struct llcuda_request_options {
     double typical_p;   /* 1: off */
     double top_p;       /* 1: off */
     double min_p;       /* 0: off */
-    bool seed_given;    /* otherwise a random seed is drawn, see llcuda_request_seed */
+    bool seed_given;    /* otherwise one below 2^53 is drawn, see llcuda_request_seed */
     uint64_t seed;
 
     /* What is reported. */

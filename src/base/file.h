@@ -33,7 +33,8 @@ bool file_is_folder(const char *path);
 char *file_path_join(const char *folder, const char *name);
 
 /* Writes `path` whole or not at all: a file without a name (or a temporary one beside it), flushed,
- * renamed over it. */
+ * renamed over it. The file behind a link is replaced, not the link; a device or pipe is written
+ * into as it is; a folder is refused at once. */
 llcuda_status file_write_atomic(const char *path, const void *data, size_t bytes,
                                 struct llcuda_error *error);
 
@@ -43,8 +44,13 @@ struct file_output {
     char *path;
     char *temporary;
     bool nameless;    /* `temporary` does not exist yet: a process that is killed leaves nothing */
+    bool direct;      /* `path` is a device or a pipe: there is no `temporary` */
     uint64_t written; /* bytes so far */
 };
+
+/* Whether a file could be made at `path`, for who works long before the first byte. Leaves nothing.
+ */
+llcuda_status file_output_check(const char *path, struct llcuda_error *error);
 
 /* Makes the temporary file. After a failure there is nothing to abort. */
 llcuda_status file_output_open(struct file_output *output, const char *path,

@@ -1,7 +1,8 @@
 /* Owns atomic writing and looking into folders. Invariant: the final name appears only when the
  * whole content is on disk. Until then the bytes lie in a file without a name, which the system
  * removes with the process however that ends; where there are no such files, in a temporary one in
- * the same folder, which is removed by whoever closes the output. */
+ * the same folder, which is removed by whoever closes the output. Only files are replaced: into a
+ * device or a pipe the bytes go at once. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +15,7 @@
 #include "base/random.h"
 
 /* Opens a file without a name in the folder of `path`; -1 where that is not possible. `folder` is
- * scratch. */
+ * scratch. Modes are the ones that the user's umask leaves. */
 static int open_nameless(const char *path, struct buffer *folder)
 {
     const char *slash = strrchr(path, '/');
@@ -23,7 +24,7 @@ static int open_nameless(const char *path, struct buffer *folder)
 #if defined(O_TMPFILE)
     /* Giving it a name later goes through /proc. */
     if (!folder->failed && access("/proc/self/fd", X_OK) == 0) {
-        return open(buffer_text(folder), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
+        return open(buffer_text(folder), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
     }
 #endif
     return -1;
@@ -38,46 +39,97 @@ static bool give_name(struct file_output *output)
     return linkat(AT_FDCWD, link_path, AT_FDCWD, output->temporary, AT_SYMLINK_FOLLOW) == 0;
 }
 
-llcuda_status file_output_open(struct file_output *output, const char *path,
-                               struct llcuda_error *error)
+/* Opens the device or pipe at `path` to be written straight into: renaming a file over it would put
+ * a file into the place of /dev/null, for everybody. */
+static llcuda_status open_direct(struct file_output *output, const char *path,
+                                 struct llcuda_error *error)
 {
-    *output = (struct file_output){.descriptor = -1};
+    output->direct = true;
+    output->path = strdup(path);
+    if (!output->path) {
+        return error_no_memory(error, "a file name", strlen(path));
+    }
+    output->descriptor = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    if (output->descriptor < 0) {
+        return error_from_errno(error, errno, "open", path);
+    }
+    return LLCUDA_OK;
+}
+
+/* Makes the file that is to become `path`. */
+static llcuda_status open_temporary(struct file_output *output, const char *path,
+                                    struct llcuda_error *error)
+{
     struct buffer name = {0};
     struct buffer temporary = {0};
     struct buffer folder = {0};
-    llcuda_status status;
     buffer_append_text(&name, path);
+    buffer_printf(&temporary, "%s.%016llx", path, (unsigned long long)random_seed());
     output->descriptor = open_nameless(path, &folder);
     output->nameless = output->descriptor >= 0;
-    if (output->nameless) {
-        buffer_printf(&temporary, "%s.%016llx", path, (unsigned long long)random_seed());
-    } else {
-        buffer_printf(&temporary, "%s.XXXXXX", path);
-    }
     bool failed = name.failed || temporary.failed || folder.failed;
-    buffer_deinit(&folder);
-    if (failed) {
-        status = error_no_memory(error, "a file name", strlen(path));
-        goto fail;
-    }
-    if (!output->nameless) {
-        output->descriptor = mkstemp(temporary.data);
-    }
-    if (output->descriptor < 0) {
-        status = error_from_errno(error, errno, "create", path);
-        goto fail;
-    }
-    fchmod(output->descriptor, 0644);
     output->path = name.data;
     output->temporary = temporary.data;
-    return LLCUDA_OK;
-fail:
-    if (output->descriptor >= 0) {
-        close(output->descriptor); /* nameless, or it would have been the last to fail */
+    buffer_deinit(&folder);
+    if (failed) {
+        return error_no_memory(error, "a file name", strlen(path));
     }
+    if (!output->nameless) {
+        output->descriptor = open(output->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    }
+    if (output->descriptor < 0) {
+        return error_from_errno(error, errno, "create", path);
+    }
+    return LLCUDA_OK;
+}
+
+static void forget(struct file_output *output)
+{
+    free(output->temporary);
+    free(output->path);
     *output = (struct file_output){.descriptor = -1};
-    buffer_deinit(&temporary);
-    buffer_deinit(&name);
+}
+
+llcuda_status file_output_open(struct file_output *output, const char *path,
+                               struct llcuda_error *error)
+{
+    struct stat found;
+    size_t length = strlen(path);
+    *output = (struct file_output){.descriptor = -1};
+    if (length == 0 || path[length - 1] == '/') {
+        return error_set(error, LLCUDA_IO, "'%s' is no name of a file", path);
+    }
+    bool exists = stat(path, &found) == 0;
+    if (exists && S_ISDIR(found.st_mode)) {
+        return error_set(error, LLCUDA_IO, "'%s' is a folder, not a file", path);
+    }
+    llcuda_status status;
+    if (exists && !S_ISREG(found.st_mode)) {
+        status = open_direct(output, path, error);
+    } else {
+        /* Behind a link it is the file that changes, and the link stays. */
+        char *real = exists ? realpath(path, NULL) : NULL;
+        status = open_temporary(output, real ? real : path, error);
+        free(real);
+    }
+    if (status) {
+        if (output->descriptor >= 0) {
+            close(output->descriptor); /* nameless, or it would have been the last to fail */
+        }
+        forget(output);
+    }
+    return status;
+}
+
+llcuda_status file_output_check(const char *path, struct llcuda_error *error)
+{
+    struct stat found;
+    struct file_output output;
+    if (stat(path, &found) == 0 && !S_ISREG(found.st_mode) && !S_ISDIR(found.st_mode)) {
+        return LLCUDA_OK; /* who reads a pipe would see its end */
+    }
+    llcuda_status status = file_output_open(&output, path, error);
+    file_output_abort(&output);
     return status;
 }
 
@@ -100,16 +152,16 @@ llcuda_status file_output_write(struct file_output *output, const void *data, si
     return LLCUDA_OK;
 }
 
-static void forget(struct file_output *output)
-{
-    free(output->temporary);
-    free(output->path);
-    *output = (struct file_output){.descriptor = -1};
-}
-
 llcuda_status file_output_commit(struct file_output *output, struct llcuda_error *error)
 {
     llcuda_status status = LLCUDA_OK;
+    if (output->direct) {
+        if (close(output->descriptor) != 0) {
+            status = error_from_errno(error, errno, "close", output->path);
+        }
+        forget(output);
+        return status;
+    }
     if (fsync(output->descriptor) != 0) {
         status = error_from_errno(error, errno, "flush", output->path);
     }
@@ -135,7 +187,7 @@ void file_output_abort(struct file_output *output)
 {
     if (output->descriptor >= 0) {
         close(output->descriptor);
-        if (!output->nameless) {
+        if (!output->nameless && !output->direct) {
             unlink(output->temporary);
         }
         forget(output);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -250,7 +251,17 @@ static llcuda_status open_files(struct batch *batch, struct llcuda_error *error)
         batch->output = STDOUT_FILENO;
         return LLCUDA_OK;
     }
-    llcuda_status status = resume(batch, output, error);
+    struct stat read, written;
+    bool exists = stat(output, &written) == 0;
+    if (exists && fstat(fileno(batch->input), &read) == 0 && S_ISREG(read.st_mode) &&
+        read.st_dev == written.st_dev && read.st_ino == written.st_ino) {
+        /* Its requests have the ids that their answers would have. */
+        return error_set(error, LLCUDA_INVALID_ARGUMENT,
+                         "'%s' holds the requests: choose another -o for the answers", output);
+    }
+    /* Of a pipe or a device nothing can be read back. */
+    bool kept = !exists || S_ISREG(written.st_mode);
+    llcuda_status status = kept ? resume(batch, output, error) : LLCUDA_OK;
     if (status) {
         return status;
     }

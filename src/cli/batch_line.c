@@ -197,8 +197,8 @@ static llcuda_status set_parameter(struct request_parts *parts, const llcuda_par
     if (!json_number(value, &number) || number < parameter->minimum ||
         number > parameter->maximum ||
         (parameter->kind != LLCUDA_PARAMETER_DOUBLE && number != floor(number))) {
-        return error_set(error, LLCUDA_INVALID_ARGUMENT, "'%s' should be a %snumber from %g to %g",
-                         parameter->name,
+        return error_set(error, LLCUDA_INVALID_ARGUMENT,
+                         "'%s' should be a %snumber from %.10g to %.10g", parameter->name,
                          parameter->kind == LLCUDA_PARAMETER_DOUBLE ? "" : "whole ",
                          parameter->minimum, parameter->maximum);
     }

@@ -1,6 +1,7 @@
 /* `llcuda chat`: a conversation, line by line. The whole conversation is rendered for every turn;
  * the engine's prefix cache finds what it has already read. */
 #include <errno.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -72,6 +73,16 @@ static bool read_line_edited(struct buffer *line)
     bool appended = buffer_append_text(line, text);
     free(text);
     return appended;
+}
+
+/* The editor reads characters of the locale, and drops what is none: outside of UTF-8, which is all
+ * that models know, every letter beyond ASCII. Before any thread. */
+static void choose_characters(void)
+{
+    setlocale(LC_CTYPE, "");
+    if (MB_CUR_MAX == 1) {
+        setlocale(LC_CTYPE, "C.UTF-8");
+    }
 }
 
 static void history_begin(void)
@@ -164,7 +175,7 @@ static bool answer(struct options *options, llcuda_engine *engine,
     if (!status) {
         status = run_request(request, &sink, &done, &error);
     }
-    console_write("\n", 1);
+    bool written = !sink.stopped && console_write("\n", 1);
     if (status == LLCUDA_CONTEXT_FULL) {
         fprintf(stderr, "%s; /reset forgets the conversation\n", error.message);
     } else if (status) {
@@ -182,7 +193,8 @@ static bool answer(struct options *options, llcuda_engine *engine,
     buffer_deinit(&messages);
     buffer_deinit(&text);
     console_clear_interrupt();
-    return answered || isatty(STDIN_FILENO);
+    /* What nobody can read any more needs no further answers. */
+    return written && (answered || isatty(STDIN_FILENO));
 }
 
 static int converse(struct options *options, llcuda_engine *engine)
@@ -200,7 +212,11 @@ static int converse(struct options *options, llcuda_engine *engine)
         printf("%s. /reset forgets the conversation, /quit ends it.\n",
                llcuda_engine_get_info(engine)->model_name);
     }
-    while (good && read_line(interactive, &line) && !console_interrupted()) {
+    while (good) {
+        if (!read_line(interactive, &line) || console_interrupted()) {
+            fputs(interactive ? "\n" : "", stdout); /* the shell's prompt gets its own line */
+            break;
+        }
         struct text_view question = buffer_view(&line);
         if (text_view_is(question, "/quit") || text_view_is(question, "/exit")) {
             break;
@@ -222,6 +238,9 @@ int command_chat(struct options *options)
     if (options->argument_count) {
         return console_usage(options->command, "'%s' is not expected here", options->arguments[0]);
     }
+#if LLCUDA_HAVE_EDIT
+    choose_characters();
+#endif
     int result = open_engine(options, false, &engine);
     if (result) {
         return result;

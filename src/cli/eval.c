@@ -1,12 +1,13 @@
 /* `llcuda eval`: the logits of every position of given tokens, as a NumPy file. */
-#include <errno.h>
 #include <stdio.h>
-#include <unistd.h>
+#include <string.h>
 
+#include "base/file.h"
 #include "cli/evaluator.h"
 
 struct sink {
-    FILE *file;
+    struct file_output output;
+    struct llcuda_error error; /* why a row could not be written */
     uint32_t width;
 };
 
@@ -14,23 +15,19 @@ static bool write_row(void *user, uint32_t position, const float *logits)
 {
     struct sink *sink = user;
     (void)position;
-    return fwrite(logits, sizeof *logits, sink->width, sink->file) == sink->width;
+    return !file_output_write(&sink->output, logits, sink->width * sizeof *logits, &sink->error);
 }
 
 /* The .npy format, version 1.0: magic, version, header length, a Python dict padded to 64 bytes. */
-static bool write_npy_header(FILE *file, uint32_t rows, uint32_t columns)
+static llcuda_status write_npy_header(struct sink *sink, uint32_t rows, struct llcuda_error *error)
 {
-    char header[128];
-    int length =
-        snprintf(header, sizeof header,
-                 "{'descr': '<f4', 'fortran_order': False, 'shape': (%u, %u), }", rows, columns);
-    for (; length < 117; length++) {
-        header[length] = ' ';
-    }
-    header[length++] = '\n';
-    const unsigned char lead[10] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, 118, 0};
-    return fwrite(lead, 1, sizeof lead, file) == sizeof lead &&
-           fwrite(header, 1, (size_t)length, file) == (size_t)length;
+    char header[128] = {(char)0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, 118, 0};
+    int length = 10 + snprintf(header + 10, sizeof header - 10,
+                               "{'descr': '<f4', 'fortran_order': False, 'shape': (%u, %u), }",
+                               rows, sink->width);
+    memset(header + length, ' ', sizeof header - 1 - (size_t)length);
+    header[sizeof header - 1] = '\n';
+    return file_output_write(&sink->output, header, sizeof header, error);
 }
 
 static llcuda_status evaluate(struct evaluator *evaluator, const struct buffer *ids,
@@ -38,30 +35,23 @@ static llcuda_status evaluate(struct evaluator *evaluator, const struct buffer *
 {
     uint32_t count = (uint32_t)(ids->length / sizeof(uint32_t));
     const uint32_t *tokens = (const uint32_t *)(const void *)ids->data;
-    struct buffer temporary = {0};
-    buffer_printf(&temporary, "%s.part", path);
-    struct sink sink = {.file = fopen(buffer_text(&temporary), "wb"),
-                        .width = evaluator->plan->vocabulary_size};
-    if (!sink.file) {
-        llcuda_status status = error_from_errno(error, errno, "create", buffer_text(&temporary));
-        buffer_deinit(&temporary);
-        return status;
+    struct sink sink = {.width = evaluator->plan->vocabulary_size};
+    llcuda_status status = file_output_open(&sink.output, path, error);
+    if (!status) {
+        status = write_npy_header(&sink, count, error);
     }
-    llcuda_status status = LLCUDA_OK;
-    bool written = write_npy_header(sink.file, count, sink.width);
-    if (written) {
+    if (!status) {
         status = evaluator_run(evaluator, tokens, count, write_row, &sink, error);
     }
-    written = !ferror(sink.file) && written;
-    written = fclose(sink.file) == 0 && written;
-    if (!written || (!status && rename(buffer_text(&temporary), path) != 0)) {
-        status = error_from_errno(error, errno ? errno : EIO, "write", path);
+    if (sink.error.status) {
+        status = sink.error.status;
+        *error = sink.error;
     }
     if (status) {
-        unlink(buffer_text(&temporary));
+        file_output_abort(&sink.output);
+        return status;
     }
-    buffer_deinit(&temporary);
-    return status;
+    return file_output_commit(&sink.output, error);
 }
 
 int command_eval(struct options *options)

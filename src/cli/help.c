@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "build_config.h"
-#include "cli/command.h"
+#include "cli/console.h"
 
 #define HELP_WIDTH  96u
 #define HELP_INDENT 30u
@@ -313,7 +313,7 @@ int command_completion(struct options *options)
         fprintf(stderr, "llcuda completion: which shell? bash, zsh or fish\n");
         return EXIT_USAGE;
     }
-    fputs(buffer_text(&out), stdout);
+    bool written = console_write_buffer(&out);
     buffer_deinit(&out);
-    return EXIT_DONE;
+    return written ? EXIT_DONE : EXIT_FAILED;
 }

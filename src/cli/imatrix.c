@@ -1,5 +1,6 @@
 /* `llcuda imatrix`: which columns of the weights matter, found by running a text. */
 #include "convert/imatrix.h"
+#include "base/file.h"
 #include "cli/score.h"
 
 struct collector {
@@ -25,7 +26,10 @@ static llcuda_status run(struct options *options, const char *file, const char *
     struct buffer text = {0};
     struct collector collector = {0};
     struct device_observer observer = {collect, &collector};
-    llcuda_status status = console_read_text(file, &text, error);
+    llcuda_status status = file_output_check(out_path, error);
+    if (!status) {
+        status = console_read_text(file, &text, error);
+    }
     if (!status) {
         status = imatrix_create(&collector.imatrix, error);
     }

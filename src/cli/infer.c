@@ -15,10 +15,19 @@ static int read_prompt(const struct options *options, struct buffer *prompt)
 {
     const char *text = option_text(options, OPTION_PROMPT);
     const char *file = option_text(options, OPTION_FILE);
+    static const enum option_id of_chat[] = {OPTION_SYSTEM, OPTION_TEMPLATE};
     struct llcuda_error error = {0};
     if (options->argument_count) {
         return console_usage(options->command, "'%s' is not expected here; the prompt goes to -p",
                              options->arguments[0]);
+    }
+    for (size_t i = 0; i < sizeof of_chat / sizeof of_chat[0]; i++) {
+        /* Variables and files are for many commands; who writes a flag means this one. */
+        if (options->values[of_chat[i]].origin == ORIGIN_FLAG &&
+            !option_flag(options, OPTION_CHAT)) {
+            return console_usage(options->command, "--%s goes with --chat",
+                                 option_spec(of_chat[i])->name);
+        }
     }
     if (text && file) {
         return console_usage(options->command, "give -p or -f, not both");

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "build_config.h"
-#include "cli/console.h"
+#include "cli/open.h"
 
 extern char **environ;
 
@@ -61,7 +61,8 @@ static int run_command(enum command_id command, int argument_count, char **argum
     } else if (status) {
         result = console_fail(&options, &error);
     } else {
-        result = commands[command].run(&options);
+        result = open_check_options(&options);
+        result = result ? result : commands[command].run(&options);
     }
     options_deinit(&options);
     return result;

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/limits.h"
+#include "engine/device_open.h"
 
 static void write_engine_log(void *user, llcuda_log_level level, const char *message)
 {
@@ -181,6 +182,29 @@ int open_gpu_options(struct options *options, llcuda_engine_options *engine_opti
     }
     engine_options->deterministic = option_flag(options, OPTION_DETERMINISTIC);
     return EXIT_DONE;
+}
+
+int open_check_options(struct options *options)
+{
+    struct log_sink log;
+    llcuda_kv_type type;
+    llcuda_engine_options gpu;
+    const char *device;
+    struct llcuda_error error = {0};
+    llcuda_engine_options_init(&gpu, sizeof gpu);
+    if (!console_log_sink(options, &log) || !cache_type(options, &type)) {
+        return EXIT_USAGE;
+    }
+    if (open_device_name(options, &device, &error) || device_name_check(device, &error)) {
+        return console_usage(options->command, "%s", error.message);
+    }
+    const struct option_value *stops = &options->values[OPTION_STOP];
+    for (uint32_t i = 0; i < stops->text_count; i++) {
+        if (!*stops->texts[i]) {
+            return console_usage(options->command, "--stop takes a text, not an empty one");
+        }
+    }
+    return open_gpu_options(options, &gpu);
 }
 
 int open_engine_options(struct options *options, llcuda_engine_options *engine_options)

@@ -28,6 +28,10 @@ bool cache_type_find(const char *name, llcuda_kv_type *type, enum dtype *dtype);
  * texts live in the options' arena. EXIT_USAGE after a message. */
 int open_gpu_options(struct options *options, llcuda_engine_options *engine_options);
 
+/* Checks every option that has words or a form of its own, before a command does anything, so that
+ * a wrong one is wrong usage whichever command it was given to. EXIT_USAGE after a message. */
+int open_check_options(struct options *options);
+
 /* Opens the engine that the options describe, with progress on a terminal. Returns EXIT_DONE, or
  * the exit status after having said what is wrong. */
 int open_engine(struct options *options, bool vocabulary_only, llcuda_engine **engine);

@@ -67,7 +67,7 @@
     X(NO_SPECIAL, "no-special", 0, FLAG, NULL, 0, 0, NULL, "Input and output",                     \
       COMMAND_BIT(TOKENIZE), "read special tokens in the text as plain text")                      \
     X(MAX_TOKENS, "max-tokens", 'n', INTEGER, "N", 0, 16777216, NULL, "Generation",                \
-      FOR_GENERATION, "generate at most N tokens (default: what the context allows)")              \
+      FOR_GENERATION, "generate at most N tokens (0, the default: what the context allows)")       \
     X(TEMPERATURE, "temp", 0, NUMBER, "T", 0, 100, NULL, "Generation", FOR_GENERATION,             \
       "0 is greedy; without any sampling option the model's own defaults apply")                   \
     X(TOP_K, "top-k", 0, INTEGER, "K", 0, 16777216, NULL, "Generation", FOR_GENERATION,            \

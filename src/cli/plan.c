@@ -152,6 +152,14 @@ static llcuda_status make_plan(struct options *options, struct memory_plan *memo
             .step_rows = memory->step_rows,
         };
         status = sizing_compute(&input, &memory->sizing, error);
+        if (!status && memory->sizing.kv_block_count < blocks * memory->batch) {
+            status = error_set(error, LLCUDA_LIMIT,
+                               "%u requests of %u positions take %llu positions of cache, and a "
+                               "cache has at most %llu: use a smaller --batch or --ctx",
+                               memory->batch, context,
+                               (unsigned long long)(blocks * memory->batch * KV_BLOCK_TOKENS),
+                               (unsigned long long)memory->sizing.kv_block_count * KV_BLOCK_TOKENS);
+        }
     }
     if (!status) {
         status = place(options, device, plan, kv_dtype, memory, error);

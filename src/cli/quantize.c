@@ -1,6 +1,10 @@
 /* `llcuda quantize`: a model with other types of weights, and what they cost. */
 #include "convert/quantize.h"
+
+#include <sys/stat.h>
+
 #include "base/clock.h"
+#include "base/file.h"
 #include "cli/score.h"
 
 struct outcome {
@@ -51,6 +55,19 @@ static llcuda_status score_model(struct options *options, const char *model,
     return status;
 }
 
+/* Whether the result can be made: not over the model that it is made from, which nobody could make
+ * again. */
+static llcuda_status check_output(const char *in, const char *out, struct llcuda_error *error)
+{
+    struct stat model, result;
+    if (stat(in, &model) == 0 && stat(out, &result) == 0 && S_ISREG(model.st_mode) &&
+        model.st_dev == result.st_dev && model.st_ino == result.st_ino) {
+        return error_set(error, LLCUDA_INVALID_ARGUMENT,
+                         "'%s' is the model itself: write to another file", out);
+    }
+    return file_output_check(out, error);
+}
+
 /* The text is read, and the source scored, before anything is written: a text that cannot be used
  * costs no quantisation. */
 static llcuda_status convert_and_score(struct options *options, const struct recipe *recipe,
@@ -58,8 +75,8 @@ static llcuda_status convert_and_score(struct options *options, const struct rec
 {
     const char *file = option_text(options, OPTION_PERPLEXITY);
     struct buffer text = {0};
-    llcuda_status status = LLCUDA_OK;
-    if (file) {
+    llcuda_status status = check_output(options->arguments[0], options->arguments[1], error);
+    if (file && !status) {
         status = console_read_text(file, &text, error);
     }
     if (file && !status) {

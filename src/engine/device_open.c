@@ -122,7 +122,7 @@ static void tell_fallback(const struct device_open_options *options, const char 
 }
 
 /* The first NVIDIA GPU that can be used, or the CPU with a word why; without one when nobody asked
- * for a GPU, by name or by a number of layers, and there is nothing of it on the machine. */
+ * for a GPU, by name or by an option of GPUs, and there is nothing of it on the machine. */
 static llcuda_status open_best(const struct device_open_options *options,
                                const struct device_spec *spec, struct device **device,
                                struct llcuda_error *error)
@@ -137,7 +137,8 @@ static llcuda_status open_best(const struct device_open_options *options,
             return status;
         }
     }
-    bool asked = options->name ||
+    bool asked = options->name || options->kernel_pack || options->device_memory_limit > 0 ||
+                 options->device_memory_share > 0 ||
                  (options->gpu_layers != 0 && options->gpu_layers != LLCUDA_GPU_LAYERS_NONE);
     if (asked || gpu_driver_present_cuda(&probe)) {
         tell_fallback(options, reason.message);
@@ -167,20 +168,34 @@ bool device_fall_back(const struct device_open_options *options, const struct ll
     return true;
 }
 
+/* A device's name, NULL as "auto"; *level is CPU_LEVEL_COUNT when it says none. */
+static llcuda_status read_name(const char *text, struct device_spec *spec, enum cpu_level *level,
+                               struct llcuda_error *error)
+{
+    static const char level_prefix[] = "cpu:";
+    struct text_view name = text_view_of(text ? text : "auto");
+    size_t prefix = sizeof level_prefix - 1;
+    *level = CPU_LEVEL_COUNT;
+    if (name.length > prefix && memcmp(name.data, level_prefix, prefix) == 0) {
+        *spec = (struct device_spec){.kind = DEVICE_CPU};
+        return read_level(text_view_make(name.data + prefix, name.length - prefix), level, error);
+    }
+    return device_spec_parse(name, spec, error);
+}
+
+llcuda_status device_name_check(const char *name, struct llcuda_error *error)
+{
+    struct device_spec spec;
+    enum cpu_level level;
+    return read_name(name, &spec, &level, error);
+}
+
 llcuda_status device_open(const struct device_open_options *options, struct device **device,
                           struct llcuda_error *error)
 {
-    static const char level_prefix[] = "cpu:";
-    struct text_view name = text_view_of(options->name ? options->name : "auto");
-    size_t prefix = sizeof level_prefix - 1;
-    if (name.length > prefix && memcmp(name.data, level_prefix, prefix) == 0) {
-        enum cpu_level level = CPU_LEVEL_COUNT;
-        llcuda_status status =
-            read_level(text_view_make(name.data + prefix, name.length - prefix), &level, error);
-        return status == LLCUDA_OK ? open_cpu_alone(options, level, device, error) : status;
-    }
     struct device_spec spec;
-    llcuda_status status = device_spec_parse(name, &spec, error);
+    enum cpu_level level;
+    llcuda_status status = read_name(options->name, &spec, &level, error);
     if (status != LLCUDA_OK) {
         return status;
     }
@@ -188,7 +203,7 @@ llcuda_status device_open(const struct device_open_options *options, struct devi
     case DEVICE_AUTO:
         return open_best(options, &spec, device, error);
     case DEVICE_CPU:
-        return open_cpu_alone(options, CPU_LEVEL_COUNT, device, error);
+        return open_cpu_alone(options, level, device, error);
     case DEVICE_CUDA:
     case DEVICE_HIP:
     case DEVICE_EMU:

@@ -27,6 +27,9 @@ struct device_open_options {
 llcuda_status device_open(const struct device_open_options *options, struct device **device,
                           struct llcuda_error *error);
 
+/* Whether `name` (NULL: "auto") is a name of a device, existing or not: INVALID_ARGUMENT. */
+llcuda_status device_name_check(const char *name, struct llcuda_error *error);
+
 /* After a model could not be loaded: when the GPU was the program's own choice, and the reason may
  * be the GPU, closes it and opens the CPU instead, with a warning that says why. True when it did:
  * *device is another one. */

@@ -148,6 +148,17 @@ static void make_setup(struct llcuda_engine *engine)
     };
 }
 
+static void tell_context(const struct llcuda_engine *engine)
+{
+    const struct loaded_model *model = &engine->model;
+    if (model->plan && engine->sizing.context_length > model->plan->context_length) {
+        log_message(
+            &model->log, LOG_WARN,
+            "the model was made for %u positions, not %u: beyond them it may write nonsense",
+            model->plan->context_length, engine->sizing.context_length);
+    }
+}
+
 static llcuda_status open_parts(struct llcuda_engine *engine, struct llcuda_error *error)
 {
     uint64_t begin = clock_now_ns();
@@ -173,6 +184,7 @@ static llcuda_status open_parts(struct llcuda_engine *engine, struct llcuda_erro
         return status;
     }
     make_setup(engine);
+    tell_context(engine);
     return engine_make_info(engine, clock_ms(clock_now_ns() - begin), error);
 }
 

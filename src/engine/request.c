@@ -324,7 +324,9 @@ llcuda_status request_create(const struct request_setup *setup,
     made->choices_left = options->choice_count;
     made->max_tokens =
         options->max_tokens > 0 && options->max_tokens < room ? options->max_tokens : room;
-    made->seed = options->seed_given ? options->seed : random_seed();
+    /* A seed that was drawn is reported, and must come back whole through JSON readers and options,
+     * for which a number is a double: 53 bits. */
+    made->seed = options->seed_given ? options->seed : random_seed() >> 11;
     made->echo = options->echo;
     made->context_text = options->messages == NULL;
     made->on_ready = options->on_ready;

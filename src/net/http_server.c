@@ -145,11 +145,14 @@ static llcuda_status listen_unix(struct http_server *server, const char *path,
     }
     server->listen_descriptor = descriptor;
     if (lstat(path, &there) == 0) {
+        if (!S_ISSOCK(there.st_mode)) {
+            return error_set(error, LLCUDA_IO, "'%s' is there and no socket: choose another path",
+                             path);
+        }
         /* A socket that nobody answers on is left over from a crash. Anything else stays. */
-        if (!S_ISSOCK(there.st_mode) ||
-            connect(descriptor, (struct sockaddr *)&address, sizeof address) == 0 ||
+        if (connect(descriptor, (struct sockaddr *)&address, sizeof address) == 0 ||
             errno != ECONNREFUSED) { /* such as a queue of connections that is full */
-            return error_set(error, LLCUDA_IO, "'%s' is in use", path);
+            return error_set(error, LLCUDA_IO, "'%s' is in use by another server", path);
         }
         unlink(path);
     }

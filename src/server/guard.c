@@ -145,7 +145,7 @@ static struct text_view presented_key(const struct http_request *request)
     return text_view_make(value.data + length, value.length - length);
 }
 
-bool guard_check(struct call *call, struct api_error *error)
+static bool check_access(struct call *call, struct api_error *error)
 {
     /* A path that is no route is refused as if it were one: what exists is nobody's business. */
     enum route_access access = call->route ? call->route->access : ACCESS_USER;
@@ -170,4 +170,20 @@ bool guard_check(struct call *call, struct api_error *error)
                              "this needs a key of admin scope");
     }
     return true;
+}
+
+/* A compressed body would be no valid JSON, of which nobody would think. */
+static bool check_encoding(const struct http_request *request, struct api_error *error)
+{
+    struct text_view encoding = http_request_header(request, "content-encoding");
+    if (encoding.length && !text_view_is(encoding, "identity")) {
+        return api_error_set(error, 415, "unsupported_media_type", NULL,
+                             "send the body as it is, without Content-Encoding");
+    }
+    return true;
+}
+
+bool guard_check(struct call *call, struct api_error *error)
+{
+    return check_access(call, error) && check_encoding(call->request, error);
 }

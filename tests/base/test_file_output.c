@@ -1,6 +1,10 @@
 /* Files that appear whole or not at all, and looking into folders. */
 #include "support/test_support.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "base/file.h"
 
 static void appears_only_when_committed(void **state)
@@ -38,6 +42,67 @@ static void appears_only_when_committed(void **state)
     test_folder_remove(folder);
 }
 
+/* Renaming a file over a device or a pipe would take it away from everybody. */
+static void special_files_are_written_into(void **state)
+{
+    (void)state;
+    struct llcuda_error error;
+    struct stat found;
+    const char *folder = test_folder_make();
+    char *path = file_path_join(folder, "pipe");
+    char bytes[8] = "";
+    assert_int_equal(mkfifo(path, 0600), 0);
+    int reader = open(path, O_RDONLY | O_NONBLOCK);
+    assert_true(reader >= 0);
+    assert_ok(file_write_atomic(path, "abc", 3, &error), error);
+    assert_int_equal(read(reader, bytes, sizeof bytes), 3);
+    assert_string_equal(bytes, "abc");
+    struct file_output output;
+    assert_ok(file_output_open(&output, path, &error), error);
+    file_output_abort(&output);
+    assert_int_equal(stat(path, &found), 0);
+    assert_true(S_ISFIFO(found.st_mode));
+    close(reader);
+    free(path);
+
+    assert_int_equal(file_output_open(&output, folder, &error), LLCUDA_IO);
+    assert_non_null(strstr(error.message, "is a folder"));
+    file_output_abort(&output);
+    path = file_path_join(folder, "absent/");
+    const char *const nameless[] = {"", path};
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(file_output_open(&output, nameless[i], &error), LLCUDA_IO);
+        assert_non_null(strstr(error.message, "is no name of a file"));
+        file_output_abort(&output);
+    }
+    free(path);
+    test_folder_remove(folder);
+}
+
+static void links_stay_and_the_umask_holds(void **state)
+{
+    (void)state;
+    struct llcuda_error error;
+    struct stat found;
+    const char *folder = test_folder_make();
+    char *path = file_path_join(folder, "file");
+    char *other = file_path_join(folder, "link");
+    assert_int_equal(symlink("file", other), 0);
+    mode_t before = umask(077);
+    assert_ok(file_write_atomic(path, "abc", 3, &error), error);
+    assert_int_equal(stat(path, &found), 0);
+    assert_int_equal(found.st_mode & 0777, 0600);
+    umask(before);
+    assert_ok(file_write_atomic(other, "defg", 4, &error), error);
+    assert_int_equal(lstat(other, &found), 0);
+    assert_true(S_ISLNK(found.st_mode));
+    assert_int_equal(stat(path, &found), 0);
+    assert_int_equal(found.st_size, 4);
+    free(other);
+    free(path);
+    test_folder_remove(folder);
+}
+
 static void finds_entries_by_suffix(void **state)
 {
     (void)state;
@@ -62,6 +127,8 @@ static void finds_entries_by_suffix(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(appears_only_when_committed),
+    cmocka_unit_test(special_files_are_written_into),
+    cmocka_unit_test(links_stay_and_the_umask_holds),
     cmocka_unit_test(finds_entries_by_suffix),
 };
 

@@ -2,7 +2,9 @@
 import json
 import os
 import pathlib
+import pty
 import random
+import select
 import signal
 import subprocess
 import tempfile
@@ -78,6 +80,12 @@ class Infer(unittest.TestCase):
         others = {run(*arguments, "--seed", seed).out for seed in range(4, 8)}
         self.assertGreater(len(others | {first}), 1)
 
+    def test_a_reported_seed_can_be_given(self):
+        arguments = ("infer", "-p", "Once", "-n", "30", "--temp", "1.5", "--ignore-eos")
+        drawn = run_json(*arguments)
+        self.assertLess(drawn["seed"], 2 ** 53)
+        self.assertEqual(run(*arguments, "--seed", drawn["seed"]).out, drawn["text"])
+
     def test_length_stop_and_echo(self):
         answer = run_json("infer", "-p", "Once", "-n", "3", "--ignore-eos")
         self.assertEqual((answer["finish_reason"], len(answer["ids"])), ("length", 3))
@@ -125,8 +133,11 @@ class Infer(unittest.TestCase):
                  (("-m", SOURCE / "README.md"), 1, "GGUF"),
                  (("-m", SOURCE / "docs"), 1, "config.json"),
                  (("--device", "cuda:0"), 1, "cuda"),
-                 (("--device", "nonsense"), 1, "nonsense"),
-                 (("--cpu-level", "sse9"), None, "sse9"),
+                 (("--device", "nonsense"), 2, "nonsense"),
+                 (("--cpu-level", "sse9"), 2, "sse9"),
+                 (("--stop", ""), 2, "--stop takes a text"),
+                 (("--system", "x"), 2, "--system goes with --chat"),
+                 (("--template", "x"), 2, "--template goes with --chat"),
                  (("--logit-bias", "x"), 2, "ID=BIAS"),
                  (("--logit-bias", "99999999=1"), 1, "99999999"),
                  (("-c", "16", "-f", SOURCE / "README.md"), 2, "not both")]
@@ -136,6 +147,24 @@ class Infer(unittest.TestCase):
             self.assertEqual(result.out, "")
             self.assertNotEqual(result.returncode, 0)
         self.assertIn("context", run("infer", "-c", "16", "-f", SOURCE / "LICENSE", status=1).err)
+        # What is set for another command is passed over.
+        run("infer", "-p", "x", "-n", "1", environment={"LLCUDA_SYSTEM": "x"})
+
+    def test_a_wrong_word_is_wrong_usage_everywhere(self):
+        for option, value in (("--log-level", "loud"), ("--cache-type", "f8"), ("--device", "tpu"),
+                              ("--gpu-layers", "few"), ("--gpu-memory-limit", "0"),
+                              ("--cpu-level", "sse9"), ("--kernel-pack", "/no/pack")):
+            for command in (["perplexity", "-f", SOURCE / "LICENSE"], ["plan"], ["batch", "-i", "x", "-o", "y"],
+                            ["eval", "--ids", "1", "--logits", "/no/where"], ["serve", "--port", "0"]):
+                error = run(*command, option, value, status=2, timeout=20).err
+                self.assertIn(value, error)
+                self.assertEqual(error.count("\n"), 1, error)
+        self.assertEqual(run("inspect", "--log-level", "loud", status=2).out, "")
+
+    def test_more_positions_than_the_model_has(self):
+        self.assertEqual(run("infer", "-p", "x", "-n", "1", "-c", "2048").err, "")
+        self.assertIn("made for 2048 positions, not 2049",
+                      run("infer", "-p", "x", "-n", "1", "-c", "2049").err)
 
     def test_a_closed_pipe_is_an_error(self):
         process = subprocess.run(f"'{PROGRAM}' infer -p Once -n 500 --ignore-eos | head -c 1; "
@@ -147,6 +176,20 @@ class Infer(unittest.TestCase):
         lines = process.stderr.decode().splitlines()
         self.assertEqual(len(lines), 1, lines)
         self.assertIn("cannot write to standard output", lines[0])
+
+    def test_a_full_disk_is_an_error(self):
+        for arguments in (["completion", "bash"], ["chat", "--temp", "0"], ["--help"], ["inspect"]):
+            with open("/dev/full", "wb") as full:
+                process = subprocess.run([PROGRAM, *arguments], input=b"What is 2+2?\nHi\n", stdout=full,
+                                         stderr=subprocess.PIPE, check=False, timeout=60)
+            self.assertEqual(process.returncode, 1, arguments)
+            self.assertEqual(process.stderr.count(b"cannot write to standard output"), 1, arguments)
+
+    def test_options_of_gpus_without_a_gpu(self):
+        for arguments in (("--gpu-layers", "2"), ("--gpu-memory-limit", "50%"),
+                          ("--kernel-pack", SOURCE / "LICENSE")):
+            if run_json("infer", "-p", "x", "-n", "1")["device"]["kind"] == "cpu":
+                self.assertIn("the CPU computes: ", run("infer", "-p", "x", "-n", "1", *arguments).err)
 
 
 class HostileFiles(unittest.TestCase):
@@ -198,6 +241,35 @@ class Chat(unittest.TestCase):
         self.assertEqual(answers, ["4", "42"])
 
 
+    def test_on_a_terminal(self):
+        for locale in ("C", "C.UTF-8"):
+            terminal, other = pty.openpty()
+            with tempfile.TemporaryDirectory() as folder:
+                environment = {key: value for key, value in os.environ.items()
+                               if not key.startswith(("LLCUDA_", "LC_"))}
+                environment |= {"LC_ALL": locale, "XDG_STATE_HOME": folder, "TERM": "dumb"}
+                process = subprocess.Popen([PROGRAM, "chat"], stdin=other, stdout=other, stderr=other,
+                                           env=environment)
+                os.close(other)
+                self.read_until(terminal, "> ")
+                os.write(terminal, "grüße 漢字\n".encode())
+                self.assertIn("grüße 漢字", self.read_until(terminal, "> "))
+                os.write(terminal, b"\x04")
+                self.assertEqual(self.read_until(terminal, None)[-2:], "\r\n")
+                self.assertEqual(process.wait(60), 0)
+            os.close(terminal)
+
+    def read_until(self, terminal, end):
+        """What a terminal shows up to `end`, or all there is."""
+        shown = b""
+        while end is None or not shown.endswith(end.encode()):
+            self.assertTrue(select.select([terminal], [], [], 60)[0], shown)
+            try:
+                shown += os.read(terminal, 4096)
+            except OSError:  # the other side is closed
+                break
+        return shown.decode(errors="replace")
+
     def test_a_template_of_the_users_own(self):
         with tempfile.NamedTemporaryFile("w", suffix=".jinja") as file:
             file.write("{{ messages[0].content }}")
@@ -241,6 +313,14 @@ class Evaluate(unittest.TestCase):
             run("eval", "--ids", "1 99999", "--logits", path, status=1)
             run("eval", "--ids", "1", "--logits", "/no/such/folder/x.npy", status=1)
             run("eval", "--ids", "1", status=2)
+            # A device stays what it is; a folder is refused; nothing is left behind.
+            null = pathlib.Path(folder) / "null"
+            null.symlink_to("/dev/stdout")
+            piped = subprocess.run([PROGRAM, "eval", "--ids", "1 2 3", "--logits", null],
+                                   capture_output=True, check=True)
+            self.assertEqual(piped.stdout, data)
+            self.assertIn("is a folder", run("eval", "--ids", "1", "--logits", folder, status=1).err)
+            self.assertEqual(sorted(os.listdir(folder)), ["null", "out.npy"])
 
     def test_perplexity_of_its_own_answers_is_low(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -301,6 +381,7 @@ class Batch(unittest.TestCase):
         self.assertEqual((c["id"], c["text"].strip()), (3, "42"))
         for line, word in ((d, "temperatur"), (e, "max_tokens"), (f, "99999999")):
             self.assertIn(word, line["error"]["message"])
+        self.assertIn("from 0 to 16777216", e["error"]["message"])
         self.assertEqual(g["custom_id"], "g")
         self.assertEqual(g["response"]["status_code"], 200)
         message = g["response"]["body"]["choices"][0]["message"]
@@ -334,6 +415,21 @@ class Batch(unittest.TestCase):
         self.assertEqual(self.output.read_text(), '{"id": 2, "text": ""}\n')
 
 
+    def test_the_requests_are_no_answers(self):
+        self.write([{"id": 1, "prompt": "What is 2+2?", "max_tokens": 4}])
+        link = self.input.with_name("link")
+        link.hardlink_to(self.input)
+        before = self.input.read_text()
+        for output in (self.input, link):
+            self.assertIn("holds the requests", run("batch", "-i", self.input, "-o", output, status=1).err)
+        self.assertEqual(self.input.read_text(), before)
+
+    def test_answers_go_into_a_pipe(self):
+        self.write([{"id": 1, "prompt": "What is 2+2?", "max_tokens": 4}])
+        result = run("batch", "-i", self.input, "-o", "/dev/stdout", timeout=60)
+        self.assertEqual(json.loads(result.out)["text"].strip(), "4")
+
+
 class Machine(unittest.TestCase):
     def test_devices_doctor_plan_inspect(self):
         self.assertIn("cpu", run("devices").out)
@@ -344,7 +440,10 @@ class Machine(unittest.TestCase):
         self.assertEqual((inspected["architecture"], inspected["runs"]), ("llama", True))
         self.assertIn("q8_0", run("inspect").out)
         plan = run_json("plan", "--ctx", "1024", "--batch", "4")
-        self.assertGreater(plan["kv_bytes"], 0)
+        self.assertEqual(plan["kv_bytes"], 4 * 1024 * plan["kv_bytes_per_token"])
+        # Half of what was asked for would be a plan for something else.
+        self.assertIn("33554432 positions",
+                      run("plan", "--ctx", "131072", "--batch", "256", status=1).err)
 
     def test_gpus_that_are_not_there(self):
         # Whatever is wrong with this machine's GPUs, index 63 does not exist.
@@ -564,6 +663,24 @@ class Quantize(unittest.TestCase):
             self.assertEqual(process.returncode, 1, error)
             self.assertTrue(error.startswith("llcuda imatrix: "), error)
             self.assertEqual(self.leftovers(), [], number)
+
+    def test_a_model_is_not_written_over_itself(self):
+        model = pathlib.Path(self.folder.name) / "model.gguf"
+        model.write_bytes(self.SOURCE.read_bytes())
+        self.out.symlink_to(model)
+        for out in (model, self.out):
+            self.assertIn("the model itself", run("quantize", model, out, "q4_0", status=1).err)
+        self.assertEqual(model.read_bytes(), self.SOURCE.read_bytes())
+
+    def test_an_output_that_cannot_be_is_said_before_the_work(self):
+        # The text is not there: had the output been looked at last, that would be the complaint.
+        for path, words in ((self.folder.name, "is a folder"), ("/no/where/m", "cannot create")):
+            error = run("imatrix", "-f", "/no/text", "-o", path, status=1).err
+            self.assertIn(words, error)
+        for path in ("", self.folder.name + "/no/", self.folder.name):
+            error = run("quantize", self.SOURCE, path, "q4_0", "--perplexity", "/no/text", status=1).err
+            self.assertRegex(error, "is no name of a file|is a folder")
+        self.assertEqual(self.leftovers(), [])
 
     def test_an_interrupted_run_leaves_nothing(self):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):

@@ -1,4 +1,5 @@
 """`llcuda serve` from outside, with plain sockets."""
+import gzip
 import hashlib
 import json
 import os
@@ -417,6 +418,14 @@ class Wire(Shared):
             self.assertNotIn("transfer-encoding", answer.headers)
             self.assertEqual(answer.events()[-1], "[DONE]")
 
+    def test_a_compressed_body_is_refused_as_that(self):
+        body = gzip.compress(json.dumps({"prompt": "a", "max_tokens": 1}).encode())
+        refused = self.service.post(TEXT, body, {"Content-Type": "application/json", "Content-Encoding": "gzip"})
+        self.refused(refused, 415, "unsupported_media_type")
+        self.assertIn("without Content-Encoding", refused.json()["error"]["message"])
+        plain = {"Content-Encoding": "identity"}
+        self.assertEqual(self.service.post(TEXT, {"prompt": "a", "max_tokens": 1}, plain).status, 200)
+
     def test_web_pages_stay_out(self):
         body = {"prompt": "a", "max_tokens": 1}
         self.refused(self.service.post(TEXT, body, {"Host": "evil.example"}), 403, "host_not_allowed")
@@ -666,6 +675,8 @@ class Transport(unittest.TestCase):
     def test_unix_socket(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, "s")
+            with self.assertRaisesRegex(AssertionError, "no socket: choose another path"):
+                Service("--socket", folder)
             service = Service("--socket", path)
             self.assertEqual(stat.S_IMODE(path.stat().st_mode), 0o600)
             answer = service.post(TEXT, {"prompt": "a", "max_tokens": 1}, {"Host": "anything"})
