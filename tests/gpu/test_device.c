@@ -758,6 +758,7 @@ static void a_limit_nearly_reached_is_told(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(agrees_with_the_plain_forward_pass),
     cmocka_unit_test(agrees_in_sixteen_bits),
+    cmocka_unit_test(steps_suit_the_memory),
     cmocka_unit_test(replayed_steps_equal_plain_ones),
     cmocka_unit_test(replayed_draws_equal_plain_ones),
     cmocka_unit_test(a_pack_replaces_the_compiler),
