@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -108,9 +109,11 @@ llcuda_status file_output_open(struct file_output *output, const char *path,
         status = open_direct(output, path, error);
     } else {
         /* Behind a link it is the file that changes, and the link stays. */
-        char *real = exists ? realpath(path, NULL) : NULL;
-        status = open_temporary(output, real ? real : path, error);
-        free(real);
+        char real[PATH_MAX];
+        if (exists && !realpath(path, real)) {
+            return error_from_errno(error, errno, "open", path);
+        }
+        status = open_temporary(output, exists ? real : path, error);
     }
     if (status) {
         if (output->descriptor >= 0) {
