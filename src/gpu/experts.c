@@ -4,10 +4,8 @@
  * choice made here, since all kernels of one type of weights sum in one order. One thread. */
 #include "gpu/model.h"
 
-#define ELEMENT_THREADS 256u /* as in experts.cu */
-#define UNIT_ELEMENTS   8u   /* as in device.cuh */
-#define PLAIN_ROWS      8u   /* of the weight, a block: as in linear_plain.cu */
-#define PLAIN_TOKENS    8u
+#define PLAIN_ROWS   8u /* of the weight, a block: as in linear_plain.cu */
+#define PLAIN_TOKENS 8u
 /* Streaming kernels serve as many rows of an expert, on average; more are for tiles. */
 #define DECODE_AVERAGE_MAX 16u
 #define DECODE_ROWS_MAX    32u
@@ -503,10 +501,8 @@ static llcuda_status run_activate(struct gpu_model *model, const struct plan_op 
         .kind = gpu_activation_kind(op->experts.activation),
     };
     struct gpu_launch how = {
-        .grid = {model->live.rows * used,
-                 (width + ELEMENT_THREADS * UNIT_ELEMENTS - 1) / (ELEMENT_THREADS * UNIT_ELEMENTS),
-                 1},
-        .block = {ELEMENT_THREADS, 1, 1},
+        .grid = {model->live.rows * used, gpu_unit_blocks(width), 1},
+        .block = {GPU_ELEMENT_THREADS, 1, 1},
     };
     return launch(model, model->program.experts_activate, &how, &arguments, sizeof arguments,
                   error);
@@ -549,8 +545,8 @@ static llcuda_status run_combine(struct gpu_model *model, const struct plan_op *
         .used_count = op->experts.used_count,
     };
     struct gpu_launch how = {
-        .grid = {model->live.rows, (width + ELEMENT_THREADS - 1) / ELEMENT_THREADS, 1},
-        .block = {ELEMENT_THREADS, 1, 1},
+        .grid = {model->live.rows, gpu_element_blocks(width), 1},
+        .block = {GPU_ELEMENT_THREADS, 1, 1},
     };
     return launch(model, model->program.experts_combine, &how, &arguments, sizeof arguments, error);
 }

@@ -370,6 +370,23 @@ uint64_t gpu_experts_unpacked_bytes(const struct gpu_model *model);
 /* Bytes of the experts' matrices that a step of so many rows reads when each is chosen as often. */
 uint64_t gpu_experts_step_bytes(const struct gpu_model *model, uint32_t rows);
 
+/* --- kernels that go element by element --------------------------------------------------------
+ */
+
+#define GPU_ELEMENT_THREADS 256u /* as in activation.cu and experts.cu */
+#define GPU_UNIT_ELEMENTS   8u   /* as in device.cuh */
+
+/* Blocks for a row whose elements are a thread's each, or go to threads by units. */
+static inline uint32_t gpu_element_blocks(uint32_t width)
+{
+    return (width + GPU_ELEMENT_THREADS - 1) / GPU_ELEMENT_THREADS;
+}
+
+static inline uint32_t gpu_unit_blocks(uint32_t width)
+{
+    return gpu_element_blocks((width + GPU_UNIT_ELEMENTS - 1) / GPU_UNIT_ELEMENTS);
+}
+
 /* --- wide.c: kernels for many rows ------------------------------------------------------------ */
 
 /* The prelude of what the model's layers can use; false when that is nothing. */

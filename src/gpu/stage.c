@@ -3,9 +3,6 @@
  * thread. Knows no model's name. */
 #include "gpu/model.h"
 
-#define ELEMENT_THREADS 256u /* as in activation.cu */
-#define UNIT_ELEMENTS   8u   /* as in device.cuh */
-
 llcuda_status gpu_launch(struct gpu_model *model, enum gpu_kernel kernel, const uint32_t grid[3],
                          const void *arguments, uint32_t argument_bytes, struct llcuda_error *error)
 {
@@ -227,11 +224,6 @@ static llcuda_status run_project(struct gpu_model *model, const struct plan_op *
     return gpu_launch(model, GPU_KERNEL_PROJECT_FINISH, grid, &arguments, sizeof arguments, error);
 }
 
-static uint32_t element_blocks(uint32_t width)
-{
-    return (width + ELEMENT_THREADS - 1) / ELEMENT_THREADS;
-}
-
 /* Whether the projection after feed-forward `op` wants its input staged. */
 static bool is_read_staged(const struct gpu_model *model, const struct plan_op *op)
 {
@@ -289,8 +281,7 @@ static llcuda_status run_feed_forward(struct gpu_model *model, const struct plan
         .is_gated = gated,
         .kind = gpu_activation_kind(op->feed_forward.activation),
     };
-    const uint32_t units = (width + UNIT_ELEMENTS - 1) / UNIT_ELEMENTS;
-    const uint32_t grid[3] = {element_blocks(units), model->live.rows, 1};
+    const uint32_t grid[3] = {gpu_unit_blocks(width), model->live.rows, 1};
     return gpu_launch(model, GPU_KERNEL_ACTIVATE, grid, &arguments, sizeof arguments, error);
 }
 
@@ -397,7 +388,7 @@ static llcuda_status run_logits(struct gpu_model *model, const struct plan_op *o
         .scale = op->logits.scale,
         .soft_cap = op->logits.soft_cap,
     };
-    const uint32_t grid[3] = {element_blocks(width), model->shape.logits_rows, 1};
+    const uint32_t grid[3] = {gpu_element_blocks(width), model->shape.logits_rows, 1};
     return gpu_launch(model, GPU_KERNEL_LOGITS_FINISH, grid, &arguments, sizeof arguments, error);
 }
 
