@@ -82,6 +82,10 @@ static const struct catalog_row rows[] = {
      "vllm serve {model} --host {host} --port {port} --max-model-len {context}", "{}",
      "pip install vllm, in a virtual environment of its own",
      "the reference for throughput on GPUs"},
+    {"vllm_cpu", ENGINE_HTTP, CATALOG_HF, "cpu", 16,
+     "vllm serve {model} --host {host} --port {port} --max-model-len {context} --dtype float32",
+     "{}", "vLLM built for CPUs (docs/benchmarking.md), in a virtual environment of its own",
+     "made for GPUs; its CPU backend is younger"},
     {"sglang", ENGINE_HTTP, CATALOG_HF, "cuda:0", 256,
      "{python} -m sglang.launch_server --model-path {model} --host {host} --port {port}", "{}",
      "pip install sglang, in a virtual environment of its own", "near vLLM; strong prefix cache"},
@@ -118,6 +122,6 @@ const char *catalog_names(void)
 {
     return "llcuda_cpu, llcuda_gpu, llcuda_http, pytorch_baseline, pytorch_cuda, pytorch_compiled, "
            "candle_cpu, candle_gguf, burn_cpu, mistralrs_cpu, mistralrs_server, llama_cpp, "
-           "llama_cpp_server, llama_bench, command, lm_rs, vllm, sglang, tensorrt_llm, tgi, "
-           "openai_server, custom; most of them also with _cuda";
+           "llama_cpp_server, llama_bench, command, lm_rs, vllm, vllm_cpu, sglang, tensorrt_llm, "
+           "tgi, openai_server, custom; most of them also with _cuda";
 }

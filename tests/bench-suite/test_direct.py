@@ -248,6 +248,10 @@ class Ranks(unittest.TestCase):
         self.assertEqual(rows["two", "waves"]["requests"], 3 * 12)
         self.assertEqual(rows["two", "waves"]["failed"], 0)
         self.assertGreater(rows["two", "w"]["speedup"], 1.3)
+        fastest = max((row for row in summary["results"] if row["engine"] == "two"),
+                      key=lambda row: row["metrics"]["output_tokens_s"]["mean"])
+        devices = [row for row in summary["criteria"] if "to the devices" in row["text"]]
+        self.assertIn(f"{fastest['rank_efficiency'] * 100:.0f} %, on 2 ranks", devices[0]["seen"])
         self.assertIn("Scaling over devices", (folder.path / "report.html").read_text())
         folder.remove()
 
