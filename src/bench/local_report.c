@@ -35,8 +35,10 @@ struct local_summary local_summarize(const struct local_result *result)
 void local_report_text(const llcuda_engine_info *info, const struct local_report *report,
                        struct buffer *out)
 {
-    buffer_printf(out, "%s, %s, %.2f GB; %s\n", info->model_name, info->weight_types,
-                  (double)info->file_bytes / 1e9, info->device);
+    const bool small = info->file_bytes < 100000000;
+    buffer_printf(out, "%s, %s, %.2f %s; %s\n", info->model_name, info->weight_types,
+                  (double)info->file_bytes / (small ? 1e6 : 1e9), small ? "MB" : "GB",
+                  info->device);
     buffer_printf(out, "%-24s %8s %14s %10s %10s %12s\n", "test", "depth", "tok/s", "+-", "median",
                   "weights GB/s");
     for (uint32_t i = 0; i < report->count; i++) {

@@ -165,6 +165,15 @@ void console_install_signals(void)
     signal(SIGXFSZ, SIG_IGN);
 }
 
+void console_end_on_interrupt(void)
+{
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    if (interrupted) {
+        raise(interrupted);
+    }
+}
+
 bool console_interrupted(void)
 {
     return interrupted != 0;

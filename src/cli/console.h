@@ -34,6 +34,9 @@ bool console_write_buffer(const struct buffer *buffer);
 void console_install_signals(void);
 bool console_interrupted(void);
 
+/* From here on the first interrupt ends the program: for commands that leave nothing half done. */
+void console_end_on_interrupt(void);
+
 /* For a command that sleeps: calls `stop` from the handler of the first SIGINT or SIGTERM, and
  * `reload` for each SIGHUP. Both must be async-signal-safe. NULL, NULL takes them back. */
 void console_watch_signals(void (*stop)(void *user), void (*reload)(void *user), void *user);

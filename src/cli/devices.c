@@ -92,6 +92,7 @@ int command_devices(struct options *options)
     if (status) {
         return console_usage(options->command, "%s", error.message);
     }
+    console_end_on_interrupt();
     if (option_flag(options, OPTION_JSON)) {
         json_writer_init(&writer, &out, 2);
         json_begin_array(&writer);

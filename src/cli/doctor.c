@@ -178,6 +178,7 @@ int command_doctor(struct options *options)
     if (options->argument_count) {
         return console_usage(options->command, "'%s' is not expected here", options->arguments[0]);
     }
+    console_end_on_interrupt();
     if (option_flag(options, OPTION_JSON)) {
         json_writer_init(&writer, &out, 2);
         json_begin_array(&writer);

@@ -431,6 +431,15 @@ class Batch(unittest.TestCase):
 
 
 class Machine(unittest.TestCase):
+    def test_one_interrupt_ends_a_measuring_of_the_devices(self):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            process = subprocess.Popen([PROGRAM, "devices", "--bench", "--device", "cpu"],
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            time.sleep(0.5)
+            process.send_signal(number)
+            out, error = process.communicate(timeout=20)
+            self.assertEqual((process.returncode, out), (-number, ""), error)
+
     def test_devices_doctor_plan_inspect(self):
         self.assertIn("cpu", run("devices").out)
         self.assertEqual(run_json("devices")[0]["kind"], "cpu")
