@@ -160,7 +160,7 @@ static bool answer(struct options *options, llcuda_engine *engine,
     struct buffer text = {0};
     llcuda_request *request = NULL;
     const llcuda_event *done = NULL;
-    struct request_sink sink = {.on_text = stream_text, .text = &text};
+    struct request_sink sink = {.on_text = stream_text, .text = &text, .engine = engine};
     llcuda_request_options request_options;
     size_t before = conversation->turns.length;
     add_turn(conversation, "user", question);

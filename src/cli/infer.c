@@ -158,7 +158,8 @@ static int run(struct options *options, llcuda_engine *engine, const struct buff
     llcuda_request *request = NULL;
     const llcuda_event *done = NULL;
     bool json = option_flag(options, OPTION_JSON);
-    struct request_sink sink = {.on_text = json ? NULL : stream_text, .text = &text, .ids = &ids};
+    struct request_sink sink = {
+        .on_text = json ? NULL : stream_text, .text = &text, .ids = &ids, .engine = engine};
     llcuda_request_options request_options;
     int result = open_request_options(options, engine, &request_options);
     if (result) {

@@ -331,9 +331,23 @@ int open_request_options(struct options *options, const llcuda_engine *engine,
     return read_lists(options, request);
 }
 
+static uint64_t prompt_rows(const llcuda_engine *engine)
+{
+    llcuda_stats stats = {.size = sizeof stats};
+    if (engine) {
+        llcuda_engine_get_stats(engine, &stats);
+    }
+    return stats.prompt_tokens;
+}
+
 llcuda_status run_request(llcuda_request *request, struct request_sink *sink,
                           const llcuda_event **done, struct llcuda_error *error)
 {
+    struct console_progress progress;
+    const uint64_t rows_before = prompt_rows(sink->engine);
+    size_t rows = 0;
+    bool reading = sink->engine && llcuda_request_prompt(request, &rows) && rows;
+    console_progress_begin(&progress, "reading the prompt");
     for (;;) {
         const llcuda_event *event;
         llcuda_status status = llcuda_request_next(request, 100, &event, error);
@@ -341,8 +355,13 @@ llcuda_status run_request(llcuda_request *request, struct request_sink *sink,
             llcuda_request_cancel(request);
         }
         if (status == LLCUDA_TIMEOUT) {
+            if (reading) {
+                console_progress_report(&progress, prompt_rows(sink->engine) - rows_before, rows);
+            }
             continue;
         }
+        console_progress_end(&progress);
+        reading = false;
         if (status) {
             return status;
         }

@@ -50,7 +50,9 @@ struct request_sink {
     struct buffer *text; /* collects choice 0, may be NULL */
     struct buffer *ids;  /* collects uint32_t of choice 0, may be NULL */
     llcuda_finish_reason finish_reason;
-    bool stopped; /* on_text has refused, and is not called again */
+    bool stopped;                /* on_text has refused, and is not called again */
+    const llcuda_engine *engine; /* of a request alone: a terminal sees how far its prompt is read;
+                                    may be NULL */
 };
 llcuda_status run_request(llcuda_request *request, struct request_sink *sink,
                           const llcuda_event **done, struct llcuda_error *error);

@@ -192,6 +192,26 @@ class Infer(unittest.TestCase):
                 self.assertIn("the CPU computes: ", run("infer", "-p", "x", "-n", "1", *arguments).err)
 
 
+    def test_a_terminal_sees_that_a_long_prompt_is_read(self):
+        """Nobody but a terminal does; the emulated GPU makes it take its time."""
+        command = [PROGRAM, "infer", "-p", "What is 47 + 38? " * 4, "-n", "1", "--device", "emu"]
+        terminal, other = pty.openpty()
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=other)
+        os.close(other)
+        shown = b""
+        try:
+            while piece := os.read(terminal, 4096):
+                shown += piece
+        except OSError:
+            pass  # the other end is closed
+        self.assertEqual(process.wait(60), 0, shown)
+        self.assertIn(b"reading the prompt:   0 %", shown)
+        self.assertTrue(shown.endswith(b"\r\x1b[K"), shown[-40:])
+        process.stdout.close()
+        os.close(terminal)
+        self.assertEqual(subprocess.run(command, capture_output=True).stderr, b"")
+
+
 class HostileFiles(unittest.TestCase):
     def test_flipped_and_truncated_headers(self):
         data = bytearray((DEMO / "llcuda-demo-q8_0.gguf").read_bytes())
