@@ -2,8 +2,9 @@
  * A tile is six tokens by two vectors (12 of the 16 registers). Stateless. */
 #include "cpu/simd_avx2.h"
 
-#define TILE_TOKENS  6u
-#define TILE_VECTORS 2u
+#define TILE_TOKENS     6u
+#define TILE_VECTORS    2u
+#define STRAIGHT_TOKENS 6u
 
 #include "cpu/linear_float_simd.h"
 

@@ -2,8 +2,9 @@
  * twelve tokens by two vectors (24 of the 32 registers). Stateless. */
 #include "cpu/simd_avx512.h"
 
-#define TILE_TOKENS  12u
-#define TILE_VECTORS 2u
+#define TILE_TOKENS     12u
+#define TILE_VECTORS    2u
+#define STRAIGHT_TOKENS 36u
 
 #include "cpu/linear_float_simd.h"
 

@@ -1,5 +1,9 @@
 /* Matrix kernels of the plain types in the words of simd_*.h. The including file first defines
- * TILE_TOKENS and TILE_VECTORS, a rectangle of sums that fits the registers.
+ * TILE_TOKENS and TILE_VECTORS, a rectangle of sums that fits the registers, and STRAIGHT_TOKENS.
+ *
+ * Up to STRAIGHT_TOKENS tokens each tile turns two-byte weights into floats itself, two operations
+ * beside TILE_TOKENS multiply-adds a vector; more tokens share one conversion, whose floats cost a
+ * store and twice the reading.
  *
  * Bound. One token: every weight byte is read once and used for one multiply-add a value, so that
  * memory is the limit: weight bytes / read bandwidth. Many tokens: 2 · rows · columns · tokens
@@ -15,7 +19,7 @@
 #include "cpu/linear_table.h"
 
 #define GROUP_VECTORS (LINEAR_FLOAT_ROWS / SIMD_WIDTH)
-/* Up to so many tokens read packed weights straight; more convert them once for all tokens. */
+/* Up to so many tokens read packed weights straight, both a stream and a rectangle of sums. */
 #define DIRECT_TOKENS 4u
 /* Weights are fetched twice: a piece (256 columns) ahead from memory into the second-level cache,
  * and so many bytes ahead from there into the first. Either alone leaves a tenth of the bandwidth
@@ -162,11 +166,11 @@ struct ahead {
     uint64_t step; /* bytes a column */
 };
 
-/* One tile of one piece: `tokens` rows times TILE_VECTORS vectors of weights at `panel`,
- * [depth][32] floats. */
-SIMD_INLINE void tile(uint32_t tokens, const float *panel, const float *x, uint64_t x_stride,
-                      uint64_t depth, float *out, uint64_t out_stride, uint32_t offset,
-                      uint32_t rows, bool first, struct ahead ahead)
+/* One tile of one piece: `tokens` rows times TILE_VECTORS vectors of weights from row `offset` on
+ * at `panel`, [depth][32] elements. */
+SIMD_INLINE void tile(enum dtype dtype, uint32_t tokens, const unsigned char *panel, const float *x,
+                      uint64_t x_stride, uint64_t depth, float *out, uint64_t out_stride,
+                      uint32_t offset, uint32_t rows, bool first, struct ahead ahead)
 {
     SIMD_VECTOR sums[TILE_TOKENS][TILE_VECTORS];
     for (uint32_t t = 0; t < tokens; t++) {
@@ -184,7 +188,7 @@ SIMD_INLINE void tile(uint32_t tokens, const float *panel, const float *x, uint6
         SIMD_VECTOR w[TILE_VECTORS];
         simd_prefetch(ahead.data + k * ahead.step);
         for (uint32_t v = 0; v < TILE_VECTORS; v++) {
-            w[v] = simd_load(panel + k * LINEAR_FLOAT_ROWS + v * SIMD_WIDTH);
+            w[v] = simd_load_plain(dtype, panel, k * LINEAR_FLOAT_ROWS + offset + v * SIMD_WIDTH);
         }
         for (uint32_t t = 0; t < tokens; t++) {
             SIMD_VECTOR factor = simd_set(base[t / 3][t % 3 * x_stride]);
@@ -208,23 +212,24 @@ SIMD_INLINE void tile(uint32_t tokens, const float *panel, const float *x, uint6
 }
 
 /* `tokens` tokens from `token` against one group's piece. */
-SIMD_INLINE void panel_tile(uint32_t tokens, const struct linear_call *call, const float *panel,
-                            uint64_t row, uint64_t k, uint64_t depth, uint32_t token,
-                            struct ahead ahead)
+SIMD_INLINE void panel_tile(enum dtype dtype, uint32_t tokens, const struct linear_call *call,
+                            const unsigned char *panel, uint64_t row, uint64_t k, uint64_t depth,
+                            uint32_t token, struct ahead ahead)
 {
     uint64_t x_stride = call->activation_stride / sizeof(float);
     uint32_t rows = group_rows(call, row);
     const float *x = activation_row(call, token) + k;
     float *out = call->out + token * call->out_stride + row;
     for (uint32_t offset = 0; offset < rows; offset += TILE_VECTORS * SIMD_WIDTH) {
-        tile(tokens, panel + offset, x, x_stride, depth, out, call->out_stride, offset, rows,
-             k == 0, ahead);
+        tile(dtype, tokens, panel, x, x_stride, depth, out, call->out_stride, offset, rows, k == 0,
+             ahead);
     }
 }
 
 /* All tokens against one group's piece, in tiles of about the same size. */
-static void panel_tokens(const struct linear_call *call, const float *panel, uint64_t row,
-                         uint64_t k, uint64_t depth, const unsigned char *next, uint64_t next_bytes)
+SIMD_INLINE void panel_tokens(enum dtype dtype, const struct linear_call *call,
+                              const unsigned char *panel, uint64_t row, uint64_t k, uint64_t depth,
+                              const unsigned char *next, uint64_t next_bytes)
 {
     uint32_t tiles = (call->token_count + TILE_TOKENS - 1) / TILE_TOKENS;
     uint32_t token = 0;
@@ -233,41 +238,41 @@ static void panel_tokens(const struct linear_call *call, const float *panel, uin
         uint32_t tokens = call->token_count / tiles + (i < call->token_count % tiles);
         switch (tokens) {
         case 1:
-            panel_tile(1, call, panel, row, k, depth, token, ahead);
+            panel_tile(dtype, 1, call, panel, row, k, depth, token, ahead);
             break;
         case 2:
-            panel_tile(2, call, panel, row, k, depth, token, ahead);
+            panel_tile(dtype, 2, call, panel, row, k, depth, token, ahead);
             break;
         case 3:
-            panel_tile(3, call, panel, row, k, depth, token, ahead);
+            panel_tile(dtype, 3, call, panel, row, k, depth, token, ahead);
             break;
         case 4:
-            panel_tile(4, call, panel, row, k, depth, token, ahead);
+            panel_tile(dtype, 4, call, panel, row, k, depth, token, ahead);
             break;
         case 5:
-            panel_tile(5, call, panel, row, k, depth, token, ahead);
+            panel_tile(dtype, 5, call, panel, row, k, depth, token, ahead);
             break;
         case 6:
-            panel_tile(6, call, panel, row, k, depth, token, ahead);
+            panel_tile(dtype, 6, call, panel, row, k, depth, token, ahead);
             break;
 #if TILE_TOKENS > 6
         case 7:
-            panel_tile(7, call, panel, row, k, depth, token, ahead);
+            panel_tile(dtype, 7, call, panel, row, k, depth, token, ahead);
             break;
         case 8:
-            panel_tile(8, call, panel, row, k, depth, token, ahead);
+            panel_tile(dtype, 8, call, panel, row, k, depth, token, ahead);
             break;
         case 9:
-            panel_tile(9, call, panel, row, k, depth, token, ahead);
+            panel_tile(dtype, 9, call, panel, row, k, depth, token, ahead);
             break;
         case 10:
-            panel_tile(10, call, panel, row, k, depth, token, ahead);
+            panel_tile(dtype, 10, call, panel, row, k, depth, token, ahead);
             break;
         case 11:
-            panel_tile(11, call, panel, row, k, depth, token, ahead);
+            panel_tile(dtype, 11, call, panel, row, k, depth, token, ahead);
             break;
         case 12:
-            panel_tile(12, call, panel, row, k, depth, token, ahead);
+            panel_tile(dtype, 12, call, panel, row, k, depth, token, ahead);
             break;
 #endif
         }
@@ -276,32 +281,51 @@ static void panel_tokens(const struct linear_call *call, const float *panel, uin
     }
 }
 
+/* Functions of their own, one a type: within a larger one the compiler finds no registers for the
+ * pointers of a tile. */
+#define PANEL_FUNCTION(name, dtype)                                                           \
+    static __attribute__((noinline)) void panel_##name(                                       \
+        const struct linear_call *call, const unsigned char *panel, uint64_t row, uint64_t k, \
+        uint64_t depth, const unsigned char *next, uint64_t next_bytes)                       \
+    {                                                                                         \
+        panel_tokens(dtype, call, panel, row, k, depth, next, next_bytes);                    \
+    }
+
+PANEL_FUNCTION(f32, DTYPE_F32)
+PANEL_FUNCTION(f16, DTYPE_F16)
+PANEL_FUNCTION(bf16, DTYPE_BF16)
+
 SIMD_INLINE void panels(enum dtype dtype, const struct linear_call *call)
 {
     _Alignas(64) float converted[LINEAR_FLOAT_DEPTH * LINEAR_FLOAT_ROWS];
     uint64_t group_bytes = LINEAR_FLOAT_ROWS * call->columns * element_bytes(dtype);
     const unsigned char *weight = call->weight;
+    const bool straight = call->token_count <= STRAIGHT_TOKENS;
     for (uint64_t k = 0; k < call->columns; k += LINEAR_FLOAT_DEPTH) {
         uint64_t rest = call->columns - k;
         uint64_t depth = rest < LINEAR_FLOAT_DEPTH ? rest : LINEAR_FLOAT_DEPTH;
         for (uint64_t row = call->row_begin; row < call->row_end; row += LINEAR_FLOAT_ROWS) {
             const unsigned char *piece = weight + row / LINEAR_FLOAT_ROWS * group_bytes +
                                          k * LINEAR_FLOAT_ROWS * element_bytes(dtype);
-            const float *panel = (const float *)(const void *)piece;
-            if (dtype != DTYPE_F32) {
-                for (uint64_t i = 0; i < depth * LINEAR_FLOAT_ROWS; i += SIMD_WIDTH) {
-                    simd_store(converted + i, simd_load_plain(dtype, piece, i));
-                }
-                panel = converted;
-            }
             bool last = row + LINEAR_FLOAT_ROWS >= call->row_end;
             const unsigned char *next =
                 !last          ? piece + group_bytes
                 : rest > depth ? weight + call->row_begin / LINEAR_FLOAT_ROWS * group_bytes +
                                      (k + depth) * LINEAR_FLOAT_ROWS * element_bytes(dtype)
                                : piece;
-            panel_tokens(call, panel, row, k, depth, next,
-                         depth * LINEAR_FLOAT_ROWS * element_bytes(dtype));
+            const uint64_t next_bytes = depth * LINEAR_FLOAT_ROWS * element_bytes(dtype);
+            if (dtype == DTYPE_F16 && straight) {
+                panel_f16(call, piece, row, k, depth, next, next_bytes);
+            } else if (dtype == DTYPE_BF16 && straight) {
+                panel_bf16(call, piece, row, k, depth, next, next_bytes);
+            } else if (dtype == DTYPE_F32) {
+                panel_f32(call, piece, row, k, depth, next, next_bytes);
+            } else {
+                for (uint64_t i = 0; i < depth * LINEAR_FLOAT_ROWS; i += SIMD_WIDTH) {
+                    simd_store(converted + i, simd_load_plain(dtype, piece, i));
+                }
+                panel_f32(call, (const unsigned char *)converted, row, k, depth, next, next_bytes);
+            }
         }
     }
 }
