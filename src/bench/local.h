@@ -45,6 +45,8 @@ struct local_options {
     /* For the profile of kernels: chooses a token from logits [vocabulary]. May be NULL. */
     llcuda_status (*choose)(void *chooser, const float *logits, struct llcuda_error *error);
     void *chooser;
+    bool greedy; /* likewise: a device that can takes the largest logit itself, and `choose` does it
+                    for the others */
     /* Likewise: makes tokens of a text, another one each time. */
     llcuda_status (*tokenize)(void *tokenizer, struct local_text *text, struct llcuda_error *error);
     void *tokenizer;

@@ -8,11 +8,11 @@
 #include "base/file.h"
 #include "bench/local.h"
 #include "bench/roofline.h"
+#include "cli/bench_chooser.h"
 #include "cli/bench_suite.h"
 #include "cli/bench_tokenize.h"
 #include "cli/evaluator.h"
 #include "cpu/cpu.h"
-#include "engine/sampler.h"
 
 static bool keep_going(void *user, uint32_t done, uint32_t total)
 {
@@ -138,50 +138,13 @@ static int keep_kernels(struct options *options, const char *folder, const struc
     return run ? bench_make_report(options, folder) : EXIT_DONE;
 }
 
-/* A sampler of one token keeps next to nothing. */
-#define CHOOSER_BYTES_MAX (1u << 20)
-
-/* A sampler with usual settings, from which none of its passes over the logits is missing. */
-struct chooser {
-    struct sampler_params params;
-    struct sampler sampler;
-    struct sampler_workspace workspace;
-    struct arena arena;
-};
-
-static llcuda_status choose(void *user, const float *logits, struct llcuda_error *error)
-{
-    struct chooser *chooser = user;
-    uint32_t before = 0; /* a token that the choice may look back at */
-    uint32_t token;
-    return sampler_choose(&chooser->sampler, &chooser->workspace, logits, &before, 1, 1, &token,
-                          NULL, error);
-}
-
-static llcuda_status chooser_init(struct chooser *chooser, uint32_t vocabulary_size,
-                                  struct llcuda_error *error)
-{
-    const uint32_t before = 0;
-    chooser->params = (struct sampler_params){.vocabulary_size = vocabulary_size,
-                                              .temperature = 0.8,
-                                              .top_p = 0.95,
-                                              .typical_p = 1,
-                                              .repetition_penalty = 1,
-                                              .top_k = 40};
-    arena_init(&chooser->arena, CHOOSER_BYTES_MAX);
-    llcuda_status status = sampler_workspace_init(&chooser->workspace, vocabulary_size, 2, error);
-    return status ? status
-                  : sampler_init(&chooser->sampler, &chooser->params, 1, &before, 1, 2,
-                                 &chooser->arena, error);
-}
-
 /* Directly on the device, with a profile. */
 static int run_kernels(struct options *options, struct local_options *local)
 {
     struct llcuda_error error = {0};
     struct evaluator evaluator = {.steps_as_served = true, .logits_rows_max = 1};
     struct device_ceilings ceilings = {0};
-    struct chooser chooser = {0};
+    struct bench_chooser chooser = {0};
     struct console_progress progress;
     struct buffer out = {0};
     uint32_t positions = local_context_length(local);
@@ -202,8 +165,8 @@ static int run_kernels(struct options *options, struct local_options *local)
         if (!colon || sscanf(colon + 1, "%d", &local->counters_device) != 1) {
             local->counters_device = 0; /* the first is what `auto` takes */
         }
-        status = chooser_init(&chooser, evaluator.plan->vocabulary_size, &error);
-        local->choose = choose;
+        status = bench_chooser_init(&chooser, evaluator.plan->vocabulary_size, 0.8, &error);
+        local->choose = bench_choose;
         local->chooser = &chooser;
         local->tokenizer = bench_tokenizer_open(&evaluator);
         local->tokenize = local->tokenizer ? bench_tokenize : NULL;
@@ -222,8 +185,7 @@ static int run_kernels(struct options *options, struct local_options *local)
     int result = !status && folder ? keep_kernels(options, folder, &out)
                                    : print(options, status, &error, &out);
     bench_tokenizer_close(local->tokenizer);
-    sampler_workspace_deinit(&chooser.workspace);
-    arena_deinit(&chooser.arena);
+    bench_chooser_deinit(&chooser);
     evaluator_close(&evaluator);
     buffer_deinit(&out);
     return result;
