@@ -421,19 +421,15 @@ static llcuda_status wait_events(struct driver *driver, uint64_t until_ns,
 
 static const struct driver_ops adapter_ops = {now_ns, submit, wait_events};
 
-llcuda_status adapter_call(struct adapter *adapter, const char *line, const char *op,
-                           uint32_t timeout_ms, struct buffer *reply, struct llcuda_error *error)
+/* Waits for a line. */
+static llcuda_status wait_line(struct adapter *adapter, uint64_t until, struct text_view *line,
+                               struct llcuda_error *error)
 {
-    uint64_t until = clock_now_ns() + timeout_ms * 1000000ull;
-    struct text_view text = {0};
-    buffer_append_text(&adapter->out, line);
-    buffer_append_byte(&adapter->out, '\n');
     llcuda_status status = flush_out(adapter, error);
-    while (!status && !next_line(adapter, &text)) {
+    while (!status && !next_line(adapter, line)) {
         bool got = false;
         if (clock_now_ns() >= until) {
-            return error_set(error, LLCUDA_TIMEOUT, "the engine did not answer '%s' within %.0f s",
-                             op, timeout_ms / 1e3);
+            return error_set(error, LLCUDA_TIMEOUT, "no answer");
         }
         wait_for_bytes(adapter, until);
         status = flush_out(adapter, error);
@@ -441,25 +437,55 @@ llcuda_status adapter_call(struct adapter *adapter, const char *line, const char
             status = fill_in(adapter, &got, error);
         }
     }
-    if (status) {
-        return status;
-    }
-    struct json_document *document = NULL;
-    if (json_parse(text, NULL, &document, NULL)) {
+    return status;
+}
+
+/* What an answer says of the call. */
+static llcuda_status check_answer(const struct json_value *root, struct text_view text,
+                                  const char *op, struct buffer *reply, struct llcuda_error *error)
+{
+    if (!text_view_is(json_text(json_member(root, "op")), op)) {
         return rubbish(text, error);
     }
-    const struct json_value *root = json_root(document);
-    if (!text_view_is(json_text(json_member(root, "op")), op)) {
-        status = rubbish(text, error);
-    } else if (!json_bool(json_member(root, "ok"), false)) {
+    if (!json_bool(json_member(root, "ok"), false)) {
         struct text_view reason = json_text(json_member(root, "error"));
         bool installed = json_bool(json_member(root, "installed"), true);
-        status = error_set(error, installed ? LLCUDA_REFUSED : LLCUDA_NOT_FOUND, "%.*s",
-                           TEXT_ARGUMENTS(reason));
-    } else {
-        buffer_append_view(reply, text);
+        return error_set(error, installed ? LLCUDA_REFUSED : LLCUDA_NOT_FOUND, "%.*s",
+                         TEXT_ARGUMENTS(reason));
     }
-    json_destroy(document);
+    buffer_append_view(reply, text);
+    return LLCUDA_OK;
+}
+
+llcuda_status adapter_call(struct adapter *adapter, const char *line, const char *op,
+                           uint32_t timeout_ms, struct buffer *reply, struct llcuda_error *error)
+{
+    uint64_t until = clock_now_ns() + timeout_ms * 1000000ull;
+    bool is_late = true;
+    llcuda_status status = LLCUDA_OK;
+    buffer_append_text(&adapter->out, line);
+    buffer_append_byte(&adapter->out, '\n');
+    while (!status && is_late) {
+        struct json_document *document = NULL;
+        struct text_view text = {0};
+        status = wait_line(adapter, until, &text, error);
+        if (status == LLCUDA_TIMEOUT) {
+            return error_set(error, status, "the engine did not answer '%s' within %.0f s", op,
+                             timeout_ms / 1e3);
+        }
+        if (!status && json_parse(text, NULL, &document, NULL)) {
+            status = rubbish(text, error);
+        }
+        if (status) {
+            return status;
+        }
+        /* A run is over for its requests before its own answer is here. */
+        const struct json_value *root = json_root(document);
+        is_late = text_view_is(json_text(json_member(root, "op")), "run") &&
+                  json_bool(json_member(root, "ok"), false);
+        status = is_late ? LLCUDA_OK : check_answer(root, text, op, reply, error);
+        json_destroy(document);
+    }
     return status;
 }
 
