@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/file.h"
+#include "bench/operations_compare.h"
 #include "bench/raw_read.h"
 #include "bench/runner.h"
 
@@ -46,6 +47,7 @@ void analysis_close(struct analysis *analysis)
         free(analysis->answers[i].text);
         free(analysis->answers[i].ids);
     }
+    operations_close(analysis);
     free(analysis->cells);
     free(analysis->answers);
     free(analysis->engines);
@@ -119,7 +121,7 @@ static bool make_tables(struct analysis *analysis)
         analysis->engines[i].gpu_before_bytes = NAN;
         analysis->baseline = config->engines[i].baseline ? i : analysis->baseline;
     }
-    return fine;
+    return fine && operations_open(analysis);
 }
 
 /* ---------------------------------------------------------------- figures */

@@ -6,6 +6,7 @@
 
 #include "bench/config.h"
 #include "bench/metrics.h"
+#include "bench/operations.h"
 #include "bench/roofline.h"
 #include "bench/significance.h"
 
@@ -19,7 +20,7 @@ extern const struct metric_row metric_rows[METRIC_COUNT];
 struct derived_row {
     const char *key, *title, *unit, *formula;
 };
-#define DERIVED_COUNT 6u
+#define DERIVED_COUNT 7u
 extern const struct derived_row derived_rows[DERIVED_COUNT];
 
 /* A figure over the runs. */
@@ -106,6 +107,15 @@ struct answer { /* of the check of greedy tokens */
     bool present;
 };
 
+/* What an engine told of where its time goes, over its sessions. */
+struct engine_operations {
+    uint32_t told, failed; /* sessions */
+    char reason[256];      /* of the first failure, or why the engine is never asked */
+    uint32_t with[OPERATION_TEST_COUNT][OPERATION_COUNT]; /* bit o: operation o is in it */
+    double *ms; /* [OPERATION_TEST_COUNT][OPERATION_COUNT][repeats], of a prompt or of one generated
+                   token; NaN where nothing was told */
+};
+
 struct monitor_point {
     float seconds, memory_mb, processor, gpu, power_w;
 };
@@ -126,7 +136,9 @@ struct analysis {
     uint32_t reference;            /* engine whose greedy tokens the others are compared with */
     struct monitor_point *monitor; /* of the first run of each engine */
     uint32_t *monitor_count;       /* [engine_count] */
-    struct roofline *roofline;     /* of kernels.json, when it lies in the folder; or NULL */
+    struct engine_operations
+        *operations;           /* [engine_count]; NULL: the configuration asks for none */
+    struct roofline *roofline; /* of kernels.json, when it lies in the folder; or NULL */
 };
 
 #define MONITOR_POINTS_MAX 1024u

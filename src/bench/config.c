@@ -154,15 +154,35 @@ static llcuda_status read_token_check(struct config_reader *reader, const struct
     return status;
 }
 
+static llcuda_status read_profile(struct config_reader *reader, const struct yaml_node *map)
+{
+    static const char *const keys[] = {"prompt_tokens", "generate", "depth", NULL};
+    struct config_analysis *analysis = &reader->config->analysis;
+    uint32_t *const values[] = {&analysis->profile_prompt, &analysis->profile_generate,
+                                &analysis->profile_depth};
+    static const uint32_t defaults[] = {512, 16, 128};
+    if (!map) {
+        return LLCUDA_OK;
+    }
+    llcuda_status status = yaml_known_keys(reader->tree, map, keys, reader->error);
+    for (size_t i = 0; !status && i < 3; i++) {
+        *values[i] = defaults[i];
+        status = yaml_integer(reader->tree, yaml_member(map, keys[i]), 0, 1 << 20, values[i],
+                              reader->error);
+    }
+    if (!status && !analysis->profile_prompt && !analysis->profile_generate) {
+        status = yaml_fail(reader->tree, map, reader->error,
+                           "'kernel_profile' profiles prompt_tokens, generate, or both: one of "
+                           "them must not be 0");
+    }
+    return status;
+}
+
 static llcuda_status read_analysis(struct config_reader *reader, const struct yaml_node *map)
 {
-    static const char *const keys[] = {"confidence_level",
-                                       "remove_outliers",
-                                       "generate_plots",
-                                       "statistical_tests",
-                                       "reproducibility_bar",
-                                       "token_check",
-                                       NULL};
+    static const char *const keys[] = {
+        "confidence_level",    "remove_outliers", "generate_plots", "statistical_tests",
+        "reproducibility_bar", "token_check",     "kernel_profile", NULL};
     const struct yaml_tree *tree = reader->tree;
     struct config_analysis *analysis = &reader->config->analysis;
     if (!map) {
@@ -188,7 +208,10 @@ static llcuda_status read_analysis(struct config_reader *reader, const struct ya
     if (!status) {
         status = read_tests(reader, yaml_member(map, "statistical_tests"));
     }
-    return status ? status : read_token_check(reader, yaml_member(map, "token_check"));
+    if (!status) {
+        status = read_token_check(reader, yaml_member(map, "token_check"));
+    }
+    return status ? status : read_profile(reader, yaml_member(map, "kernel_profile"));
 }
 
 static llcuda_status read_system(struct config_reader *reader, const struct yaml_node *map)

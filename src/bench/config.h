@@ -83,6 +83,9 @@ struct config_analysis {
     bool plots;
     bool mann_whitney, welch;
     uint32_t token_prompts, token_count; /* greedy agreement: prompts and tokens; 0: not checked */
+    /* Where the time of engines goes: tokens of a prompt, and generated ones after `depth`
+     * positions; both 0: not asked. */
+    uint32_t profile_prompt, profile_generate, profile_depth;
 };
 
 struct config_system {

@@ -524,6 +524,7 @@ llcuda_status adapter_start(struct adapter *adapter, const char *const *command,
         if (!status) {
             const struct json_value *root = json_root(document);
             adapter->wants_text = json_bool(json_member(root, "wants_text"), false);
+            adapter->tells_operations = json_bool(json_member(root, "profile"), false);
         }
         json_destroy(document);
     }

@@ -15,8 +15,9 @@ struct adapter {
     struct driver driver; /* first: a driver is cast back */
     struct process process;
     bool ignore_eos;
-    bool wants_text;   /* it said so: prompts are sent as text too */
-    struct buffer out; /* to be written */
+    bool wants_text;       /* it said so: prompts are sent as text too */
+    bool tells_operations; /* it said so: it answers `profile` */
+    struct buffer out;     /* to be written */
     size_t out_sent;
     struct buffer in; /* read, not yet looked at */
     size_t in_used;

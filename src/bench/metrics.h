@@ -54,6 +54,9 @@
     X("cost_per_million_tokens", "cost per million tokens", "currency",                            \
       "price an hour / (throughput × 3,600) × 10⁶; with a price of electricity, and "          \
       "where energy was measured, + price a kWh × energy a token / 3.6")                           \
+    X("operation_ms", "time of an operation", "ms",                                                \
+      "its time in the fastest of several passes: of a prompt's whole, or of generated tokens / "  \
+      "their number; then the mean over runs")                                                     \
     X("throughput_against_baseline", "score of the ranking", "×",                                  \
       "geometric mean over common points of throughput / throughput of the baseline; in open "     \
       "loops, where arrivals set the throughput, of the baseline's end to end / its own")

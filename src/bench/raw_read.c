@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/json.h"
+#include "bench/operations_compare.h"
 
 #define RUN_SAMPLES_MAX (1ull << 28)
 
@@ -274,6 +275,30 @@ static bool read_metrics(struct reading *reading, const struct json_value *root)
     return true;
 }
 
+/* A folder whose configuration does not ask any more has lines that nobody needs. */
+static bool read_profile(struct reading *reading, const struct json_value *root)
+{
+    struct analysis *analysis = reading->analysis;
+    const struct json_value *answer = json_member(root, "answer");
+    struct operation_answer told;
+    if (!analysis->operations) {
+        return true;
+    }
+    if (json_is(answer, JSON_OBJECT)) {
+        bool fine = !operations_read(answer, &analysis->config->analysis, &told, NULL);
+        if (fine) {
+            operations_add(analysis, reading->engine, reading->repeat, &told);
+        }
+        return fine;
+    }
+    struct engine_operations *engine = &analysis->operations[reading->engine];
+    engine->failed++;
+    if (!engine->reason[0]) {
+        copy_text(json_member(root, "reason"), engine->reason, sizeof engine->reason);
+    }
+    return true;
+}
+
 static bool ignore_line(struct reading *reading, const struct json_value *root)
 {
     (void)reading;
@@ -288,7 +313,8 @@ static bool take_line(struct reading *reading, struct text_view line)
         bool (*read)(struct reading *, const struct json_value *);
     } kinds[] = {{"sample", read_sample},   {"point", read_point},     {"gaps", read_gaps},
                  {"session", read_session}, {"failure", read_failure}, {"tokens", read_answer},
-                 {"monitor", read_monitor}, {"metrics", read_metrics}, {"end", ignore_line}};
+                 {"monitor", read_monitor}, {"metrics", read_metrics}, {"profile", read_profile},
+                 {"end", ignore_line}};
     struct json_document *document = NULL;
     bool fine = false;
     if (json_parse(line, NULL, &document, NULL)) {

@@ -272,6 +272,7 @@ static void write_moving(const struct analysis *analysis, struct buffer *out)
 void report_html_business(const struct analysis *analysis, struct buffer *out)
 {
     write_winners(analysis, out);
+    report_html_operations(analysis, out);
     write_ranks(analysis, out);
     write_investment(analysis, out);
     write_moving(analysis, out);

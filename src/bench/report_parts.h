@@ -1,7 +1,8 @@
-/* Parts of report.html, for report_html.c alone. */
+/* Parts of reports, for the files that write them alone. */
 #ifndef BENCH_REPORT_PARTS_H
 #define BENCH_REPORT_PARTS_H
 
+#include "base/json.h"
 #include "bench/report.h"
 
 /* Outside text, escaped. NULL is nothing. */
@@ -12,6 +13,12 @@ void html_number(struct buffer *out, double value, const char *format);
 
 /* Who wins where, scaling over ranks, return on investment, and how to move. */
 void report_html_business(const struct analysis *analysis, struct buffer *out);
+
+/* Who wins each kernel: nothing when the configuration asks for no profile; of summary.json the
+ * member "operations", which then is null. */
+void report_html_operations(const struct analysis *analysis, struct buffer *out);
+void report_table_operations(const struct analysis *analysis, struct buffer *out);
+void report_summary_operations(const struct analysis *analysis, struct json_writer *writer);
 
 /* The engine with the highest mean of a metric at a point, or the lowest where that is better;
  * UINT32_MAX when nothing was measured. */

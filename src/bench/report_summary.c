@@ -1,5 +1,5 @@
 /* Owns summary.json. Numbers that could not be measured are null, never left out and never 0. */
-#include "bench/report.h"
+#include "bench/report_parts.h"
 
 #include "base/json.h"
 #include "build_config.h"
@@ -259,6 +259,7 @@ void report_summary(const struct analysis *analysis, struct buffer *out)
         write_comparison(&writer, analysis, &analysis->comparisons[i]);
     }
     json_end_array(&writer);
+    report_summary_operations(analysis, &writer);
     write_advice(&writer, analysis);
     write_formulas(&writer);
     json_end_object(&writer);

@@ -1,5 +1,5 @@
 /* Owns the table for a terminal. */
-#include "bench/report.h"
+#include "bench/report_parts.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -82,6 +82,7 @@ void report_table(const struct analysis *analysis, struct buffer *out)
                           comparison->words);
         }
     }
+    report_table_operations(analysis, out);
     static struct criterion criteria[CRITERIA_MAX];
     uint32_t count = report_criteria(analysis, criteria);
     for (uint32_t i = 0; i < count; i++) {

@@ -19,11 +19,13 @@
 #include "bench/driver_group.h"
 #include "bench/driver_http.h"
 #include "bench/monitor_gpu.h"
+#include "bench/operations.h"
 #include "bench/raw_write.h"
 
 #define PROMPT_SLOTS     1024u /* a wave's prompts are alive at once */
 #define READY_TIMEOUT_MS 2000u
 #define END_GRACE_MS     5000u
+#define PROFILE_MS_MAX   300000u
 #define WARM_UP_INDEX    (1ull << 40) /* prompts of warming up are never those that count */
 
 struct session {
@@ -662,6 +664,62 @@ static void write_metrics(struct session *session)
     buffer_deinit(&reply);
 }
 
+/* Milliseconds of the session that are left for its profile. */
+static uint32_t profile_ms(const struct session *session)
+{
+    uint64_t now = clock_now_ns();
+    uint64_t left = session->end_ns > now ? (session->end_ns - now) / 1000000 : 0;
+    return left < PROFILE_MS_MAX ? (uint32_t)left : PROFILE_MS_MAX;
+}
+
+static llcuda_status ask_operations(struct session *session, struct buffer *reply,
+                                    struct llcuda_error *error)
+{
+    struct buffer line = {0};
+    struct json_document *document = NULL;
+    struct operation_answer told;
+    operations_request(&session->config->analysis, &line);
+    llcuda_status status = adapter_call(&session->adapters[0], buffer_text(&line), "profile",
+                                        profile_ms(session), reply, error);
+    if (!status) {
+        status = json_parse(buffer_view(reply), NULL, &document, error);
+    }
+    if (!status) {
+        status = operations_read(json_root(document), &session->config->analysis, &told, error);
+        json_destroy(document);
+    }
+    buffer_deinit(&line);
+    return status;
+}
+
+/* What the engine's operations take, when nothing else will be measured: an adapter may give up its
+ * engine for it. Whatever goes wrong is a sentence in the report and no failure of the session. */
+static void write_profile(struct session *session)
+{
+    const struct config_analysis *analysis = &session->config->analysis;
+    struct llcuda_error trouble = {0};
+    struct buffer reply = {0};
+    bool wanted = analysis->profile_prompt || analysis->profile_generate;
+    if (!wanted || session->engine->kind != ENGINE_ADAPTER ||
+        !session->adapters[0].tells_operations) {
+        return;
+    }
+    snprintf(session->what, sizeof session->what, "%s: operations, run %u", session->engine->name,
+             session->options->repeat + 1);
+    session->share_begin = session->share_end = 1;
+    if (report(session, 1)) {
+        llcuda_status status = ask_operations(session, &reply, &trouble);
+        raw_begin(&session->raw, "profile");
+        if (status) {
+            raw_text(&session->raw, "reason", trouble.message);
+        } else {
+            raw_json(&session->raw, "answer", &reply);
+        }
+        raw_end(&session->raw);
+    }
+    buffer_deinit(&reply);
+}
+
 static uint32_t longest_prompt(const struct session *session)
 {
     uint32_t longest = 256;
@@ -720,6 +778,9 @@ static llcuda_status run(struct session *session, char failure[256], struct llcu
         write_metrics(session);
     }
     write_monitor(session);
+    if (!status) {
+        write_profile(session);
+    }
     if (session->interrupted) {
         return error_set(error, LLCUDA_CANCELLED, "interrupted");
     }

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "build_config.h"
+#include "cli/bench_profile.h"
 #include "cli/bench_suite.h"
 #include "cli/open.h"
 
@@ -26,7 +27,9 @@ struct stream {
 };
 
 struct adapter_side {
+    struct options *options; /* of the command; a profile opens the model by them */
     llcuda_engine *engine;
+    struct buffer load; /* the request that loaded it */
     struct stream *streams;
     struct buffer in, out;
     struct buffer columns[COLUMN_COUNT]; /* of tokens that are not in `out` yet */
@@ -76,7 +79,7 @@ static void integer_option(const struct json_value *value, uint32_t *out)
     }
 }
 
-static void load(struct adapter_side *side, const struct json_value *root)
+static void load(struct adapter_side *side, const struct json_value *root, struct text_view line)
 {
     char model[4096];
     char device[64];
@@ -110,6 +113,8 @@ static void load(struct adapter_side *side, const struct json_value *root)
                error.message[0] ? error.message : "a model is loaded already");
         return;
     }
+    buffer_clear(&side->load);
+    buffer_append_view(&side->load, line);
     const llcuda_engine_info *info = llcuda_engine_get_info(side->engine);
     struct json_writer writer;
     json_writer_init(&writer, &side->out, 0);
@@ -324,6 +329,31 @@ static void metrics(struct adapter_side *side)
         (unsigned long long)stats.step_rows_max);
 }
 
+/* The engine makes room: its cache may fill a GPU, and what is profiled is a model of its own. */
+static void profile(struct adapter_side *side, const struct json_value *root)
+{
+    struct llcuda_error error = {0};
+    struct buffer tests = {0};
+    llcuda_status status = LLCUDA_OK;
+    if (side->load.length == 0 || side->streams) {
+        status = error_set(&error, LLCUDA_INVALID_ARGUMENT,
+                           "a profile comes after load, and not during a run");
+    }
+    if (!status) {
+        llcuda_engine_close(side->engine);
+        side->engine = NULL;
+        status = bench_profile(side->options, buffer_view(&side->load), root, &tests, &error);
+    }
+    if (status) {
+        refuse(side, text_view_of("profile"), 0, error.message);
+    } else {
+        buffer_append_text(&side->out, "{\"ok\":true,\"op\":\"profile\",\"tests\":");
+        buffer_append_view(&side->out, buffer_view(&tests));
+        buffer_append_text(&side->out, "}\n");
+    }
+    buffer_deinit(&tests);
+}
+
 static void take_line(struct adapter_side *side, struct text_view line)
 {
     struct json_document *document = NULL;
@@ -337,13 +367,15 @@ static void take_line(struct adapter_side *side, struct text_view line)
     if (text_view_is(op, "hello")) {
         buffer_append_text(&side->out, "{\"ok\":true,\"op\":\"hello\",\"version\":1,"
                                        "\"engine\":\"llcuda\",\"engine_version\":\"" LLCUDA_VERSION
-                                       "\",\"concurrent\":4096}\n");
+                                       "\",\"concurrent\":4096,\"profile\":true}\n");
     } else if (text_view_is(op, "load")) {
-        load(side, root);
+        load(side, root, line);
     } else if (text_view_is(op, "run")) {
         run(side, root);
     } else if (text_view_is(op, "metrics")) {
         metrics(side);
+    } else if (text_view_is(op, "profile")) {
+        profile(side, root);
     } else if (text_view_is(op, "stop")) {
         buffer_append_text(&side->out, "{\"ok\":true,\"op\":\"stop\"}\n");
         side->stopped = true;
@@ -406,9 +438,9 @@ static bool write_out(struct adapter_side *side)
     return true;
 }
 
-int bench_engine(void)
+int bench_engine(struct options *options)
 {
-    struct adapter_side side = {.bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
+    struct adapter_side side = {.options = options, .bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)};
     buffer_init(&side.in, LINE_BYTES_MAX);
     bool alive = side.bell >= 0;
     while (alive && !side.stopped && !console_interrupted()) {
@@ -436,6 +468,7 @@ int bench_engine(void)
         side.streams = next;
     }
     llcuda_engine_close(side.engine);
+    buffer_deinit(&side.load);
     buffer_deinit(&side.in);
     buffer_deinit(&side.out);
     for (int column = 0; column < COLUMN_COUNT; column++) {

@@ -177,7 +177,7 @@ static int run(struct options *options)
 int bench_suite(struct options *options)
 {
     if (options->argument_count && strcmp(options->arguments[0], "engine") == 0) {
-        return bench_engine();
+        return bench_engine(options);
     }
     if (options->argument_count == 2 && strcmp(options->arguments[0], "report") == 0) {
         return bench_make_report(options, options->arguments[1]);

@@ -25,7 +25,7 @@ int bench_make_report(struct options *options, const char *folder);
 bool bench_direct_wanted(const struct options *options);
 int bench_direct(struct options *options);
 
-/* The adapter, on standard input and output. */
-int bench_engine(void);
+/* The adapter, on standard input and output. What a profile opens is set in the options. */
+int bench_engine(struct options *options);
 
 #endif

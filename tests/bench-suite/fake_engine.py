@@ -1,14 +1,17 @@
 """A scripted engine for the tests of the suite: behaves, or misbehaves as its argument says.
     fake_engine.py [good|rubbish|hang|die|version|refuse|fails|early|big] [first_ms] [token_ms]
-    fake_engine.py heat FILE          a GPU of 55 °C that FILE stands for is at 93 once it works"""
+    fake_engine.py heat FILE          a GPU of 55 °C that FILE stands for is at 93 once it works
+    fake_engine.py profile WHAT [FILE]
+        tells its operations: WHAT is the tests of the answer as JSON, or one of refuse, rubbish, hang
+        and die. FILE counts the sessions: each takes a twentieth of the first one's time longer."""
 import json
 import os
 import sys
 import time
 
 behaviour = sys.argv[1] if len(sys.argv) > 1 else "good"
-first_ms = float(sys.argv[2]) if len(sys.argv) > 2 and behaviour != "heat" else 2
-token_ms = float(sys.argv[3]) if len(sys.argv) > 3 else 0.5
+first_ms = float(sys.argv[2]) if len(sys.argv) > 2 and behaviour not in ("heat", "profile") else 2
+token_ms = float(sys.argv[3]) if len(sys.argv) > 3 and behaviour != "profile" else 0.5
 
 
 def say(message):
@@ -58,7 +61,37 @@ def run(request):
                 say({"event": "done", "id": request["id"], "index": index, "finish": "length",
                      "prompt_tokens": len(request["requests"][index]["prompt_ids"]),
                      "completion_tokens": count})
+    if behaviour == "profile":
+        time.sleep(0.02)  # the harness asks for something else before it has read this
     say({"ok": True, "op": "run", "id": request["id"]})
+
+
+def profile(request):
+    what = sys.argv[2]
+    if what == "refuse":
+        say({"ok": False, "op": "profile", "error": "this <engine> cannot tell"})
+    elif what == "rubbish":
+        print("attention took <b>long</b>", flush=True)
+    elif what == "hang":
+        time.sleep(600)
+    elif what == "die":
+        print("the profiler fell over", file=sys.stderr, flush=True)
+        sys.exit(3)
+    else:
+        slower = 1.0
+        if len(sys.argv) > 3:
+            with open(sys.argv[3], "a+", encoding="ascii") as file:
+                file.write("x")
+                slower += 0.05 * (file.tell() - 1)
+        tests = json.loads(what)
+        for test in tests:
+            test["ns"] *= slower
+            for row in test["operations"]:
+                if isinstance(row["ns"], float):
+                    row["ns"] *= slower
+        asked = {test["name"] for test in request["tests"]}
+        say({"ok": True, "op": "profile", "tests": [test for test in tests
+                                                   if test["name"] in asked]})
 
 
 def main():
@@ -67,11 +100,14 @@ def main():
         op = request["op"]
         if op == "hello":
             say({"ok": True, "op": op, "version": 99 if behaviour == "version" else 1,
-                 "engine": "scripted <i>engine</i>", "engine_version": "1", "concurrent": 1})
+                 "engine": "scripted <i>engine</i>", "engine_version": "1", "concurrent": 1,
+                 "profile": behaviour == "profile"})
         elif op == "load" and behaviour == "refuse":
             say({"ok": False, "op": op, "error": "no such model & no memory"})
         elif op == "run":
             run(request)
+        elif op == "profile":
+            profile(request)
         else:
             say({"ok": True, "op": op, "metrics": {}})
         if op == "stop":

@@ -636,7 +636,9 @@ class Configurations(unittest.TestCase):
                   (workload["properties"]["goodput"],
                    lambda c: c["workloads"][0].setdefault("goodput", {})),
                   (sections["analysis"]["properties"]["token_check"],
-                   lambda c: c["analysis"].setdefault("token_check", {}))]
+                   lambda c: c["analysis"].setdefault("token_check", {})),
+                  (sections["analysis"]["properties"]["kernel_profile"],
+                   lambda c: c["analysis"].setdefault("kernel_profile", {}))]
         places += [(sections[name], lambda c, name=name: c.setdefault(name, {}))
                    for name in ("benchmark", "analysis", "system", "prices")]
         for part, place in places:

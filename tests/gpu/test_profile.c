@@ -1,7 +1,8 @@
 /* The profile of the GPU device, on the emulated driver or a GPU: what it counts, and that steps do
  * not change under it. */
 #include "base/json.h"
-#include "bench/local.h"
+#include "bench/local_operations.h"
+#include "bench/operations.h"
 #include "cpu/toy.h"
 #include "gpu/model.h"
 #include "gpu_support.h"
@@ -252,6 +253,75 @@ static void kernels_are_printed(void **state)
     close_fixture(&fixture);
 }
 
+static double told_ns(const struct operation_answer *answer, enum operation_test test)
+{
+    double sum = 0;
+    for (int o = 0; o < OPERATION_OTHER; o++) {
+        sum += answer->tests[test].operations[o].ns;
+    }
+    return sum;
+}
+
+/* Kernels in the words that engines share: what one does for another stage is said, and nothing of
+ * the steps is lost. */
+static void kernels_have_shared_words(void **state)
+{
+    (void)state;
+    gpu_test_needs_emulation();
+    static uint32_t blocks[BLOCKS];
+    static struct operation_answer told;
+    const struct config_analysis asked = {
+        .profile_prompt = 12, .profile_generate = 2, .profile_depth = 5};
+    const struct local_options options = {.repeats = 1, .greedy = true};
+    struct local_tests tests;
+    struct fixture fixture;
+    struct buffer request = {0};
+    struct buffer out = {0};
+    struct json_document *asking;
+    struct json_document *answer;
+    struct llcuda_error error;
+    open_fixture(&fixture);
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        blocks[i] = i;
+    }
+    operations_request(&asked, &request);
+    assert_ok(json_parse(buffer_view(&request), NULL, &asking, &error), error);
+    assert_ok(local_tests_read(json_root(asking), &tests, &error), error);
+    assert_int_equal(tests.positions, 12);
+    struct json_writer writer;
+    json_writer_init(&writer, &out, 0);
+    json_begin_object(&writer);
+    json_key(&writer, "tests");
+    assert_ok(local_operations(fixture.model, blocks, &options, &tests, &writer, &error), error);
+    json_end_object(&writer);
+    assert_ok(json_parse(buffer_view(&out), NULL, &answer, &error), error);
+    assert_ok(operations_read(json_root(answer), &asked, &told, &error), error);
+    for (int t = 0; t < OPERATION_TEST_COUNT; t++) {
+        static const enum operation always[] = {
+            OPERATION_EMBED,   OPERATION_QKV,  OPERATION_ATTENTION, OPERATION_OUTPUT,
+            OPERATION_GATE_UP, OPERATION_DOWN, OPERATION_LOGITS,    OPERATION_SAMPLING};
+        const struct operation_time *operations = told.tests[t].operations;
+        for (size_t i = 0; i < sizeof always / sizeof always[0]; i++) {
+            assert_true(operations[always[i]].ns > 0);
+        }
+        /* Every kernel has a word, but for the one that moves rows together behind a prompt. */
+        assert_int_equal(operations[OPERATION_OTHER].times, t == OPERATION_PROMPT);
+        assert_true(told_ns(&told, (enum operation_test)t) <= told.tests[t].ns);
+    }
+    const struct operation_time *attention =
+        &told.tests[OPERATION_GENERATE].operations[OPERATION_ATTENTION];
+    assert_int_equal(attention->with, 1u << OPERATION_ROTARY | 1u << OPERATION_CACHE);
+    attention = &told.tests[OPERATION_PROMPT].operations[OPERATION_ATTENTION];
+    assert_int_equal(attention->with, 0);
+    assert_int_equal(told.tests[OPERATION_PROMPT].operations[OPERATION_ROTARY].with,
+                     1u << OPERATION_CACHE);
+    json_destroy(asking);
+    json_destroy(answer);
+    buffer_deinit(&request);
+    buffer_deinit(&out);
+    close_fixture(&fixture);
+}
+
 /* Any call that fails ends the step with its status, and all is given back. */
 static void failures_leak_nothing(void **state)
 {
@@ -275,8 +345,11 @@ static void failures_leak_nothing(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(results_stay),          cmocka_unit_test(rows_say_what_ran),
-    cmocka_unit_test(choosing_has_a_row),    cmocka_unit_test(kernels_are_printed),
+    cmocka_unit_test(results_stay),
+    cmocka_unit_test(rows_say_what_ran),
+    cmocka_unit_test(choosing_has_a_row),
+    cmocka_unit_test(kernels_are_printed),
+    cmocka_unit_test(kernels_have_shared_words),
     cmocka_unit_test(failures_leak_nothing),
 };
 
