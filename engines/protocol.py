@@ -71,7 +71,8 @@ def serve(engine):
         request = json.loads(line)
         op = request.get("op", "")
         try:
-            if op not in ("hello", "load", "run", "metrics", "stop"):
+            if op not in ("hello", "load", "run", "metrics", "profile", "stop") or \
+                    not hasattr(engine, op):
                 raise ValueError(f"there is no operation '{op}'")
             Hold.seconds = request.get("hold_us", 0) / 1e6
             say({"ok": True, "op": op, **getattr(engine, op)(request)})

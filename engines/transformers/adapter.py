@@ -15,6 +15,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
 from protocol import PROTOCOL_VERSION, check_version, serve, tell_done, tell_token  # noqa: E402
+from operations import Profile  # noqa: E402
 
 
 class Engine:
@@ -35,6 +36,7 @@ class Engine:
                                "virtual environment; give its python as --python)") from error
         self.torch = torch
         return {"version": PROTOCOL_VERSION, "engine": "transformers", "concurrent": 1,
+                "profile": True,
                 "engine_version": f"transformers {transformers.__version__}, "
                                   f"torch {torch.__version__}"}
 
@@ -146,6 +148,14 @@ class Engine:
         if torch is not None and torch.cuda.is_available():
             found["gpu_memory_peak_bytes"] = torch.cuda.max_memory_allocated()
         return {"metrics": found}
+
+    def profile(self, request):
+        if self.model is None:
+            raise RuntimeError("profile before load")
+        if self.mode == "compiled":
+            raise RuntimeError("a compiled step cannot tell: its modules are no more")
+        profile = Profile(self.torch, self.model, lambda: self.cache(1))
+        return {"tests": [profile.run(test) for test in request["tests"]]}
 
     def stop(self, _):
         return {}

@@ -1,7 +1,7 @@
 """Who wins each kernel: what adapters tell of their operations, from the raw line to the report; what
-becomes of those that cannot tell; and this
-program's own adapter, which can."""
+becomes of those that cannot tell; and the two adapters that can."""
 import html
+import importlib.util
 import json
 import pathlib
 import re
@@ -321,6 +321,112 @@ class Llcuda(unittest.TestCase):
         silent, = folder.summary()["operations"]["silent"]
         self.assertIn("needs 4000 positions and the model has 2048", silent["reason"])
         self.assertEqual(folder.summary()["engines"][0]["state"], "ok")
+
+
+class Ticks:
+    """A clock that goes on by one at each reading, and by what the scripted modules take."""
+
+    def __init__(self):
+        self.time = 0
+
+    def now(self):
+        self.time += 1
+        return self.time
+
+    def again(self, _):
+        return self.now()
+
+    def begin(self):
+        self.time = 0
+
+    @staticmethod
+    def between(borders):
+        return [end - begin for begin, end in borders]
+
+
+class Module:
+    def __init__(self, ticks, cost, *children):
+        self.ticks, self.cost, self.children = ticks, cost, children
+
+    def forward(self):
+        for child in self.children:
+            child.forward()
+            self.ticks.time += self.cost
+
+
+class Norm(Module):
+    pass
+
+
+class Transformers(unittest.TestCase):
+    """The accounting of PyTorch's adapter, without PyTorch."""
+
+    @classmethod
+    def setUpClass(cls):
+        path = SOURCE / "engines/transformers/operations.py"
+        spec = importlib.util.spec_from_file_location("transformers_operations", path)
+        cls.operations = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(cls.operations)
+
+    costs = {"embed": 1000, "logits": 2000, "norm": 50, "qkv": 100, "attention": 2 * 10,
+             "output": 200 + 7, "gate_up": 300, "activation": 2 * 20, "down": 400 + 7,
+             "other": 7 + 3 * 3}
+
+    def model(self, ticks, without=()):
+        parts, leaf = {}, lambda cost: Module(ticks, cost, Module(ticks, 0))
+        attention = [(f"self_attn.{name}", leaf(cost)) for name, cost in (("q_proj", 100),
+                                                                         ("o_proj", 200))]
+        network = [(f"mlp.{name}", leaf(cost)) for name, cost in (("gate_proj", 300),
+                                                                 ("down_proj", 400))]
+        parts.update(attention + network)
+        parts["self_attn"] = Module(ticks, 10, *(part for _, part in attention))
+        parts["mlp"] = Module(ticks, 20, *(part for _, part in network))
+        norm = Norm(ticks, 50, Module(ticks, 0))
+        layer = Module(ticks, 7, norm, parts["self_attn"], parts["mlp"])
+        embed, head = leaf(1000), leaf(2000)
+        names = {"": Module(ticks, 3, embed, layer, head), "embed_tokens": embed, "lm_head": head,
+                 "layers.0": layer, "layers.0.input_layernorm": norm,
+                 **{f"layers.0.{name}": part for name, part in parts.items()}}
+
+        class Model:
+            def named_modules(self):
+                return [(name, part) for name, part in names.items()
+                        if name.rsplit(".", 1)[-1] not in without]
+
+            def get_input_embeddings(self):
+                return embed
+
+            def get_output_embeddings(self):
+                return head
+        model = Model()
+        model.forward = names[""].forward
+        return model
+
+    def test_time_belongs_to_the_innermost(self):
+        ticks = Ticks()
+        watch, model = self.operations.Watch(ticks), self.model(ticks)
+        with self.operations.watched(model, watch):
+            watch.begin()
+            model.forward()
+            sums = watch.sums()
+        # Between two borders a reading of the clock passes, the one that ends the span.
+        spans = {"embed": 1, "logits": 1, "norm": 1, "qkv": 1, "attention": 3, "output": 2,
+                 "gate_up": 1, "activation": 3, "down": 2, "other": 6}
+        self.assertEqual(sums, {name: self.costs[name] + spans[name] for name in spans})
+        self.assertEqual(watch.times["qkv"], 1)
+        before = ticks.time
+        model.forward()  # nothing is left of the wrappers
+        self.assertEqual(ticks.time - before, sum(self.costs.values()))
+
+    def test_an_unknown_architecture_is_refused(self):
+        ticks = Ticks()
+        model = self.model(ticks, without=("down_proj",))
+        with self.assertRaisesRegex(ValueError, "not known: there is none for down"):
+            with self.operations.watched(model, self.operations.Watch(ticks)):
+                pass
+        before = ticks.time
+        model.forward()
+        self.assertEqual(ticks.time - before, sum(self.costs.values()))
 
 
 if __name__ == "__main__":
