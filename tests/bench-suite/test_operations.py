@@ -305,7 +305,7 @@ class Llcuda(unittest.TestCase):
             for test in line.get("answer", {}).get("tests", []) if line["kind"] == "profile" else []:
                 times = [row["ns"] for row in test["operations"]]
                 self.assertTrue(all(ns > 0 for ns in times), test)
-                self.assertLessEqual(sum(times), test["ns"] * (1 + 1e-9))
+                self.assertLess(sum(times), test["ns"])  # the host does something between them
                 self.assertGreater(sum(times), test["ns"] * 0.3, "a profile of next to nothing")
                 passes = 1 if test["name"] == "prompt" else GENERATE
                 counts = {row["operation"]: row["times"] for row in test["operations"]}
