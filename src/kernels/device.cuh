@@ -85,14 +85,19 @@ __device__ __forceinline__ void unit_store(typename value_type<type>::store *to,
     for (uint32_t e = 0; e < UNIT_ELEMENTS; e++) {
         values[e] = value_of_float<type>(unit[e]);
     }
-    if constexpr (type != TYPE_F32) {
-        if (width % UNIT_ELEMENTS == 0) {
+    if (width % UNIT_ELEMENTS == 0) {
+        if constexpr (type == TYPE_F32) {
+            store16(to, {bits_of_float(values[0]), bits_of_float(values[1]),
+                         bits_of_float(values[2]), bits_of_float(values[3])});
+            store16(to + 4, {bits_of_float(values[4]), bits_of_float(values[5]),
+                             bits_of_float(values[6]), bits_of_float(values[7])});
+        } else {
             store16(to, {values[0] | (uint32_t)values[1] << 16,
                          values[2] | (uint32_t)values[3] << 16,
                          values[4] | (uint32_t)values[5] << 16,
                          values[6] | (uint32_t)values[7] << 16});
-            return;
         }
+        return;
     }
 #pragma unroll
     for (uint32_t e = 0; e < UNIT_ELEMENTS; e++) {

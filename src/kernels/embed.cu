@@ -11,12 +11,14 @@ template <class READER> __device__ __forceinline__ void embed(const struct embed
     }
     const uint32_t token = a.tokens[row];
     float *to = a.residual + (uint64_t)row * a.columns;
-    for (uint32_t k = threadIdx.x * 8; k < a.columns; k += 128 * 8) {
-        float w[8];
+    for (uint32_t k = threadIdx.x * UNIT_ELEMENTS; k < a.columns; k += 128 * UNIT_ELEMENTS) {
+        float w[UNIT_ELEMENTS];
         READER::load8(a.weight, a.row_bytes, token, k, a.columns, w);
-        for (uint32_t i = 0; i < 8 && k + i < a.columns; i++) {
-            to[k + i] = w[i] * a.scale;
+#pragma unroll
+        for (uint32_t i = 0; i < UNIT_ELEMENTS; i++) {
+            w[i] *= a.scale;
         }
+        unit_store<TYPE_F32>(to + k, w, a.columns, a.columns - k);
     }
 }
 
