@@ -34,20 +34,31 @@ static int longest_name(const struct analysis *analysis)
     return longest > 40 ? 42 : longest + 2;
 }
 
+static bool is_known(const struct analysis *analysis, enum metric metric)
+{
+    bool known = false;
+    for (uint32_t i = 0; i < analysis->config->engine_count * analysis->point_count; i++) {
+        const struct cell *cell = &analysis->cells[i];
+        known = known || (cell->measured && isfinite(cell->figures[metric].mean));
+    }
+    return known;
+}
+
 void report_table(const struct analysis *analysis, struct buffer *out)
 {
-    static const enum metric columns[] = {METRIC_TTFT, METRIC_TPOT, METRIC_E2E, METRIC_TOKENS_S,
-                                          METRIC_MEMORY_PEAK};
-    static const char *const titles[] = {"first token, ms", "token, ms", "whole, ms", "tokens/s",
-                                         "peak memory, MB"};
-    enum { COLUMNS = sizeof columns / sizeof columns[0] };
+    static const enum metric columns[] = {METRIC_TTFT,     METRIC_TPOT,        METRIC_E2E,
+                                          METRIC_TOKENS_S, METRIC_MEMORY_PEAK, METRIC_GPU_MEMORY};
+    static const char *const titles[] = {"first token, ms", "token, ms",       "whole, ms",
+                                         "tokens/s",        "peak memory, MB", "GPU memory, MB"};
+    const size_t column_count =
+        sizeof columns / sizeof columns[0] - !is_known(analysis, METRIC_GPU_MEMORY);
     const struct config *config = analysis->config;
     int width = longest_name(analysis);
     for (uint32_t p = 0; p < analysis->point_count; p++) {
         const struct config_point *point = &analysis->points[p];
         buffer_printf(out, "%s, %s\n  ", config->workloads[point->workload].name, point->key);
         cell_text(out, "engine", width);
-        for (size_t c = 0; c < COLUMNS; c++) {
+        for (size_t c = 0; c < column_count; c++) {
             cell_text(out, titles[c], 20);
         }
         buffer_append_text(out, "\n");
@@ -63,7 +74,7 @@ void report_table(const struct analysis *analysis, struct buffer *out)
                                                        : "not run");
                 continue;
             }
-            for (size_t c = 0; c < COLUMNS; c++) {
+            for (size_t c = 0; c < column_count; c++) {
                 cell_figure(out, &cell->figures[columns[c]]);
             }
             buffer_append_text(out, "\n");

@@ -992,7 +992,8 @@ class Compare(unittest.TestCase):
             if line["kind"] == "point":
                 line.update(gpu_memory_peak_bytes=43e9, gpu_throttled_share=0.5)
         folder = self.edited(watch)
-        bench("report", folder)
+        self.assertRegex(bench("report", folder).stdout, r"GPU memory, MB +\n.* 43000 ")
+        self.assertNotIn("GPU memory, MB", bench("report", self.base.path).stdout)
         summary = json.loads((folder / "summary.json").read_text())
         metrics = summary["results"][0]["metrics"]
         self.assertAlmostEqual(metrics["gpu_memory_peak_mb"]["mean"], 43000)
