@@ -153,12 +153,14 @@ static void scaling_criteria(const struct analysis *analysis, struct criterion *
               isnan(best) ? "no engine grew with the level%s" : "best batch efficiency %s",
               isnan(best) ? "" : seen);
     double least = NAN;
-    uint32_t ranks = 0;
+    uint32_t least_engine = 0;
     for (uint32_t e = 0; e < config->engine_count; e++) {
-        double efficiency = efficiency_when_fastest(analysis, e);
-        if (efficiency > 0 && !(efficiency >= least)) {
-            least = efficiency;
-            ranks = config->engines[e].ranks;
+        for (uint32_t p = 0; p < analysis->point_count; p++) {
+            double efficiency = analysis_cell(analysis, e, p)->rank_efficiency;
+            if (efficiency > 0 && !(efficiency >= least)) {
+                least = efficiency;
+                least_engine = e;
+            }
         }
     }
     if (isnan(least)) {
@@ -166,8 +168,10 @@ static void scaling_criteria(const struct analysis *analysis, struct criterion *
                   "no engine ran on more than one: llcuda bench --mode scaling");
     } else {
         criterion(criteria, count, "throughput grows in proportion to the devices", least > 0.8,
-                  "least efficiency %.0f %%, on %u ranks, at the point of most tokens a second",
-                  least * 100, ranks);
+                  "least efficiency %.0f %%, on %u ranks; %.0f %% at its point of most tokens a "
+                  "second",
+                  least * 100, config->engines[least_engine].ranks,
+                  efficiency_when_fastest(analysis, least_engine) * 100);
     }
 }
 

@@ -1,6 +1,7 @@
 /* What the harness itself costs, against a scripted engine that makes tokens at a known pace: its
  * processor time as a share of the measured time, monitor included. */
-#include "cost.h"
+#include "paced.h"
+#include "support/test_support.h"
 
 #include <stdlib.h>
 #include <time.h>
@@ -27,7 +28,6 @@ struct cost {
     double share;    /* processor time / wall time */
     double us_token; /* processor time a token */
     double tokens_s;
-    double machine; /* share of its processors that were busy, whoever with */
     double gap_us, gap_us_least, first_us; /* means and the least, as measured */
 };
 
@@ -64,7 +64,6 @@ static struct cost measure(const char *step_us, const char *stamps, uint32_t par
     struct cost cost = {.share = totals.own_cpu_seconds / totals.seconds,
                         .us_token = totals.own_cpu_seconds / tokens * 1e6,
                         .tokens_s = tokens / totals.seconds,
-                        .machine = totals.processor_mean,
                         .gap_us_least = 1e9};
     for (uint32_t i = 0; i < result.gap_count; i++) {
         double gap = (double)result.gaps_us[i];
@@ -84,24 +83,13 @@ static struct cost measure(const char *step_us, const char *stamps, uint32_t par
     return cost;
 }
 
-static void expect_share(const char *step_us, const char *stamps, uint32_t parallel,
-                         uint64_t requests)
-{
-    struct cost best = {.share = 1};
-    for (int attempt = 0; attempt < COST_ATTEMPTS && best.share > SHARE_MAX; attempt++) {
-        struct cost cost = measure(step_us, stamps, parallel, requests);
-        best = cost.share < best.share ? cost : best;
-    }
-    judge_share(best.share, best.machine);
-}
-
 /* An engine that stamps its tokens costs at most 1 %, however fast it is. */
 static void test_share_of_stamped_tokens(void **state)
 {
     (void)state;
-    expect_share("5000", "stamps", 1, 8);
-    expect_share("365", "stamps", 1, 100);
-    expect_share("650", "stamps", 4, 200);
+    assert_true(measure("5000", "stamps", 1, 8).share <= SHARE_MAX);
+    assert_true(measure("365", "stamps", 1, 100).share <= SHARE_MAX);
+    assert_true(measure("650", "stamps", 4, 200).share <= SHARE_MAX);
 }
 
 /* Long prompts and short answers, as fast as a GPU gives them: a prompt is made and sent at a cost
@@ -114,8 +102,8 @@ static void test_share_of_long_prompts(void **state)
     }
     prompt_tokens = 1024;
     output_tokens = 32;
-    expect_share("850", "columns", 1, 60);
-    expect_share("850", "columns", 8, 240);
+    assert_true(measure("850", "columns", 1, 60).share <= SHARE_MAX);
+    assert_true(measure("850", "columns", 8, 240).share <= SHARE_MAX);
     prompt_tokens = 64;
     output_tokens = 48;
 }
@@ -124,7 +112,7 @@ static void test_share_of_long_prompts(void **state)
 static void test_share_of_plain_tokens(void **state)
 {
     (void)state;
-    expect_share("10000", NULL, 1, 4);
+    assert_true(measure("10000", NULL, 1, 4).share <= SHARE_MAX);
     measure("1000", NULL, 1, 30);
     measure("365", NULL, 1, 100);
 }

@@ -1,7 +1,8 @@
 /* What the harness itself costs over HTTP, against a scripted server that streams a chunk for each
  * token at a known pace (paced_server.c): its processor time as a share of the measured time, the
  * monitor included, and how far the measured times are from when the tokens were written. */
-#include "cost.h"
+#include "paced.h"
+#include "support/test_support.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -105,14 +106,20 @@ static struct cost measure(const char *step_us, uint32_t parallel, uint64_t requ
     return cost;
 }
 
+/* The best of five: what a waking costs is the machine's. With its processors at other work the
+ * caches are cold and a waking costs three times as much: that is not judged. */
 static void expect_share(const char *step_us, uint32_t parallel, uint64_t requests)
 {
     struct cost best = {.share = 1};
-    for (int attempt = 0; attempt < COST_ATTEMPTS && best.share > SHARE_MAX; attempt++) {
+    for (int attempt = 0; attempt < 5 && best.share > SHARE_MAX; attempt++) {
         struct cost cost = measure(step_us, parallel, requests, false);
         best = cost.share < best.share ? cost : best;
     }
-    judge_share(best.share, best.machine);
+    if (best.share > SHARE_MAX && best.machine > 0.25) {
+        print_message("the machine is busy (%.0f %%): not judged\n", best.machine * 100);
+        skip();
+    }
+    assert_true(best.share <= SHARE_MAX);
 }
 
 static void test_share_of_one_answer(void **state)
