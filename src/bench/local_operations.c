@@ -130,13 +130,7 @@ static void write_operation(struct json_writer *json, enum operation which,
     json_write_number(json, operation->times);
     if (operation->with) {
         json_key(json, "with");
-        json_begin_array(json);
-        for (int o = 0; o < OPERATION_COUNT; o++) {
-            if (operation->with & 1u << o) {
-                json_write_string(json, operation_words[o].name);
-            }
-        }
-        json_end_array(json);
+        operations_write_words(json, operation->with);
     }
     json_end_object(json);
 }

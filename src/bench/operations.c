@@ -25,6 +25,17 @@ enum operation operation_find(struct text_view name)
     return OPERATION_OTHER;
 }
 
+void operations_write_words(struct json_writer *writer, uint32_t operations)
+{
+    json_begin_array(writer);
+    for (int o = 0; o < OPERATION_COUNT; o++) {
+        if (operations & 1u << o) {
+            json_write_string(writer, operation_words[o].name);
+        }
+    }
+    json_end_array(writer);
+}
+
 const char *operation_test_name(enum operation_test test)
 {
     return test_names[test];

@@ -51,6 +51,9 @@ extern const struct operation_word operation_words[OPERATION_COUNT];
 /* The word's operation; OTHER for a word that is none. */
 enum operation operation_find(struct text_view name);
 
+/* Writes the array of the words whose bits are set in `operations`. */
+void operations_write_words(struct json_writer *writer, uint32_t operations);
+
 /* What is profiled: a prompt from position 0 on, and the tokens after some depth. */
 enum operation_test { OPERATION_PROMPT, OPERATION_GENERATE, OPERATION_TEST_COUNT };
 const char *operation_test_name(enum operation_test test);

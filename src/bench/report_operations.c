@@ -210,18 +210,6 @@ void report_table_operations(const struct analysis *analysis, struct buffer *out
 
 /* ---------------------------------------------------------------- summary.json */
 
-static void key_words(struct json_writer *writer, const char *key, uint32_t operations)
-{
-    json_key(writer, key);
-    json_begin_array(writer);
-    for (int o = 0; o < OPERATION_COUNT; o++) {
-        if (operations & 1u << o) {
-            json_write_string(writer, operation_words[o].name);
-        }
-    }
-    json_end_array(writer);
-}
-
 static void write_figure(struct json_writer *writer, const struct analysis *analysis,
                          enum operation_test test, const struct operation_row *row, uint32_t engine)
 {
@@ -245,7 +233,8 @@ static void write_figure(struct json_writer *writer, const struct analysis *anal
         }
     }
     json_end_array(writer);
-    key_words(writer, "with", figure->with);
+    json_key(writer, "with");
+    operations_write_words(writer, figure->with);
     json_end_object(writer);
 }
 
@@ -255,7 +244,8 @@ static void summary_row(struct json_writer *writer, const struct analysis *analy
     json_begin_object(writer);
     json_key(writer, "kind");
     json_write_string(writer, operation_row_kind_name(row->kind));
-    key_words(writer, "operations", row->operations);
+    json_key(writer, "operations");
+    operations_write_words(writer, row->operations);
     json_key(writer, "winner");
     if (row->compared) {
         json_write_string(writer, analysis->config->engines[row->winner].name);
