@@ -90,6 +90,46 @@ bool buffer_append_unsigned(struct buffer *buffer, uint64_t value)
     return buffer_append(buffer, digits + at, sizeof digits - at);
 }
 
+#define DIGITS_MAX 10u /* of 32 bits */
+
+/* The digits of a value, two at a time; `at` has room for DIGITS_MAX. Returns their end. */
+static char *put_digits(char *at, uint32_t value)
+{
+    static const char pairs[] = "0001020304050607080910111213141516171819"
+                                "2021222324252627282930313233343536373839"
+                                "4041424344454647484950515253545556575859"
+                                "6061626364656667686970717273747576777879"
+                                "8081828384858687888990919293949596979899";
+    char digits[2 * DIGITS_MAX];
+    size_t begin = DIGITS_MAX;
+    while (value >= 10) {
+        begin -= 2;
+        memcpy(digits + begin, pairs + 2 * (value % 100), 2);
+        value /= 100;
+    }
+    if (value || begin == DIGITS_MAX) {
+        digits[--begin] = (char)('0' + value);
+    }
+    memcpy(at, digits + begin, DIGITS_MAX); /* more than there is, at a length known beforehand */
+    return at + DIGITS_MAX - begin;
+}
+
+bool buffer_append_list(struct buffer *buffer, const uint32_t *values, size_t count)
+{
+    if (count > SIZE_MAX / (DIGITS_MAX + 1) || !buffer_reserve(buffer, count * (DIGITS_MAX + 1))) {
+        buffer->failed = true;
+        return false;
+    }
+    char *at = buffer->data + buffer->length;
+    for (size_t i = 0; i < count; i++) {
+        at = put_digits(at, values[i]);
+        *at++ = ',';
+    }
+    buffer->length = (size_t)(at - buffer->data) - (count > 0);
+    buffer->data[buffer->length] = 0;
+    return true;
+}
+
 bool buffer_printf(struct buffer *buffer, const char *format, ...)
 {
     /* Mostly there is room, and once is enough. */

@@ -122,6 +122,7 @@ void json_write_text(struct json_writer *writer, struct text_view text);
 void json_write_string(struct json_writer *writer, const char *text);
 void json_write_integer(struct json_writer *writer, int64_t value);
 void json_write_unsigned(struct json_writer *writer, uint64_t value);
+void json_write_unsigned_array(struct json_writer *writer, const uint32_t *values, size_t count);
 /* The shortest decimal form that reads back as the same double; null when not finite. */
 void json_write_number(struct json_writer *writer, double value);
 void json_write_bool(struct json_writer *writer, bool value);

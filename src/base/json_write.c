@@ -120,6 +120,14 @@ void json_write_unsigned(struct json_writer *writer, uint64_t value)
     buffer_append_unsigned(writer->out, value);
 }
 
+void json_write_unsigned_array(struct json_writer *writer, const uint32_t *values, size_t count)
+{
+    begin_value(writer);
+    buffer_append_byte(writer->out, '[');
+    buffer_append_list(writer->out, values, count);
+    buffer_append_byte(writer->out, ']');
+}
+
 void json_write_number(struct json_writer *writer, double value)
 {
     if (!isfinite(value)) {

@@ -16,7 +16,7 @@
 #define IDS_MAX        4096u
 /* An adapter that says when it knew a token may keep lines back for so long: without it, every
  * token would wake this process, and waking up is most of what the harness costs. */
-#define HOLD_US 20000u
+#define HOLD_US 50000u
 
 struct adapter_run {
     uint64_t id;
@@ -217,11 +217,7 @@ static llcuda_status submit(struct driver *driver, const struct load_request *re
     for (uint32_t i = 0; i < count; i++) {
         buffer_printf(out, "%s{\"max_tokens\":%u,\"prompt_ids\":[", i ? "," : "",
                       requests[i].max_tokens);
-        for (uint32_t j = 0; j < requests[i].id_count; j++) {
-            buffer_append_unsigned(out, requests[i].ids[j]);
-            buffer_append_byte(out, ',');
-        }
-        out->length -= requests[i].id_count && !out->failed; /* the last comma */
+        buffer_append_list(out, requests[i].ids, requests[i].id_count);
         buffer_append_byte(out, ']');
         if (adapter->wants_text) {
             buffer_append_text(out, ",\"prompt\":");

@@ -1,8 +1,6 @@
 /* Owns the connections to a server. All sockets are non-blocking under one epoll; a request that
  * fails says why and takes its connection with it. A kept connection that the server closed before
  * it answered anything is tried once more on a fresh one: that is no failure of the server. */
-#include "bench/driver_http.h"
-
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -17,53 +15,14 @@
 
 #include "base/clock.h"
 #include "base/json.h"
-#include "bench/http_arrival.h"
+#include "bench/http_connection.h"
 #include "bench/http_event.h"
-#include "bench/http_stream.h"
 
-#define EVENTS_AT_ONCE   256
-#define READ_BYTES       65536u
-#define PIECE_BYTES      2048u   /* of a token's chunk, at most */
-#define CROWD            3u      /* answers at once, from which on their tokens are read together */
-#define NAP_NS_MAX       150000u /* how long the first of them may wait for the others */
-#define SLEEP_TOKENS     8u      /* that may wait in the kernel … */
-#define WINDOW_TOKENS    10u /* … below a sender's first window, with what comes meanwhile … */
-#define SLEEP_LATE_NS    500000u /* … when the system wakes us late by so much */
-#define SLEEP_TOKENS_MIN 3u
-#define SPARE_MAX        3u
-#define SLEEP_NS_MAX     12000000u
-#define SLEEP_ANSWERS    64u /* that may come at once; with more they are read together anyway */
-#define GAP_NS_MIN       1000u
-#define AWAKE_NS         500000000u /* after a sleep that went wrong */
-#define DOUBT_BAD        8u         /* what one sleep that went wrong weighs against good ones */
-#define DOUBT_MAX        32u
-#define IDLE_SHORT_NS    1000000000u /* no server's limit for idle connections is below it */
-
-struct http_connection {
-    int socket;
-    bool busy, connecting, reused, answered;
-    bool watches_room; /* to send more */
-    bool rested;       /* longer than IDLE_SHORT_NS, before it was used again */
-    uint32_t index;    /* of the request */
-    uint32_t output_tokens, prompt_tokens;
-    uint32_t tokens_due; /* of the answer, if it has them all */
-    uint32_t tokens_seen;
-    uint64_t token_ns; /* of the last one */
-    bool saw_done;
-    bool kept;   /* what comes waits in the kernel at times */
-    bool joined; /* two tokens came at the same moment */
-    struct buffer out;
-    size_t out_sent;
-    struct http_stream stream;
-    struct http_driver *driver;
-    struct http_connection *next_idle;
-    uint32_t place;            /* in the driver's list */
-    uint64_t now_ns;           /* of the bytes that are being read */
-    uint64_t at_ns;            /* of the last bytes that came; before them, of the request */
-    bool speaks;               /* a token of this answer came */
-    struct arrivals_held held; /* what came, as long as nobody looked at it */
-    struct http_connection *next_held;
-};
+#define EVENTS_AT_ONCE 256
+#define PIECE_BYTES    2048u   /* of a token's chunk, at most */
+#define CROWD          3u      /* answers at once, from which on their tokens are read together */
+#define NAP_NS_MAX     150000u /* how long the first of them may wait for the others */
+#define IDLE_SHORT_NS  1000000000u /* no server's limit for idle connections is below it */
 
 static uint64_t now_ns(struct driver *driver)
 {
@@ -134,6 +93,7 @@ static void close_connection(struct http_connection *connection)
         *link = connection->next_idle;
     }
     forget_held(connection);
+    http_tap_forget(driver->tap, &connection->tap);
     driver->speaking -= connection->speaks;
     driver->busy -= connection->busy;
     buffer_deinit(&connection->held.bytes);
@@ -153,6 +113,7 @@ void http_driver_close(struct http_driver *driver)
         close_connection(driver->connections[driver->connection_count - 1]);
     }
     free(driver->connections);
+    http_tap_close(driver->tap);
     http_event_reader_deinit(&driver->events);
     if (driver->address) {
         freeaddrinfo(driver->address);
@@ -210,6 +171,7 @@ static bool reconnect(struct http_connection *connection)
     if (connection->socket < 0) {
         return false;
     }
+    http_tap_watch(connection->driver->tap, &connection->tap, connection->socket);
     connection->connecting = !is_connected(connection->socket);
     connection->reused = connection->answered = false;
     connection->out_sent = 0;
@@ -271,11 +233,7 @@ static void write_body(const struct http_driver *driver, const struct load_reque
     if (driver->prompt_text || !request->ids) {
         json_write_text(&writer, request->text);
     } else {
-        json_begin_array(&writer);
-        for (uint32_t i = 0; i < request->id_count; i++) {
-            json_write_unsigned(&writer, request->ids[i]);
-        }
-        json_end_array(&writer);
+        json_write_unsigned_array(&writer, request->ids, request->id_count);
     }
     json_end_object(&writer);
     body->length--; /* the rest is always the same */
@@ -412,8 +370,7 @@ static void take_data(void *user, struct text_view data)
     }
 }
 
-/* What became of a request whose answer is whole or whose connection has ended. */
-static void conclude(struct http_connection *connection)
+void http_conclude(struct http_connection *connection)
 {
     char reason[256];
     const struct http_stream *stream = &connection->stream;
@@ -462,52 +419,41 @@ static bool hold(struct http_connection *connection, const char *data, size_t by
     return true;
 }
 
-/* Reads bytes that came at `at_ns`; false when the answer is over, and must be concluded. */
-static bool feed(struct http_connection *connection, const char *data, size_t bytes, uint64_t at_ns)
+bool http_feed(struct http_connection *connection, const char *data, size_t bytes, uint64_t at_ns)
 {
     connection->now_ns = at_ns;
     http_stream_feed(&connection->stream, data, bytes, take_data, connection);
     return !connection->stream.done && !connection->stream.broken;
 }
 
-/* Reads what is held; false when the answer was over, and perhaps the connection with it. */
-static bool take_held(struct http_connection *connection)
+bool http_feed_held(struct http_connection *connection)
 {
     const struct arrivals_held *held = &connection->held;
     const char *data = held->bytes.data;
     bool goes_on = true;
     for (uint32_t i = 0; goes_on && i < held->count; i++) {
-        goes_on = feed(connection, data, held->pieces[i].bytes, held->pieces[i].at_ns);
+        goes_on = http_feed(connection, data, held->pieces[i].bytes, held->pieces[i].at_ns);
         data += held->pieces[i].bytes;
     }
     if (held->count) {
         forget_held(connection);
     }
+    return goes_on;
+}
+
+/* Likewise, and concludes: false when the answer was over, and perhaps the connection with it. */
+static bool take_held(struct http_connection *connection)
+{
+    const bool goes_on = http_feed_held(connection);
     if (!goes_on) {
-        conclude(connection);
+        http_conclude(connection);
     }
     return goes_on;
 }
 
-/* A mean of late that one long pause moves little: an engine that was held up goes on at its own
- * speed, and not at that of its pause. It falls faster than it rises: to sleep for a token too few
- * costs little, for a few too many their times. */
-static void note_gap(struct http_driver *driver, uint64_t gap_ns)
-{
-    const uint64_t mean_ns = driver->gap_ns ? driver->gap_ns : gap_ns;
-    if (gap_ns > mean_ns) {
-        gap_ns = gap_ns < 2 * mean_ns ? gap_ns : 2 * mean_ns;
-        driver->gap_ns = mean_ns + (gap_ns - mean_ns) / 8;
-    } else {
-        gap_ns = gap_ns > mean_ns / 2 ? gap_ns : mean_ns / 2;
-        driver->gap_ns = mean_ns - (mean_ns - gap_ns) / 4;
-    }
-    driver->gap_ns = driver->gap_ns > GAP_NS_MIN ? driver->gap_ns : GAP_NS_MIN;
-}
-
 static void receive(struct http_connection *connection)
 {
-    char data[READ_BYTES];
+    char data[HTTP_READ_BYTES];
     struct http_driver *driver = connection->driver;
     uint64_t before_ns = connection->at_ns;
     const struct arrival_clock clock = {driver->clock_offset_ns, before_ns};
@@ -516,12 +462,13 @@ static void receive(struct http_connection *connection)
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
     }
+    tap_stream_skip(&connection->tap, got > 0 ? (size_t)got : 0);
     if (!connection->busy) {
         close_connection(connection); /* an idle one that the server closed, or that talks */
         return;
     }
     if (got > 0 && can_wait(connection, data, (size_t)got) && hold(connection, data, (size_t)got)) {
-        note_gap(driver, connection->at_ns - before_ns);
+        http_note_gap(driver, connection->at_ns - before_ns);
         return;
     }
     if (!take_held(connection)) {
@@ -530,12 +477,12 @@ static void receive(struct http_connection *connection)
     if (got <= 0) {
         connection->now_ns = connection->at_ns;
         http_stream_close(&connection->stream);
-        conclude(connection);
+        http_conclude(connection);
         return;
     }
     connection->answered = true;
-    if (!feed(connection, data, (size_t)got, connection->at_ns)) {
-        conclude(connection);
+    if (!http_feed(connection, data, (size_t)got, connection->at_ns)) {
+        http_conclude(connection);
     }
 }
 
@@ -557,7 +504,7 @@ static void serve_event(const struct epoll_event *event)
     }
     if ((event->events & EPOLLOUT) && connection->busy && !flush_out(connection)) {
         connection->now_ns = clock_now_ns();
-        conclude(connection);
+        http_conclude(connection);
         return;
     }
     if (event->events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
@@ -565,7 +512,7 @@ static void serve_event(const struct epoll_event *event)
     }
 }
 
-static struct timespec time_until(uint64_t until_ns, uint64_t at_most_ns)
+struct timespec http_time_until(uint64_t until_ns, uint64_t at_most_ns)
 {
     uint64_t now = clock_now_ns();
     uint64_t left = until_ns > now ? until_ns - now : 0;
@@ -576,7 +523,7 @@ static struct timespec time_until(uint64_t until_ns, uint64_t at_most_ns)
 static int wait_sockets(const struct http_driver *driver, struct epoll_event *events,
                         uint64_t until_ns)
 {
-    const struct timespec time = time_until(until_ns, UINT64_MAX);
+    const struct timespec time = http_time_until(until_ns, UINT64_MAX);
     int count = epoll_pwait2(driver->epoll, events, EVENTS_AT_ONCE, &time, NULL);
     if (count < 0 && errno == ENOSYS) {
         /* Before Linux 5.11 only milliseconds: round down and come back. */
@@ -594,105 +541,9 @@ static void nap(const struct http_driver *driver, uint32_t served, uint64_t unti
     if (driver->speaking >= CROWD && served * 2 < driver->speaking) {
         const uint64_t gap_ns = driver->gap_ns / 8;
         const struct timespec time =
-            time_until(until_ns, gap_ns < NAP_NS_MAX ? gap_ns : NAP_NS_MAX);
+            http_time_until(until_ns, gap_ns < NAP_NS_MAX ? gap_ns : NAP_NS_MAX);
         nanosleep(&time, NULL);
     }
-}
-
-/* For how many tokens nobody needs to look: requests are sent, answers are coming, none ends
- * before, and the server has been seen to send on whether it is listened to or not. */
-static uint32_t tokens_to_sleep(const struct http_driver *driver, uint64_t at_most_ns)
-{
-    uint32_t tokens = SLEEP_TOKENS;
-    if (driver->doubt >= DOUBT_MAX || driver->speaking == 0 || driver->busy > SLEEP_ANSWERS ||
-        driver->connection_count > 2 * SLEEP_ANSWERS || driver->gap_ns == 0) {
-        return 0;
-    }
-    for (uint32_t i = 0; i < driver->connection_count; i++) {
-        const struct http_connection *connection = driver->connections[i];
-        const uint32_t held = connection->held.count;
-        /* The speed may vary. */
-        const uint32_t seen = connection->tokens_seen + held + 1 + driver->spare;
-        if (connection->busy && connection->out_sent < connection->out.length) {
-            return 0;
-        }
-        if (connection->busy) {
-            const uint32_t left = connection->tokens_due > seen ? connection->tokens_due - seen : 0;
-            tokens = left < tokens ? left : tokens;
-        }
-    }
-    const uint64_t fit = (at_most_ns < SLEEP_NS_MAX ? at_most_ns : SLEEP_NS_MAX) / driver->gap_ns;
-    const uint64_t late = SLEEP_LATE_NS / driver->gap_ns;
-    const uint64_t room = late < WINDOW_TOKENS ? WINDOW_TOKENS - late : 0;
-    tokens = fit < tokens ? (uint32_t)fit : tokens;
-    tokens = room < tokens ? (uint32_t)room : tokens;
-    return tokens < SLEEP_TOKENS_MIN ? 0 : tokens;
-}
-
-/* Sleeps while tokens come, and reads them with the times that the kernel noted: the harness is
- * woken once for eight tokens. False when there is no time for that, or not the circumstances.
- * Whether it went well is looked at: tokens that came together may have been joined by the kernel,
- * few of them may mean a server that waits for an acknowledgement (without TCP_NODELAY), and an
- * answer that ended early was waited for too long (one that had all its tokens, too: the next one's
- * last sleep is shorter). Then nobody sleeps for a while (a sender that sounds
- * out its path, as BBR does, has little in flight meanwhile), and after a few of these no more. */
-static bool sleep_through(struct http_driver *driver, uint64_t until_ns)
-{
-    const uint64_t now = clock_now_ns();
-    const uint32_t tokens = now < until_ns ? tokens_to_sleep(driver, until_ns - now) : 0;
-    const uint64_t sleep_ns = tokens * driver->gap_ns;
-    const uint32_t answers = driver->speaking;
-    uint32_t events = 0;
-    bool good = true;
-    bool overslept = false;
-    if (tokens == 0 || now < driver->awake_until_ns) {
-        return false;
-    }
-    for (uint32_t i = 0; i < driver->connection_count; i++) {
-        if (driver->connections[i]->busy) {
-            arrival_keep(driver->connections[i]->socket, !driver->connections[i]->kept);
-            driver->connections[i]->kept = true;
-        }
-    }
-    const struct timespec time = {0, (long)sleep_ns};
-    nanosleep(&time, NULL);
-    driver->ended_early = false;
-    /* From the end: a connection that is closed is replaced by the last. */
-    for (uint32_t i = driver->connection_count; i-- > 0;) {
-        struct http_connection *connection = driver->connections[i];
-        if (!connection->busy || !take_held(connection)) {
-            continue;
-        }
-        const struct arrival_clock clock = {driver->clock_offset_ns, connection->at_ns};
-        const uint64_t before_ns = connection->token_ns;
-        const uint32_t seen = connection->tokens_seen;
-        connection->joined = false;
-        events += arrival_take_kept(connection->socket, clock, &connection->held);
-        if (connection->held.count) {
-            connection->at_ns = connection->held.pieces[connection->held.count - 1].at_ns;
-            connection->answered = true;
-            connection->next_held = driver->held;
-            driver->held = connection;
-        }
-        if (take_held(connection)) {
-            good = good && !connection->joined;
-            if (seen && connection->tokens_seen > seen) {
-                note_gap(driver,
-                         (connection->token_ns - before_ns) / (connection->tokens_seen - seen));
-            }
-        } else {
-            overslept = true;
-        }
-    }
-    good = good && events > answers && !driver->ended_early;
-    driver->spare += overslept && driver->spare < SPARE_MAX;
-    if (!good) {
-        driver->doubt += DOUBT_BAD;
-        driver->awake_until_ns = clock_now_ns() + AWAKE_NS;
-    } else if (driver->doubt) {
-        driver->doubt--;
-    }
-    return true;
 }
 
 /* Goes on until an answer is over or the time is: until then nobody has to do anything, so bytes
@@ -708,8 +559,11 @@ static llcuda_status wait_events(struct driver *base, uint64_t until_ns,
     driver->sink = sink;
     driver->ended = false;
     driver->clock_offset_ns = arrival_clock_offset_ns();
+    if (driver->tap) {
+        http_tap_drain(driver->tap, driver->clock_offset_ns);
+    }
     do {
-        if (sleep_through(driver, until_ns)) {
+        if (http_sleep_through(driver, until_ns)) {
             count = 1;
             continue;
         }
@@ -823,6 +677,11 @@ llcuda_status http_driver_ready(struct http_driver *driver, uint32_t timeout_ms,
     struct http_stream stream = {0};
     uint64_t until = clock_now_ns() + timeout_ms * 1000000ull;
     driver->driver.ops = &http_ops;
+    if (!driver->tap && !driver->no_tap) {
+        const struct addrinfo *address = driver->address;
+        driver->tap = http_tap_open(address->ai_addr);
+        driver->no_tap = !driver->tap;
+    }
     if (is_loading(driver, until)) {
         return error_set(error, LLCUDA_BUSY, "the server at http://%s is loading", driver->host);
     }

@@ -8,6 +8,7 @@
 #include "bench/http_event.h"
 
 struct http_connection; /* private */
+struct http_tap;
 
 struct http_driver {
     struct driver driver; /* first: a driver is cast back */
@@ -19,7 +20,9 @@ struct http_driver {
     const char *extra; /* members for each request's JSON object, "{…}" */
     bool prompt_text;  /* send text, not ids */
     bool ignore_eos;
-    void *address; /* a resolved address, addrinfo */
+    bool no_tap;          /* do not ask the kernel for a record of arrivals, or it gives none */
+    struct http_tap *tap; /* that record; NULL without one */
+    void *address;        /* a resolved address, addrinfo */
     int epoll;
     struct http_connection **connections; /* all open ones */
     uint32_t connection_count, connection_capacity;
@@ -30,6 +33,7 @@ struct http_driver {
     bool closes;                  /* the server closes a connection after an answer */
     bool ended_early;             /* an answer, before it had the tokens that were asked for */
     uint32_t spare;               /* tokens of an answer's end that are not slept through */
+    uint32_t hurry;               /* how much faster than awaited tokens came of late */
     uint32_t doubt;               /* whether this server may be slept through; 0: none */
     uint64_t awake_until_ns;      /* it is not, before */
     struct http_event_reader events;

@@ -93,12 +93,13 @@ static void run(const char *line, uint64_t step_ns, enum form form)
 int main(int argument_count, char **arguments)
 {
     static char line[1 << 20];
+    static char waiting[1 << 16]; /* given none, the C library takes a page whatever it is told */
     uint64_t step_ns = argument_count > 1 ? strtoull(arguments[1], NULL, 10) * 1000 : 1000000;
     const char *asked = argument_count > 2 ? arguments[2] : "";
     enum form form = strcmp(asked, "stamps") == 0    ? STAMPS
                      : strcmp(asked, "columns") == 0 ? COLUMNS
                                                      : PLAIN;
-    setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+    setvbuf(stdout, waiting, _IOFBF, sizeof waiting);
     while (fgets(line, sizeof line, stdin)) {
         if (strstr(line, "\"op\":\"run\"")) {
             run(line, step_ns, form);

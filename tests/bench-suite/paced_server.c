@@ -1,8 +1,9 @@
 /* A scripted OpenAI-compatible server, for measuring what the harness costs over HTTP: every
  * request in flight gets a chunk each `step` microseconds, all of them in the same step, as from an
- * engine that batches. The text of a chunk is the time at which it was written, so that a test
- * knows how true the measured times are. bench_paced_server STEP_US Prints its port, and ends when
- * its standard input does. */
+ * engine that batches. The text of a chunk is the time just before it was sent, and the time just
+ * after the chunk before it was, so that a test knows between which two times each arrived.
+ *   bench_paced_server STEP_US
+ * prints its port, and ends when its standard input does. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +26,7 @@ struct client {
     int socket; /* -1: free */
     unsigned left;
     unsigned total;
+    uint64_t sent_ns; /* when the last chunk had been */
     size_t length;
     char request[65536];
 };
@@ -45,12 +47,13 @@ static void send_token(struct client *client)
 {
     char data[512];
     snprintf(data, sizeof data,
-             "data: {\"choices\":[{\"text\":\"%llu\",\"index\":0,\"logprobs\":null,"
+             "data: {\"choices\":[{\"text\":\"%llu %llu\",\"index\":0,\"logprobs\":null,"
              "\"finish_reason\":null}],\"created\":1763600000,\"model\":\"gpt-3.5-turbo\","
              "\"system_fingerprint\":\"b6500-0123abcd\",\"object\":\"text_completion\","
              "\"id\":\"chatcmpl-0123456789abcdefghijklmnopqrstuv\"}\n\n",
-             (unsigned long long)paced_now_ns());
+             (unsigned long long)paced_now_ns(), (unsigned long long)client->sent_ns);
     send_chunk(client, data);
+    client->sent_ns = paced_now_ns();
     client->left--;
 }
 

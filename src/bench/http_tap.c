@@ -1,0 +1,342 @@
+/* Owns the ring and the order of segments. What lies in the ring is outside bytes: lengths are
+ * those of headers that anybody may have sent, so nothing is believed but within its frame. */
+#include "bench/http_tap.h"
+
+#include <arpa/inet.h>
+#include <linux/filter.h>
+#include <linux/if_packet.h>
+#include <net/ethernet.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define FRAME_BYTES 256u
+#define FRAMES      8192u
+#define BLOCK_BYTES 65536u
+#define HEAD_BYTES  128u /* of a segment, from its IP header on */
+#define IPV4_BYTES  20u
+#define IPV6_BYTES  40u
+#define TCP_BYTES   20u
+#define TCP_SYN     0x02u
+#define MARKS_MIN   64u
+#define MARKS_MAX   65536u
+
+struct http_tap {
+    int socket;
+    uint8_t *ring;
+    uint32_t frame; /* the next one to look at */
+    sa_family_t family;
+    struct tap_stream *streams[65536]; /* by our port */
+};
+
+/* A filter that passes the heads of TCP segments from one address and port. */
+struct program {
+    struct sock_filter steps[24];
+    uint16_t count;
+};
+
+static void load(struct program *program, uint16_t how, uint32_t offset)
+{
+    program->steps[program->count++] = (struct sock_filter)BPF_STMT(BPF_LD | how | BPF_ABS, offset);
+}
+
+/* Goes on where the value is `expected`; elsewhere to the end, which says no. The distance is
+ * filled in when the end is known. */
+static void expect(struct program *program, uint32_t expected)
+{
+    program->steps[program->count++] =
+        (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, expected, 0, 0);
+}
+
+static void finish_program(struct program *program)
+{
+    program->steps[program->count++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, HEAD_BYTES);
+    const uint16_t no = program->count;
+    program->steps[program->count++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
+    for (uint16_t i = 0; i < no; i++) {
+        if (BPF_CLASS(program->steps[i].code) == BPF_JMP) {
+            program->steps[i].jf = (uint8_t)(no - i - 1);
+        }
+    }
+}
+
+static void filter_ipv4(struct program *program, const struct sockaddr_in *server)
+{
+    load(program, BPF_B, 9);
+    expect(program, IPPROTO_TCP);
+    load(program, BPF_W, 12);
+    expect(program, ntohl(server->sin_addr.s_addr));
+    load(program, BPF_H, 6); /* no later part of a segment that was cut */
+    program->steps[program->count++] =
+        (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x1fff);
+    expect(program, 0);
+    program->steps[program->count++] = (struct sock_filter)BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 0);
+    program->steps[program->count++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_H | BPF_IND, 0);
+    expect(program, ntohs(server->sin_port));
+}
+
+static void filter_ipv6(struct program *program, const struct sockaddr_in6 *server)
+{
+    load(program, BPF_B, 6);
+    expect(program, IPPROTO_TCP);
+    for (uint32_t i = 0; i < 4; i++) {
+        load(program, BPF_W, 8 + 4 * i);
+        expect(program, ntohl(server->sin6_addr.s6_addr32[i]));
+    }
+    load(program, BPF_H, IPV6_BYTES);
+    expect(program, ntohs(server->sin6_port));
+}
+
+/* The filter comes before the ring and the ring before what is listened to, so that nothing else
+ * ever lies in it. */
+static bool open_ring(struct http_tap *tap, const struct sockaddr *server)
+{
+    const int version = TPACKET_V2;
+    const bool four = server->sa_family == AF_INET;
+    struct program program = {.count = 0};
+    const struct tpacket_req request = {.tp_block_size = BLOCK_BYTES,
+                                        .tp_block_nr = FRAMES * FRAME_BYTES / BLOCK_BYTES,
+                                        .tp_frame_size = FRAME_BYTES,
+                                        .tp_frame_nr = FRAMES};
+    const struct sockaddr_ll all = {.sll_family = AF_PACKET,
+                                    .sll_protocol = htons(four ? ETH_P_IP : ETH_P_IPV6)};
+    if (four) {
+        filter_ipv4(&program, (const struct sockaddr_in *)(const void *)server);
+    } else {
+        filter_ipv6(&program, (const struct sockaddr_in6 *)(const void *)server);
+    }
+    finish_program(&program);
+    const struct sock_fprog filter = {program.count, program.steps};
+    if (setsockopt(tap->socket, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) ||
+        setsockopt(tap->socket, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
+        setsockopt(tap->socket, SOL_PACKET, PACKET_RX_RING, &request, sizeof request)) {
+        return false;
+    }
+    void *ring = mmap(NULL, (size_t)FRAMES * FRAME_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
+                      tap->socket, 0);
+    if (ring == MAP_FAILED) {
+        return false;
+    }
+    tap->ring = ring;
+    return bind(tap->socket, (const struct sockaddr *)(const void *)&all, sizeof all) == 0;
+}
+
+struct http_tap *http_tap_open(const struct sockaddr *server)
+{
+    if (server->sa_family != AF_INET && server->sa_family != AF_INET6) {
+        return NULL;
+    }
+    int descriptor = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    struct http_tap *tap = descriptor >= 0 ? calloc(1, sizeof *tap) : NULL;
+    if (!tap) {
+        if (descriptor >= 0) {
+            close(descriptor);
+        }
+        return NULL;
+    }
+    tap->socket = descriptor;
+    tap->family = server->sa_family;
+    if (!open_ring(tap, server)) {
+        http_tap_close(tap);
+        return NULL;
+    }
+    return tap;
+}
+
+void http_tap_close(struct http_tap *tap)
+{
+    if (!tap) {
+        return;
+    }
+    if (tap->ring) {
+        munmap(tap->ring, (size_t)FRAMES * FRAME_BYTES);
+    }
+    close(tap->socket);
+    free(tap);
+}
+
+void http_tap_watch(struct http_tap *tap, struct tap_stream *stream, int descriptor)
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    http_tap_forget(tap, stream);
+    if (!tap || getsockname(descriptor, (struct sockaddr *)(void *)&address, &length)) {
+        return;
+    }
+    /* The port lies at the same place in both kinds of address. */
+    stream->port = ((const struct sockaddr_in *)(const void *)&address)->sin_port;
+    tap->streams[stream->port] = stream;
+}
+
+void http_tap_forget(struct http_tap *tap, struct tap_stream *stream)
+{
+    if (tap && tap->streams[stream->port] == stream) {
+        tap->streams[stream->port] = NULL;
+    }
+    free(stream->marks);
+    *stream = (struct tap_stream){0};
+}
+
+/* Whether sequence number `a` comes after `b`; they wrap. */
+static bool after(uint32_t a, uint32_t b)
+{
+    return (int32_t)(a - b) > 0;
+}
+
+static void add_mark(struct tap_stream *stream, uint64_t at_ns)
+{
+    if (stream->first == stream->count) {
+        stream->first = stream->count = 0;
+    }
+    if (stream->count == stream->capacity) {
+        const uint32_t capacity = stream->capacity ? stream->capacity * 2 : MARKS_MIN;
+        struct tap_mark *marks =
+            capacity <= MARKS_MAX ? realloc(stream->marks, capacity * sizeof *marks) : NULL;
+        if (!marks) {
+            return;
+        }
+        stream->marks = marks;
+        stream->capacity = capacity;
+    }
+    stream->marks[stream->count++] = (struct tap_mark){stream->next, at_ns};
+}
+
+/* Notes a segment. One that was lost and sent again brings those behind it along: a reader gets
+ * them all at that moment. */
+static void add_segment(struct tap_stream *stream, uint32_t begin, uint32_t end, uint64_t at_ns)
+{
+    if (!after(end, stream->next)) {
+        return;
+    }
+    if (after(begin, stream->next)) {
+        if (stream->early_count == TAP_EARLY_MAX) {
+            return;
+        }
+        stream->early[stream->early_count].begin = begin;
+        stream->early[stream->early_count++].end = end;
+        return;
+    }
+    stream->next = end;
+    for (uint32_t i = 0; i < stream->early_count;) {
+        if (after(stream->early[i].begin, stream->next)) {
+            i++;
+            continue;
+        }
+        const bool longer = after(stream->early[i].end, stream->next);
+        stream->next = longer ? stream->early[i].end : stream->next;
+        stream->early[i] = stream->early[--stream->early_count];
+        i = longer ? 0 : i;
+    }
+    add_mark(stream, at_ns);
+}
+
+/* The parts of a segment's head that matter. */
+struct segment {
+    uint16_t port; /* ours, network order */
+    uint32_t begin, end;
+    bool first; /* of its connection */
+};
+
+static uint32_t big16(const uint8_t *bytes)
+{
+    return (uint32_t)bytes[0] << 8 | bytes[1];
+}
+
+static bool read_segment(const uint8_t *head, size_t bytes, sa_family_t family,
+                         struct segment *segment)
+{
+    if (bytes < IPV4_BYTES || (family == AF_INET6 && bytes < IPV6_BYTES)) {
+        return false;
+    }
+    const size_t ip = family == AF_INET ? 4u * (head[0] & 15u) : IPV6_BYTES;
+    const size_t all = family == AF_INET ? big16(head + 2) : IPV6_BYTES + big16(head + 4);
+    if (ip < IPV4_BYTES || bytes < ip + TCP_BYTES) {
+        return false;
+    }
+    const uint8_t *tcp = head + ip;
+    const size_t heads = ip + 4u * (tcp[12] >> 4);
+    if (all < heads || heads < ip + TCP_BYTES) {
+        return false;
+    }
+    memcpy(&segment->port, tcp + 2, sizeof segment->port);
+    segment->begin = big16(tcp + 4) << 16 | big16(tcp + 6);
+    segment->first = tcp[13] & TCP_SYN;
+    segment->begin += segment->first;
+    segment->end = segment->begin + (uint32_t)(all - heads);
+    return true;
+}
+
+static void take_segment(struct http_tap *tap, const struct segment *segment, uint64_t at_ns)
+{
+    struct tap_stream *stream = tap->streams[segment->port];
+    if (!stream) {
+        return;
+    }
+    if (segment->first) {
+        stream->known = true;
+        stream->early_count = stream->first = stream->count = 0;
+        stream->read += segment->begin; /* what was read before this was known */
+        stream->next = segment->begin;
+    } else if (stream->known && segment->end != segment->begin) {
+        add_segment(stream, segment->begin, segment->end, at_ns);
+    }
+}
+
+void http_tap_drain(struct http_tap *tap, int64_t offset_ns)
+{
+    for (uint32_t i = 0; i < FRAMES; i++) {
+        uint8_t *frame = tap->ring + (size_t)tap->frame * FRAME_BYTES;
+        struct tpacket2_hdr *header = (struct tpacket2_hdr *)(void *)frame;
+        const uint32_t status = __atomic_load_n(&header->tp_status, __ATOMIC_ACQUIRE);
+        struct segment segment;
+        if (!(status & TP_STATUS_USER)) {
+            return;
+        }
+        const size_t at = header->tp_net;
+        const size_t room = at < FRAME_BYTES ? FRAME_BYTES - at : 0;
+        const size_t bytes = header->tp_snaplen < room ? header->tp_snaplen : room;
+        const int64_t time = (int64_t)header->tp_sec * 1000000000 + header->tp_nsec - offset_ns;
+        if (time > 0 && read_segment(frame + at, bytes, tap->family, &segment)) {
+            take_segment(tap, &segment, (uint64_t)time);
+        }
+        __atomic_store_n(&header->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+        tap->frame = (tap->frame + 1) % FRAMES;
+    }
+}
+
+/* Marks of bytes that were read are of no use; what was read has arrived, whatever the ring says.
+ */
+static void drop_read(struct tap_stream *stream)
+{
+    while (stream->first < stream->count &&
+           !after(stream->marks[stream->first].end, stream->read)) {
+        stream->first++;
+    }
+    if (after(stream->read, stream->next)) {
+        stream->next = stream->read;
+        stream->early_count = 0;
+    }
+}
+
+void tap_stream_skip(struct tap_stream *stream, size_t bytes)
+{
+    stream->read += (uint32_t)bytes;
+    if (stream->known) {
+        drop_read(stream);
+    }
+}
+
+size_t tap_stream_piece(struct tap_stream *stream, size_t bytes, uint64_t *at_ns)
+{
+    tap_stream_skip(stream, 0);
+    const bool told = stream->first < stream->count;
+    const struct tap_mark mark = told ? stream->marks[stream->first] : (struct tap_mark){0};
+    const size_t there = told ? mark.end - stream->read : bytes;
+    const size_t piece = there < bytes ? there : bytes;
+    *at_ns = mark.at_ns;
+    tap_stream_skip(stream, piece);
+    return piece;
+}
