@@ -92,7 +92,18 @@ bool buffer_append_unsigned(struct buffer *buffer, uint64_t value)
 
 #define DIGITS_MAX 10u /* of 32 bits */
 
-/* The digits of a value, two at a time; `at` has room for DIGITS_MAX. Returns their end. */
+static size_t count_digits(uint32_t value)
+{
+    static const uint32_t powers[] = {10,      100,      1000,      10000,     100000,
+                                      1000000, 10000000, 100000000, 1000000000};
+    size_t digits = 1;
+    while (digits < DIGITS_MAX && value >= powers[digits - 1]) {
+        digits++;
+    }
+    return digits;
+}
+
+/* The digits of a value, two at a time and each at its place; returns their end. */
 static char *put_digits(char *at, uint32_t value)
 {
     static const char pairs[] = "0001020304050607080910111213141516171819"
@@ -100,18 +111,15 @@ static char *put_digits(char *at, uint32_t value)
                                 "4041424344454647484950515253545556575859"
                                 "6061626364656667686970717273747576777879"
                                 "8081828384858687888990919293949596979899";
-    char digits[2 * DIGITS_MAX];
-    size_t begin = DIGITS_MAX;
-    while (value >= 10) {
-        begin -= 2;
-        memcpy(digits + begin, pairs + 2 * (value % 100), 2);
-        value /= 100;
+    char *end = at + count_digits(value);
+    for (at = end; value >= 10; value /= 100) {
+        at -= 2;
+        memcpy(at, pairs + 2 * (value % 100), 2);
     }
-    if (value || begin == DIGITS_MAX) {
-        digits[--begin] = (char)('0' + value);
+    if (value || at == end) {
+        *--at = (char)('0' + value);
     }
-    memcpy(at, digits + begin, DIGITS_MAX); /* more than there is, at a length known beforehand */
-    return at + DIGITS_MAX - begin;
+    return end;
 }
 
 bool buffer_append_list(struct buffer *buffer, const uint32_t *values, size_t count)

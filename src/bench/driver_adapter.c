@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "bench/adapter_columns.h"
 
 #define LINE_BYTES_MAX (16u << 20)
 #define READ_BYTES     65536u
@@ -267,15 +268,11 @@ static void read_ids(const struct json_value *value, uint32_t *ids, struct load_
     event->tokens = event->id_count;
 }
 
-/* When an event happened: as the engine says, in the bounds of what can be true, else now. A run's
- * events follow one another, its submission comes before them, and none lies in the future. */
-static uint64_t event_time(struct adapter_run *run, const struct json_value *at_ns, uint64_t now)
+/* When an event happened: as the engine says, in the bounds of what can be true. A run's events
+ * follow one another, its submission comes before them, and none lies in the future. */
+static uint64_t event_time(struct adapter_run *run, uint64_t said_ns, uint64_t now)
 {
-    int64_t said;
-    if (!json_integer(at_ns, 0, INT64_MAX, &said)) {
-        said = (int64_t)now;
-    }
-    uint64_t at = (uint64_t)said < run->last_ns ? run->last_ns : (uint64_t)said;
+    const uint64_t at = said_ns < run->last_ns ? run->last_ns : said_ns;
     run->last_ns = at > now ? now : at;
     return run->last_ns;
 }
@@ -287,13 +284,15 @@ static bool take_token_event(struct adapter *adapter, const struct json_value *r
     int64_t id = -1;
     int64_t index = 0;
     int64_t number;
+    int64_t said_ns = (int64_t)now;
     json_integer(json_member(root, "id"), 0, INT64_MAX, &id);
+    json_integer(json_member(root, "at_ns"), 0, INT64_MAX, &said_ns);
     struct adapter_run *run = run_find(adapter, id);
     if (!run || !json_integer(json_member(root, "index"), 0, run->count - 1, &index)) {
         return false;
     }
     struct load_event event = {.index = run->first + (uint32_t)index,
-                               .now_ns = event_time(run, json_member(root, "at_ns"), now),
+                               .now_ns = event_time(run, (uint64_t)said_ns, now),
                                .text = json_text(json_member(root, "text"))};
     if (text_view_is(kind, "token")) {
         read_ids(root, ids, &event);
@@ -319,47 +318,28 @@ static bool take_token_event(struct adapter *adapter, const struct json_value *r
     return true;
 }
 
-/* Many tokens in one line, a column for each member: reading a line costs more than a number does.
- */
-static bool take_columns(struct adapter *adapter, const struct json_value *root, uint64_t now,
+static bool take_columns(struct adapter *adapter, struct columns *columns, uint64_t now,
                          const struct load_sink *sink)
 {
-    static const char *const keys[] = {"id", "index", "token", "at_ns"};
-    const struct json_value *columns[4];
-    uint32_t count = 0;
-    for (size_t i = 0; i < 4; i++) {
-        const struct json_value *column = json_member(root, keys[i]);
-        if (!json_is(column, JSON_ARRAY) || (i && column->count != count)) {
-            return false;
-        }
-        count = column->count;
-        columns[i] = column + 1;
-    }
     struct adapter_run *run = NULL;
-    for (uint32_t i = 0; i < count; i++) {
-        int64_t id;
-        int64_t index;
-        int64_t token;
-        if (!json_integer(columns[0], 0, INT64_MAX, &id)) {
+    uint64_t row[COLUMN_COUNT];
+    while (columns_next(columns, row)) {
+        if (row[COLUMN_ID] > INT64_MAX) {
             return false;
         }
-        run = run && run->id == (uint64_t)id ? run : run_find(adapter, id);
-        if (!run || !json_integer(columns[1], 0, run->count - 1, &index) ||
-            !json_integer(columns[2], 0, UINT32_MAX, &token)) {
+        run = run && run->id == row[COLUMN_ID] ? run : run_find(adapter, (int64_t)row[COLUMN_ID]);
+        if (!run || row[COLUMN_INDEX] >= run->count || row[COLUMN_TOKEN] > UINT32_MAX) {
             return false;
         }
-        uint32_t known = (uint32_t)token;
-        const struct load_event event = {.index = run->first + (uint32_t)index,
-                                         .now_ns = event_time(run, columns[3], now),
-                                         .ids = &known,
+        const uint32_t token = (uint32_t)row[COLUMN_TOKEN];
+        const struct load_event event = {.index = run->first + (uint32_t)row[COLUMN_INDEX],
+                                         .now_ns = event_time(run, row[COLUMN_AT_NS], now),
+                                         .ids = &token,
                                          .id_count = 1,
                                          .tokens = 1};
         sink->event(sink->user, &event);
-        for (size_t j = 0; j < 4; j++) {
-            columns[j] = json_next(columns[j]);
-        }
     }
-    return true;
+    return columns->whole;
 }
 
 /* The answer to a run as a whole. */
@@ -385,14 +365,17 @@ static llcuda_status take_line(struct adapter *adapter, struct text_view line, u
                                const struct load_sink *sink, struct llcuda_error *error)
 {
     struct json_document *document = NULL;
+    struct columns columns;
+    if (columns_open(line, &columns)) {
+        return take_columns(adapter, &columns, now, sink) ? LLCUDA_OK : rubbish(line, error);
+    }
     if (json_parse(line, NULL, &document, NULL)) {
         return rubbish(line, error);
     }
     const struct json_value *root = json_root(document);
     struct text_view kind = json_text(json_member(root, "event"));
-    bool known = text_view_is(kind, "tokens") ? take_columns(adapter, root, now, sink)
-                 : kind.data                  ? take_token_event(adapter, root, kind, now, sink)
-                                              : take_run_reply(adapter, root, now, sink);
+    bool known = kind.data ? take_token_event(adapter, root, kind, now, sink)
+                           : take_run_reply(adapter, root, now, sink);
     json_destroy(document);
     return known ? LLCUDA_OK : rubbish(line, error);
 }

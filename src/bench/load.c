@@ -25,6 +25,9 @@ struct load {
     uint64_t next_due_ns; /* open loop, from the begin; of the request that is next */
     bool have_due;
     bool all_sent;
+    uint64_t random;   /* of the choice of gaps */
+    uint64_t next_gap; /* that is kept, when there is no more room for all */
+    double gap_weight; /* of what is kept */
 };
 
 static struct load_sample *add_sample(struct load *load)
@@ -54,18 +57,31 @@ static struct load_sample *add_sample(struct load *load)
     return load_sample_at(result, result->count++);
 }
 
-/* Keeps each gap with the same probability, whatever their number (reservoir sampling). */
+/* Uniform in (0, 1). */
+static double draw(struct load *load)
+{
+    load->random += 0x9E3779B97F4A7C15u;
+    return ((double)(random_mix(load->random) >> 11) + 0.5) * 0x1p-53;
+}
+
+/* Keeps each gap with the same probability, whatever their number, and draws only for those that
+ * are kept: the next one follows after a gap that is drawn, too (reservoir sampling, algorithm L of
+ * Li, 1994). */
 static void add_gap(struct load *load, float gap_us)
 {
     struct load_result *result = load->result;
-    uint64_t seen = result->gaps_seen++;
+    const uint64_t seen = result->gaps_seen++;
     if (result->gap_count < LOAD_GAPS_MAX) {
         result->gaps_us[result->gap_count++] = gap_us;
-        return;
+        load->next_gap = seen;
+        load->gap_weight = 1;
+    } else if (seen == load->next_gap) {
+        const uint64_t place = (uint64_t)(draw(load) * LOAD_GAPS_MAX);
+        result->gaps_us[place < LOAD_GAPS_MAX ? place : LOAD_GAPS_MAX - 1] = gap_us;
     }
-    uint64_t place = random_mix(load->plan->seed ^ random_mix(seen)) % (seen + 1);
-    if (place < LOAD_GAPS_MAX) {
-        result->gaps_us[place] = gap_us;
+    if (result->gap_count == LOAD_GAPS_MAX && seen == load->next_gap) {
+        load->gap_weight *= exp(log(draw(load)) / LOAD_GAPS_MAX);
+        load->next_gap += (uint64_t)(log(draw(load)) / log1p(-load->gap_weight)) + 1;
     }
 }
 
@@ -213,7 +229,8 @@ static llcuda_status look_around(struct load *load, uint64_t elapsed, struct llc
 llcuda_status load_run(struct driver *driver, const struct load_plan *plan,
                        struct load_result *result, struct llcuda_error *error)
 {
-    struct load load = {.driver = driver, .plan = plan, .result = result};
+    struct load load = {
+        .driver = driver, .plan = plan, .result = result, .random = random_mix(plan->seed)};
     struct load_sink sink = {take_event, &load};
     llcuda_status status = LLCUDA_OK;
     *result = (struct load_result){0};

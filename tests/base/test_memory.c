@@ -33,6 +33,31 @@ static void arena_is_aligned_zeroed_and_bounded(void **state)
     assert_int_equal(arena.allocated_bytes, 0);
 }
 
+/* As one by one, at every length of a number. */
+static void buffer_appends_lists(void **state)
+{
+    (void)state;
+    static const uint32_t values[] = {0,      5,       10,       99,        100,        101,
+                                      1000,   9999,    10000,    65536,     100000,     128256,
+                                      999999, 1000000, 99999999, 100000000, 4294967295u};
+    enum { COUNT = sizeof values / sizeof values[0] };
+    struct buffer list = {0};
+    struct buffer one_by_one = {0};
+    assert_true(buffer_append_list(&list, values, 0));
+    assert_int_equal(list.length, 0);
+    assert_true(buffer_append_list(&list, values, COUNT));
+    for (int i = 0; i < COUNT; i++) {
+        assert_true(buffer_printf(&one_by_one, "%s%u", i ? "," : "", values[i]));
+    }
+    assert_string_equal(buffer_text(&list), buffer_text(&one_by_one));
+    buffer_deinit(&list);
+    buffer_deinit(&one_by_one);
+    buffer_init(&list, 10);
+    assert_false(buffer_append_list(&list, values, COUNT));
+    assert_true(list.failed);
+    buffer_deinit(&list);
+}
+
 static void buffer_remembers_failure(void **state)
 {
     (void)state;
@@ -168,6 +193,7 @@ static void philox_gives_the_published_vectors(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(arena_is_aligned_zeroed_and_bounded),
+    cmocka_unit_test(buffer_appends_lists),
     cmocka_unit_test(buffer_remembers_failure),
     cmocka_unit_test(buffer_prints_at_every_length),
     cmocka_unit_test(arithmetic_does_not_wrap),

@@ -272,6 +272,80 @@ static void test_million_samples(void **state)
     simulated_deinit(&engine);
 }
 
+/* An engine whose n-th answer has a token each n milliseconds. */
+struct slowing {
+    struct driver driver;
+    uint64_t now_ns, step_ns;
+    uint32_t index, left;
+};
+
+#define SLOWING_ANSWERS 10u
+#define SLOWING_TOKENS  100000u
+
+static uint64_t slowing_now(struct driver *driver)
+{
+    return ((struct slowing *)(void *)driver)->now_ns;
+}
+
+static llcuda_status slowing_submit(struct driver *driver, const struct load_request *requests,
+                                    uint32_t count, struct llcuda_error *error)
+{
+    struct slowing *engine = (struct slowing *)(void *)driver;
+    (void)count;
+    (void)error;
+    engine->index = requests[0].index;
+    engine->step_ns = (engine->index + 1) * 1000000u;
+    engine->left = SLOWING_TOKENS;
+    return LLCUDA_OK;
+}
+
+static llcuda_status slowing_wait(struct driver *driver, uint64_t until_ns,
+                                  const struct load_sink *sink, struct llcuda_error *error)
+{
+    struct slowing *engine = (struct slowing *)(void *)driver;
+    (void)until_ns;
+    (void)error;
+    while (engine->left) {
+        engine->now_ns += engine->step_ns;
+        engine->left--;
+        const struct load_event event = {.index = engine->index,
+                                         .now_ns = engine->now_ns,
+                                         .tokens = 1,
+                                         .done = engine->left == 0};
+        sink->event(sink->user, &event);
+    }
+    return LLCUDA_OK;
+}
+
+/* When there is no room for all gaps, those that are kept are of all times alike. */
+static void test_kept_gaps_are_of_all_times(void **state)
+{
+    (void)state;
+    static const struct driver_ops ops = {slowing_now, slowing_submit, slowing_wait};
+    struct slowing engine = {.driver = {&ops}, .now_ns = 1};
+    struct load_plan plan = {.parallel = 1,
+                             .request_count = SLOWING_ANSWERS,
+                             .duration_ns = UINT64_MAX,
+                             .request = make_request,
+                             .seed = 11};
+    struct load_result result;
+    struct llcuda_error error = {0};
+    uint32_t kept[SLOWING_ANSWERS + 1] = {0};
+    assert_ok(load_run(&engine.driver, &plan, &result, &error), error);
+    assert_int_equal(result.gaps_seen, SLOWING_ANSWERS * (SLOWING_TOKENS - 1));
+    for (uint32_t i = 0; i < result.gap_count; i++) {
+        const double milliseconds = (double)result.gaps_us[i] / 1e3;
+        assert_true(milliseconds > 0.5 && milliseconds < SLOWING_ANSWERS + 0.5);
+        kept[lround(milliseconds)]++;
+    }
+    /* Drawn from SLOWING_ANSWERS heaps: 77 is one standard deviation. */
+    for (uint32_t i = 1; i <= SLOWING_ANSWERS; i++) {
+        assert_in_range(kept[i], LOAD_GAPS_MAX / SLOWING_ANSWERS - 385,
+                        LOAD_GAPS_MAX / SLOWING_ANSWERS + 385);
+    }
+    load_result_deinit(&result);
+}
+
 static void test_arrivals(void **state)
 {
     (void)state;
@@ -335,10 +409,15 @@ static void test_closed_loops(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_recovers_truth),     cmocka_unit_test(test_same_engine_twice),
-        cmocka_unit_test(test_planted_difference), cmocka_unit_test(test_no_coordinated_omission),
-        cmocka_unit_test(test_million_samples),    cmocka_unit_test(test_arrivals),
-        cmocka_unit_test(test_closed_loops),       cmocka_unit_test(test_runs_that_differ),
+        cmocka_unit_test(test_recovers_truth),
+        cmocka_unit_test(test_same_engine_twice),
+        cmocka_unit_test(test_planted_difference),
+        cmocka_unit_test(test_no_coordinated_omission),
+        cmocka_unit_test(test_million_samples),
+        cmocka_unit_test(test_kept_gaps_are_of_all_times),
+        cmocka_unit_test(test_arrivals),
+        cmocka_unit_test(test_closed_loops),
+        cmocka_unit_test(test_runs_that_differ),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
