@@ -104,7 +104,8 @@ static bool read_number(const char **place, bool first, uint64_t *out)
     }
     *out = value;
     *place = at;
-    return at > begin && at - begin <= DIGITS_MAX && (*begin != '0' || at == begin + 1);
+    return at > begin && at - begin <= DIGITS_MAX && (*begin != '0' || at == begin + 1) &&
+           (*at == ',' || *at == ']' || *at == ' ');
 }
 
 static bool at_end(const char *at)

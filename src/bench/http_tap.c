@@ -28,7 +28,7 @@ struct http_tap {
     int socket;
     uint8_t *ring;
     uint32_t frame; /* the next one to look at */
-    sa_family_t family;
+    bool ipv6;
     struct tap_stream *streams[65536]; /* by our port */
 };
 
@@ -138,7 +138,7 @@ struct http_tap *http_tap_open(const struct sockaddr *server)
         return NULL;
     }
     tap->socket = descriptor;
-    tap->family = server->sa_family;
+    tap->ipv6 = server->sa_family == AF_INET6;
     if (!open_ring(tap, server)) {
         http_tap_close(tap);
         return NULL;
@@ -204,9 +204,7 @@ static void add_mark(struct tap_stream *stream, uint64_t at_ns)
     stream->marks[stream->count++] = (struct tap_mark){stream->next, at_ns};
 }
 
-/* Notes a segment. One that was lost and sent again brings those behind it along: a reader gets
- * them all at that moment. */
-static void add_segment(struct tap_stream *stream, uint32_t begin, uint32_t end, uint64_t at_ns)
+static void add_bytes(struct tap_stream *stream, uint32_t begin, uint32_t end, uint64_t at_ns)
 {
     if (!after(end, stream->next)) {
         return;
@@ -233,26 +231,18 @@ static void add_segment(struct tap_stream *stream, uint32_t begin, uint32_t end,
     add_mark(stream, at_ns);
 }
 
-/* The parts of a segment's head that matter. */
-struct segment {
-    uint16_t port; /* ours, network order */
-    uint32_t begin, end;
-    bool first; /* of its connection */
-};
-
 static uint32_t big16(const uint8_t *bytes)
 {
     return (uint32_t)bytes[0] << 8 | bytes[1];
 }
 
-static bool read_segment(const uint8_t *head, size_t bytes, sa_family_t family,
-                         struct segment *segment)
+bool tap_read_head(const uint8_t *head, size_t bytes, bool ipv6, struct tap_segment *segment)
 {
-    if (bytes < IPV4_BYTES || (family == AF_INET6 && bytes < IPV6_BYTES)) {
+    if (bytes < (ipv6 ? IPV6_BYTES : IPV4_BYTES)) {
         return false;
     }
-    const size_t ip = family == AF_INET ? 4u * (head[0] & 15u) : IPV6_BYTES;
-    const size_t all = family == AF_INET ? big16(head + 2) : IPV6_BYTES + big16(head + 4);
+    const size_t ip = ipv6 ? IPV6_BYTES : 4u * (head[0] & 15u);
+    const size_t all = ipv6 ? IPV6_BYTES + big16(head + 4) : big16(head + 2);
     if (ip < IPV4_BYTES || bytes < ip + TCP_BYTES) {
         return false;
     }
@@ -269,19 +259,14 @@ static bool read_segment(const uint8_t *head, size_t bytes, sa_family_t family,
     return true;
 }
 
-static void take_segment(struct http_tap *tap, const struct segment *segment, uint64_t at_ns)
+void tap_stream_add(struct tap_stream *stream, const struct tap_segment *segment, uint64_t at_ns)
 {
-    struct tap_stream *stream = tap->streams[segment->port];
-    if (!stream) {
-        return;
-    }
-    if (segment->first) {
+    if (segment->first && !stream->known) {
         stream->known = true;
-        stream->early_count = stream->first = stream->count = 0;
         stream->read += segment->begin; /* what was read before this was known */
         stream->next = segment->begin;
     } else if (stream->known && segment->end != segment->begin) {
-        add_segment(stream, segment->begin, segment->end, at_ns);
+        add_bytes(stream, segment->begin, segment->end, at_ns);
     }
 }
 
@@ -291,7 +276,7 @@ void http_tap_drain(struct http_tap *tap, int64_t offset_ns)
         uint8_t *frame = tap->ring + (size_t)tap->frame * FRAME_BYTES;
         struct tpacket2_hdr *header = (struct tpacket2_hdr *)(void *)frame;
         const uint32_t status = __atomic_load_n(&header->tp_status, __ATOMIC_ACQUIRE);
-        struct segment segment;
+        struct tap_segment segment;
         if (!(status & TP_STATUS_USER)) {
             return;
         }
@@ -299,8 +284,9 @@ void http_tap_drain(struct http_tap *tap, int64_t offset_ns)
         const size_t room = at < FRAME_BYTES ? FRAME_BYTES - at : 0;
         const size_t bytes = header->tp_snaplen < room ? header->tp_snaplen : room;
         const int64_t time = (int64_t)header->tp_sec * 1000000000 + header->tp_nsec - offset_ns;
-        if (time > 0 && read_segment(frame + at, bytes, tap->family, &segment)) {
-            take_segment(tap, &segment, (uint64_t)time);
+        if (time > 0 && tap_read_head(frame + at, bytes, tap->ipv6, &segment) &&
+            tap->streams[segment.port]) {
+            tap_stream_add(tap->streams[segment.port], &segment, (uint64_t)time);
         }
         __atomic_store_n(&header->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
         tap->frame = (tap->frame + 1) % FRAMES;

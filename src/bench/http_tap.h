@@ -48,6 +48,21 @@ void http_tap_forget(struct http_tap *tap, struct tap_stream *stream);
  * ahead of clock_now_ns. */
 void http_tap_drain(struct http_tap *tap, int64_t offset_ns);
 
+/* The parts of a segment's head that matter. */
+struct tap_segment {
+    uint16_t port; /* of the receiver, network order */
+    bool first;    /* of its connection */
+    uint32_t begin, end;
+};
+
+/* Reads the head of a segment from its IP header on, of which `bytes` are there; false when it is
+ * none. */
+bool tap_read_head(const uint8_t *head, size_t bytes, bool ipv6, struct tap_segment *segment);
+
+/* Notes a segment. One that was lost and sent again brings those behind it along: a reader gets
+ * them all at that moment. */
+void tap_stream_add(struct tap_stream *stream, const struct tap_segment *segment, uint64_t at_ns);
+
 /* The reader has taken so many bytes whose times it does not ask for. */
 void tap_stream_skip(struct tap_stream *stream, size_t bytes);
 
