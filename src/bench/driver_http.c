@@ -267,6 +267,9 @@ static void finish(struct http_connection *connection, const char *reason)
     driver->ended = true;
     driver->ended_early =
         driver->ended_early || reason || connection->tokens_seen < connection->tokens_due;
+    if (!reason) {
+        http_note_answer(connection);
+    }
     if (driver->sink) {
         driver->sink->event(driver->sink->user, &event);
     }
@@ -323,7 +326,8 @@ static llcuda_status submit(struct driver *base, const struct load_request *requ
         connection->saw_done = connection->answered = false;
         connection->index = requests[i].index;
         connection->output_tokens = connection->prompt_tokens = 0;
-        connection->tokens_due = driver->ignore_eos ? requests[i].max_tokens : 0;
+        connection->tokens_asked = driver->ignore_eos ? requests[i].max_tokens : 0;
+        connection->tokens_due = http_tokens_due(driver, connection->tokens_asked);
         connection->tokens_seen = 0;
         connection->kept = false;
         connection->out_sent = 0;
@@ -358,7 +362,7 @@ static void take_data(void *user, struct text_view data)
         driver->sink->event(driver->sink->user, &event);
         driver->speaking += !connection->speaks;
         connection->speaks = true;
-        connection->joined |= connection->tokens_seen && connection->token_ns == event.now_ns;
+        connection->joined += connection->tokens_seen && connection->token_ns == event.now_ns;
         connection->token_ns = event.now_ns;
         connection->tokens_seen++;
     }

@@ -33,6 +33,7 @@ struct http_driver {
     bool closes;                  /* the server closes a connection after an answer */
     bool ended_early;             /* an answer, before it had the tokens that were asked for */
     uint32_t spare;               /* tokens of an answer's end that are not slept through */
+    uint32_t silent;              /* part of an answer's tokens that are not seen */
     uint32_t hurry;               /* how much faster than awaited tokens came of late */
     uint32_t doubt;               /* whether this server may be slept through; 0: none */
     uint64_t awake_until_ns;      /* it is not, before */

@@ -17,12 +17,13 @@ struct http_connection {
     bool rested;       /* longer than IDLE_SHORT_NS, before it was used again */
     uint32_t index;    /* of the request */
     uint32_t output_tokens, prompt_tokens;
-    uint32_t tokens_due; /* of the answer, if it has them all */
+    uint32_t tokens_asked; /* of the answer, if it has them all */
+    uint32_t tokens_due;   /* those that will be seen: a token without a text is none */
     uint32_t tokens_seen;
     uint64_t token_ns; /* of the last one */
     bool saw_done;
-    bool kept;   /* what comes waits in the kernel at times */
-    bool joined; /* two tokens came at the same moment */
+    bool kept;       /* what comes waits in the kernel at times */
+    uint32_t joined; /* tokens that came at the same moment as the one before */
     struct buffer out;
     size_t out_sent;
     struct http_stream stream;
@@ -52,6 +53,11 @@ struct timespec http_time_until(uint64_t until_ns, uint64_t at_most_ns);
 
 /* What lay between two tokens of an answer. */
 void http_note_gap(struct http_driver *driver, uint64_t gap_ns);
+
+/* How many of the tokens that are asked for will be seen, going by the answers before; and what an
+ * answer that is whole says of it. */
+uint32_t http_tokens_due(const struct http_driver *driver, uint32_t asked);
+void http_note_answer(const struct http_connection *connection);
 
 /* Sleeps while tokens come, and then reads them with the times that the kernel noted, so that the
  * harness is woken once for many. False when there is no time for that, or not the circumstances:

@@ -24,8 +24,11 @@
 #define TAP_SEGMENTS_MAX 4096u     /* that may come in a sleep: half of what a tap keeps */
 #define TAP_BUFFER_BYTES (1 << 18) /* for what nobody reads meanwhile */
 
-/* How much faster than awaited tokens came of late, in parts of one: */
-#define HURRY_ONE   256u
+#define DOUBT_FEW 4u       /* of one that brought less than it should */
+#define FEW_NS    5000000u /* nobody sleeps after it */
+
+/* Parts of one: how much faster than awaited tokens came of late. */
+#define ONE         256u
 #define HURRY_FIRST 64u
 #define HURRY_LEAST 8u
 #define HURRY_MAX   1024u
@@ -46,12 +49,27 @@ void http_note_gap(struct http_driver *driver, uint64_t gap_ns)
     driver->gap_ns = driver->gap_ns > GAP_NS_MIN ? driver->gap_ns : GAP_NS_MIN;
 }
 
+uint32_t http_tokens_due(const struct http_driver *driver, uint32_t asked)
+{
+    return (uint32_t)((uint64_t)asked * (ONE - driver->silent) / ONE);
+}
+
+void http_note_answer(const struct http_connection *connection)
+{
+    struct http_driver *driver = connection->driver;
+    const uint32_t asked = connection->tokens_asked;
+    const uint32_t seen = connection->tokens_seen < asked ? connection->tokens_seen : asked;
+    const uint32_t silent = asked ? ONE - (uint32_t)((uint64_t)seen * ONE / asked) : 0;
+    const uint32_t lately = driver->silent - driver->silent / 8;
+    driver->silent = silent > lately ? silent : lately;
+}
+
 /* Of the tokens that an answer still gets, those that come before it can end even if they hurry
  * twice as much as of late: who sleeps through an end keeps the next request waiting. */
 static uint32_t before_end(const struct http_driver *driver, uint32_t left)
 {
-    const uint64_t pace = HURRY_ONE + 2 * driver->hurry;
-    return (uint32_t)((uint64_t)left * HURRY_ONE / pace);
+    const uint64_t pace = ONE + 2 * driver->hurry;
+    return (uint32_t)((uint64_t)left * ONE / pace);
 }
 
 /* How many tokens of each answer may wait, at most. */
@@ -125,9 +143,17 @@ static bool read_kept(struct http_connection *connection)
     return http_feed_held(connection);
 }
 
+/* What a sleep brought. */
+struct harvest {
+    uint32_t tokens, most; /* of all answers, of one */
+    uint32_t joined;       /* those that came at the same moment as the one before */
+    bool unknown;          /* some of whose times nobody knows */
+    bool overslept;        /* an answer ended */
+};
+
 /* Reads what waited, each piece as of the time that the tap tells; false when the answer is over.
  */
-static bool read_tapped(struct http_connection *connection)
+static bool read_tapped(struct http_connection *connection, struct harvest *harvest)
 {
     char data[HTTP_READ_BYTES];
     const ssize_t got = recv(connection->socket, data, sizeof data, 0);
@@ -138,7 +164,7 @@ static bool read_tapped(struct http_connection *connection)
     for (size_t taken = 0; goes_on && got > 0 && taken < (size_t)got;) {
         uint64_t at_ns;
         const size_t piece = tap_stream_piece(&connection->tap, (size_t)got - taken, &at_ns);
-        connection->joined |= at_ns == 0;
+        harvest->unknown |= at_ns == 0;
         at_ns = at_ns && at_ns < now ? at_ns : now;
         connection->at_ns = at_ns > connection->at_ns ? at_ns : connection->at_ns;
         connection->answered = true;
@@ -148,24 +174,17 @@ static bool read_tapped(struct http_connection *connection)
     return goes_on;
 }
 
-/* What a sleep brought. */
-struct harvest {
-    uint32_t tokens, most; /* of all answers, of one */
-    bool joined;           /* tokens came whose times are not known, or not apart */
-    bool overslept;        /* an answer ended */
-};
-
 static void read_connection(struct http_connection *connection, struct harvest *harvest)
 {
     struct http_driver *driver = connection->driver;
     const uint64_t before_ns = connection->token_ns;
     const uint32_t seen = connection->tokens_seen;
-    connection->joined = false;
-    const bool goes_on = driver->tap ? read_tapped(connection) : read_kept(connection);
+    connection->joined = 0;
+    const bool goes_on = driver->tap ? read_tapped(connection, harvest) : read_kept(connection);
     const uint32_t tokens = connection->tokens_seen - seen;
     harvest->tokens += tokens;
     harvest->most = tokens > harvest->most ? tokens : harvest->most;
-    harvest->joined |= goes_on && connection->joined;
+    harvest->joined += goes_on ? connection->joined : 0;
     if (seen && tokens) {
         http_note_gap(driver, (connection->token_ns - before_ns) / tokens);
     }
@@ -178,7 +197,7 @@ static void read_connection(struct http_connection *connection, struct harvest *
 static void note_hurry(struct http_driver *driver, uint32_t awaited, const struct harvest *harvest)
 {
     const uint32_t more = harvest->most > awaited ? harvest->most - awaited : 0;
-    uint64_t hurry = (uint64_t)more * HURRY_ONE / awaited;
+    uint64_t hurry = (uint64_t)more * ONE / awaited;
     /* It ended, but would have gone on at that speed. */
     hurry = harvest->overslept ? 2 * hurry + HURRY_LEAST : hurry;
     const uint32_t lately = driver->hurry - driver->hurry / 8;
@@ -187,11 +206,28 @@ static void note_hurry(struct http_driver *driver, uint32_t awaited, const struc
     driver->hurry = hurry < HURRY_MAX ? (uint32_t)hurry : HURRY_MAX;
 }
 
-/* Whether it went well is looked at: tokens that came together may have been joined by the kernel,
- * few of them may mean a server that waits for an acknowledgement (without TCP_NODELAY), and an
- * answer that ended early was waited for too long (one that had all its tokens, too: the next one's
- * last sleep is shorter). Then nobody sleeps for a while (a sender that sounds out its path, as BBR
- * does, has little in flight meanwhile), and after a few of these no more. */
+/* Whether it went well. Tokens that came together may have been joined by the kernel; with a tap
+ * only by the server: a few by one that is busy, most of them by one that waits for an
+ * acknowledgement (without TCP_NODELAY). Few may mean the same, or that it was busy with others'
+ * prompts. An answer that ended early was waited for too long. Then nobody sleeps for a while (a
+ * sender that sounds out its path, as BBR does, has little in flight meanwhile), and after a few of
+ * these no more. */
+static void judge(struct http_driver *driver, uint32_t answers, const struct harvest *harvest)
+{
+    const uint64_t now = clock_now_ns();
+    const uint32_t fine = driver->tap ? harvest->tokens - harvest->tokens / 4 : 0;
+    const bool few = harvest->tokens <= answers || driver->ended_early;
+    if (harvest->unknown || harvest->joined > fine || (few && !driver->tap)) {
+        driver->doubt += DOUBT_BAD;
+        driver->awake_until_ns = now + AWAKE_NS;
+    } else if (few) {
+        driver->doubt += DOUBT_FEW;
+        driver->awake_until_ns = now + FEW_NS;
+    } else if (driver->doubt) {
+        driver->doubt--;
+    }
+}
+
 bool http_sleep_through(struct http_driver *driver, uint64_t until_ns)
 {
     const uint64_t now = clock_now_ns();
@@ -223,11 +259,6 @@ bool http_sleep_through(struct http_driver *driver, uint64_t until_ns)
     }
     note_hurry(driver, tokens, &harvest);
     driver->spare += harvest.overslept && driver->spare < SPARE_MAX;
-    if (harvest.joined || harvest.tokens <= answers || driver->ended_early) {
-        driver->doubt += DOUBT_BAD;
-        driver->awake_until_ns = clock_now_ns() + AWAKE_NS;
-    } else if (driver->doubt) {
-        driver->doubt--;
-    }
+    judge(driver, answers, &harvest);
     return true;
 }
