@@ -40,6 +40,7 @@ struct http_driver {
     struct http_event_reader events;
     const struct load_sink *sink; /* during a wait */
     uint64_t gap_ns;              /* between an answer's tokens, of late */
+    uint64_t run_gap_ns;          /* the same while many came without a pause */
     bool ended;                   /* during a wait: an answer is over */
     int64_t clock_offset_ns;      /* of the kernel's times of arrival */
 };

@@ -7,7 +7,7 @@
 #include "bench/http_connection.h"
 
 #define GAP_NS_MIN  1000u
-#define TOKENS_MIN  3u
+#define RUN_TOKENS  4u
 #define SPARE_MAX   3u
 #define ANSWERS_MAX 64u        /* that may come at once; with more they are read together anyway */
 #define AWAKE_NS    500000000u /* after a sleep that went wrong */
@@ -15,11 +15,13 @@
 #define DOUBT_MAX   32u
 
 /* Without a tap the kernel keeps only so much apart: */
+#define KEPT_MIN      3u
 #define KEPT_TOKENS   8u      /* that may wait, … */
 #define WINDOW_TOKENS 10u     /* … below a sender's first window, with what comes meanwhile … */
 #define KEPT_LATE_NS  500000u /* … when the system wakes us late by so much */
 #define KEPT_NS_MAX   12000000u
 
+#define TAP_MIN          2u
 #define TAP_NS_MAX       100000000u
 #define TAP_SEGMENTS_MAX 4096u     /* that may come in a sleep: half of what a tap keeps */
 #define TAP_BUFFER_BYTES (1 << 18) /* for what nobody reads meanwhile */
@@ -64,6 +66,21 @@ void http_note_answer(const struct http_connection *connection)
     driver->silent = silent > lately ? silent : lately;
 }
 
+/* What lay between tokens while many came; it falls at once and rises slowly. */
+static void note_run(struct http_driver *driver, uint64_t gap_ns)
+{
+    const uint64_t mean_ns = driver->run_gap_ns ? driver->run_gap_ns : gap_ns;
+    driver->run_gap_ns =
+        gap_ns < mean_ns ? (mean_ns + gap_ns) / 2 : mean_ns + (gap_ns - mean_ns) / 8;
+}
+
+/* What will lie between tokens: while others' prompts are read it is more, and then no longer. */
+static uint64_t gap_to_come(const struct http_driver *driver)
+{
+    const uint64_t run_ns = driver->run_gap_ns > GAP_NS_MIN ? driver->run_gap_ns : GAP_NS_MIN;
+    return driver->run_gap_ns && run_ns < driver->gap_ns ? run_ns : driver->gap_ns;
+}
+
 /* Of the tokens that an answer still gets, those that come before it can end even if they hurry
  * twice as much as of late: who sleeps through an end keeps the next request waiting. */
 static uint32_t before_end(const struct http_driver *driver, uint32_t left)
@@ -76,8 +93,9 @@ static uint32_t before_end(const struct http_driver *driver, uint32_t left)
 static uint64_t tokens_that_fit(const struct http_driver *driver, uint64_t at_most_ns)
 {
     const uint64_t longest_ns = driver->tap ? TAP_NS_MAX : KEPT_NS_MAX;
-    const uint64_t fit = (at_most_ns < longest_ns ? at_most_ns : longest_ns) / driver->gap_ns;
-    const uint64_t late = KEPT_LATE_NS / driver->gap_ns;
+    const uint64_t gap_ns = gap_to_come(driver);
+    const uint64_t fit = (at_most_ns < longest_ns ? at_most_ns : longest_ns) / gap_ns;
+    const uint64_t late = KEPT_LATE_NS / gap_ns;
     const uint64_t window = late < WINDOW_TOKENS ? WINDOW_TOKENS - late : 0;
     const uint64_t kept = window < KEPT_TOKENS ? window : KEPT_TOKENS;
     const uint64_t room = driver->tap ? TAP_SEGMENTS_MAX / (driver->busy + 1) : kept;
@@ -95,7 +113,9 @@ static uint32_t tokens_to_sleep(const struct http_driver *driver, uint64_t at_mo
     uint64_t tokens = tokens_that_fit(driver, at_most_ns);
     for (uint32_t i = 0; i < driver->connection_count; i++) {
         const struct http_connection *connection = driver->connections[i];
-        const uint32_t seen = connection->tokens_seen + connection->held.count + 1 + driver->spare;
+        const uint32_t held = connection->held.count;
+        const uint32_t spare = driver->tap ? 0 : driver->spare;
+        const uint32_t seen = connection->tokens_seen + held + 1 + spare;
         if (connection->busy && connection->out_sent < connection->out.length) {
             return 0;
         }
@@ -105,7 +125,7 @@ static uint32_t tokens_to_sleep(const struct http_driver *driver, uint64_t at_mo
             tokens = calm < tokens ? calm : tokens;
         }
     }
-    return tokens < TOKENS_MIN ? 0 : (uint32_t)tokens;
+    return tokens < (driver->tap ? TAP_MIN : KEPT_MIN) ? 0 : (uint32_t)tokens;
 }
 
 /* A reader that says it waits for many bytes gets the room for them, and the kernel acknowledges
@@ -188,6 +208,9 @@ static void read_connection(struct http_connection *connection, struct harvest *
     if (seen && tokens) {
         http_note_gap(driver, (connection->token_ns - before_ns) / tokens);
     }
+    if (seen && tokens >= RUN_TOKENS) {
+        note_run(driver, (connection->token_ns - before_ns) / tokens);
+    }
     if (!goes_on) {
         harvest->overslept = true;
         http_conclude(connection);
@@ -196,7 +219,8 @@ static void read_connection(struct http_connection *connection, struct harvest *
 
 static void note_hurry(struct http_driver *driver, uint32_t awaited, const struct harvest *harvest)
 {
-    const uint32_t more = harvest->most > awaited ? harvest->most - awaited : 0;
+    /* One may be more by chance: a sleep ends somewhere between two tokens. */
+    const uint32_t more = harvest->most > awaited + 1 ? harvest->most - awaited - 1 : 0;
     uint64_t hurry = (uint64_t)more * ONE / awaited;
     /* It ended, but would have gone on at that speed. */
     hurry = harvest->overslept ? 2 * hurry + HURRY_LEAST : hurry;
@@ -212,11 +236,12 @@ static void note_hurry(struct http_driver *driver, uint32_t awaited, const struc
  * prompts. An answer that ended early was waited for too long. Then nobody sleeps for a while (a
  * sender that sounds out its path, as BBR does, has little in flight meanwhile), and after a few of
  * these no more. */
-static void judge(struct http_driver *driver, uint32_t answers, const struct harvest *harvest)
+static void judge(struct http_driver *driver, uint32_t awaited, uint32_t answers,
+                  const struct harvest *harvest)
 {
     const uint64_t now = clock_now_ns();
     const uint32_t fine = driver->tap ? harvest->tokens - harvest->tokens / 4 : 0;
-    const bool few = harvest->tokens <= answers || driver->ended_early;
+    const bool few = (awaited >= KEPT_MIN && harvest->tokens <= answers) || driver->ended_early;
     if (harvest->unknown || harvest->joined > fine || (few && !driver->tap)) {
         driver->doubt += DOUBT_BAD;
         driver->awake_until_ns = now + AWAKE_NS;
@@ -233,7 +258,7 @@ bool http_sleep_through(struct http_driver *driver, uint64_t until_ns)
     const uint64_t now = clock_now_ns();
     driver->hurry = driver->hurry ? driver->hurry : HURRY_FIRST;
     const uint32_t tokens = now < until_ns ? tokens_to_sleep(driver, until_ns - now) : 0;
-    const struct timespec time = {0, (long)(tokens * driver->gap_ns)};
+    const struct timespec time = {0, (long)(tokens * gap_to_come(driver))};
     const uint32_t answers = driver->speaking;
     struct harvest harvest = {0};
     if (tokens == 0 || now < driver->awake_until_ns) {
@@ -259,6 +284,6 @@ bool http_sleep_through(struct http_driver *driver, uint64_t until_ns)
     }
     note_hurry(driver, tokens, &harvest);
     driver->spare += harvest.overslept && driver->spare < SPARE_MAX;
-    judge(driver, answers, &harvest);
+    judge(driver, tokens, answers, &harvest);
     return true;
 }
