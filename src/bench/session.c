@@ -566,6 +566,14 @@ static llcuda_status check_tokens(struct session *session, struct llcuda_error *
 
 /* ---------------------------------------------------------------- the whole */
 
+/* Who says when a token came. */
+static const char *times_of(const struct session *session)
+{
+    return session->driver != &session->http.driver ? "adapter"
+           : session->http.tap                      ? "packets"
+                                                    : "socket";
+}
+
 static void write_head(struct session *session)
 {
     const struct config_engine *engine = session->engine;
@@ -583,6 +591,7 @@ static void write_head(struct session *session)
     raw_number(raw, "start_ms", session->load_ms);
     raw_number(raw, "gpu_memory_before_bytes", session->gpu_before_bytes);
     raw_text(raw, "engine_version", session->http.version); /* of a server; adapters say hello */
+    raw_text(raw, "times", times_of(session));
     json_key(&raw->writer, "command");
     json_begin_array(&raw->writer);
     for (uint32_t i = 0; i < engine->command_count; i++) {

@@ -9,6 +9,7 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -557,6 +558,14 @@ class Servers(unittest.TestCase):
             self.assertEqual(row["requests"], expected)
         self.assertTrue(all(line["output_tokens"] == 6 for _, _, line in folder.raw()
                             if line["kind"] == "sample"))
+        times = {engine: line["times"] for engine, _, line in folder.raw()
+                 if line["kind"] == "session"}
+        try:  # what the harness may do, this test may
+            socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0).close()
+            by = "packets"
+        except OSError:
+            by = "socket"
+        self.assertEqual(times, {"in process": "adapter", "over HTTP": by})
         folder.remove()
 
 
