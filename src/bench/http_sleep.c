@@ -81,12 +81,17 @@ static uint64_t gap_to_come(const struct http_driver *driver)
     return driver->run_gap_ns && run_ns < driver->gap_ns ? run_ns : driver->gap_ns;
 }
 
-/* Of the tokens that an answer still gets, those that come before it can end even if they hurry
- * twice as much as of late: who sleeps through an end keeps the next request waiting. */
-static uint32_t before_end(const struct http_driver *driver, uint32_t left)
+/* For how many tokens an answer does not end, in parts of one, even if they hurry twice as much as
+ * of late: who sleeps through an end keeps the next request waiting. A tap lets who sleeps wake up
+ * between two of them. */
+static uint64_t before_end(const struct http_driver *driver,
+                           const struct http_connection *connection)
 {
-    const uint64_t pace = ONE + 2 * driver->hurry;
-    return (uint32_t)((uint64_t)left * ONE / pace);
+    const uint32_t seen = connection->tokens_seen + connection->held.count;
+    const uint64_t left = connection->tokens_due > seen ? connection->tokens_due - seen : 0;
+    const uint64_t calm = left * ONE * ONE / (ONE + 2 * driver->hurry);
+    const uint64_t last = driver->tap ? ONE / 2 : ONE * (1 + driver->spare);
+    return calm > last ? calm - last : 0;
 }
 
 /* How many tokens of each answer may wait, at most. */
@@ -102,30 +107,27 @@ static uint64_t tokens_that_fit(const struct http_driver *driver, uint64_t at_mo
     return fit < room ? fit : room;
 }
 
-/* For how many tokens nobody needs to look: requests are sent, answers are coming, none ends
- * before, and the server has been seen to send on whether it is listened to or not. */
-static uint32_t tokens_to_sleep(const struct http_driver *driver, uint64_t at_most_ns)
+/* For how many tokens, in parts of one, nobody needs to look: requests are sent, answers are
+ * coming, none ends before, and the server has been seen to send on whether it is listened to or
+ * not. */
+static uint64_t tokens_to_sleep(const struct http_driver *driver, uint64_t at_most_ns)
 {
     if (driver->doubt >= DOUBT_MAX || driver->speaking == 0 || driver->busy > ANSWERS_MAX ||
         driver->connection_count > 2 * ANSWERS_MAX || driver->gap_ns == 0) {
         return 0;
     }
-    uint64_t tokens = tokens_that_fit(driver, at_most_ns);
+    uint64_t tokens = tokens_that_fit(driver, at_most_ns) * ONE;
     for (uint32_t i = 0; i < driver->connection_count; i++) {
         const struct http_connection *connection = driver->connections[i];
-        const uint32_t held = connection->held.count;
-        const uint32_t spare = driver->tap ? 0 : driver->spare;
-        const uint32_t seen = connection->tokens_seen + held + 1 + spare;
         if (connection->busy && connection->out_sent < connection->out.length) {
             return 0;
         }
         if (connection->busy) {
-            const uint32_t left = connection->tokens_due > seen ? connection->tokens_due - seen : 0;
-            const uint32_t calm = before_end(driver, left);
+            const uint64_t calm = before_end(driver, connection);
             tokens = calm < tokens ? calm : tokens;
         }
     }
-    return tokens < (driver->tap ? TAP_MIN : KEPT_MIN) ? 0 : (uint32_t)tokens;
+    return tokens < (driver->tap ? TAP_MIN : KEPT_MIN) * ONE ? 0 : tokens;
 }
 
 /* A reader that says it waits for many bytes gets the room for them, and the kernel acknowledges
@@ -257,8 +259,9 @@ bool http_sleep_through(struct http_driver *driver, uint64_t until_ns)
 {
     const uint64_t now = clock_now_ns();
     driver->hurry = driver->hurry ? driver->hurry : HURRY_FIRST;
-    const uint32_t tokens = now < until_ns ? tokens_to_sleep(driver, until_ns - now) : 0;
-    const struct timespec time = {0, (long)(tokens * gap_to_come(driver))};
+    const uint64_t parts = now < until_ns ? tokens_to_sleep(driver, until_ns - now) : 0;
+    const uint32_t tokens = (uint32_t)(parts / ONE);
+    const struct timespec time = {0, (long)(parts * gap_to_come(driver) / ONE)};
     const uint32_t answers = driver->speaking;
     struct harvest harvest = {0};
     if (tokens == 0 || now < driver->awake_until_ns) {
