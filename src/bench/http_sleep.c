@@ -62,8 +62,11 @@ void http_note_answer(const struct http_connection *connection)
     const uint32_t asked = connection->tokens_asked;
     const uint32_t seen = connection->tokens_seen < asked ? connection->tokens_seen : asked;
     const uint32_t silent = asked ? ONE - (uint32_t)((uint64_t)seen * ONE / asked) : 0;
-    const uint32_t lately = driver->silent - driver->silent / 8;
-    driver->silent = silent > lately ? silent : lately;
+    if (silent > driver->silent) {
+        driver->silent += (silent - driver->silent + 1) / 2;
+    } else {
+        driver->silent -= (driver->silent - silent) / 4;
+    }
 }
 
 /* What lay between tokens while many came; it falls at once and rises slowly. */

@@ -171,7 +171,7 @@ static void expect_true_times(bool tap)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         bool good = false;
         for (int attempt = 0; attempt < 3 && !good; attempt++) {
-            struct cost cost = measure(cases[i].step_us, cases[i].parallel, 8, tap, true);
+            struct cost cost = measure(cases[i].step_us, cases[i].parallel, 24, tap, true);
             good = cost.wrong_us_p90 <= 5 && cost.wrong_us_p99 <= 10;
         }
         assert_true(good);
