@@ -358,8 +358,7 @@ static void rank_engines(struct analysis *analysis)
 
 /* ---------------------------------------------------------------- greedy tokens */
 
-/* Where two answers part, or -1. Ids where both have them, otherwise text. */
-static int64_t first_difference(const struct answer *a, const struct answer *b)
+int64_t analysis_first_difference(const struct answer *a, const struct answer *b)
 {
     if (a->ids && b->ids) {
         uint32_t shorter = a->id_count < b->id_count ? a->id_count : b->id_count;
@@ -399,7 +398,7 @@ static void compare_tokens(struct analysis *analysis)
             if (!own->present || !other->present) {
                 continue;
             }
-            int64_t at = first_difference(other, own);
+            int64_t at = analysis_first_difference(other, own);
             engine->tokens_checked++;
             engine->tokens_agreeing += at < 0;
             if (at >= 0 && !engine->first_difference[0]) {

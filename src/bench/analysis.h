@@ -171,6 +171,14 @@ enum metric analysis_compared(const struct analysis *analysis, uint32_t point, i
 void comparison_decide(struct comparison *comparison, const struct config_analysis *analysis,
                        const char *name, const char *baseline);
 
+/* The same of figures that are no metric. */
+void comparison_decide_as(struct comparison *comparison, const char *title, bool higher_is_better,
+                          const struct config_analysis *analysis, const char *name,
+                          const char *baseline);
+
+/* Where two greedy answers part: a token where both have ids, otherwise a byte; -1: nowhere. */
+int64_t analysis_first_difference(const struct answer *a, const struct answer *b);
+
 /* Fills in a comparison of b against a: tests, shift, sizes; p_corrected is the uncorrected one. */
 void comparison_make(struct comparison *comparison, enum metric metric, const double *a,
                      size_t a_count, const double *b, size_t b_count,

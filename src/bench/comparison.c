@@ -87,6 +87,13 @@ void comparison_decide(struct comparison *comparison, const struct config_analys
                        const char *name, const char *baseline)
 {
     const struct metric_row *row = &metric_rows[comparison->metric];
+    comparison_decide_as(comparison, row->title, row->higher_is_better, analysis, name, baseline);
+}
+
+void comparison_decide_as(struct comparison *comparison, const char *title, bool higher_is_better,
+                          const struct config_analysis *analysis, const char *name,
+                          const char *baseline)
+{
     double level = 1 - analysis->confidence;
     double p = comparison->p_corrected;
     const char *test = analysis->welch ? "Welch" : "Mann-Whitney";
@@ -99,7 +106,7 @@ void comparison_decide(struct comparison *comparison, const struct config_analys
         snprintf(
             comparison->words, sizeof comparison->words,
             "%s: too few runs to say whether %s and %s differ: a test needs two of each at least",
-            row->title, name, baseline);
+            title, name, baseline);
         return;
     }
     if (!isnan(comparison->mann_whitney.p) && rank_bound >= level) {
@@ -107,20 +114,20 @@ void comparison_decide(struct comparison *comparison, const struct config_analys
         snprintf(comparison->words, sizeof comparison->words,
                  "%s: too few runs for a verdict on %s and %s: with %u and %u the rank test cannot "
                  "fall below p %.2g (seen: %s, %s p %.2g); 5 runs are enough",
-                 row->title, name, baseline, comparison->b_count, comparison->a_count, rank_bound,
+                 title, name, baseline, comparison->b_count, comparison->a_count, rank_bound,
                  amount, test, p);
         return;
     }
     if (p >= level || !ranks_agree) {
         comparison->verdict = VERDICT_SAME;
         snprintf(comparison->words, sizeof comparison->words,
-                 "%s: no difference between %s and %s can be told (%s, p %.3f%s)", row->title, name,
+                 "%s: no difference between %s and %s can be told (%s, p %.3f%s)", title, name,
                  baseline, amount, p, p < level ? ", the rank test disagrees" : "");
         return;
     }
-    bool better = (comparison->ratio > 1) == row->higher_is_better;
+    bool better = (comparison->ratio > 1) == higher_is_better;
     comparison->verdict = better ? VERDICT_BETTER : VERDICT_WORSE;
     snprintf(comparison->words, sizeof comparison->words,
-             "%s: %s is %s than %s (%s, p %.2g, effect %s)", row->title, name,
+             "%s: %s is %s than %s (%s, p %.2g, effect %s)", title, name,
              better ? "better" : "worse", baseline, amount, p, cliffs_size(comparison->delta));
 }

@@ -4,6 +4,7 @@
 #include "bench/operations.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #define COUNT_MAX 1e18 /* of nanoseconds thirty years: sums stay finite */
 
@@ -44,6 +45,30 @@ const char *operation_test_name(enum operation_test test)
 uint32_t operation_test_tokens(const struct config_analysis *analysis, enum operation_test test)
 {
     return test == OPERATION_PROMPT ? analysis->profile_prompt : analysis->profile_generate;
+}
+
+void operations_title(uint32_t operations, char *out, size_t bytes)
+{
+    size_t used = 0;
+    out[0] = 0;
+    for (int o = 0; o < OPERATION_COUNT && used < bytes; o++) {
+        if (operations & 1u << o) {
+            int length = snprintf(out + used, bytes - used, "%s%s", used ? " + " : "",
+                                  operation_words[o].name);
+            used += length > 0 ? (size_t)length : 0;
+        }
+    }
+}
+
+void operation_test_title(const struct config_analysis *analysis, enum operation_test test,
+                          char *out, size_t bytes)
+{
+    if (test == OPERATION_PROMPT) {
+        snprintf(out, bytes, "a prompt of %u tokens", analysis->profile_prompt);
+    } else {
+        snprintf(out, bytes, "a generated token after %u positions (of %u)",
+                 analysis->profile_depth, analysis->profile_generate);
+    }
 }
 
 void operations_request(const struct config_analysis *analysis, struct buffer *out)

@@ -54,11 +54,18 @@ enum operation operation_find(struct text_view name);
 /* Writes the array of the words whose bits are set in `operations`. */
 void operations_write_words(struct json_writer *writer, uint32_t operations);
 
+/* "gate_up + activation": the words whose bits are set. */
+void operations_title(uint32_t operations, char *out, size_t bytes);
+
 /* What is profiled: a prompt from position 0 on, and the tokens after some depth. */
 enum operation_test { OPERATION_PROMPT, OPERATION_GENERATE, OPERATION_TEST_COUNT };
 const char *operation_test_name(enum operation_test test);
 /* The tokens of a test; 0: it is not asked for. */
 uint32_t operation_test_tokens(const struct config_analysis *analysis, enum operation_test test);
+
+/* "a prompt of 512 tokens". */
+void operation_test_title(const struct config_analysis *analysis, enum operation_test test,
+                          char *out, size_t bytes);
 
 struct operation_time {
     bool told;

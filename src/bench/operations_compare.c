@@ -92,22 +92,47 @@ const char *operations_silence(const struct analysis *analysis, uint32_t engine)
                                                                    : "its adapter does not tell";
 }
 
-double operation_row_run(const struct analysis *analysis, enum operation_test test,
-                         const struct operation_row *row, uint32_t engine, uint32_t run)
+double operations_run(const struct analysis *analysis, enum operation_test test,
+                      uint32_t operations, uint32_t engine, uint32_t run)
 {
     double sum = NAN;
     for (int o = 0; o < OPERATION_COUNT; o++) {
         double ms = *value_at(analysis, engine, test, o, run);
-        if (row->operations & 1u << o && !isnan(ms)) {
+        if (operations & 1u << o && !isnan(ms)) {
             sum = isnan(sum) ? ms : sum + ms;
         }
     }
     return sum;
 }
 
+uint32_t operations_runs(const struct analysis *analysis, enum operation_test test,
+                         uint32_t operations, uint32_t engine, double *out)
+{
+    uint32_t count = 0;
+    for (uint32_t r = 0; r < analysis->config->repeats; r++) {
+        const double ms = operations_run(analysis, test, operations, engine, r);
+        if (!isnan(ms)) {
+            out[count++] = ms;
+        }
+    }
+    return count;
+}
+
 /* ---------------------------------------------------------------- blocks */
 
-/* blocks[o]: the operations that are compared together with o, itself among them. */
+void operations_join(uint32_t blocks[OPERATION_COUNT], const uint32_t with[OPERATION_COUNT])
+{
+    for (int o = 0; o < OPERATION_COUNT; o++) {
+        uint32_t joined = blocks[o];
+        for (int w = 0; w < OPERATION_COUNT; w++) {
+            joined |= with[o] & 1u << w ? blocks[w] : 0;
+        }
+        for (int w = 0; w < OPERATION_COUNT; w++) {
+            blocks[w] = joined & 1u << w ? joined : blocks[w];
+        }
+    }
+}
+
 static void find_blocks(const struct analysis *analysis, enum operation_test test,
                         uint32_t blocks[OPERATION_COUNT])
 {
@@ -115,15 +140,7 @@ static void find_blocks(const struct analysis *analysis, enum operation_test tes
         blocks[o] = 1u << o;
     }
     for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
-        for (int o = 0; o < OPERATION_COUNT; o++) {
-            uint32_t joined = blocks[o];
-            for (int w = 0; w < OPERATION_COUNT; w++) {
-                joined |= analysis->operations[e].with[test][o] & 1u << w ? blocks[w] : 0;
-            }
-            for (int w = 0; w < OPERATION_COUNT; w++) {
-                blocks[w] = joined & 1u << w ? joined : blocks[w];
-            }
-        }
+        operations_join(blocks, analysis->operations[e].with[test]);
     }
 }
 
@@ -157,12 +174,7 @@ static void compute_figures(const struct analysis *analysis, enum operation_test
     double *values = malloc(config->repeats * sizeof *values);
     for (uint32_t e = 0; e < config->engine_count; e++) {
         struct operation_figure *figure = &row->engines[e];
-        for (uint32_t r = 0; values && r < config->repeats; r++) {
-            double ms = operation_row_run(analysis, test, row, e, r);
-            if (!isnan(ms)) {
-                values[figure->count++] = ms;
-            }
-        }
+        figure->count = values ? operations_runs(analysis, test, row->operations, e, values) : 0;
         figure->mean = figure->count ? stats_mean(values, figure->count) : NAN;
         figure->interval = stats_mean_interval(values, figure->count, config->analysis.confidence);
         for (int o = 0; o < OPERATION_COUNT && row->kind == OPERATION_ROW_ONE; o++) {

@@ -46,9 +46,16 @@ struct operation_table {
 void operations_compare(const struct analysis *analysis, enum operation_test test,
                         struct operation_table *table);
 
-/* The value of a row in one run; NaN. */
-double operation_row_run(const struct analysis *analysis, enum operation_test test,
-                         const struct operation_row *row, uint32_t engine, uint32_t run);
+/* What some operations took together in one run, ms of a prompt or of a generated token; NaN. */
+double operations_run(const struct analysis *analysis, enum operation_test test,
+                      uint32_t operations, uint32_t engine, uint32_t run);
+/* The same of all runs that have it; `out` has room for config->repeats. Returns how many. */
+uint32_t operations_runs(const struct analysis *analysis, enum operation_test test,
+                         uint32_t operations, uint32_t engine, double *out);
+
+/* blocks[o]: the operations that are compared together with o, itself among them. Joins those that
+ * an engine does not tell apart. */
+void operations_join(uint32_t blocks[OPERATION_COUNT], const uint32_t with[OPERATION_COUNT]);
 
 /* Whether an engine told the test in any run. */
 bool operations_told(const struct analysis *analysis, uint32_t engine);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "base/json.h"
+#include "bench/report_pairs.h"
 
 /* Beside times and speed (COMPARE_COUNT of them): what a release may cost more of. */
 static const enum metric kept_metrics[] = {METRIC_GOODPUT_S, METRIC_MEMORY_PEAK, METRIC_GPU_MEMORY,
@@ -19,14 +20,6 @@ static const enum metric kept_metrics[] = {METRIC_GOODPUT_S, METRIC_MEMORY_PEAK,
 /* Memory hardly varies from run to run, so that tests see single pages: less than this share is no
  * difference. */
 #define MEMORY_MARGIN 0.01
-
-struct pair {
-    struct comparison comparison;
-    const char *engine;
-    const char *point;
-    const char *workload;
-    bool judged; /* without a test */
-};
 
 static uint32_t find_engine(const struct analysis *analysis, const char *name)
 {
@@ -50,18 +43,6 @@ static uint32_t find_point(const struct analysis *analysis, const char *workload
     return UINT32_MAX;
 }
 
-static struct comparison untested(enum metric metric, enum verdict verdict)
-{
-    return (struct comparison){.metric = metric,
-                               .verdict = verdict,
-                               .ratio = NAN,
-                               .p_corrected = NAN,
-                               .mann_whitney = {NAN, NAN, false},
-                               .welch = {NAN, NAN, NAN},
-                               .shift = {.median = NAN},
-                               .delta = NAN};
-}
-
 /* Whether an engine fails where it did not, or oftener beyond chance (two binomial shares, one
  * side, z above 3); says so in the words of a comparison. */
 static bool find_failure(const struct analysis *b, uint32_t other, uint32_t place,
@@ -69,7 +50,7 @@ static bool find_failure(const struct analysis *b, uint32_t other, uint32_t plac
 {
     const struct cell *now =
         other != UINT32_MAX && place != UINT32_MAX ? analysis_cell(b, other, place) : NULL;
-    *out = untested(METRIC_FAILED, VERDICT_WORSE);
+    *out = pair_untested(METRIC_FAILED, VERDICT_WORSE);
     if (!now || !now->measured) {
         const char *reason = other == UINT32_MAX            ? "the engine is not in the second run"
                              : place == UINT32_MAX          ? "the point is not in the second run"
@@ -99,7 +80,7 @@ static bool find_failure(const struct analysis *b, uint32_t other, uint32_t plac
 static bool find_lost_runs(const struct engine_result *before, const struct engine_result *now,
                            struct comparison *out)
 {
-    *out = untested(METRIC_FAILED, VERDICT_WORSE);
+    *out = pair_untested(METRIC_FAILED, VERDICT_WORSE);
     snprintf(out->words, sizeof out->words, "%u of %u runs failed, %u of %u before: %.150s",
              now->sessions_failed, now->sessions, before->sessions_failed, before->sessions,
              now->reason);
@@ -137,10 +118,23 @@ static uint32_t pair_figures(const struct analysis *a, uint32_t point, const str
         } else if (m_count && now->measured) {
             struct pair *pair = &pairs[count++];
             pair->judged = true;
-            pair->comparison = untested(metric, VERDICT_NONE);
+            pair->comparison = pair_untested(metric, VERDICT_NONE);
             snprintf(pair->comparison.words, sizeof pair->comparison.words,
                      "%s: was measured before and is not now", metric_rows[metric].title);
         }
+    }
+    return count;
+}
+
+/* What belongs to an engine as a whole. */
+static uint32_t pair_engine(const struct analysis *a, uint32_t e, const struct analysis *b,
+                            uint32_t other, double *first, double *second, struct pair *pairs)
+{
+    uint32_t count = pair_operations(a, e, b, other, first, second, pairs);
+    count += pair_answers(a, e, b, other, pairs + count);
+    for (uint32_t i = 0; i < count; i++) {
+        pairs[i].engine = a->config->engines[e].name;
+        pairs[i].point = pairs[i].where;
     }
     return count;
 }
@@ -160,6 +154,9 @@ static uint32_t pair_up(const struct analysis *a, const struct analysis *b, stru
             pairs[count].workload = "all workloads";
             pairs[count].point = "all points";
             pairs[count++].judged = true;
+        }
+        if (other != UINT32_MAX) {
+            count += pair_engine(a, e, b, other, first, second, pairs + count);
         }
         for (uint32_t p = 0; p < a->point_count; p++) {
             const struct cell *before = analysis_cell(a, e, p);
@@ -214,7 +211,7 @@ static void write_json(const struct pair *pairs, uint32_t count, uint32_t regres
         } texts[] = {{"engine", pairs[i].engine},
                      {"workload", pairs[i].workload},
                      {"point", pairs[i].point},
-                     {"metric", metric_rows[comparison->metric].key},
+                     {"metric", pairs[i].key ? pairs[i].key : metric_rows[comparison->metric].key},
                      {"verdict", verdicts[comparison->verdict]},
                      {"words", comparison->words}};
         const struct {
@@ -269,7 +266,10 @@ static uint32_t judge(struct pair *pairs, uint32_t count, const struct config_an
     }
     for (uint32_t i = 0; together && i < count; i++) {
         pairs[i].comparison = together[i];
-        if (!pairs[i].judged) {
+        if (!pairs[i].judged && pairs[i].title[0]) {
+            comparison_decide_as(&pairs[i].comparison, pairs[i].title, false, options, "now",
+                                 before);
+        } else if (!pairs[i].judged) {
             comparison_decide(&pairs[i].comparison, options, "now", before);
             forgive_memory(&pairs[i].comparison);
         }
@@ -292,7 +292,9 @@ llcuda_status report_compare(const char *folder_a, const char *folder_b, bool js
     }
     if (!status) {
         size_t engines = a->config->engine_count;
-        pairs = calloc(engines * a->point_count * (GATE_COUNT + 1) + engines + 1, sizeof *pairs);
+        const size_t of_engine = PAIRS_OF_OPERATIONS_MAX + 2; /* its answers, and runs that fail */
+        pairs =
+            calloc(engines * (a->point_count * (GATE_COUNT + 1) + of_engine) + 1, sizeof *pairs);
         status = pairs ? LLCUDA_OK : error_no_memory(error, "a comparison", sizeof *pairs);
     }
     if (!status) {

@@ -17,33 +17,21 @@ static const char explanation[] =
     "with what is fused into them. On a GPU an operation is its kernels' own time, and "
     "<em>other</em> what the whole takes beyond them: waiting for launches, and the host.";
 
-/* "gate_up + activation" */
 static void row_title(const struct operation_row *row, char *out, size_t bytes)
 {
-    size_t used = 0;
-    const char *fixed = row->kind == OPERATION_ROW_PRODUCTS ? "all products"
-                        : row->kind == OPERATION_ROW_TOTAL  ? "the whole"
-                                                            : NULL;
-    snprintf(out, bytes, "%s", fixed ? fixed : "");
-    for (int o = 0; o < OPERATION_COUNT && !fixed && used < bytes; o++) {
-        if (row->operations & 1u << o) {
-            int length = snprintf(out + used, bytes - used, "%s%s", used ? " + " : "",
-                                  operation_words[o].name);
-            used += length > 0 ? (size_t)length : 0;
-        }
+    if (row->kind == OPERATION_ROW_PRODUCTS || row->kind == OPERATION_ROW_TOTAL) {
+        snprintf(out, bytes, "%s", row->kind == OPERATION_ROW_TOTAL ? "the whole" : "all products");
+    } else {
+        operations_title(row->operations, out, bytes);
     }
 }
 
 static void test_title(const struct analysis *analysis, enum operation_test test, char *out,
                        size_t bytes)
 {
-    const struct config_analysis *asked = &analysis->config->analysis;
-    if (test == OPERATION_PROMPT) {
-        snprintf(out, bytes, "a prompt of %u tokens, ms", asked->profile_prompt);
-    } else {
-        snprintf(out, bytes, "a generated token after %u positions (of %u), ms",
-                 asked->profile_depth, asked->profile_generate);
-    }
+    operation_test_title(&analysis->config->analysis, test, out, bytes);
+    const size_t used = strlen(out);
+    snprintf(out + used, bytes - used, ", ms");
 }
 
 static struct number_text figure_text(const struct operation_figure *figure)
@@ -227,7 +215,7 @@ static void write_figure(struct json_writer *writer, const struct analysis *anal
     json_key(writer, "runs");
     json_begin_array(writer);
     for (uint32_t r = 0; r < analysis->config->repeats; r++) {
-        double ms = operation_row_run(analysis, test, row, engine, r);
+        double ms = operations_run(analysis, test, row->operations, engine, r);
         if (!isnan(ms)) {
             json_write_number(writer, ms);
         }

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import pathlib
 import re
+import shutil
 import statistics
 import tempfile
 import unittest
@@ -44,6 +45,79 @@ FINE = answer(20, rows(("qkv", 4), ("attention", 6), ("gate_up", 3), ("activatio
 FUSING = answer(21, rows(("qkv", 3), ("attention", 9), ("gate_up", 3.5, "activation"), ("down", 2.5),
                          ("norm", 1)),
                 4, rows(("qkv", 1), ("attention", 2.1)))
+
+
+
+class Gate(unittest.TestCase):
+    """`bench compare`: the same engine, before and now."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.before = cls.folder(FINE)
+
+    @classmethod
+    def folder(cls, told):
+        """Six runs, each 5 % slower than the one before."""
+        counter = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(counter.cleanup)
+        folder = run([fake("engine", "profile", told, pathlib.Path(counter.name) / "n")], repeats=6)
+        cls.addClassCleanup(folder.remove)
+        return folder
+
+    def rows(self, now, status):
+        text = bench("compare", self.before.path, now.path, "--json", status=status).stdout
+        told = [row for row in json.loads(text)["rows"] if row["workload"] == "operations"]
+        self.assertTrue(all(row["metric"] == "operation_ms" for row in told))
+        return {(row["point"].split()[1], row["words"].split(":")[0]): row for row in told}
+
+    def test_the_same_is_the_same(self):
+        rows = self.rows(self.before, 0)
+        self.assertEqual({row["verdict"] for row in rows.values()}, {"no difference"})
+        self.assertEqual(set(rows), {
+            *(("prompt", name) for name in ("norm", "qkv", "attention", "gate_up", "activation",
+                                            "down", "the whole")),
+            *(("generated", name) for name in ("qkv", "attention", "sampling", "the whole"))})
+
+    def test_one_operation_that_is_slower(self):
+        slower = answer(26, rows(("qkv", 4), ("attention", 12), ("gate_up", 3), ("activation", 1),
+                                 ("down", 2), ("norm", 1), ("softmax <3>", 2)),
+                        8, rows(("qkv", 4), ("attention", 2), ("sampling", 1)))
+        seen = self.rows(self.folder(slower), 1)
+        self.assertEqual(seen["prompt", "attention"]["verdict"], "worse")
+        self.assertAlmostEqual(seen["prompt", "attention"]["ratio"], 2, 6)
+        self.assertEqual(seen["prompt", "the whole"]["verdict"], "worse")
+        self.assertAlmostEqual(seen["prompt", "the whole"]["ratio"], 1.3, 6)
+        for key, row in seen.items():
+            if key not in (("prompt", "attention"), ("prompt", "the whole")):
+                self.assertEqual(row["verdict"], "no difference", row)
+
+    def test_what_is_fused_now_is_held_against_the_sum(self):
+        fused = answer(18, rows(("qkv", 4), ("attention", 6), ("gate_up", 2, "activation"),
+                                ("down", 2), ("norm", 1), ("softmax <3>", 3)),
+                       8, rows(("qkv", 4), ("attention", 2), ("sampling", 1)))
+        seen = self.rows(self.folder(fused), 0)
+        row = seen["prompt", "gate_up + activation"]
+        self.assertEqual(row["verdict"], "better")
+        self.assertAlmostEqual(row["ratio"], 0.5, 6)
+        self.assertNotIn(("prompt", "gate_up"), seen)
+        self.assertAlmostEqual(seen["prompt", "the whole"]["ratio"], 0.9, 6)
+
+    def test_what_is_not_told_any_more(self):
+        seen = self.rows(self.folder(answer(20, rows(("qkv", 4), ("attention", 6)), 8, rows(
+            ("qkv", 4), ("attention", 2), ("sampling", 1)))), 0)
+        self.assertEqual(seen["prompt", "down"]["verdict"], "undecided")
+        self.assertIn("was told before and is not now", seen["prompt", "down"]["words"])
+
+    def test_another_question_is_not_compared(self):
+        longer = json.loads((self.before.path / "config.yaml").read_text())
+        longer["analysis"]["kernel_profile"]["depth"] = 99
+        with tempfile.TemporaryDirectory() as folder:
+            other = pathlib.Path(folder) / "out"
+            shutil.copytree(self.before.path, other)
+            (other / "config.yaml").write_text(json.dumps(longer))
+            text = bench("compare", self.before.path, other, "--json").stdout
+        self.assertFalse([row for row in json.loads(text)["rows"]
+                          if row["workload"] == "operations"])
 
 
 class Known(unittest.TestCase):

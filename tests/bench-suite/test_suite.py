@@ -996,6 +996,29 @@ class Compare(unittest.TestCase):
         self.assertIn("1 regressions", result.stdout)
         self.assertIn("0 regressions", bench("compare", folder, self.base.path).stdout)
 
+    def test_other_answers_are_told(self):
+        """Neither a regression nor proof that there is none."""
+        def other(_, line):
+            if line["kind"] == "tokens" and line["prompt"] == 1:
+                line["ids"][2] += 1
+                line["text"] = "else"
+        before = self.edited(lambda *_: None)
+        rows = self.rows(before, before, 0)
+        self.assertEqual(rows["greedy_answers"]["verdict"], "no difference")
+        self.assertEqual(rows["greedy_answers"]["point"], "2 prompts")
+        row = self.rows(before, self.edited(other), 0)["greedy_answers"]
+        self.assertEqual(row["verdict"], "undecided")
+        self.assertRegex(row["words"], "^1 of 2 are others than before, as good or not; "
+                                       "prompt 2 parts at token 2: '.*' and now 'else'")
+        self.assertIn("1 could not be judged",
+                      bench("compare", before, self.edited(other)).stdout)
+
+        seeded = self.edited(other)  # other prompts: nothing to compare
+        text = json.loads((seeded / "config.yaml").read_text())
+        text["benchmark"]["seed"] = 77
+        (seeded / "config.yaml").write_text(json.dumps(text))
+        self.assertNotIn("greedy_answers", self.rows(before, seeded, 0))
+
     def test_memory_and_throttling_of_a_gpu(self):
         def watch(_, line):
             if line["kind"] == "point":
@@ -1021,7 +1044,8 @@ class Compare(unittest.TestCase):
         result = bench("compare", self.base.path, self.slow.path, "--json", status=1)
         rows = json.loads(result.stdout)
         self.assertGreater(rows["regressions"], 0)
-        self.assertTrue(all(math.isfinite(row["ratio"]) for row in rows["rows"]))
+        self.assertTrue(all(math.isfinite(row["ratio"]) for row in rows["rows"]
+                            if row["metric"] != "greedy_answers"))
 
 
 if __name__ == "__main__":
