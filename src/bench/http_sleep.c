@@ -26,7 +26,7 @@
 #define TAP_SEGMENTS_MAX 4096u     /* that may come in a sleep: half of what a tap keeps */
 #define TAP_BUFFER_BYTES (1 << 18) /* for what nobody reads meanwhile */
 
-#define DOUBT_FEW 4u       /* of one that brought less than it should */
+#define DOUBT_FEW 2u       /* of one that brought less than it should */
 #define FEW_NS    5000000u /* nobody sleeps after it */
 
 /* Parts of one: how much faster than awaited tokens came of late. */
