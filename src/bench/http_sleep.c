@@ -176,25 +176,40 @@ struct harvest {
     bool overslept;        /* an answer ended */
 };
 
-/* Reads what waited, each piece as of the time that the tap tells; false when the answer is over.
- */
-static bool read_tapped(struct http_connection *connection, struct harvest *harvest)
+/* Understands bytes that were read by now, each piece as of the time that the tap tells; false when
+ * the answer is over. */
+static bool feed_tapped(struct http_connection *connection, const char *data, size_t bytes,
+                        uint64_t now, struct harvest *harvest)
 {
-    char data[HTTP_READ_BYTES];
-    const ssize_t got = recv(connection->socket, data, sizeof data, 0);
-    const uint64_t now = clock_now_ns();
-    /* After it, so that the tap tells of all that was read. */
-    http_tap_drain(connection->driver->tap, connection->driver->clock_offset_ns);
     bool goes_on = true;
-    for (size_t taken = 0; goes_on && got > 0 && taken < (size_t)got;) {
+    for (size_t taken = 0; goes_on && taken < bytes;) {
         uint64_t at_ns;
-        const size_t piece = tap_stream_piece(&connection->tap, (size_t)got - taken, &at_ns);
+        const size_t piece = tap_stream_piece(&connection->tap, bytes - taken, &at_ns);
         harvest->unknown |= at_ns == 0;
         at_ns = at_ns && at_ns < now ? at_ns : now;
         connection->at_ns = at_ns > connection->at_ns ? at_ns : connection->at_ns;
-        connection->answered = true;
         goes_on = http_feed(connection, data + taken, piece, connection->at_ns);
         taken += piece;
+    }
+    return goes_on;
+}
+
+/* Reads all that waited; false when the answer is over. */
+static bool read_tapped(struct http_connection *connection, struct harvest *harvest)
+{
+    char data[HTTP_READ_BYTES];
+    const struct http_driver *driver = connection->driver;
+    bool goes_on = true;
+    ssize_t got = sizeof data;
+    while (goes_on && got == sizeof data) {
+        got = recv(connection->socket, data, sizeof data, 0);
+        const uint64_t now = clock_now_ns();
+        if (got > 0) {
+            /* After it, so that the tap tells of all that was read. */
+            http_tap_drain(driver->tap, driver->clock_offset_ns);
+            connection->answered = true;
+            goes_on = feed_tapped(connection, data, (size_t)got, now, harvest);
+        }
     }
     return goes_on;
 }
