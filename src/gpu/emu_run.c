@@ -45,8 +45,10 @@ struct thread {
     struct emu_runner *runner;
     struct worker *worker; /* NULL: not started */
     enum thread_state state;
-    struct emu_site site; /* where it waits */
-    const void *key;      /* and for what, of THREAD_WAITS_KEY */
+    /* Where it waits: on its own stack, so only while it does. A copy would read at once, in one
+     * piece, what was just written in several: the processor then waits for its stores. */
+    const struct emu_site *site;
+    const void *key; /* and for what, of THREAD_WAITS_KEY */
 };
 
 struct meeting {
@@ -128,8 +130,8 @@ static void describe_thread(struct buffer *text, const struct thread *thread)
     } else if (thread->state == THREAD_READY) {
         buffer_append_text(text, "runs");
     } else {
-        buffer_printf(text, "waits at %s (%s:%d)", thread->site.word, thread->site.file,
-                      thread->site.line);
+        buffer_printf(text, "waits at %s (%s:%d)", thread->site->word, thread->site->file,
+                      thread->site->line);
     }
 }
 
@@ -273,10 +275,10 @@ static void meet(struct thread *thread, struct meeting *meeting, uint32_t first,
 {
     struct emu_runner *runner = thread->runner;
     thread->state = waits;
-    thread->site = *site;
+    thread->site = site;
     if (meeting->arrived == 0) {
         meeting->first = thread;
-    } else if (!same_site(&meeting->first->site, site)) {
+    } else if (!same_site(meeting->first->site, site)) {
         fail_apart(runner, thread->worker, meeting->first, thread);
     }
     if (++meeting->arrived == meeting->expected) {
@@ -313,7 +315,7 @@ static void key_wait(struct emu_thread *self, const struct emu_site *site, const
 {
     struct thread *thread = (struct thread *)self;
     thread->state = THREAD_WAITS_KEY;
-    thread->site = *site;
+    thread->site = site;
     thread->key = key;
     struct thread *next = queue_pop(thread->runner);
     if (!next) {
