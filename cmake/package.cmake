@@ -5,6 +5,9 @@ include(CMakePackageConfigHelpers)
 
 # Rooms under the public interface; net, server and cli are not part of it.
 set(library_rooms base tensor format text plan model device cpu gpu engine)
+if(TARGET room_cpu_plain) # in sanitizer builds
+    list(APPEND library_rooms cpu_plain)
+endif()
 
 set(library_dependencies Threads::Threads m ${CMAKE_DL_LIBS})
 foreach(module HWLOC PCRE2 UTF8PROC)

@@ -18,7 +18,7 @@ typedef __UINT64_TYPE__ uint64_t;
 typedef __SIZE_TYPE__ size_t;
 #endif
 
-enum { EMU_ABI_VERSION = 2 };
+enum { EMU_ABI_VERSION = 3 };
 #define EMU_WARP_SIZE  32u
 #define EMU_SLOT_WORDS 16u /* what a lane can hand to its warp at a time */
 #define EMU_COPIES_MAX 64u /* background copies of one thread that are not yet waited for */
@@ -31,8 +31,8 @@ struct emu_index {
  * where it waits until the slowest lane has read the first mailbox. */
 struct emu_mailbox {
     uint32_t words[EMU_WARP_SIZE][EMU_SLOT_WORDS];
-    float tile[16 * 8];  /* result of a matrix product, row-major */
-    uint32_t tile_ready; /* made by the first lane that runs on */
+    float tile[16 * 8];  /* result of a matrix product, row-major; of bytes: of int32_t */
+    uint32_t tile_ready; /* made for the first lane that runs on */
 };
 
 struct emu_warp {
@@ -56,11 +56,10 @@ struct emu_tensor_map {
 };
 #define EMU_TENSOR_MAP_MAGIC 0x54454e53u
 
-struct emu_copy {
+struct emu_copy { /* of 16 bytes */
     void *to;
     const void *from; /* null: zeros */
     uint32_t group;   /* committed in this group */
-    uint32_t bytes;
 };
 
 /* One thread of the block as its code sees it. */
@@ -70,10 +69,16 @@ struct emu_thread {
     uint32_t turn; /* which mailbox is next: 0 or 1 */
     struct emu_warp *warp;
     const struct emu_block *block;
-    struct emu_copy *copies; /* [EMU_COPIES_MAX], oldest first */
+    struct emu_copy *copies; /* [EMU_COPIES_MAX], a ring */
+    uint32_t copy_first;     /* the oldest, modulo EMU_COPIES_MAX */
     uint32_t copy_count;
     uint32_t copy_group; /* groups committed so far */
 };
+
+/* What is made of the words that all 32 lanes have put into a mailbox. Matrix products take A in
+ * words 0 … 3, B in 4 and 5, D in 6 … 9, and leave a tile; sums and maxima take word 0 and leave
+ * tile[0]. */
+enum emu_combine { EMU_MMA_F16, EMU_MMA_BF16, EMU_MMA_BYTES, EMU_WARP_SUM, EMU_WARP_MAX };
 
 /* Where a thread stands when it waits: the same place for all threads that meet. */
 struct emu_site {
@@ -90,6 +95,7 @@ struct emu_runtime {
     /* Waits until another thread of the block wakes those who wait for `key`. */
     void (*key_wait)(struct emu_thread *, const struct emu_site *, const void *key);
     void (*key_wake)(struct emu_thread *, const void *key);
+    void (*combine)(struct emu_mailbox *, enum emu_combine);
     /* Reports a broken rule and ends the block: does not return. */
     void (*fail)(struct emu_thread *, const struct emu_site *, const char *what);
 };

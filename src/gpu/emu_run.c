@@ -15,6 +15,7 @@
 
 #include "base/buffer.h"
 #include "base/random.h"
+#include "gpu/emu_combine.h"
 #include "gpu/emu_run.h"
 #include "gpu/fibre.h"
 
@@ -25,6 +26,7 @@
 #else
 #define STACK_BYTES (64u << 10)
 #endif
+#define STACKS_BYTES ((size_t)THREADS_MAX * (STACK_BYTES + GUARD_BYTES))
 
 enum thread_state {
     THREAD_READY,
@@ -45,8 +47,10 @@ struct thread {
     struct emu_runner *runner;
     struct worker *worker; /* NULL: not started */
     enum thread_state state;
-    struct emu_site site; /* where it waits */
-    const void *key;      /* and for what, of THREAD_WAITS_KEY */
+    /* Where it waits: on its own stack, so only while it does. A copy would read at once, in one
+     * piece, what was just written in several: the processor then waits for its stores. */
+    const struct emu_site *site;
+    const void *key; /* and for what, of THREAD_WAITS_KEY */
 };
 
 struct meeting {
@@ -128,14 +132,15 @@ static void describe_thread(struct buffer *text, const struct thread *thread)
     } else if (thread->state == THREAD_READY) {
         buffer_append_text(text, "runs");
     } else {
-        buffer_printf(text, "waits at %s (%s:%d)", thread->site.word, thread->site.file,
-                      thread->site.line);
+        buffer_printf(text, "waits at %s (%s:%d)", thread->site->word, thread->site->file,
+                      thread->site->line);
     }
 }
 
-/* Leaves the block, from a fibre, for good. */
-__attribute__((noreturn)) static void leave_block(struct emu_runner *runner, struct worker *worker,
-                                                  const struct buffer *text)
+/* Leaves the block, from a fibre, for good. Not said to be of no return, nor so to the compiler:
+ * the address sanitizer would clean the whole stack of such a caller, which is that of all fibres.
+ */
+static void leave_block(struct emu_runner *runner, struct worker *worker, const struct buffer *text)
 {
     const struct emu_index *at = &runner->block.block_index;
     struct buffer message = {0};
@@ -144,13 +149,11 @@ __attribute__((noreturn)) static void leave_block(struct emu_runner *runner, str
     strncpy(runner->message, buffer_text(&message), sizeof runner->message - 1);
     buffer_deinit(&message);
     runner->failed = true;
-    fibre_switch(&worker->fibre, &runner->home);
-    __builtin_unreachable(); /* the worker is restarted before it is used again */
+    fibre_switch(&worker->fibre, &runner->home); /* the worker is restarted before its next use */
 }
 
-__attribute__((noreturn)) static void fail_apart(struct emu_runner *runner, struct worker *worker,
-                                                 const struct thread *one,
-                                                 const struct thread *other)
+static void fail_apart(struct emu_runner *runner, struct worker *worker, const struct thread *one,
+                       const struct thread *other)
 {
     struct buffer text = {0};
     describe_thread(&text, one);
@@ -165,7 +168,7 @@ __attribute__((noreturn)) static void fail_apart(struct emu_runner *runner, stru
 }
 
 /* Nobody can run, and not all have ended: finds two threads that wait for each other. */
-__attribute__((noreturn)) static void fail_stuck(struct emu_runner *runner, struct worker *worker)
+static void fail_stuck(struct emu_runner *runner, struct worker *worker)
 {
     const struct thread *waiting = NULL;
     for (uint32_t i = 0; i < runner->thread_count && !waiting; i++) {
@@ -216,7 +219,8 @@ static struct worker *worker_take(struct emu_runner *runner)
      * one set of the first-level cache. */
     const size_t colour = index % 32 * 320;
     worker->runner = runner;
-    fibre_init(&worker->fibre, stack, STACK_BYTES - colour, worker_run, worker);
+    const struct fibre_region all = {runner->stacks, STACKS_BYTES};
+    fibre_init(&worker->fibre, &all, stack, STACK_BYTES - colour, worker_run, worker);
     return worker;
 }
 
@@ -250,6 +254,7 @@ static void worker_run(void *user)
         }
         if (!next && runner->ended_count < runner->thread_count) {
             fail_stuck(runner, worker);
+            return;
         }
         runner->idle[runner->idle_count++] = worker;
         if (next) {
@@ -273,11 +278,12 @@ static void meet(struct thread *thread, struct meeting *meeting, uint32_t first,
 {
     struct emu_runner *runner = thread->runner;
     thread->state = waits;
-    thread->site = *site;
+    thread->site = site;
     if (meeting->arrived == 0) {
         meeting->first = thread;
-    } else if (!same_site(&meeting->first->site, site)) {
+    } else if (!same_site(meeting->first->site, site)) {
         fail_apart(runner, thread->worker, meeting->first, thread);
+        return;
     }
     if (++meeting->arrived == meeting->expected) {
         meeting->arrived = 0;
@@ -289,6 +295,7 @@ static void meet(struct thread *thread, struct meeting *meeting, uint32_t first,
     struct thread *next = queue_pop(runner);
     if (!next) {
         fail_stuck(runner, thread->worker);
+        return;
     }
     if (next != thread) {
         go_to(&thread->worker->fibre, next);
@@ -313,11 +320,12 @@ static void key_wait(struct emu_thread *self, const struct emu_site *site, const
 {
     struct thread *thread = (struct thread *)self;
     thread->state = THREAD_WAITS_KEY;
-    thread->site = *site;
+    thread->site = site;
     thread->key = key;
     struct thread *next = queue_pop(thread->runner);
     if (!next) {
         fail_stuck(thread->runner, thread->worker);
+        return;
     }
     go_to(&thread->worker->fibre, next); /* never itself: it is in no queue */
 }
@@ -334,8 +342,8 @@ static void key_wake(struct emu_thread *self, const void *key)
     }
 }
 
-const struct emu_runtime emu_run_runtime = {block_wait, warp_wait, key_wait, key_wake,
-                                            runtime_fail};
+const struct emu_runtime emu_run_runtime = {block_wait, warp_wait,         key_wait,
+                                            key_wake,   emu_combine_words, runtime_fail};
 
 /* Blocks. */
 
@@ -365,6 +373,7 @@ static void run_block(struct emu_runner *runner)
         thread->worker = NULL;
         thread->state = THREAD_READY;
         thread->view.turn = 0;
+        thread->view.copy_first = 0;
         thread->view.copy_count = 0;
         thread->view.copy_group = 0;
     }
@@ -460,16 +469,15 @@ llcuda_status emu_run(struct emu_runner *runner, const struct emu_grid *grid,
 llcuda_status emu_runner_create(enum gpu_emu_order order, uint64_t seed, struct emu_runner **result,
                                 struct llcuda_error *error)
 {
-    const size_t stack_bytes = (size_t)THREADS_MAX * (STACK_BYTES + GUARD_BYTES);
     struct emu_runner *runner = calloc(1, sizeof *runner);
     if (!runner) {
         return error_no_memory(error, "the emulated device", sizeof *runner);
     }
-    void *stacks = mmap(NULL, stack_bytes, PROT_READ | PROT_WRITE,
+    void *stacks = mmap(NULL, STACKS_BYTES, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (stacks == MAP_FAILED) {
         free(runner);
-        return error_no_memory(error, "the stacks of the emulated device", stack_bytes);
+        return error_no_memory(error, "the stacks of the emulated device", STACKS_BYTES);
     }
     runner->stacks = stacks;
     /* An overflowing stack meets a page that faults, not its neighbour. */
@@ -491,6 +499,6 @@ void emu_runner_destroy(struct emu_runner *runner)
     for (uint32_t i = 0; i < runner->worker_count; i++) {
         fibre_deinit(&runner->workers[i].fibre);
     }
-    munmap(runner->stacks, (size_t)THREADS_MAX * (STACK_BYTES + GUARD_BYTES));
+    munmap(runner->stacks, STACKS_BYTES);
     free(runner);
 }

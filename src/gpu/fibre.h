@@ -1,17 +1,27 @@
 /* Light fibres: a stack and a saved stack pointer, switched by a few instructions of assembly
- * (fibre_switch.c). Sanitizers are told about every switch. One thread owns a set of fibres. */
+ * (fibre_switch.c). One thread owns a set of fibres: a home, which is the thread itself, and others
+ * whose stacks lie in one region. The thread sanitizer is told about every switch. */
 #ifndef GPU_FIBRE_H
 #define GPU_FIBRE_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
+/* The memory of all stacks of a set of fibres. */
+struct fibre_region {
+    const char *start;
+    size_t bytes;
+};
+
 struct fibre {
     void *stack_pointer; /* of a fibre that does not run */
-    char *stack;         /* lowest usable byte */
+    char *stack;         /* lowest usable byte; NULL of a home */
     size_t stack_bytes;
-    void *fake_stack; /* of the address sanitizer */
-    void *tsan;       /* of the thread sanitizer */
+    struct fibre_region region; /* a home's is the stack of its thread */
+    void *fake_stack; /* of the address sanitizer: a home's, and that of the others of its set */
+    void *fake_stack_of_set;
+    struct fibre *switched_from;
+    void *tsan; /* of the thread sanitizer */
     void (*run)(void *user);
     void *user;
 };
@@ -38,9 +48,10 @@ void fibre_switch_stacks(void **save, void *load, struct fibre *to, struct fibre
 void fibre_init_home(struct fibre *home);
 void fibre_deinit_home(struct fibre *home);
 
-/* A fibre on `stack`; the first switch to it calls run(user), which must never return. */
-void fibre_init(struct fibre *fibre, char *stack, size_t stack_bytes, void (*run)(void *user),
-                void *user);
+/* A fibre on `stack`, which lies in `region` like those of all fibres that it switches to and that
+ * are no home; the first switch to it calls run(user), which must never return. */
+void fibre_init(struct fibre *fibre, const struct fibre_region *region, char *stack,
+                size_t stack_bytes, void (*run)(void *user), void *user);
 void fibre_deinit(struct fibre *fibre);
 /* Forgets what the fibre was doing: its next switch starts run(user) anew. */
 void fibre_restart(struct fibre *fibre);

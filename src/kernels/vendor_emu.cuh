@@ -168,13 +168,22 @@ static inline bool warp_any(bool predicate, EMU_CALLER)
     return warp_ballot(predicate, file, line) != 0;
 }
 
+/* What is made of the words of all lanes: by the driver, once, for the first lane that goes on. */
+static inline void emu_combine_once(struct emu_mailbox *box, enum emu_combine how)
+{
+    if (!box->tile_ready) {
+        emu_runtime->combine(box, how);
+        box->tile_ready = 1;
+    }
+}
+
 /* Sums and maxima over a warp in one meeting instead of five, to the bits of the butterfly of
  * warp_shuffle_xor with masks 16, 8, 4, 2, 1: device code takes these where VENDOR_WARP_REDUCE is
- * defined. The first lane that goes on makes the result, which all lanes share. */
+ * defined. */
 #define VENDOR_WARP_REDUCE 1
 
-template <bool is_sum>
-static inline float emu_reduce(float value, const char *word, const char *file, int line)
+static inline float emu_reduce(float value, enum emu_combine how, const char *word,
+                               const char *file, int line)
 {
     const struct emu_site site = EMU_SITE(word);
     if (emu_self->warp->lane_count != 32) {
@@ -184,29 +193,18 @@ static inline float emu_reduce(float value, const char *word, const char *file, 
     box->words[emu_self->lane][0] = emu_bits(value);
     box->tile_ready = 0;
     emu_runtime->warp_wait(emu_self, &site);
-    if (!box->tile_ready) {
-        for (uint32_t lane = 0; lane < 32; lane++) {
-            box->tile[lane] = emu_float(box->words[lane][0]);
-        }
-        for (uint32_t mask = 16; mask; mask /= 2) {
-            for (uint32_t lane = 0; lane < mask; lane++) {
-                const float a = box->tile[lane], b = box->tile[lane + mask];
-                box->tile[lane] = is_sum ? a + b : fmaxf(a, b);
-            }
-        }
-        box->tile_ready = 1;
-    }
+    emu_combine_once(box, how);
     return box->tile[0];
 }
 
 static inline float vendor_warp_sum(float value, EMU_CALLER)
 {
-    return emu_reduce<true>(value, "warp_sum", file, line);
+    return emu_reduce(value, EMU_WARP_SUM, "warp_sum", file, line);
 }
 
 static inline float vendor_warp_max(float value, EMU_CALLER)
 {
-    return emu_reduce<false>(value, "warp_max", file, line);
+    return emu_reduce(value, EMU_WARP_MAX, "warp_max", file, line);
 }
 
 /* Memory. */
@@ -309,24 +307,20 @@ static inline uint32_t bits_of_float(float value)
 
 static inline struct word4 load16(const void *from, EMU_CALLER)
 {
-    struct word4 value;
     emu_aligned("load16", from, file, line);
-    __builtin_memcpy(&value, from, sizeof value);
-    return value;
+    return *(const struct word4 *)from;
 }
 
 static inline struct word4 load_stream16(const void *from, EMU_CALLER)
 {
-    struct word4 value;
     emu_aligned("load_stream16", from, file, line);
-    __builtin_memcpy(&value, from, sizeof value);
-    return value;
+    return *(const struct word4 *)from;
 }
 
 static inline void store16(void *to, struct word4 value, EMU_CALLER)
 {
     emu_aligned("store16", to, file, line);
-    __builtin_memcpy(to, &value, sizeof value);
+    *(struct word4 *)to = value;
 }
 
 static inline uint32_t load_volatile(const uint32_t *from)
@@ -337,31 +331,31 @@ static inline uint32_t load_volatile(const uint32_t *from)
 /* Background copies happen when they are waited for, as late as the rules allow; until then the
  * destination holds NaNs. */
 
-static inline void emu_copy_oldest()
+static inline struct emu_copy *emu_copy_at(uint32_t place)
 {
-    struct emu_thread *self = emu_self;
-    struct emu_copy *oldest = &self->copies[0];
-    if (oldest->from) {
-        __builtin_memcpy(oldest->to, oldest->from, oldest->bytes);
-    } else {
-        __builtin_memset(oldest->to, 0, oldest->bytes);
-    }
-    self->copy_count--;
-    __builtin_memmove(oldest, oldest + 1, self->copy_count * sizeof *oldest);
+    return &emu_self->copies[(emu_self->copy_first + place) % EMU_COPIES_MAX];
 }
 
-static inline void emu_copy_begin(void *to, const void *from, uint32_t bytes)
+static inline void emu_copy_oldest()
 {
-    struct emu_thread *self = emu_self;
-    if (self->copy_count == EMU_COPIES_MAX) {
+    const struct emu_copy *oldest = emu_copy_at(0);
+    const struct word4 zeros = {0, 0, 0, 0};
+    *(struct word4 *)oldest->to = oldest->from ? *(const struct word4 *)oldest->from : zeros;
+    emu_self->copy_first++;
+    emu_self->copy_count--;
+}
+
+static inline void emu_copy_begin(void *to, const void *from)
+{
+    if (emu_self->copy_count == EMU_COPIES_MAX) {
         emu_copy_oldest();
     }
-    struct emu_copy *copy = &self->copies[self->copy_count++];
+    struct emu_copy *copy = emu_copy_at(emu_self->copy_count++);
     copy->to = to;
     copy->from = from;
-    copy->group = self->copy_group;
-    copy->bytes = bytes;
-    __builtin_memset(to, 0xff, bytes);
+    copy->group = emu_self->copy_group;
+    const struct word4 nans = {~0u, ~0u, ~0u, ~0u};
+    *(struct word4 *)to = nans;
 }
 
 static inline void copy_async16(void *to, const void *from, bool valid, EMU_CALLER)
@@ -370,7 +364,7 @@ static inline void copy_async16(void *to, const void *from, bool valid, EMU_CALL
     if (valid) {
         emu_aligned("copy_async16", from, file, line);
     }
-    emu_copy_begin(to, valid ? from : nullptr, 16);
+    emu_copy_begin(to, valid ? from : nullptr);
 }
 
 static inline void copy_async_commit()
@@ -381,7 +375,7 @@ static inline void copy_async_commit()
 /* Waits until at most N of the committed groups are unfinished. */
 template <int N> static inline void copy_async_wait()
 {
-    while (emu_self->copy_count && emu_self->copies[0].group + N < emu_self->copy_group) {
+    while (emu_self->copy_count && emu_copy_at(0)->group + N < emu_self->copy_group) {
         emu_copy_oldest();
     }
 }
@@ -426,7 +420,8 @@ static inline uint16_t f16_of_float(float value)
     if (magnitude >= 0x477ff000u) { /* 65520 and above round to infinity */
         return (uint16_t)(sign | 0x7c00u);
     }
-    if (magnitude < 0x38800000u) { /* below 2^-14: count in units of 2^-24 by the adder's rounding */
+    if (magnitude <
+        0x38800000u) { /* below 2^-14: count in units of 2^-24 by the adder's rounding */
         const float shifted = emu_float(magnitude) + 0.5f;
         return (uint16_t)(sign | (emu_bits(shifted) - 0x3f000000u));
     }
@@ -475,11 +470,11 @@ static inline uint16_t emu_f16_of_double(double value)
 
 static inline uint32_t half2_fma(uint32_t a, uint32_t b, uint32_t c)
 {
-    const double low = (double)float_of_f16((uint16_t)a) * float_of_f16((uint16_t)b) +
-                       float_of_f16((uint16_t)c);
-    const double high = (double)float_of_f16((uint16_t)(a >> 16)) *
-                            float_of_f16((uint16_t)(b >> 16)) +
-                        float_of_f16((uint16_t)(c >> 16));
+    const double low =
+        (double)float_of_f16((uint16_t)a) * float_of_f16((uint16_t)b) + float_of_f16((uint16_t)c);
+    const double high =
+        (double)float_of_f16((uint16_t)(a >> 16)) * float_of_f16((uint16_t)(b >> 16)) +
+        float_of_f16((uint16_t)(c >> 16));
     return emu_f16_of_double(low) | (uint32_t)emu_f16_of_double(high) << 16;
 }
 
@@ -549,66 +544,45 @@ static inline float fast_tanh(float x)
 /* Matrix products of one warp: the fragments of all lanes are gathered into tiles, multiplied once
  * in float32 with k ascending, and handed back. Layouts: PTX ISA, mma.m16n8k16. */
 
-typedef float emu_float8 __attribute__((vector_size(32)));
-
 template <bool is_bf16> static inline float emu_half(uint32_t bits)
 {
     return is_bf16 ? float_of_bf16((uint16_t)bits) : float_of_f16((uint16_t)bits);
 }
 
-template <bool is_bf16>
-__attribute__((noinline)) static void emu_mma_tile(struct emu_mailbox *box)
-{
-    float a[16][16];
-    emu_float8 b[16];
-    for (uint32_t lane = 0; lane < 32; lane++) {
-        const uint32_t *words = box->words[lane];
-        const uint32_t row = lane / 4;
-        const uint32_t column = lane % 4 * 2;
-        for (uint32_t half = 0; half < 2; half++) {
-            const uint32_t shift = 16 * half;
-            a[row][column + half] = emu_half<is_bf16>(words[0] >> shift);
-            a[row + 8][column + half] = emu_half<is_bf16>(words[1] >> shift);
-            a[row][column + 8 + half] = emu_half<is_bf16>(words[2] >> shift);
-            a[row + 8][column + 8 + half] = emu_half<is_bf16>(words[3] >> shift);
-            b[column + half][row] = emu_half<is_bf16>(words[4] >> shift);
-            b[column + 8 + half][row] = emu_half<is_bf16>(words[5] >> shift);
-        }
-        for (uint32_t i = 0; i < 4; i++) {
-            box->tile[(row + i / 2 * 8) * 8 + column + i % 2] = emu_float(words[6 + i]);
-        }
-    }
-    for (uint32_t row = 0; row < 16; row++) {
-        emu_float8 sum;
-        __builtin_memcpy(&sum, box->tile + row * 8, sizeof sum);
-        for (uint32_t k = 0; k < 16; k++) {
-            sum += a[row][k] * b[k];
-        }
-        __builtin_memcpy(box->tile + row * 8, &sum, sizeof sum);
-    }
-}
-
-template <bool is_bf16>
-static inline void emu_mma(float d[4], const uint32_t a[4], const uint32_t b[2], const char *word,
-                           const char *file, int line)
+/* Hands over what a lane holds of A, B and D. Word by word, as the kernel has just written them: a
+ * processor that loads several at once waits for all of the stores before. */
+static inline struct emu_mailbox *emu_mma(const uint32_t a[4], const uint32_t b[2],
+                                          const uint32_t d[4], enum emu_combine how,
+                                          const char *word, const char *file, int line)
 {
     const struct emu_site site = EMU_SITE(word);
-    struct emu_thread *self = emu_self;
-    if (self->warp->lane_count != 32) {
+    if (emu_self->warp->lane_count != 32) {
         emu_fail(word, "needs a full warp", file, line);
     }
     struct emu_mailbox *box = emu_mailbox_next();
-    uint32_t *slot = box->words[self->lane];
-    __builtin_memcpy(slot, a, 16);
-    __builtin_memcpy(slot + 4, b, 8);
-    __builtin_memcpy(slot + 6, d, 16);
+    uint32_t *slot = box->words[emu_self->lane];
+    slot[0] = a[0];
+    slot[1] = a[1];
+    slot[2] = a[2];
+    slot[3] = a[3];
+    slot[4] = b[0];
+    slot[5] = b[1];
+    slot[6] = d[0];
+    slot[7] = d[1];
+    slot[8] = d[2];
+    slot[9] = d[3];
     box->tile_ready = 0;
-    emu_runtime->warp_wait(self, &site);
-    if (!box->tile_ready) {
-        emu_mma_tile<is_bf16>(box);
-        box->tile_ready = 1;
-    }
-    const float *tile = box->tile + self->lane / 4 * 8 + self->lane % 4 * 2;
+    emu_runtime->warp_wait(emu_self, &site);
+    emu_combine_once(box, how);
+    return box;
+}
+
+static inline void emu_mma_floats(float d[4], const uint32_t a[4], const uint32_t b[2],
+                                  enum emu_combine how, const char *word, const char *file,
+                                  int line)
+{
+    const struct emu_mailbox *box = emu_mma(a, b, (const uint32_t *)d, how, word, file, line);
+    const float *tile = box->tile + emu_self->lane / 4 * 8 + emu_self->lane % 4 * 2;
     d[0] = tile[0];
     d[1] = tile[1];
     d[2] = tile[64];
@@ -617,63 +591,24 @@ static inline void emu_mma(float d[4], const uint32_t a[4], const uint32_t b[2],
 
 static inline void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2], EMU_CALLER)
 {
-    emu_mma<true>(d, a, b, "mma_bf16", file, line);
+    emu_mma_floats(d, a, b, EMU_MMA_BF16, "mma_bf16", file, line);
 }
 
 static inline void mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2], EMU_CALLER)
 {
-    emu_mma<false>(d, a, b, "mma_f16", file, line);
-}
-
-__attribute__((noinline)) static void emu_mma_bytes_tile(struct emu_mailbox *box)
-{
-    int32_t a[16][32], b[32][8], d[16][8];
-    for (uint32_t lane = 0; lane < 32; lane++) {
-        const uint32_t *words = box->words[lane];
-        const uint32_t row = lane / 4;
-        for (uint32_t i = 0; i < 4; i++) {
-            const uint32_t k = lane % 4 * 4 + i;
-            const uint32_t shift = 8 * i;
-            a[row][k] = (int32_t)(words[0] >> shift & 0xff);
-            a[row + 8][k] = (int32_t)(words[1] >> shift & 0xff);
-            a[row][k + 16] = (int32_t)(words[2] >> shift & 0xff);
-            a[row + 8][k + 16] = (int32_t)(words[3] >> shift & 0xff);
-            b[k][row] = (int8_t)(words[4] >> shift);
-            b[k + 16][row] = (int8_t)(words[5] >> shift);
-            d[row + i / 2 * 8][lane % 4 * 2 + i % 2] = (int32_t)words[6 + i];
-        }
-    }
-    for (uint32_t row = 0; row < 16; row++) {
-        for (uint32_t k = 0; k < 32; k++) {
-            for (uint32_t column = 0; column < 8; column++) {
-                d[row][column] += a[row][k] * b[k][column];
-            }
-        }
-    }
-    __builtin_memcpy(box->tile, d, sizeof d);
+    emu_mma_floats(d, a, b, EMU_MMA_F16, "mma_f16", file, line);
 }
 
 static inline void mma_u8_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2], EMU_CALLER)
 {
-    const struct emu_site site = EMU_SITE("mma_u8_s8");
-    struct emu_thread *self = emu_self;
-    if (self->warp->lane_count != 32) {
-        emu_fail("mma_u8_s8", "needs a full warp", file, line);
-    }
-    struct emu_mailbox *box = emu_mailbox_next();
-    uint32_t *slot = box->words[self->lane];
-    __builtin_memcpy(slot, a, 16);
-    __builtin_memcpy(slot + 4, b, 8);
-    __builtin_memcpy(slot + 6, d, 16);
-    box->tile_ready = 0;
-    emu_runtime->warp_wait(self, &site);
-    if (!box->tile_ready) {
-        emu_mma_bytes_tile(box);
-        box->tile_ready = 1;
-    }
-    const float *tile = box->tile + self->lane / 4 * 8 + self->lane % 4 * 2;
-    __builtin_memcpy(d, tile, 8);
-    __builtin_memcpy(d + 2, tile + 64, 8);
+    const struct emu_mailbox *box =
+        emu_mma(a, b, (const uint32_t *)d, EMU_MMA_BYTES, "mma_u8_s8", file, line);
+    const int32_t *tile =
+        (const int32_t *)box->tile + emu_self->lane / 4 * 8 + emu_self->lane % 4 * 2;
+    d[0] = tile[0];
+    d[1] = tile[1];
+    d[2] = tile[64];
+    d[3] = tile[65];
 }
 
 static inline void ldmatrix4(uint32_t r[4], const void *shared, EMU_CALLER)
@@ -685,7 +620,7 @@ static inline void ldmatrix4(uint32_t r[4], const void *shared, EMU_CALLER)
         emu_fail("ldmatrix4", "needs a full warp", file, line);
     }
     struct emu_mailbox *box = emu_mailbox_next();
-    __builtin_memcpy(box->words[self->lane], shared, 16);
+    *(struct word4 *)box->words[self->lane] = *(const struct word4 *)shared;
     emu_runtime->warp_wait(self, &site);
     for (uint32_t i = 0; i < 4; i++) {
         r[i] = box->words[i * 8 + self->lane / 4][self->lane % 4];
@@ -702,7 +637,7 @@ static inline void ldmatrix4_transposed(uint32_t r[4], const void *shared, EMU_C
         emu_fail("ldmatrix4_transposed", "needs a full warp", file, line);
     }
     struct emu_mailbox *box = emu_mailbox_next();
-    __builtin_memcpy(box->words[self->lane], shared, 16);
+    *(struct word4 *)box->words[self->lane] = *(const struct word4 *)shared;
     emu_runtime->warp_wait(self, &site);
     for (uint32_t i = 0; i < 4; i++) {
         const uint32_t row = i * 8 + self->lane % 4 * 2;

@@ -96,37 +96,55 @@ char *gpu_bench_text(const char *file, const char *without, uint32_t occurrence)
     return text.data;
 }
 
-/* The last text and what became of it: tests load one text into several devices. */
-static struct buffer last_text;
-static struct buffer last_binary;
+/* Texts and what became of them: tests load one text into several devices. */
+#define COMPILED_MAX 64u
+static struct {
+    struct buffer text, binary;
+} compiled[COMPILED_MAX];
+static uint32_t compiled_count;
 
-static void compile_text(struct gpu_bench *bench, const char *text)
+static const struct buffer *compiled_find(const char *text)
+{
+    for (uint32_t i = 0; i < compiled_count; i++) {
+        if (strcmp(buffer_text(&compiled[i].text), text) == 0) {
+            return &compiled[i].binary;
+        }
+    }
+    return NULL;
+}
+
+/* Where there is no more room the last text gives way. */
+static const struct buffer *compile_text(struct gpu_bench *bench, const char *text)
 {
     struct buffer log = {0};
     const struct gpu_compile_request request = {.name = "test.cu", .source = text_view_of(text)};
-    buffer_deinit(&last_text);
-    buffer_deinit(&last_binary);
+    const uint32_t place = compiled_count < COMPILED_MAX ? compiled_count++ : COMPILED_MAX - 1;
+    struct buffer *binary = &compiled[place].binary;
+    buffer_deinit(&compiled[place].text);
+    buffer_deinit(binary);
     llcuda_status status =
-        bench->driver->compile(bench->driver, &request, &last_binary, &log, &bench->error);
+        bench->driver->compile(bench->driver, &request, binary, &log, &bench->error);
     if (status != LLCUDA_OK || log.length) {
         print_message("%s\n", buffer_text(&log));
     }
     assert_ok(status, bench->error);
-    buffer_append_text(&last_text, text);
+    buffer_append_text(&compiled[place].text, text);
     buffer_deinit(&log);
+    return binary;
 }
 
 void gpu_bench_load(struct gpu_bench *bench, const char *text)
 {
     struct gpu_driver *driver = bench->driver;
-    if (strcmp(buffer_text(&last_text), text) != 0) {
-        compile_text(bench, text);
+    const struct buffer *binary = compiled_find(text);
+    if (!binary) {
+        binary = compile_text(bench, text);
     }
     driver->module_unload(driver, bench->module);
     bench->module = NULL;
-    assert_ok(driver->module_load(driver, last_binary.data, last_binary.length, &bench->module,
-                                  &bench->error),
-              bench->error);
+    assert_ok(
+        driver->module_load(driver, binary->data, binary->length, &bench->module, &bench->error),
+        bench->error);
 }
 
 llcuda_status gpu_bench_launch(struct gpu_bench *bench, const char *kernel, uint32_t blocks,
