@@ -7,11 +7,13 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "bench/arrivals.h"
 #include "bench/driver_http.h"
 #include "bench/http_event.h"
@@ -259,14 +261,49 @@ static void test_cuts(void **state)
     }
 }
 
-/* The best of three: on a machine that is busy with something else no schedule can be kept. */
+/* A thread that does nothing but wake up on time, beside what is judged: where it cannot, nobody
+ * can keep a schedule, whoever has the processors (a host's other guests do not show in a load). */
+#define WATCH_RATE 500u
+#define WATCH_MAX  60000u
+struct watch {
+    pthread_t thread;
+    _Atomic bool stop;
+    size_t count;
+    double late_ms[WATCH_MAX];
+};
+
+static void *watch_run(void *user)
+{
+    struct watch *watch = user;
+    uint64_t due = clock_now_ns();
+    while (!atomic_load(&watch->stop) && watch->count < WATCH_MAX) {
+        due += 1000000000u / WATCH_RATE;
+        const struct timespec time = {(time_t)(due / 1000000000u), (long)(due % 1000000000u)};
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
+        watch->late_ms[watch->count++] = (double)(clock_now_ns() - due) / 1e6;
+    }
+    return NULL;
+}
+
+/* How late it woke at p99. */
+static double watch_end(struct watch *watch)
+{
+    atomic_store(&watch->stop, true);
+    pthread_join(watch->thread, NULL);
+    stats_sort(watch->late_ms, watch->count);
+    return stats_quantile(watch->late_ms, watch->count, 0.99);
+}
+
+/* The best of three. */
 static void test_schedule(void **state)
 {
     (void)state;
     enum { RATE = 2000, COUNT = 6000 };
     static double late_ms[COUNT];
+    static struct watch watch;
     double best = 1e9;
     double share = 0;
+    double woken = 1e9; /* the least of the attempts */
     for (int attempt = 0; attempt < 3 && best >= 1; attempt++) {
         struct server server;
         struct load_result result;
@@ -286,9 +323,14 @@ static void test_schedule(void **state)
                                  .user = &arrivals,
                                  .request = make_request,
                                  .due_ns = due};
+        watch.count = 0;
+        atomic_store(&watch.stop, false);
+        assert_int_equal(pthread_create(&watch.thread, NULL, watch_run, &watch), 0);
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
         run(&server, &plan, &result);
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+        const double late = watch_end(&watch);
+        woken = late < woken ? late : woken;
         assert_int_equal(result.failed, 0);
         for (uint32_t i = 0; i < COUNT; i++) {
             late_ms[i] = (double)load_sample_at(&result, i)->late_us / 1e3;
@@ -306,9 +348,8 @@ static void test_schedule(void **state)
     }
     print_message("2,000 requests a second: sent %.3f ms late at p99, %.1f %% of a processor\n",
                   best, share * 100);
-    double load = 0;
-    if (best >= 1 && getloadavg(&load, 1) == 1 && load > (double)sysconf(_SC_NPROCESSORS_ONLN)) {
-        print_message("the machine is busy (load %.1f): not judged\n", load);
+    if (best >= 1 && woken >= 1) {
+        print_message("a thread that only sleeps is %.1f ms late here: not judged\n", woken);
         skip();
     }
     assert_true(best < 1);
