@@ -29,7 +29,7 @@ bool buffer_append_view(struct buffer *buffer, struct text_view view);
 bool buffer_append_byte(struct buffer *buffer, char byte);
 /* Decimal digits, at a tenth of what buffer_printf takes. */
 bool buffer_append_unsigned(struct buffer *buffer, uint64_t value);
-/* Numbers with commas between them, at a third of what one by one takes. */
+/* Numbers with commas between them, in one go. */
 bool buffer_append_list(struct buffer *buffer, const uint32_t *values, size_t count);
 bool buffer_printf(struct buffer *buffer, const char *format, ...) BASE_PRINTF(2, 3);
 

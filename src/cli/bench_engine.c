@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "bench/adapter_columns.h"
 #include "build_config.h"
 #include "cli/bench_profile.h"
 #include "cli/bench_suite.h"
@@ -16,8 +17,6 @@
 
 #define LINE_BYTES_MAX (64u << 20)
 #define HOLD_US_MAX    100000
-
-enum { COLUMN_ID, COLUMN_INDEX, COLUMN_TOKEN, COLUMN_AT, COLUMN_COUNT };
 
 struct stream {
     llcuda_request *request;
