@@ -16,7 +16,6 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "bench/http_connection.h"
-#include "bench/http_event.h"
 
 #define EVENTS_AT_ONCE 256
 #define PIECE_BYTES    2048u   /* of a token's chunk, at most */
@@ -104,6 +103,7 @@ static void close_connection(struct http_connection *connection)
     }
     buffer_deinit(&connection->out);
     http_stream_deinit(&connection->stream);
+    http_event_reader_deinit(&connection->events);
     free(connection);
 }
 
@@ -114,7 +114,6 @@ void http_driver_close(struct http_driver *driver)
     }
     free(driver->connections);
     http_tap_close(driver->tap);
-    http_event_reader_deinit(&driver->events);
     if (driver->address) {
         freeaddrinfo(driver->address);
     }
@@ -175,6 +174,10 @@ static bool reconnect(struct http_connection *connection)
     connection->connecting = !is_connected(connection->socket);
     connection->reused = connection->answered = false;
     connection->out_sent = 0;
+    connection->wake_bytes = 0;
+    if (connection->driver->tap) {
+        http_record_begin(connection);
+    }
     http_stream_reset(&connection->stream);
     watch(connection, true, connection->connecting || connection->out.length);
     return true;
@@ -329,8 +332,11 @@ static llcuda_status submit(struct driver *base, const struct load_request *requ
         connection->tokens_asked = driver->ignore_eos ? requests[i].max_tokens : 0;
         connection->tokens_due = http_tokens_due(driver, connection->tokens_asked);
         connection->tokens_seen = 0;
-        connection->kept = false;
+        connection->kept = connection->unknown = false;
         connection->out_sent = 0;
+        if (driver->tap) {
+            http_record_begin(connection);
+        }
         if (connection->out.failed || body.failed) {
             status = error_no_memory(error, "a request", body.length);
         } else if (!connection->connecting && !flush_out(connection) && !reconnect(connection)) {
@@ -353,7 +359,7 @@ static void take_data(void *user, struct text_view data)
         connection->saw_done = true;
         return;
     }
-    http_event_read(&driver->events, data, &said); /* rubbish is counted by what is missing */
+    http_event_read(&connection->events, data, &said); /* rubbish is counted by what is missing */
     if (said.text.length && driver->sink) {
         const struct load_event event = {.index = connection->index,
                                          .now_ns = connection->now_ns,
@@ -466,11 +472,6 @@ static void receive(struct http_connection *connection)
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
     }
-    tap_stream_skip(&connection->tap, got > 0 ? (size_t)got : 0);
-    if (!connection->busy) {
-        close_connection(connection); /* an idle one that the server closed, or that talks */
-        return;
-    }
     if (got > 0 && can_wait(connection, data, (size_t)got) && hold(connection, data, (size_t)got)) {
         http_note_gap(driver, connection->at_ns - before_ns);
         return;
@@ -511,7 +512,14 @@ static void serve_event(const struct epoll_event *event)
         http_conclude(connection);
         return;
     }
-    if (event->events & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+    if (!(event->events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
+        return;
+    }
+    if (!connection->busy) {
+        close_connection(connection); /* an idle one that the server closed, or that talks */
+    } else if (connection->driver->tap) {
+        http_record_read(connection, false);
+    } else {
         receive(connection);
     }
 }
@@ -550,10 +558,25 @@ static void nap(const struct http_driver *driver, uint32_t served, uint64_t unti
     }
 }
 
-/* Goes on until an answer is over or the time is: until then nobody has to do anything, so bytes
- * are kept with their times and understood together, at a fraction of the cost. Only the reading
- * itself cannot wait: a server whose socket gathers small writes (without TCP_NODELAY) sends the
- * next token when the last was read, so that reading late would slow the engine down. */
+/* Ends before all else, which come again: an answer whose connection closes behind it was told of,
+ * and whoever reads it may take the connection with it. */
+static void serve_events(struct http_driver *driver, const struct epoll_event *events, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (events[i].data.ptr == NULL) {
+            http_record_take_ends(driver);
+            return;
+        }
+    }
+    for (int i = 0; i < count; i++) {
+        serve_event(&events[i]);
+    }
+}
+
+/* Goes on until an answer is over or the time is: until then nobody has to do anything. Without a
+ * tap bytes are kept with their times and understood together, at a fraction of the cost. Only the
+ * reading itself cannot wait: a server whose socket gathers small writes (without TCP_NODELAY)
+ * sends the next token when the last was read, so that reading late would slow the engine down. */
 static llcuda_status wait_events(struct driver *base, uint64_t until_ns,
                                  const struct load_sink *sink, struct llcuda_error *error)
 {
@@ -563,11 +586,8 @@ static llcuda_status wait_events(struct driver *base, uint64_t until_ns,
     driver->sink = sink;
     driver->ended = false;
     driver->clock_offset_ns = arrival_clock_offset_ns();
-    if (driver->tap) {
-        http_tap_drain(driver->tap, driver->clock_offset_ns);
-    }
     do {
-        if (http_sleep_through(driver, until_ns)) {
+        if (!driver->tap && http_sleep_through(driver, until_ns)) {
             count = 1;
             continue;
         }
@@ -575,15 +595,16 @@ static llcuda_status wait_events(struct driver *base, uint64_t until_ns,
         if (count < 0 && errno != EINTR) {
             return error_from_errno(error, errno, "wait for", driver->host);
         }
-        for (int i = 0; i < count; i++) {
-            serve_event(&events[i]);
-        }
-        if (count > 0 && !driver->ended) {
+        serve_events(driver, events, count);
+        if (count > 0 && !driver->ended && (!driver->tap || driver->listens)) {
             nap(driver, (uint32_t)count, until_ns);
         }
     } while (count > 0 && !driver->ended && clock_now_ns() < until_ns);
     while (driver->held) {
         take_held(driver->held);
+    }
+    if (driver->tap) {
+        http_record_sweep(driver);
     }
     driver->sink = NULL;
     return LLCUDA_OK;
@@ -683,8 +704,12 @@ llcuda_status http_driver_ready(struct http_driver *driver, uint32_t timeout_ms,
     driver->driver.ops = &http_ops;
     if (!driver->tap && !driver->no_tap) {
         const struct addrinfo *address = driver->address;
+        struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
         driver->tap = http_tap_open(address->ai_addr);
         driver->no_tap = !driver->tap;
+        if (driver->tap) {
+            epoll_ctl(driver->epoll, EPOLL_CTL_ADD, http_tap_ends(driver->tap), &event);
+        }
     }
     if (is_loading(driver, until)) {
         return error_set(error, LLCUDA_BUSY, "the server at http://%s is loading", driver->host);

@@ -5,7 +5,6 @@
 
 #include "base/buffer.h"
 #include "bench/driver.h"
-#include "bench/http_event.h"
 
 struct http_connection; /* private */
 struct http_tap;
@@ -34,13 +33,12 @@ struct http_driver {
     bool ended_early;             /* an answer, before it had the tokens that were asked for */
     uint32_t spare;               /* tokens of an answer's end that are not slept through */
     uint32_t silent;              /* part of an answer's tokens that are not seen */
-    uint32_t hurry;               /* how much faster than awaited tokens came of late */
     uint32_t doubt;               /* whether this server may be slept through; 0: none */
     uint64_t awake_until_ns;      /* it is not, before */
-    struct http_event_reader events;
+    uint64_t swept_ns;            /* when all answers were last looked at, with a tap */
+    bool listens; /* to every segment, with a tap: this server's ends are not told */
     const struct load_sink *sink; /* during a wait */
     uint64_t gap_ns;              /* between an answer's tokens, of late */
-    uint64_t run_gap_ns;          /* the same while many came without a pause */
     bool ended;                   /* during a wait: an answer is over */
     int64_t clock_offset_ns;      /* of the kernel's times of arrival */
 };

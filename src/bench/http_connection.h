@@ -1,10 +1,12 @@
-/* Private to the driver of HTTP servers: a connection, what reads it (driver_http.c), and what
- * sleeps while tokens come (http_sleep.c). One thread. */
+/* Private to the driver of HTTP servers: a connection, what reads it where the kernel keeps a
+ * record of arrivals (http_record.c) and where it does not (driver_http.c), and what then sleeps
+ * while a few tokens come (http_sleep.c). One thread. */
 #ifndef BENCH_HTTP_CONNECTION_H
 #define BENCH_HTTP_CONNECTION_H
 
 #include "bench/driver_http.h"
 #include "bench/http_arrival.h"
+#include "bench/http_event.h"
 #include "bench/http_stream.h"
 #include "bench/http_tap.h"
 
@@ -27,6 +29,7 @@ struct http_connection {
     struct buffer out;
     size_t out_sent;
     struct http_stream stream;
+    struct http_event_reader events;
     struct http_driver *driver;
     struct http_connection *next_idle;
     uint32_t place;            /* in the driver's list */
@@ -34,7 +37,10 @@ struct http_connection {
     uint64_t at_ns;            /* of the last bytes that came; before them, of the request */
     bool speaks;               /* a token of this answer came */
     struct arrivals_held held; /* what came, as long as nobody looked at it */
-    struct tap_stream tap;     /* when it came, where the driver has a tap */
+    struct tap_stream tap;     /* when it came, where the driver has a tap, and then: */
+    int wake_bytes;            /* from how many bytes on the socket wakes us; 0: the first */
+    bool told;                 /* that the answer has ended */
+    bool unknown;              /* when some of its bytes came */
     struct http_connection *next_held;
 };
 
@@ -48,6 +54,15 @@ bool http_feed_held(struct http_connection *connection);
  * the connection with it. */
 void http_conclude(struct http_connection *connection);
 
+/* With a tap. The first is called before a request is sent, the second reads what there is of its
+ * answer, and concludes when it is over; `told`: because the tap says so. */
+void http_record_begin(struct http_connection *connection);
+void http_record_read(struct http_connection *connection, bool told);
+
+/* Reads the answers whose ends the tap has told of, and now and then all others. */
+void http_record_take_ends(struct http_driver *driver);
+void http_record_sweep(struct http_driver *driver);
+
 /* Time left until `until_ns`, or less. */
 struct timespec http_time_until(uint64_t until_ns, uint64_t at_most_ns);
 
@@ -59,9 +74,9 @@ void http_note_gap(struct http_driver *driver, uint64_t gap_ns);
 uint32_t http_tokens_due(const struct http_driver *driver, uint32_t asked);
 void http_note_answer(const struct http_connection *connection);
 
-/* Sleeps while tokens come, and then reads them with the times that the kernel noted, so that the
- * harness is woken once for many. False when there is no time for that, or not the circumstances:
- * then nothing was done. */
+/* Without a tap: sleeps while a few tokens come, and then reads them with the times that their
+ * sockets noted, so that the harness is woken once for them. False when there is no time for that,
+ * or not the circumstances: then nothing was done. */
 bool http_sleep_through(struct http_driver *driver, uint64_t until_ns);
 
 #endif

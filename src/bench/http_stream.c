@@ -120,19 +120,22 @@ static void take_line(struct http_stream *stream, struct text_view line)
     }
 }
 
-/* Adds bytes up to a line's end to the line; true when it is whole. *taken counts the end too. */
-static bool gather_line(struct http_stream *stream, const char *data, size_t bytes, size_t *taken)
+/* Finds a line's end in `data`; true when the line is whole, and then *line is it without its end,
+ * where it lies or, if it began before, in `part`, which is to be cleared behind it. *taken counts
+ * the end too. */
+static bool gather_line(struct http_stream *stream, struct buffer *part, size_t bytes_max,
+                        struct text_view data, size_t *taken, struct text_view *line)
 {
-    const char *end = memchr(data, '\n', bytes);
-    *taken = end ? (size_t)(end - data) + 1 : bytes;
-    if (!buffer_append(&stream->line, data, end ? *taken - 1 : *taken) ||
-        stream->line.length > LINE_BYTES_MAX) {
+    const char *end = memchr(data.data, '\n', data.length);
+    *taken = end ? (size_t)(end - data.data) + 1 : data.length;
+    *line = text_view_make(data.data, end ? *taken - 1 : *taken);
+    if (line->length > bytes_max - part->length ||
+        ((!end || part->length) && !buffer_append_view(part, *line))) {
         stream->broken = true;
         return false;
     }
-    if (end && stream->line.length && stream->line.data[stream->line.length - 1] == '\r') {
-        stream->line.data[--stream->line.length] = 0;
-    }
+    *line = part->length ? buffer_view(part) : *line;
+    line->length -= end && line->length && line->data[line->length - 1] == '\r';
     return end != NULL;
 }
 
@@ -146,9 +149,11 @@ static void take_content(struct http_stream *stream, const char *data, size_t by
     }
     while (bytes && !stream->broken) {
         size_t taken;
+        struct text_view line;
         struct text_view text;
-        bool whole = gather_line(stream, data, bytes, &taken);
-        if (whole && has_prefix(buffer_view(&stream->line), "data:", &text)) {
+        bool whole = gather_line(stream, &stream->line, LINE_BYTES_MAX, text_view_make(data, bytes),
+                                 &taken, &line);
+        if (whole && has_prefix(line, "data:", &text)) {
             event(user, text);
         }
         if (whole) {
@@ -175,20 +180,16 @@ size_t http_stream_feed(struct http_stream *stream, const char *data, size_t byt
                 stream->done = stream->state == BODY;
                 stream->state = stream->state == CHUNK ? CHUNK_END : stream->state;
             }
-        } else if (stream->chunked && stream->state >= CHUNK_SIZE) {
-            taken = 1;
-            if (data[used] != '\n') {
-                buffer_append_byte(&stream->frame, data[used]);
-                stream->broken = stream->frame.length > FRAME_BYTES_MAX;
-            } else {
-                struct text_view line = buffer_view(&stream->frame);
-                line.length -= line.length && line.data[line.length - 1] == '\r';
+        } else {
+            /* A chunk may end inside an event's line, which is kept meanwhile. */
+            bool frame = stream->chunked && stream->state >= CHUNK_SIZE;
+            struct buffer *part = frame ? &stream->frame : &stream->line;
+            struct text_view line;
+            if (gather_line(stream, part, frame ? FRAME_BYTES_MAX : LINE_BYTES_MAX,
+                            text_view_make(data + used, bytes - used), &taken, &line)) {
                 take_line(stream, line);
-                buffer_clear(&stream->frame);
+                buffer_clear(part);
             }
-        } else if (gather_line(stream, data + used, bytes - used, &taken)) {
-            take_line(stream, buffer_view(&stream->line));
-            buffer_clear(&stream->line);
         }
         used += taken;
     }

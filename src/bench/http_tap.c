@@ -25,92 +25,167 @@
 #define MARKS_MAX   65536u
 
 struct http_tap {
-    int socket;
+    int socket; /* of the ring */
+    int ends;   /* hears of answers that end */
     uint8_t *ring;
     uint32_t frame; /* the next one to look at */
     bool ipv6;
     struct tap_stream *streams[65536]; /* by our port */
 };
 
-/* A filter that passes the heads of TCP segments from one address and port. */
+/* A filter that passes the heads of TCP segments from one address and port. A jump goes over a few
+ * steps, or to one of the two ends, which are known when the program is whole. */
+enum { NEXT, YES = 254, NO };
+
 struct program {
-    struct sock_filter steps[24];
+    struct sock_filter steps[48];
     uint16_t count;
 };
 
-static void load(struct program *program, uint16_t how, uint32_t offset)
+static void step(struct program *program, uint16_t code, uint32_t value)
 {
-    program->steps[program->count++] = (struct sock_filter)BPF_STMT(BPF_LD | how | BPF_ABS, offset);
+    program->steps[program->count++] = (struct sock_filter)BPF_STMT(code, value);
 }
 
-/* Goes on where the value is `expected`; elsewhere to the end, which says no. The distance is
- * filled in when the end is known. */
-static void expect(struct program *program, uint32_t expected)
+static void load(struct program *program, uint16_t how, uint32_t offset)
+{
+    step(program, BPF_LD | how, offset);
+}
+
+static void compare(struct program *program, uint32_t value, uint8_t same, uint8_t other)
 {
     program->steps[program->count++] =
-        (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, expected, 0, 0);
+        (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, same, other);
+}
+
+/* Goes on where the value is `expected`; elsewhere to the end, which says no. */
+static void expect(struct program *program, uint32_t expected)
+{
+    compare(program, expected, NEXT, NO);
 }
 
 static void finish_program(struct program *program)
 {
-    program->steps[program->count++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, HEAD_BYTES);
-    const uint16_t no = program->count;
-    program->steps[program->count++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
-    for (uint16_t i = 0; i < no; i++) {
-        if (BPF_CLASS(program->steps[i].code) == BPF_JMP) {
-            program->steps[i].jf = (uint8_t)(no - i - 1);
+    const uint16_t yes = program->count;
+    step(program, BPF_RET | BPF_K, HEAD_BYTES);
+    step(program, BPF_RET | BPF_K, 0);
+    for (uint16_t i = 0; i < yes; i++) {
+        struct sock_filter *jump = &program->steps[i];
+        const uint16_t here = i + 1;
+        for (int side = 0; side < 2 && BPF_CLASS(jump->code) == BPF_JMP; side++) {
+            uint8_t *to = side ? &jump->jf : &jump->jt;
+            *to = *to >= YES ? (uint8_t)(yes + (*to == NO) - here) : *to;
         }
     }
 }
 
 static void filter_ipv4(struct program *program, const struct sockaddr_in *server)
 {
-    load(program, BPF_B, 9);
+    load(program, BPF_B | BPF_ABS, 9);
     expect(program, IPPROTO_TCP);
-    load(program, BPF_W, 12);
+    load(program, BPF_W | BPF_ABS, 12);
     expect(program, ntohl(server->sin_addr.s_addr));
-    load(program, BPF_H, 6); /* no later part of a segment that was cut */
-    program->steps[program->count++] =
-        (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x1fff);
+    load(program, BPF_H | BPF_ABS, 6); /* no later part of a segment that was cut */
+    step(program, BPF_ALU | BPF_AND | BPF_K, 0x1fff);
     expect(program, 0);
-    program->steps[program->count++] = (struct sock_filter)BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 0);
-    program->steps[program->count++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_H | BPF_IND, 0);
+    step(program, BPF_LDX | BPF_B | BPF_MSH, 0);
+    load(program, BPF_H | BPF_IND, 0);
     expect(program, ntohs(server->sin_port));
 }
 
 static void filter_ipv6(struct program *program, const struct sockaddr_in6 *server)
 {
-    load(program, BPF_B, 6);
+    load(program, BPF_B | BPF_ABS, 6);
     expect(program, IPPROTO_TCP);
     for (uint32_t i = 0; i < 4; i++) {
-        load(program, BPF_W, 8 + 4 * i);
+        load(program, BPF_W | BPF_ABS, 8 + 4 * i);
         expect(program, ntohl(server->sin6_addr.s6_addr32[i]));
     }
-    load(program, BPF_H, IPV6_BYTES);
+    step(program, BPF_LDX | BPF_IMM, IPV6_BYTES);
+    load(program, BPF_H | BPF_IND, 0);
     expect(program, ntohs(server->sin6_port));
+}
+
+/* Of the segments that passed so far, where X is how long the IP header is: those that end as a
+ * body in chunks does, or bring the second half of that end alone, and those that begin an answer
+ * with another status than 2xx. */
+static void filter_ends(struct program *program, bool ipv6)
+{
+    enum { IP, END, BYTES };
+    step(program, BPF_STX, IP);
+    load(program, BPF_H | BPF_ABS, ipv6 ? 4 : 2);
+    step(program, BPF_ALU | BPF_ADD | BPF_K, ipv6 ? IPV6_BYTES : 0);
+    step(program, BPF_ST, END);
+    load(program, BPF_B | BPF_IND, 12); /* how long the TCP header is, in its upper half */
+    step(program, BPF_ALU | BPF_AND | BPF_K, 0xf0);
+    step(program, BPF_ALU | BPF_RSH | BPF_K, 2);
+    step(program, BPF_ALU | BPF_ADD | BPF_X, 0);
+    step(program, BPF_ST, BYTES);
+    step(program, BPF_MISC | BPF_TAX, 0);
+    step(program, BPF_LD | BPF_MEM, END);
+    step(program, BPF_ALU | BPF_SUB | BPF_X, 0);
+    compare(program, 2, NEXT, 2);
+    load(program, BPF_H | BPF_IND, 0);
+    compare(program, 0x0d0a, YES, NO); /* "\r\n" */
+    step(program, BPF_LD | BPF_MEM, END);
+    step(program, BPF_ALU | BPF_SUB | BPF_K, 7);
+    step(program, BPF_MISC | BPF_TAX, 0);
+    load(program, BPF_W | BPF_IND, 2);
+    compare(program, 0x300d0a0d, NEXT, 8); /* "0\r\n\r" */
+    load(program, BPF_B | BPF_IND, 6);
+    compare(program, '\n', NEXT, 6);
+    load(program, BPF_H | BPF_IND, 0); /* the end of the chunk before; "max=100" ends heads */
+    compare(program, 0x0d0a, YES, NEXT);
+    step(program, BPF_LD | BPF_MEM, END);
+    step(program, BPF_LDX | BPF_MEM, BYTES);
+    step(program, BPF_ALU | BPF_SUB | BPF_X, 0);
+    compare(program, 5, YES, NEXT);
+    step(program, BPF_LDX | BPF_MEM, BYTES);
+    load(program, BPF_W | BPF_IND, 0);
+    expect(program, 0x48545450); /* "HTTP" */
+    load(program, BPF_B | BPF_IND, 9);
+    compare(program, '2', NO, YES);
+}
+
+/* A packet socket that hears nothing yet but what the filter will let through. */
+static int open_filtered(const struct sockaddr *server, bool ends)
+{
+    const bool ipv6 = server->sa_family == AF_INET6;
+    struct program program = {.count = 0};
+    if (ipv6) {
+        filter_ipv6(&program, (const struct sockaddr_in6 *)(const void *)server);
+    } else {
+        filter_ipv4(&program, (const struct sockaddr_in *)(const void *)server);
+    }
+    if (ends) {
+        filter_ends(&program, ipv6);
+    }
+    finish_program(&program);
+    const struct sock_fprog filter = {program.count, program.steps};
+    const int descriptor = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (descriptor >= 0 &&
+        setsockopt(descriptor, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter)) {
+        close(descriptor);
+        return -1;
+    }
+    return descriptor;
 }
 
 /* The filter comes before the ring and the ring before what is listened to, so that nothing else
  * ever lies in it. */
-static bool open_ring(struct http_tap *tap, const struct sockaddr *server)
+static bool open_sockets(struct http_tap *tap, const struct sockaddr *server)
 {
     const int version = TPACKET_V2;
-    const bool four = server->sa_family == AF_INET;
-    struct program program = {.count = 0};
     const struct tpacket_req request = {.tp_block_size = BLOCK_BYTES,
                                         .tp_block_nr = FRAMES * FRAME_BYTES / BLOCK_BYTES,
                                         .tp_frame_size = FRAME_BYTES,
                                         .tp_frame_nr = FRAMES};
     const struct sockaddr_ll all = {.sll_family = AF_PACKET,
-                                    .sll_protocol = htons(four ? ETH_P_IP : ETH_P_IPV6)};
-    if (four) {
-        filter_ipv4(&program, (const struct sockaddr_in *)(const void *)server);
-    } else {
-        filter_ipv6(&program, (const struct sockaddr_in6 *)(const void *)server);
-    }
-    finish_program(&program);
-    const struct sock_fprog filter = {program.count, program.steps};
-    if (setsockopt(tap->socket, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) ||
+                                    .sll_protocol = htons(tap->ipv6 ? ETH_P_IPV6 : ETH_P_IP)};
+    const struct sockaddr *listen = (const struct sockaddr *)(const void *)&all;
+    tap->socket = open_filtered(server, false);
+    tap->ends = open_filtered(server, true);
+    if (tap->socket < 0 || tap->ends < 0 ||
         setsockopt(tap->socket, SOL_PACKET, PACKET_VERSION, &version, sizeof version) ||
         setsockopt(tap->socket, SOL_PACKET, PACKET_RX_RING, &request, sizeof request)) {
         return false;
@@ -121,7 +196,8 @@ static bool open_ring(struct http_tap *tap, const struct sockaddr *server)
         return false;
     }
     tap->ring = ring;
-    return bind(tap->socket, (const struct sockaddr *)(const void *)&all, sizeof all) == 0;
+    /* A segment goes to the last one first: nobody is told of an end that is not in the ring. */
+    return bind(tap->ends, listen, sizeof all) == 0 && bind(tap->socket, listen, sizeof all) == 0;
 }
 
 struct http_tap *http_tap_open(const struct sockaddr *server)
@@ -129,17 +205,13 @@ struct http_tap *http_tap_open(const struct sockaddr *server)
     if (server->sa_family != AF_INET && server->sa_family != AF_INET6) {
         return NULL;
     }
-    int descriptor = socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    struct http_tap *tap = descriptor >= 0 ? calloc(1, sizeof *tap) : NULL;
+    struct http_tap *tap = calloc(1, sizeof *tap);
     if (!tap) {
-        if (descriptor >= 0) {
-            close(descriptor);
-        }
         return NULL;
     }
-    tap->socket = descriptor;
+    tap->socket = tap->ends = -1;
     tap->ipv6 = server->sa_family == AF_INET6;
-    if (!open_ring(tap, server)) {
+    if (!open_sockets(tap, server)) {
         http_tap_close(tap);
         return NULL;
     }
@@ -154,7 +226,12 @@ void http_tap_close(struct http_tap *tap)
     if (tap->ring) {
         munmap(tap->ring, (size_t)FRAMES * FRAME_BYTES);
     }
-    close(tap->socket);
+    if (tap->socket >= 0) {
+        close(tap->socket);
+    }
+    if (tap->ends >= 0) {
+        close(tap->ends);
+    }
     free(tap);
 }
 
@@ -291,6 +368,24 @@ void http_tap_drain(struct http_tap *tap, int64_t offset_ns)
         __atomic_store_n(&header->tp_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
         tap->frame = (tap->frame + 1) % FRAMES;
     }
+}
+
+int http_tap_ends(const struct http_tap *tap)
+{
+    return tap->ends;
+}
+
+struct tap_stream *http_tap_next_end(struct http_tap *tap)
+{
+    uint8_t head[HEAD_BYTES];
+    ssize_t got = 0;
+    while ((got = recv(tap->ends, head, sizeof head, 0)) >= 0) {
+        struct tap_segment segment;
+        if (tap_read_head(head, (size_t)got, tap->ipv6, &segment) && tap->streams[segment.port]) {
+            return tap->streams[segment.port];
+        }
+    }
+    return NULL;
 }
 
 /* Marks of bytes that were read are of no use; what was read has arrived, whatever the ring says.

@@ -1,8 +1,8 @@
 /* The kernel's own record of when a server's segments arrived: a packet socket with a ring, into
  * which the kernel copies the heads of segments that come from one address and port, each with its
- * time (packet(7), PACKET_RX_RING). Nobody has to be awake for it, so that a reader may sleep for
- * as many tokens as it likes and still know when each came. It needs CAP_NET_RAW; heads only are
- * copied, never what a server says. One thread. */
+ * time (packet(7), PACKET_RX_RING). Nobody has to be awake for it, so that a reader may sleep until
+ * an answer ends and still know when each of its tokens came; a second socket, which hears of ends
+ * alone, wakes it then. It needs CAP_NET_RAW. One thread. */
 #ifndef BENCH_HTTP_TAP_H
 #define BENCH_HTTP_TAP_H
 
@@ -47,6 +47,15 @@ void http_tap_forget(struct http_tap *tap, struct tap_stream *stream);
 /* Takes what the kernel noted since the last time. `offset_ns` is how far the system's clock is
  * ahead of clock_now_ns. */
 void http_tap_drain(struct http_tap *tap, int64_t offset_ns);
+
+/* Readable when answers have ended: segments came whose bytes end as the last chunk of a body does
+ * (with "0\r\n\r\n"; some servers send its last two bytes alone), or that begin an answer with
+ * another status than 2xx. It may tell of one before the connection's own socket has it. What ends
+ * otherwise (with a connection, or after as many bytes as were announced) is not told. */
+int http_tap_ends(const struct http_tap *tap);
+
+/* Takes the next of these; NULL when there are no more. */
+struct tap_stream *http_tap_next_end(struct http_tap *tap);
 
 /* The parts of a segment's head that matter. */
 struct tap_segment {

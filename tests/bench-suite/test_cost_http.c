@@ -16,21 +16,25 @@
 #include "bench/monitor.h"
 #include "bench/process.h"
 #include "bench/stats.h"
+#include "watch.h"
 
 #define TOKENS       128u
 #define REQUESTS_MAX 64u
 #define ARRIVALS_MAX 65536u
 
+#define LATE_MS_MAX 1.0 /* of a thread that only sleeps; a window is 1.2 ms of the fastest pace */
+
 struct cost {
     double share; /* processor time / wall time */
     double us_token;
-    double machine; /* share of its processors that were busy, whoever with */
     double wrong_us_p90, wrong_us_p99;
+    double watch_late_ms; /* p99 of a thread that only sleeps, beside */
 };
 
 static uint32_t prompt[64];
 static double wrong_us[ARRIVALS_MAX];
 static size_t wrong_count;
+static struct watch watch;
 static struct {
     uint64_t measured_ns, before_ns; /* of its last token; 0: none yet */
 } last[REQUESTS_MAX];
@@ -101,6 +105,9 @@ static struct cost measure(const char *step_us, uint32_t parallel, uint64_t requ
                              .content = truth ? note_time : NULL};
     wrong_count = 0;
     memset(last, 0, sizeof last);
+    if (truth) {
+        watch_begin(&watch);
+    }
     monitor_mark(monitor);
     assert_ok(load_run(&driver.driver, &plan, &result, &error), error);
     monitor_get_totals(monitor, &totals);
@@ -109,13 +116,15 @@ static struct cost measure(const char *step_us, uint32_t parallel, uint64_t requ
     assert_int_equal(result.gaps_seen, requests * (TOKENS - 1));
     double tokens = (double)requests * TOKENS;
     struct cost cost = {.share = totals.own_cpu_seconds / totals.seconds,
-                        .machine = totals.processor_mean,
                         .us_token = totals.own_cpu_seconds / tokens * 1e6};
-    print_message(
-        "%u at a time, %.0f tokens/s, times by %s: %.2f %% of the measured time, %.2f us a token\n",
-        parallel, tokens / totals.seconds, driver.tap ? "the tap" : "the socket", cost.share * 100,
-        cost.us_token);
+    print_message("%u at a time, %.0f tokens/s, times by %s: ", parallel, tokens / totals.seconds,
+                  driver.tap ? "the tap" : "the socket");
+    if (!truth) {
+        print_message("%.2f %% of the measured time, %.2f us a token\n", cost.share * 100,
+                      cost.us_token);
+    }
     if (truth) {
+        cost.watch_late_ms = watch_end(&watch);
         assert_int_equal(wrong_count, requests * (TOKENS - 1));
         stats_sort(wrong_us, wrong_count);
         cost.wrong_us_p90 = stats_quantile(wrong_us, wrong_count, 0.9);
@@ -130,8 +139,7 @@ static struct cost measure(const char *step_us, uint32_t parallel, uint64_t requ
     return cost;
 }
 
-/* The best of five: what a waking costs is the machine's. With its processors at other work the
- * caches are cold and a waking costs three times as much: that is not judged. */
+/* The best of five: what a waking costs is the machine's. */
 static void expect_share(const char *step_us, uint32_t parallel, uint64_t requests)
 {
     struct cost best = {.share = 1};
@@ -139,11 +147,7 @@ static void expect_share(const char *step_us, uint32_t parallel, uint64_t reques
         struct cost cost = measure(step_us, parallel, requests, true, false);
         best = cost.share < best.share ? cost : best;
     }
-    if (best.share > SHARE_MAX && best.machine > 0.25) {
-        print_message("the machine is busy (%.0f %%): not judged\n", best.machine * 100);
-        skip();
-    }
-    assert_true(best.share <= SHARE_MAX);
+    judge_share(best.share);
 }
 
 static void test_share_of_one_answer(void **state)
@@ -161,7 +165,8 @@ static void test_share_of_a_batch(void **state)
 
 /* However late the harness is woken, however many tokens it reads in one go. The best of three:
  * when the system gives both processors to others for longer than a window of tokens, a kernel
- * without a tap joins them, and nobody knows when they came. */
+ * without a tap joins them, and nobody knows when they came; where a thread that only sleeps is
+ * always late, that is not judged. */
 static void expect_true_times(bool tap)
 {
     static const struct {
@@ -170,9 +175,15 @@ static void expect_true_times(bool tap)
     } cases[] = {{"740", 1}, {"450", 1}, {"150", 1}, {"3000", 8}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         bool good = false;
+        double woken_ms = INFINITY;
         for (int attempt = 0; attempt < 3 && !good; attempt++) {
             struct cost cost = measure(cases[i].step_us, cases[i].parallel, 24, tap, true);
             good = cost.wrong_us_p90 <= 5 && cost.wrong_us_p99 <= 10;
+            woken_ms = fmin(woken_ms, cost.watch_late_ms);
+        }
+        if (!good && !tap && woken_ms > LATE_MS_MAX) {
+            print_message("a thread that only sleeps is %.1f ms late here: not judged\n", woken_ms);
+            continue;
         }
         assert_true(good);
     }

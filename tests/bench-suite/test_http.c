@@ -20,6 +20,7 @@
 #include "bench/http_stream.h"
 #include "bench/load.h"
 #include "bench/stats.h"
+#include "watch.h"
 
 static const char events[] =
     "data: {\"choices\":[{\"text\":\"a\"}]}\r\n\r\ndata: {\"choices\":[{\"text\":\"b\"}]}\n\n"
@@ -203,6 +204,60 @@ static void test_framings(void **state)
                 chunked);
 }
 
+/* With a tap the next request waits for no look around: the end of an answer wakes the harness, or
+ * from a few answers on every segment does (`listens`). */
+static void expect_prompt(const char *head, const char *body, bool listens, uint64_t most_ms)
+{
+    char url[64];
+    struct server server;
+    struct http_driver driver;
+    struct llcuda_error error = {0};
+    struct load_result result;
+    struct load_plan plan = eight;
+    plan.parallel = 1;
+    plan.request_count = 20;
+    server_begin(&server, head, body);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", server.port);
+    assert_ok(http_driver_open(&driver, url, "m", "{}", false, &error), error);
+    http_driver_ready(&driver, 1000, NULL, &error);
+    assert_ok(load_run(&driver.driver, &plan, &result, &error), error);
+    assert_int_equal(result.failed, strstr(head, " 503 ") ? 20 : 0);
+    if (driver.tap) {
+        assert_int_equal(driver.listens, listens);
+    }
+    print_message("20 answers in %.1f ms\n", (double)result.wall_ns / 1e6);
+    assert_in_range(result.wall_ns, 0, most_ms * 1000000);
+    http_driver_close(&driver);
+    load_result_deinit(&result);
+    server_end(&server);
+}
+
+static void test_ends_wake(void **state)
+{
+    (void)state;
+    static const char chunks[] = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                                 "Transfer-Encoding: chunked\r\n\r\n";
+    static const char token[] = "data: {\"choices\":[{\"text\":\"a\"}]}\n\n";
+    char body[2048];
+    char head[256];
+    snprintf(body, sizeof body, "%zx\r\n%s\r\n0\r\n\r\n", strlen(events), events);
+    expect_prompt(chunks, body, false, 500);
+    expect_prompt("HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\n", "{}", false, 500);
+    /* Nobody tells of this end: three are looked for in vain, a tenth of a second each. */
+    snprintf(head, sizeof head,
+             "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %zu\r\n\r\n",
+             strlen(events));
+    expect_prompt(head, events, true, 1000);
+    /* Tokens that come together may do so because nobody reads them. */
+    int length = 0;
+    for (int i = 0; i < 12; i++) {
+        length += snprintf(body + length, sizeof body - (size_t)length, "%zx\r\n%s\r\n",
+                           strlen(token), token);
+    }
+    snprintf(body + length, sizeof body - (size_t)length, "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n");
+    expect_prompt(chunks, body, true, 500);
+}
+
 static void expect_failure(const char *head, const char *body, const char *reason)
 {
     struct server server;
@@ -261,39 +316,6 @@ static void test_cuts(void **state)
     }
 }
 
-/* A thread that does nothing but wake up on time, beside what is judged: where it cannot, nobody
- * can keep a schedule, whoever has the processors (a host's other guests do not show in a load). */
-#define WATCH_RATE 500u
-#define WATCH_MAX  60000u
-struct watch {
-    pthread_t thread;
-    _Atomic bool stop;
-    size_t count;
-    double late_ms[WATCH_MAX];
-};
-
-static void *watch_run(void *user)
-{
-    struct watch *watch = user;
-    uint64_t due = clock_now_ns();
-    while (!atomic_load(&watch->stop) && watch->count < WATCH_MAX) {
-        due += 1000000000u / WATCH_RATE;
-        const struct timespec time = {(time_t)(due / 1000000000u), (long)(due % 1000000000u)};
-        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
-        watch->late_ms[watch->count++] = (double)(clock_now_ns() - due) / 1e6;
-    }
-    return NULL;
-}
-
-/* How late it woke at p99. */
-static double watch_end(struct watch *watch)
-{
-    atomic_store(&watch->stop, true);
-    pthread_join(watch->thread, NULL);
-    stats_sort(watch->late_ms, watch->count);
-    return stats_quantile(watch->late_ms, watch->count, 0.99);
-}
-
 /* The best of three. */
 static void test_schedule(void **state)
 {
@@ -323,9 +345,7 @@ static void test_schedule(void **state)
                                  .user = &arrivals,
                                  .request = make_request,
                                  .due_ns = due};
-        watch.count = 0;
-        atomic_store(&watch.stop, false);
-        assert_int_equal(pthread_create(&watch.thread, NULL, watch_run, &watch), 0);
+        watch_begin(&watch);
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
         run(&server, &plan, &result);
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
@@ -400,6 +420,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_events_are_compared),
         cmocka_unit_test(test_framings),
+        cmocka_unit_test(test_ends_wake),
         cmocka_unit_test(test_unsaid_close),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_cuts),

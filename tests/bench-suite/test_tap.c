@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <linux/capability.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -160,6 +161,47 @@ static bool listen_at(struct pair *pair, sa_family_t family)
            getsockname(pair->listener, address, &pair->length) == 0;
 }
 
+struct tapped {
+    struct pair pair;
+    struct tap_stream stream;
+    struct http_tap *tap;
+};
+
+/* A connection with a tap; false where there can be none. */
+static bool open_tapped(struct tapped *tapped, sa_family_t family)
+{
+    const int on = 1;
+    struct pair *pair = &tapped->pair;
+    *tapped = (struct tapped){0};
+    if (!listen_at(pair, family)) {
+        assert_int_equal(family, AF_INET6); /* which not every machine has */
+        print_message("no IPv6 here\n");
+        return false;
+    }
+    const struct sockaddr *address = (struct sockaddr *)(void *)&pair->address;
+    tapped->tap = http_tap_open(address);
+    if (!tapped->tap) {
+        print_message("this user may not look at packets\n");
+        assert_int_not_equal(geteuid(), 0);
+        skip();
+    }
+    pair->reader = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    assert_true(connect(pair->reader, address, pair->length) == 0 || errno == EINPROGRESS);
+    http_tap_watch(tapped->tap, &tapped->stream, pair->reader);
+    pair->sender = accept(pair->listener, NULL, NULL);
+    setsockopt(pair->sender, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    return true;
+}
+
+static void close_tapped(struct tapped *tapped)
+{
+    http_tap_forget(tapped->tap, &tapped->stream);
+    http_tap_close(tapped->tap);
+    close(tapped->pair.sender);
+    close(tapped->pair.reader);
+    close(tapped->pair.listener);
+}
+
 /* Pieces are sent one by one and read in one go: each has the time at which it was sent. */
 static void expect_times_over(sa_family_t family)
 {
@@ -167,47 +209,72 @@ static void expect_times_over(sa_family_t family)
     uint64_t before_ns[PIECES];
     uint64_t after_ns[PIECES];
     const int on = 1;
-    struct pair pair;
-    struct tap_stream stream = {0};
-    if (!listen_at(&pair, family)) {
-        assert_int_equal(family, AF_INET6); /* which not every machine has */
-        print_message("no IPv6 here\n");
+    struct tapped tapped;
+    if (!open_tapped(&tapped, family)) {
         return;
     }
-    struct http_tap *tap = http_tap_open((struct sockaddr *)(void *)&pair.address);
-    if (!tap) {
-        print_message("this user may not look at packets\n");
-        assert_int_not_equal(geteuid(), 0);
-        skip();
-    }
-    pair.reader = socket(family, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    assert_true(connect(pair.reader, (struct sockaddr *)(void *)&pair.address, pair.length) == 0 ||
-                errno == EINPROGRESS);
-    http_tap_watch(tap, &stream, pair.reader);
-    pair.sender = accept(pair.listener, NULL, NULL);
-    setsockopt(pair.sender, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     for (uint32_t i = 0; i < PIECES; i++) {
         const struct timespec pause = {0, 200000};
         before_ns[i] = clock_now_ns();
-        assert_int_equal(send(pair.sender, data, PIECE_BYTES, 0), PIECE_BYTES);
+        assert_int_equal(send(tapped.pair.sender, data, PIECE_BYTES, 0), PIECE_BYTES);
         after_ns[i] = clock_now_ns();
         /* The reader acknowledges, so that the kernel joins what waits. */
-        setsockopt(pair.reader, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+        setsockopt(tapped.pair.reader, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
         nanosleep(&pause, NULL);
     }
-    assert_int_equal(recv(pair.reader, data, sizeof data, 0), PIECES * PIECE_BYTES);
-    http_tap_drain(tap, arrival_clock_offset_ns());
+    assert_int_equal(recv(tapped.pair.reader, data, sizeof data, 0), PIECES * PIECE_BYTES);
+    http_tap_drain(tapped.tap, arrival_clock_offset_ns());
     for (uint32_t i = 0; i < PIECES; i++) {
         uint64_t at_ns;
-        assert_int_equal(tap_stream_piece(&stream, (PIECES - i) * PIECE_BYTES, &at_ns),
+        assert_int_equal(tap_stream_piece(&tapped.stream, (PIECES - i) * PIECE_BYTES, &at_ns),
                          PIECE_BYTES);
         assert_in_range(at_ns, before_ns[i] - 5000, after_ns[i] + 5000);
     }
-    http_tap_forget(tap, &stream);
-    http_tap_close(tap);
-    close(pair.sender);
-    close(pair.reader);
-    close(pair.listener);
+    close_tapped(&tapped);
+}
+
+/* What ends an answer is told, and nothing else that a server sends. */
+static void expect_ends_over(sa_family_t family)
+{
+    static const struct {
+        const char *segment;
+        bool end;
+    } rows[] = {
+        {"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5, max=100\r\n\r\n", false},
+        {"ea\r\ndata: {\"text\": \"0\\r\\n\"}\n\n\r\n", false},
+        {"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n", true},
+        {"0\r\n\r\n", true},
+        {"0\r\n", false},
+        {"\r\n", true},
+        {"10\r\n\r\n", false},
+        {"\n", false},
+        {"0\r\n\r\n4\r\nmore\r\n", false},
+        {"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}", true},
+        {"HTTP/1.0 404", true},
+        {"HTTP", false},
+    };
+    struct tapped tapped;
+    if (!open_tapped(&tapped, family)) {
+        return;
+    }
+    struct pollfd wait = {http_tap_ends(tapped.tap), POLLIN, 0};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char data[256];
+        const ssize_t bytes = (ssize_t)strlen(rows[i].segment);
+        assert_int_equal(send(tapped.pair.sender, rows[i].segment, (size_t)bytes, 0), bytes);
+        for (ssize_t got = 0; got < bytes;) {
+            const ssize_t more = recv(tapped.pair.reader, data, sizeof data, MSG_DONTWAIT);
+            got += more > 0 ? more : 0;
+        }
+        assert_int_equal(poll(&wait, 1, 0), rows[i].end);
+        assert_ptr_equal(http_tap_next_end(tapped.tap), rows[i].end ? &tapped.stream : NULL);
+        assert_null(http_tap_next_end(tapped.tap));
+    }
+    /* Of one that is not watched any more nobody is told. */
+    http_tap_forget(tapped.tap, &tapped.stream);
+    assert_int_equal(send(tapped.pair.sender, "0\r\n\r\n", 5, 0), 5);
+    assert_null(http_tap_next_end(tapped.tap));
+    close_tapped(&tapped);
 }
 
 static void test_times_over_ipv4(void **state)
@@ -220,6 +287,18 @@ static void test_times_over_ipv6(void **state)
 {
     (void)state;
     expect_times_over(AF_INET6);
+}
+
+static void test_ends_over_ipv4(void **state)
+{
+    (void)state;
+    expect_ends_over(AF_INET);
+}
+
+static void test_ends_over_ipv6(void **state)
+{
+    (void)state;
+    expect_ends_over(AF_INET6);
 }
 
 /* Who may not look at packets gets no tap, and nothing else happens. */
@@ -254,6 +333,8 @@ int main(void)
         cmocka_unit_test(test_heads),
         cmocka_unit_test(test_times_over_ipv4),
         cmocka_unit_test(test_times_over_ipv6),
+        cmocka_unit_test(test_ends_over_ipv4),
+        cmocka_unit_test(test_ends_over_ipv6),
         cmocka_unit_test(test_without_permission),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

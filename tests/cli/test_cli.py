@@ -195,7 +195,7 @@ class Infer(unittest.TestCase):
 
     def test_a_terminal_sees_that_a_long_prompt_is_read(self):
         """Nobody but a terminal does; the emulated GPU makes it take its time."""
-        command = [PROGRAM, "infer", "-p", "What is 47 + 38? " * 4, "-n", "1", "--device", "emu"]
+        command = [PROGRAM, "infer", "-p", "What is 47 + 38? " * 20, "-n", "1", "--device", "emu"]
         terminal, other = pty.openpty()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=other)
         os.close(other)
