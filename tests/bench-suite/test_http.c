@@ -31,7 +31,7 @@ struct server {
     int listener;
     uint16_t port;
     pthread_t thread;
-    char answer[2048];
+    char answer[1 << 20];
     size_t answer_bytes;
     _Atomic bool stop;
     _Atomic uint32_t requests;
@@ -258,6 +258,34 @@ static void test_ends_wake(void **state)
     expect_prompt(chunks, body, true, 500);
 }
 
+/* More than waits in a socket until somebody reads. */
+static void test_a_long_answer(void **state)
+{
+    (void)state;
+    enum { TOKENS = 10000 };
+    static const char token[] = "data: {\"choices\":[{\"text\":\"a word\"}]}\n\n";
+    static char body[TOKENS * (sizeof token + 8) + 1024];
+    static struct server server;
+    struct load_result result;
+    struct load_plan plan = eight;
+    size_t length = 0;
+    for (int i = 0; i < TOKENS; i++) {
+        length += (size_t)snprintf(body + length, sizeof body - length, "%zx\r\n%s\r\n",
+                                   sizeof token - 1, token);
+    }
+    snprintf(body + length, sizeof body - length, "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n");
+    server_begin(&server,
+                 "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                 "Transfer-Encoding: chunked\r\n\r\n",
+                 body);
+    assert_true(server.answer_bytes < sizeof server.answer && server.answer_bytes > 400000);
+    run(&server, &plan, &result);
+    assert_int_equal(result.failed, 0);
+    assert_int_equal(result.gaps_seen, 8 * (TOKENS - 1));
+    load_result_deinit(&result);
+    server_end(&server);
+}
+
 static void expect_failure(const char *head, const char *body, const char *reason)
 {
     struct server server;
@@ -421,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_events_are_compared),
         cmocka_unit_test(test_framings),
         cmocka_unit_test(test_ends_wake),
+        cmocka_unit_test(test_a_long_answer),
         cmocka_unit_test(test_unsaid_close),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_cuts),
