@@ -76,7 +76,9 @@ static const struct catalog_row rows[] = {
     {"command", ENGINE_ADAPTER, CATALOG_ANY, "cpu", 1, COMMAND_LINE, "{}",
      "see the option `command`", NULL},
     {"lm_rs", ENGINE_ADAPTER, CATALOG_ANY, "cpu", 1, COMMAND_LINE,
-     "{\"command\":[\"chat\",\"--model\",\"{model}\",\"--prompt\",\"{prompt}\"]}",
+     "{\"command\":[\"chat\",\"--model\",\"{model}\",\"--tokenizer\",\"{folder}/tokenizer.bin\","
+     "\"--temperature\",\"0\"],\"input\":\"{prompt}\\n\",\"begin_after\":\"Assistant:\\n\","
+     "\"end_at\":\"\\nYou: \",\"pieces\":true}",
      "build lm.rs from its repository; it reads models in its own format", "a one-person project"},
     {"vllm", ENGINE_HTTP, CATALOG_HF, "cuda:0", 256,
      "vllm serve {model} --host {host} --port {port} --max-model-len {context}", "{}",

@@ -243,6 +243,42 @@ class AnyProgram(unittest.TestCase):
         folder.remove()
 
 
+    def test_a_program_that_asks_for_the_next_prompt(self):
+        """It is ended when its answer is whole, or as long as was asked for."""
+        script = """if True:
+            import sys, time
+            print("a logo", flush=True)
+            while True:
+                print("You: ", end="", flush=True)
+                line = sys.stdin.readline()
+                print("Assistant:", flush=True)
+                for word in [f"{len(line) > 1} ", "w\u00f6rd", " You:", " more"][:int(sys.argv[1])]:
+                    sys.stdout.write(word)
+                    sys.stdout.flush()
+                    time.sleep(0.02)
+                print()
+        """
+
+        def engine(name, words, **more):
+            return {"name": name, "engine": "command", "options": {
+                "command": [sys.executable, "-c", script, str(words)], "input": "{prompt}\n",
+                "begin_after": "Assistant:\n", "end_at": "\nYou: ", "pieces": True, **more}}
+
+        folder = Folder(json.dumps({
+            "benchmark": {"name": "b", "repeats": 1, "model_path": "builtin"},
+            "engines": [engine("whole", 2), engine("cut", 4),
+                        engine("mute", 2, command=[sys.executable, "-c", "print('hello')"])],
+            "workloads": [{"name": "w", "batch_sizes": [1], "sequence_lengths": [8],
+                           "output_tokens": 3, "iterations": 2}]}),
+            extra=("--engines", SOURCE / "engines"))
+        made = {name: {line["output_tokens"] for engine, _, line in folder.raw()
+                       if engine == name and line["kind"] == "sample"}
+                for name in ("whole", "cut", "mute")}
+        self.assertEqual(made, {"whole": {2}, "cut": {3}, "mute": set()})
+        self.assertIn("did not print 'Assistant:", json.dumps(folder.summary()))
+        folder.remove()
+
+
 class FewRuns(unittest.TestCase):
     """Three runs cannot reach 5 % by ranks, and the report says so; five can."""
 
