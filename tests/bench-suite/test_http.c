@@ -112,15 +112,23 @@ static uint64_t due(void *user, uint64_t index)
     return arrivals_next(user);
 }
 
-static void run(struct server *server, const struct load_plan *plan, struct load_result *result)
+/* Puts the load on the server; the driver stays open. */
+static void run_with(struct http_driver *driver, const struct server *server,
+                     const struct load_plan *plan, struct load_result *result)
 {
-    struct http_driver driver;
     struct llcuda_error error = {0};
     char url[64];
     snprintf(url, sizeof url, "http://127.0.0.1:%u", server->port);
-    assert_ok(http_driver_open(&driver, url, "m", "{\"extra\":1}", false, &error), error);
-    http_driver_ready(&driver, 1000, NULL, &error); /* also what makes the driver usable */
-    assert_ok(load_run(&driver.driver, plan, result, &error), error);
+    assert_ok(http_driver_open(driver, url, "m", "{\"extra\":1}", false, &error), error);
+    http_driver_ready(driver, 1000, NULL, &error); /* also what makes the driver usable */
+    assert_ok(load_run(&driver->driver, plan, result, &error), error);
+}
+
+static void run(const struct server *server, const struct load_plan *plan,
+                struct load_result *result)
+{
+    struct http_driver driver;
+    run_with(&driver, server, plan, result);
     http_driver_close(&driver);
 }
 
@@ -154,10 +162,8 @@ static void test_unsaid_close(void **state)
     static const char *const headers[] = {"X-Connection: close", "X-Connection: kept"};
     for (int kept = 0; kept < 2; kept++) {
         char head[256];
-        char url[64];
         struct server server;
         struct http_driver driver;
-        struct llcuda_error error = {0};
         struct load_result result;
         struct load_plan plan = eight;
         plan.parallel = 1;
@@ -166,10 +172,7 @@ static void test_unsaid_close(void **state)
                  "Content-Length: %zu\r\n\r\n",
                  headers[kept], strlen(events));
         server_begin(&server, head, events);
-        snprintf(url, sizeof url, "http://127.0.0.1:%u", server.port);
-        assert_ok(http_driver_open(&driver, url, "m", "{}", false, &error), error);
-        http_driver_ready(&driver, 1000, NULL, &error);
-        assert_ok(load_run(&driver.driver, &plan, &result, &error), error);
+        run_with(&driver, &server, &plan, &result);
         assert_int_equal(result.failed, 0);
         assert_int_equal(driver.closes, !kept);
         assert_int_equal(driver.connection_count, kept);
@@ -208,19 +211,14 @@ static void test_framings(void **state)
  * from a few answers on every segment does (`listens`). */
 static void expect_prompt(const char *head, const char *body, bool listens, uint64_t most_ms)
 {
-    char url[64];
     struct server server;
     struct http_driver driver;
-    struct llcuda_error error = {0};
     struct load_result result;
     struct load_plan plan = eight;
     plan.parallel = 1;
     plan.request_count = 20;
     server_begin(&server, head, body);
-    snprintf(url, sizeof url, "http://127.0.0.1:%u", server.port);
-    assert_ok(http_driver_open(&driver, url, "m", "{}", false, &error), error);
-    http_driver_ready(&driver, 1000, NULL, &error);
-    assert_ok(load_run(&driver.driver, &plan, &result, &error), error);
+    run_with(&driver, &server, &plan, &result);
     assert_int_equal(result.failed, strstr(head, " 503 ") ? 20 : 0);
     if (driver.tap) {
         assert_int_equal(driver.listens, listens);
