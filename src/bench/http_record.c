@@ -32,8 +32,9 @@ void http_record_begin(struct http_connection *connection)
     wake_from(connection, connection->driver->listens ? 1 : UNREAD_BYTES);
 }
 
-/* Understands bytes that were read, each piece as of the time that the record tells, and the last
- * of them as of what the socket tells, which is none before; false when the answer is over. */
+/* Understands bytes that were read, each piece as of the time that the record tells; none is later
+ * than what the socket tells of the last of them, which also serves where the record has a hole.
+ * False when the answer is over. */
 static bool feed(struct http_connection *connection, const char *data, size_t bytes,
                  uint64_t last_ns)
 {

@@ -265,7 +265,7 @@ class QuickTest(unittest.TestCase):
         self.assertIn('<span class="medal gold" title="gold">1</span>', page)
         self.assertIn('<span class="medal silver" title="silver">2</span>', page)
         self.assertTrue(all(ord(letter) < 0x10000 for letter in page))
-        self.assertIn("prompts random, 32 output tokens", page)
+        self.assertIn("prompts random, 96 output tokens", page)
 
     def test_cache_efficiency_is_the_raw_data(self):
         sums, walls, caches = {}, {}, {}
