@@ -332,7 +332,7 @@ static llcuda_status submit(struct driver *base, const struct load_request *requ
         connection->tokens_asked = driver->ignore_eos ? requests[i].max_tokens : 0;
         connection->tokens_due = http_tokens_due(driver, connection->tokens_asked);
         connection->tokens_seen = 0;
-        connection->kept = connection->unknown = false;
+        connection->kept = false;
         connection->out_sent = 0;
         if (driver->tap) {
             http_record_begin(connection);

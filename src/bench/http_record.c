@@ -27,7 +27,7 @@ static void wake_from(struct http_connection *connection, int bytes)
 
 void http_record_begin(struct http_connection *connection)
 {
-    connection->told = false;
+    connection->told = connection->unknown = false;
     connection->joined = 0;
     wake_from(connection, connection->driver->listens ? 1 : UNREAD_BYTES);
 }

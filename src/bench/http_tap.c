@@ -402,7 +402,8 @@ static void drop_read(struct tap_stream *stream)
     }
 }
 
-void tap_stream_skip(struct tap_stream *stream, size_t bytes)
+/* The reader has taken so many bytes. */
+static void advance(struct tap_stream *stream, size_t bytes)
 {
     stream->read += (uint32_t)bytes;
     if (stream->known) {
@@ -412,12 +413,12 @@ void tap_stream_skip(struct tap_stream *stream, size_t bytes)
 
 size_t tap_stream_piece(struct tap_stream *stream, size_t bytes, uint64_t *at_ns)
 {
-    tap_stream_skip(stream, 0);
+    advance(stream, 0);
     const bool told = stream->first < stream->count;
     const struct tap_mark mark = told ? stream->marks[stream->first] : (struct tap_mark){0};
     const size_t there = told ? mark.end - stream->read : bytes;
     const size_t piece = there < bytes ? there : bytes;
     *at_ns = mark.at_ns;
-    tap_stream_skip(stream, piece);
+    advance(stream, piece);
     return piece;
 }

@@ -72,9 +72,6 @@ bool tap_read_head(const uint8_t *head, size_t bytes, bool ipv6, struct tap_segm
  * them all at that moment. */
 void tap_stream_add(struct tap_stream *stream, const struct tap_segment *segment, uint64_t at_ns);
 
-/* The reader has taken so many bytes whose times it does not ask for. */
-void tap_stream_skip(struct tap_stream *stream, size_t bytes);
-
 /* Of `bytes` (more than none) that the reader has taken next, how many had arrived at the same
  * time, and when; the rest is for the next call. *at_ns is 0 where nothing is known. */
 size_t tap_stream_piece(struct tap_stream *stream, size_t bytes, uint64_t *at_ns);

@@ -53,7 +53,7 @@ static void test_order(void **state)
     expect_piece(&stream, 1000, 100, 10);
     expect_piece(&stream, 30, 30, 20); /* no more was read */
     expect_piece(&stream, 500, 70, 20);
-    tap_stream_skip(&stream, 40);
+    expect_piece(&stream, 40, 40, 30);
     expect_piece(&stream, 60, 60, 30);
     expect_piece(&stream, 5, 5, 0); /* nothing is known of it */
     add(&stream, begin + 300, begin + 400, 40);
@@ -91,7 +91,7 @@ static void test_begin_comes_late(void **state)
 {
     (void)state;
     struct tap_stream stream = {0};
-    tap_stream_skip(&stream, 100);
+    expect_piece(&stream, 100, 100, 0);
     add(&stream, 7, 8, 5); /* before anything is known */
     begin_at(&stream, 5000);
     begin_at(&stream, 9000); /* again, or somebody else's: the first one counts */
