@@ -67,7 +67,7 @@ struct config_workload {
     uint32_t iterations;             /* LOAD_BATCH: measured waves */
     uint32_t warmup;                 /* waves or requests before, not counted */
     uint32_t request_count;          /* LOAD_CONCURRENT, LOAD_RATE: 0: by duration */
-    double duration_seconds;
+    double duration_seconds;         /* no request is sent after it; 0: nothing was said */
     enum arrival_kind arrival;
     double burstiness; /* ARRIVAL_GAMMA: shape; below 1 in bursts, 1 is Poisson */
     enum dataset_kind dataset;

@@ -211,6 +211,9 @@ static llcuda_status read_amounts(struct config_reader *reader, const struct yam
         status = yaml_integer(tree, yaml_member(map, counts[i].key), i ? 0 : 1, 10000000,
                               counts[i].out, reader->error);
     }
+    if (workload->request_count) {
+        workload->duration_seconds = 0; /* of the preset: the number was said instead */
+    }
     if (!status) {
         status = yaml_number(tree, yaml_member(map, "duration"), 0.1, 86400,
                              &workload->duration_seconds, reader->error);
@@ -277,7 +280,6 @@ static llcuda_status read_workload(struct config_reader *reader, const struct ya
                                          .output_max = 32,
                                          .iterations = 5,
                                          .warmup = 1,
-                                         .duration_seconds = 10,
                                          .burstiness = 1};
     llcuda_status status = yaml_known_keys(reader->tree, map, keys, reader->error);
     if (!status) {

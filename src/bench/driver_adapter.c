@@ -16,16 +16,20 @@
 #define READ_BYTES     65536u
 #define IDS_MAX        4096u
 /* An adapter that says when it knew a token may keep lines back for so long: without it, every
- * token would wake this process, and waking up is most of what the harness costs. */
-#define HOLD_US 50000u
+ * token would wake this process, and waking up is most of what the harness costs. Slow ones may for
+ * longer, as long as what waits stays well below what a pipe takes at once (64 KB). */
+#define HOLD_US_MIN 50000u
+#define HOLD_US_MAX 250000u
+#define HOLD_BYTES  32768u
 
 struct adapter_run {
     uint64_t id;
     uint32_t first; /* index of its first request; the others follow */
     uint32_t count;
-    uint32_t pending; /* not done yet */
-    uint64_t last_ns; /* of its latest event; before any, when it was submitted */
-    uint8_t done[];   /* [count] */
+    uint32_t pending;               /* not done yet */
+    uint64_t last_ns;               /* of its latest event; before any, when it was submitted */
+    uint64_t begin_ns, begin_bytes; /* when it was submitted, and how much had been read then */
+    uint8_t done[];                 /* [count] */
 };
 
 static llcuda_status rubbish(struct text_view line, struct llcuda_error *error)
@@ -133,6 +137,7 @@ static llcuda_status fill_in(struct adapter *adapter, bool *got, struct llcuda_e
     if (count <= 0) {
         return ended(adapter, error);
     }
+    adapter->in_bytes += (uint64_t)count;
     adapter->in.length += (size_t)count;
     adapter->in.data[adapter->in.length] = 0;
     *got = true;
@@ -175,7 +180,8 @@ static struct adapter_run *run_add(struct adapter *adapter, uint32_t first, uint
     run->id = adapter->next_run++;
     run->first = first;
     run->count = run->pending = count;
-    run->last_ns = clock_now_ns();
+    run->last_ns = run->begin_ns = clock_now_ns();
+    run->begin_bytes = adapter->in_bytes;
     adapter->runs[adapter->run_count++] = run;
     return run;
 }
@@ -202,6 +208,12 @@ static void run_remove(struct adapter *adapter, struct adapter_run *run)
     free(run);
 }
 
+static uint32_t hold_us(const struct adapter *adapter)
+{
+    const double us = adapter->byte_ns * HOLD_BYTES / 1e3;
+    return us > HOLD_US_MAX ? HOLD_US_MAX : us > HOLD_US_MIN ? (uint32_t)us : HOLD_US_MIN;
+}
+
 static llcuda_status submit(struct driver *driver, const struct load_request *requests,
                             uint32_t count, struct llcuda_error *error)
 {
@@ -214,7 +226,8 @@ static llcuda_status submit(struct driver *driver, const struct load_request *re
     buffer_printf(out,
                   "{\"op\":\"run\",\"id\":%llu,\"ignore_eos\":%s,\"hold_us\":%u,"
                   "\"requests\":[",
-                  (unsigned long long)run->id, adapter->ignore_eos ? "true" : "false", HOLD_US);
+                  (unsigned long long)run->id, adapter->ignore_eos ? "true" : "false",
+                  hold_us(adapter));
     for (uint32_t i = 0; i < count; i++) {
         buffer_printf(out, "%s{\"max_tokens\":%u,\"prompt_ids\":[", i ? "," : "",
                       requests[i].max_tokens);
@@ -357,6 +370,8 @@ static bool take_run_reply(struct adapter *adapter, const struct json_value *roo
         struct text_view text = json_text(json_member(root, "error"));
         snprintf(reason, sizeof reason, "%.*s", TEXT_ARGUMENTS(text));
     }
+    adapter->byte_ns =
+        (double)(now - run->begin_ns) / (double)(adapter->in_bytes - run->begin_bytes);
     finish_run(adapter, run, reason, now, sink);
     return true;
 }

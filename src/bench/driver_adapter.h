@@ -24,6 +24,8 @@ struct adapter {
     struct adapter_run **runs; /* in flight */
     uint32_t run_count, run_capacity;
     uint64_t next_run;
+    uint64_t in_bytes; /* read so far */
+    double byte_ns;    /* time between two of them during the last run; 0: none is over yet */
 };
 
 /* Starts the program and shakes hands within `timeout_ms`. `hello` gets the answer. On failure the

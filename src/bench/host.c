@@ -3,17 +3,21 @@
 #include "bench/host.h"
 
 #include <dirent.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/sha256.h"
 #include "bench/monitor_gpu.h"
 #include "build_config.h"
 
 #define FOLDER_FILES_MAX 1024
+#define PROGRESS_BYTES   (64ull << 20)
 
 static void write_text(struct json_writer *writer, const char *key, const char *value)
 {
@@ -127,11 +131,69 @@ void host_write(struct json_writer *writer, const struct config *config, char *c
     write_environment(writer, environment);
 }
 
+/* ---------------------------------------------------------------- digests of models */
+
 #if LLCUDA_HAVE_EVENT
 
 #include <openssl/evp.h>
 
-static llcuda_status hash_file(EVP_MD_CTX *context, const char *path, struct llcuda_error *error)
+/* OpenSSL uses what processors have for this. */
+struct hash {
+    EVP_MD_CTX *context;
+    bool failed;
+};
+
+static void hash_begin(struct hash *hash)
+{
+    hash->context = EVP_MD_CTX_new();
+    hash->failed = !hash->context || !EVP_DigestInit_ex(hash->context, EVP_sha256(), NULL);
+}
+
+static void hash_add(struct hash *hash, const void *data, size_t bytes)
+{
+    hash->failed = hash->failed || !EVP_DigestUpdate(hash->context, data, bytes);
+}
+
+static bool hash_end(struct hash *hash, unsigned char digest[SHA256_BYTES])
+{
+    hash->failed = hash->failed || !EVP_DigestFinal_ex(hash->context, digest, NULL);
+    EVP_MD_CTX_free(hash->context);
+    return !hash->failed;
+}
+
+#else
+
+struct hash {
+    struct sha256 state;
+};
+
+static void hash_begin(struct hash *hash)
+{
+    sha256_init(&hash->state);
+}
+
+static void hash_add(struct hash *hash, const void *data, size_t bytes)
+{
+    sha256_update(&hash->state, data, bytes);
+}
+
+static bool hash_end(struct hash *hash, unsigned char digest[SHA256_BYTES])
+{
+    sha256_finish(&hash->state, digest);
+    return true;
+}
+
+#endif
+
+struct hashing {
+    struct hash hash;
+    uint64_t done, bytes;
+    bool (*progress)(void *user, double share);
+    void *user;
+};
+
+static llcuda_status hash_file(struct hashing *hashing, const char *path,
+                               struct llcuda_error *error)
 {
     static unsigned char block[1 << 16];
     struct file file;
@@ -140,8 +202,14 @@ static llcuda_status hash_file(EVP_MD_CTX *context, const char *path, struct llc
         uint64_t left = file.size - offset;
         size_t bytes = left < sizeof block ? (size_t)left : sizeof block;
         status = file_read_at(&file, offset, block, bytes, error);
-        if (!status && !EVP_DigestUpdate(context, block, bytes)) {
-            status = error_set(error, LLCUDA_INTERNAL, "OpenSSL cannot hash");
+        if (!status) {
+            hash_add(&hashing->hash, block, bytes);
+            hashing->done += bytes;
+            if (hashing->done % PROGRESS_BYTES < bytes &&
+                !hashing->progress(hashing->user,
+                                   fmin((double)hashing->done / (double)hashing->bytes, 1))) {
+                status = error_set(error, LLCUDA_CANCELLED, "interrupted");
+            }
         }
     }
     file_close(&file);
@@ -155,52 +223,57 @@ static int only_weights(const struct dirent *entry)
            (length > 5 && strcmp(entry->d_name + length - 5, ".gguf") == 0);
 }
 
-static llcuda_status hash_folder(EVP_MD_CTX *context, const char *path, struct llcuda_error *error)
+/* The paths of the files that make up the model, in order, to be freed with what they are in. */
+static llcuda_status list_weights(const char *path, char ***out, int *out_count,
+                                  struct llcuda_error *error)
 {
     struct dirent **entries = NULL;
-    int count = scandir(path, &entries, only_weights, alphasort);
-    llcuda_status status = count > 0 && count <= FOLDER_FILES_MAX
+    const bool folder = file_is_folder(path);
+    const int found = folder ? scandir(path, &entries, only_weights, alphasort) : 1;
+    llcuda_status status = found > 0 && found <= FOLDER_FILES_MAX
                                ? LLCUDA_OK
                                : error_set(error, LLCUDA_NOT_FOUND, "'%s' has no weights", path);
-    for (int i = 0; i < count; i++) {
-        char *file = status ? NULL : file_path_join(path, entries[i]->d_name);
-        if (file) {
-            status = hash_file(context, file, error);
+    char **paths = status ? NULL : calloc((size_t)found, sizeof *paths);
+    for (int i = 0; i < found; i++) {
+        if (paths) {
+            paths[i] = folder ? file_path_join(path, entries[i]->d_name) : strdup(path);
         }
-        free(file);
-        free(entries[i]);
+        status = status || (paths && paths[i]) ? status : error_no_memory(error, "a path", 1);
+        if (folder) {
+            free(entries[i]);
+        }
     }
     free(entries);
+    *out = paths;
+    *out_count = paths ? found : 0;
     return status;
 }
 
-llcuda_status host_model_digest(const char *path, char out[65], struct llcuda_error *error)
+llcuda_status host_model_digest(const char *path, bool (*progress)(void *user, double share),
+                                void *user, char out[65], struct llcuda_error *error)
 {
-    unsigned char digest[EVP_MAX_MD_SIZE];
-    unsigned int bytes = 0;
-    EVP_MD_CTX *context = EVP_MD_CTX_new();
-    llcuda_status status = context && EVP_DigestInit_ex(context, EVP_sha256(), NULL)
-                               ? LLCUDA_OK
-                               : error_no_memory(error, "a digest", sizeof digest);
-    if (!status) {
-        status = file_is_folder(path) ? hash_folder(context, path, error)
-                                      : hash_file(context, path, error);
+    struct hashing hashing = {.progress = progress, .user = user};
+    unsigned char digest[SHA256_BYTES];
+    char **paths = NULL;
+    int count = 0;
+    llcuda_status status = list_weights(path, &paths, &count, error);
+    for (int i = 0; i < count; i++) {
+        struct stat about;
+        hashing.bytes += paths[i] && !stat(paths[i], &about) ? (uint64_t)about.st_size : 0;
     }
-    if (!status && EVP_DigestFinal_ex(context, digest, &bytes)) {
-        for (unsigned int i = 0; i < bytes && i < 32; i++) {
-            snprintf(out + 2 * i, 3, "%02x", digest[i]);
-        }
+    hash_begin(&hashing.hash);
+    for (int i = 0; !status && i < count; i++) {
+        status = hash_file(&hashing, paths[i], error);
     }
-    EVP_MD_CTX_free(context);
+    if (!hash_end(&hashing.hash, digest) && !status) {
+        status = error_set(error, LLCUDA_INTERNAL, "OpenSSL cannot hash");
+    }
+    for (unsigned int i = 0; !status && i < SHA256_BYTES; i++) {
+        snprintf(out + 2 * i, 3, "%02x", digest[i]);
+    }
+    for (int i = 0; i < count; i++) {
+        free(paths[i]);
+    }
+    free(paths);
     return status;
 }
-
-#else
-
-llcuda_status host_model_digest(const char *path, char out[65], struct llcuda_error *error)
-{
-    (void)out;
-    return error_set(error, LLCUDA_UNSUPPORTED, "'%s': this build has no OpenSSL", path);
-}
-
-#endif

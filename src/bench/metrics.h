@@ -35,6 +35,9 @@
       "processor time of the engine's group / (prompt + output tokens)")                          \
     X(OVERHEAD, "harness_share", "cost of the harness", "share", false,                           \
       "processor time of the harness / wall time of the measurement")                             \
+    X(STOLEN, "stolen_share", "time the host took", "share", false,                               \
+      "time of all processors that the host of a virtual machine gave to others (steal of "       \
+      "/proc/stat) / all their time")                                                             \
     X(GPU, "gpu_share", "GPU utilisation", "share", true, "mean of NVML's samples")               \
     X(GPU_MEMORY, "gpu_memory_peak_mb", "peak GPU memory", "MB", false,                           \
       "largest memory in use on the watched GPUs by NVML, whoever uses it")                       \

@@ -32,6 +32,11 @@ struct sums {
     uint64_t count, gpu_count;
 };
 
+/* Of all processors, in the clock ticks of /proc/stat. */
+struct processors {
+    double busy, stolen, total;
+};
+
 struct monitor {
     struct monitor_options options;
     pthread_t thread;
@@ -57,9 +62,9 @@ struct monitor {
     } members[MEMBERS_MAX];
     uint32_t member_count;
     uint64_t members_at_ns;
-    double busy_before, total_before; /* of /proc/stat */
-    double busy_share, hottest;       /* as last seen */
-    uint64_t machine_at_ns;           /* when to look again */
+    struct processors before, at_mark; /* as the monitor saw them last, and at the mark */
+    double busy_share, hottest;        /* as last seen */
+    uint64_t machine_at_ns;            /* when to look again */
 };
 
 /* The text of a small file, without the buffers and questions of stdio: these reads are the
@@ -188,31 +193,43 @@ static double own_seconds(void)
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-static double busy_share(struct monitor *monitor)
+/* Zeros when they cannot be read. */
+static struct processors read_processors(const struct monitor *monitor)
 {
-    double v[8] = {0};
-    FILE *file = fopen("/proc/stat", "re");
+    double v[8] = {0}; /* user, nice, system, idle, waiting, interrupts of two kinds, stolen */
+    struct processors seen = {0};
+    const char *path = monitor->options.processors_file;
+    FILE *file = fopen(path ? path : "/proc/stat", "re");
     int got = file ? fscanf(file, "cpu %lf %lf %lf %lf %lf %lf %lf %lf", &v[0], &v[1], &v[2], &v[3],
                             &v[4], &v[5], &v[6], &v[7])
                    : 0;
     if (file) {
         fclose(file);
     }
-    if (got < 5) {
-        return NAN;
+    for (int i = 0; got >= 5 && i < 8; i++) {
+        seen.total += v[i];
+        seen.busy += i == 3 || i == 4 ? 0 : v[i];
     }
-    double total = 0;
-    for (int i = 0; i < 8; i++) {
-        total += v[i];
-    }
-    double busy = total - v[3] - v[4];
-    double share = total > monitor->total_before
-                       ? (busy - monitor->busy_before) / (total - monitor->total_before)
-                       : 0;
-    bool first = monitor->total_before == 0;
-    monitor->busy_before = busy;
-    monitor->total_before = total;
-    return first ? NAN : share;
+    seen.stolen = v[7];
+    return seen;
+}
+
+static double busy_share(struct monitor *monitor)
+{
+    const struct processors before = monitor->before;
+    const struct processors now = monitor->before = read_processors(monitor);
+    return before.total == 0 || now.total == 0 ? NAN
+           : now.total > before.total ? (now.busy - before.busy) / (now.total - before.total)
+                                      : 0;
+}
+
+static double stolen_share(const struct monitor *monitor)
+{
+    const struct processors before = monitor->at_mark;
+    const struct processors now = read_processors(monitor);
+    return before.total > 0 && now.total > before.total
+               ? (now.stolen - before.stolen) / (now.total - before.total)
+               : NAN;
 }
 
 static double hottest(void)
@@ -447,6 +464,7 @@ void monitor_mark(struct monitor *monitor)
     monitor->mark_ns = clock_now_ns();
     monitor->mark_energy_j = energy_read(&monitor->energy);
     monitor->mark_group_seconds = group_seconds(monitor);
+    monitor->at_mark = read_processors(monitor);
     monitor->mark_own_seconds = own_seconds();
     pthread_mutex_unlock(&monitor->lock);
 }
@@ -454,6 +472,7 @@ void monitor_mark(struct monitor *monitor)
 void monitor_get_totals(struct monitor *monitor, struct monitor_totals *totals)
 {
     pthread_mutex_lock(&monitor->lock);
+    const double own = own_seconds() - monitor->mark_own_seconds; /* before what follows */
     struct sums *sums = &monitor->sums;
     if (sums->count == 0) {
         /* Shorter than the monitor's period: what there is now is all that can be said. */
@@ -474,7 +493,8 @@ void monitor_get_totals(struct monitor *monitor, struct monitor_totals *totals)
         .temperature_peak_c = sums->temperature,
         .cpu_energy_j = energy_read(&monitor->energy) - monitor->mark_energy_j,
         .group_cpu_seconds = group_seconds(monitor) - monitor->mark_group_seconds,
-        .own_cpu_seconds = own_seconds() - monitor->mark_own_seconds,
+        .own_cpu_seconds = own,
+        .stolen_share = stolen_share(monitor),
         .seconds = (double)(clock_now_ns() - monitor->mark_ns) / 1e9,
     };
     pthread_mutex_unlock(&monitor->lock);

@@ -33,6 +33,7 @@ struct monitor_options {
     uint32_t gpu_count;              /* … are left out */
     bool gpu_memory_limited;         /* the limit holds for their memory too */
     const char *energy_folder;       /* of energy_open; NULL: the system's */
+    const char *processors_file;     /* NULL: /proc/stat */
 };
 
 struct monitor;
@@ -57,6 +58,8 @@ struct monitor_totals {
     double cpu_energy_j;      /* of all packages and their memory since monitor_mark; NaN */
     double group_cpu_seconds; /* processor time of the group since monitor_mark */
     double own_cpu_seconds;   /* of this process: what the harness itself took */
+    double stolen_share;      /* of all processors' time since monitor_mark: what the host of a
+                                 virtual machine gave to others; NaN */
     double seconds;           /* since monitor_mark */
 };
 void monitor_mark(struct monitor *monitor);

@@ -23,7 +23,7 @@ struct run_sums {
     double token_ms;                 /* tokens in flight × how long they were */
     uint64_t ok, failed;
     double memory_peak, memory_mean, engine_cpu_s, harness_cpu_s, energy_j, gpu_power_w, gpu;
-    double gpu_memory_peak, gpu_throttled;
+    double gpu_memory_peak, gpu_throttled, stolen;
 };
 
 struct reading {
@@ -156,7 +156,8 @@ static bool read_point(struct reading *reading, const struct json_value *root)
                              .gpu = number_of(root, "gpu_mean"),
                              .gpu_memory_peak = number_of(root, "gpu_memory_peak_bytes"),
                              .gpu_throttled = number_of(root, "gpu_throttled_share"),
-                             .gpu_power_w = number_of(root, "gpu_power_mean_w")};
+                             .gpu_power_w = number_of(root, "gpu_power_mean_w"),
+                             .stolen = number_of(root, "stolen_share")};
     if (!cell->first_failure[0]) {
         copy_text(json_member(root, "first_failure"), cell->first_failure,
                   sizeof cell->first_failure);
@@ -384,6 +385,7 @@ static void close_runs(struct reading *reading)
                 : NAN;
         figures[METRIC_CPU_PER_TOKEN] = tokens > 0 ? run->engine_cpu_s * 1e3 / tokens : NAN;
         figures[METRIC_OVERHEAD] = run->harness_cpu_s / wall;
+        figures[METRIC_STOLEN] = run->stolen;
         figures[METRIC_GPU] = run->gpu;
         figures[METRIC_GPU_MEMORY] = run->gpu_memory_peak / 1e6;
         figures[METRIC_GPU_THROTTLED] = run->gpu_throttled;

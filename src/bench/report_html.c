@@ -238,7 +238,7 @@ static void write_point(const struct analysis *analysis, uint32_t p, struct buff
     static const enum metric means[] = {
         METRIC_MEMORY_PEAK,   METRIC_MEMORY_MEAN, METRIC_GPU_MEMORY,    METRIC_KV_EFFICIENCY,
         METRIC_CPU_PER_TOKEN, METRIC_GPU,         METRIC_GPU_THROTTLED, METRIC_ENERGY,
-        METRIC_LATE,          METRIC_OVERHEAD};
+        METRIC_LATE,          METRIC_OVERHEAD,    METRIC_STOLEN};
     buffer_append_text(out, "<h3>");
     html_text(out, analysis->points[p].key);
     buffer_append_text(out, "</h3>");

@@ -137,13 +137,67 @@ static llcuda_status check_same(const struct config *config, const char *folder,
     return status;
 }
 
-/* host.json: where, with what, from which files. */
+struct reading {
+    const struct runner *runner;
+    const char *path;
+};
+
+static bool reading_progress(void *user, double share)
+{
+    const struct reading *reading = user;
+    const struct runner_options *options = reading->runner->options;
+    const struct config *config = reading->runner->config;
+    char what[160];
+    snprintf(what, sizeof what, "checksum of %s, %.0f %%", reading->path, 100 * share);
+    const struct runner_progress progress = {
+        .session_count = config->repeats * config->engine_count,
+        .what = what,
+        .seconds_left = NAN,
+    };
+    return !options->progress || options->progress(options->user, &progress);
+}
+
+/* The files that engines run, each once; those that cannot be read are left out. */
+static llcuda_status write_models(const struct runner *runner, struct json_writer *writer,
+                                  struct llcuda_error *error)
+{
+    const struct config *config = runner->config;
+    const char *paths[3 + CONFIG_ENGINE_MAX] = {config->model_path, config->model_gguf,
+                                                config->model_hf};
+    size_t count = 3;
+    llcuda_status status = LLCUDA_OK;
+    for (uint32_t i = 0; i < config->engine_count; i++) {
+        paths[count++] = config->engines[i].model;
+    }
+    for (size_t i = 0; status != LLCUDA_CANCELLED && i < count; i++) {
+        char digest[65];
+        bool known = !paths[i] || strcmp(paths[i], "builtin") == 0;
+        for (size_t before = 0; !known && before < i; before++) {
+            known = paths[before] && strcmp(paths[before], paths[i]) == 0;
+        }
+        struct reading reading = {runner, paths[i]};
+        status = known ? LLCUDA_OK
+                       : host_model_digest(paths[i], reading_progress, &reading, digest, error);
+        if (!known && !status) {
+            json_key(writer, paths[i]);
+            json_write_string(writer, digest);
+        }
+    }
+    return status == LLCUDA_CANCELLED ? status : LLCUDA_OK;
+}
+
+/* host.json: where, with what, from which files. A run that goes on has it already, unless it was
+ * ended while files were read for it. */
 static llcuda_status write_host(const struct runner *runner, struct llcuda_error *error)
 {
     const struct config *config = runner->config;
-    const char *const models[] = {config->model_path, config->model_gguf, config->model_hf};
     struct buffer text = {0};
     struct json_writer writer;
+    char *path = file_path_join(runner->options->folder, "host.json");
+    if (path && file_exists(path)) {
+        free(path);
+        return LLCUDA_OK;
+    }
     json_writer_init(&writer, &text, 2);
     json_begin_object(&writer);
     host_write(&writer, config, runner->options->environment);
@@ -151,21 +205,15 @@ static llcuda_status write_host(const struct runner *runner, struct llcuda_error
     json_write_unsigned(&writer, config->seed);
     json_key(&writer, "models");
     json_begin_object(&writer);
-    for (size_t i = 0; i < 3; i++) {
-        char digest[65];
-        if (models[i] && strcmp(models[i], "builtin") != 0 &&
-            !host_model_digest(models[i], digest, NULL)) {
-            json_key(&writer, models[i]);
-            json_write_string(&writer, digest);
-        }
-    }
+    llcuda_status status = write_models(runner, &writer, error);
     json_end_object(&writer);
     json_end_object(&writer);
     buffer_append_byte(&text, '\n');
-    char *path = file_path_join(runner->options->folder, "host.json");
-    llcuda_status status = path && !text.failed
-                               ? file_write_atomic(path, text.data, text.length, error)
-                               : error_no_memory(error, "the record of the machine", text.length);
+    if (!status) {
+        status = path && !text.failed
+                     ? file_write_atomic(path, text.data, text.length, error)
+                     : error_no_memory(error, "the record of the machine", text.length);
+    }
     free(path);
     buffer_deinit(&text);
     return status;
@@ -177,7 +225,8 @@ static llcuda_status prepare_folder(const struct runner *runner, struct llcuda_e
     const struct config *config = runner->config;
     llcuda_status status = LLCUDA_OK;
     if (file_is_folder(folder) && !folder_is_empty(folder)) {
-        return check_same(config, folder, error);
+        status = check_same(config, folder, error);
+        return status ? status : write_host(runner, error);
     }
     status = make_folder(folder, error);
     if (!status) {
@@ -187,15 +236,12 @@ static llcuda_status prepare_folder(const struct runner *runner, struct llcuda_e
         status = make_subfolder(folder, "logs", error);
     }
     if (!status) {
-        status = write_host(runner, error);
-    }
-    if (!status) {
         char *path = file_path_join(folder, "config.yaml");
         status = path ? file_write_atomic(path, config->text, strlen(config->text), error)
                       : error_no_memory(error, "a path", 1);
         free(path);
     }
-    return status;
+    return status ? status : write_host(runner, error);
 }
 
 static bool session_progress(void *user, const char *what, double share)

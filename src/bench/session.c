@@ -22,7 +22,8 @@
 #include "bench/operations.h"
 #include "bench/raw_write.h"
 
-#define PROMPT_SLOTS     1024u /* a wave's prompts are alive at once */
+#define PROMPT_SLOTS     1024u          /* a wave's prompts are alive at once */
+#define DURATION_NS      10000000000ull /* of loads that have no other end */
 #define READY_TIMEOUT_MS 2000u
 #define END_GRACE_MS     5000u
 #define PROFILE_MS_MAX   300000u
@@ -55,7 +56,7 @@ struct session {
     uint32_t id_capacity;
     struct buffer texts[PROMPT_SLOTS];
     double share_begin, share_end; /* of the session's progress */
-    uint64_t expected;
+    uint64_t expected_count, expected_ns;
     char what[160];
     /* of the comparison of tokens */
     struct buffer *contents; /* texts, or ids as uint32_t */
@@ -87,13 +88,9 @@ static const char *stop_reason(void *user)
 static void load_progress(void *user, uint64_t done, uint64_t elapsed_ns)
 {
     struct session *session = user;
-    double share = session->workload->duration_seconds > 0
-                       ? (double)elapsed_ns / 1e9 / session->workload->duration_seconds
-                       : 0;
-    if (session->expected != UINT64_MAX) {
-        share = (double)done / (double)session->expected;
-    }
-    report(session, fmin(share, 1));
+    const double by_count = (double)done / (double)session->expected_count;
+    const double by_time = (double)elapsed_ns / (double)session->expected_ns;
+    report(session, fmin(fmax(by_count, by_time), 1));
 }
 
 /* ---------------------------------------------------------------- starting and ending */
@@ -387,7 +384,7 @@ static void make_plan(struct session *session, bool warm, struct load_plan *plan
     *plan = (struct load_plan){.waves = workload->kind == LOAD_BATCH,
                                .parallel = closed ? level : 0,
                                .request_count = UINT64_MAX,
-                               .duration_ns = (uint64_t)(workload->duration_seconds * 1e9),
+                               .duration_ns = UINT64_MAX,
                                .timeout_ns = left,
                                .seed = session->seed,
                                .user = session,
@@ -397,22 +394,23 @@ static void make_plan(struct session *session, bool warm, struct load_plan *plan
                                .progress = load_progress};
     if (workload->kind == LOAD_BATCH) {
         plan->request_count = (uint64_t)level * workload->iterations;
-        plan->duration_ns = UINT64_MAX;
     } else if (workload->kind == LOAD_TRACE) {
         plan->request_count = prompts_trace_count(session->options->prompts, workload);
-        plan->duration_ns = UINT64_MAX;
     } else if (workload->request_count) {
         plan->request_count = workload->request_count;
-        plan->duration_ns = UINT64_MAX;
     }
     if (warm) {
         uint32_t wave = closed ? level : 1;
         plan->waves = true;
         plan->parallel = wave;
         plan->request_count = (uint64_t)wave * workload->warmup;
-        plan->duration_ns = UINT64_MAX;
+    } else if (workload->duration_seconds > 0) {
+        plan->duration_ns = (uint64_t)(workload->duration_seconds * 1e9);
+    } else if (plan->request_count == UINT64_MAX) {
+        plan->duration_ns = DURATION_NS;
     }
-    session->expected = plan->request_count;
+    session->expected_count = plan->request_count;
+    session->expected_ns = plan->duration_ns;
 }
 
 static llcuda_status run_plan(struct session *session, bool warm, struct load_result *result,
@@ -534,7 +532,8 @@ static llcuda_status check_tokens(struct session *session, struct llcuda_error *
     }
     snprintf(session->what, sizeof session->what, "%s: greedy tokens", session->engine->name);
     session->workload = &none;
-    session->expected = count;
+    session->expected_count = count;
+    session->expected_ns = UINT64_MAX;
     session->contents = calloc(count, sizeof *session->contents);
     if (!session->contents) {
         return error_no_memory(error, "answers", count * sizeof *session->contents);

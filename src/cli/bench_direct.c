@@ -189,7 +189,9 @@ static void write_workload(struct direct *direct)
                        (double)option_integer(direct->options, numbers[i].id, 1));
         }
     }
-    key_number(direct, "duration", option_number(direct->options, OPTION_BENCH_DURATION, 10));
+    if (option_given(direct->options, OPTION_BENCH_DURATION)) {
+        key_number(direct, "duration", option_number(direct->options, OPTION_BENCH_DURATION, 10));
+    }
     if (option_given(direct->options, OPTION_BENCH_ARRIVAL)) {
         const char *arrival = option_text(direct->options, OPTION_BENCH_ARRIVAL);
         key_text(direct, "arrival", arrival);

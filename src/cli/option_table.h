@@ -186,8 +186,10 @@
       "with --batch: how many times (default: 5)")                                                 \
     X(BENCH_WARMUP, "warmup", 0, INTEGER, "N", 0, 10000000, NULL, "Load", COMMAND_BIT(BENCH),      \
       "requests or batches before, not counted (default: 1)")                                      \
-    X(BENCH_DURATION, "duration", 0, NUMBER, "SECONDS", 0.1, 86400, "10", "Load",                  \
-      COMMAND_BIT(BENCH), "how long each concurrency and rate is measured")                        \
+    X(BENCH_DURATION, "duration", 0, NUMBER, "SECONDS", 0.1, 86400, NULL, "Load",                  \
+      COMMAND_BIT(BENCH),                                                                          \
+      "how long each concurrency and rate is measured (default: 10), and each "                    \
+      "batch at most")                                                                             \
     X(BENCH_GOODPUT, "goodput", 0, TEXT, "NAME:MS[,…]", 0, 0, NULL, "Load", COMMAND_BIT(BENCH),    \
       "bounds in ms that a request must keep to count: ttft, tpot, e2e; ttft:500,tpot:50")         \
     X(BENCH_DATASET, "dataset", 0, TEXT, "NAME[:FILE]", 0, 0, NULL, "Load", COMMAND_BIT(BENCH),    \

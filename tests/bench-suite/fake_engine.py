@@ -1,5 +1,6 @@
 """A scripted engine for the tests of the suite: behaves, or misbehaves as its argument says.
     fake_engine.py [good|rubbish|hang|die|version|refuse|fails|early|big] [first_ms] [token_ms]
+    fake_engine.py holds [first_ms] [token_ms]   is good, and logs how long it may hold lines back
     fake_engine.py heat FILE          a GPU of 55 °C that FILE stands for is at 93 once it works
     fake_engine.py profile WHAT [FILE]
         tells its operations: WHAT is the tests of the answer as JSON, or one of refuse, rubbish, hang
@@ -49,6 +50,8 @@ def run(request):
     if behaviour == "fails":
         say({"ok": False, "op": "run", "id": request["id"], "error": "the scripted engine says no"})
         return
+    if behaviour == "holds":
+        print("hold", request["hold_us"], file=sys.stderr, flush=True)
     time.sleep(first_ms / 1e3)
     counts = [item["max_tokens"] for item in request["requests"]]
     for step in range(max(counts)):

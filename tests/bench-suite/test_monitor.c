@@ -90,6 +90,40 @@ static struct monitor *start(double thermal_limit_c)
     return monitor;
 }
 
+/* What a host takes is read from the counters of all processors, whose names may go on. */
+static void write_processors(const char *path, const char *line)
+{
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fprintf(file, "%s\ncpu0 9 9 9 9 9 9 9 9 0 0\n", line);
+    assert_int_equal(fclose(file), 0);
+}
+
+static void test_stolen(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/llcuda-monitor-XXXXXX";
+    struct llcuda_error error = {0};
+    struct monitor *monitor = NULL;
+    struct monitor_totals totals;
+    struct monitor_options options = {.group = getpgrp(), .rate_hz = 100, .processors_file = path};
+    assert_true(mkstemp(path) >= 0);
+    write_processors(path, "cpu  100 1 10 500 5 1 2 30 0 0");
+    assert_ok(monitor_start(&options, &monitor, &error), error);
+    monitor_mark(monitor);
+    write_processors(path, "cpu  140 1 20 525 5 1 2 55 0 0"); /* 100 ticks, 25 of them stolen */
+    monitor_get_totals(monitor, &totals);
+    assert_float_equal(totals.stolen_share, 0.25, 1e-9);
+    monitor_mark(monitor);
+    write_processors(path, "cpu  150 1 20 526 5 1 2 55 0 0");
+    monitor_get_totals(monitor, &totals);
+    assert_float_equal(totals.stolen_share, 0, 1e-9);
+    assert_int_equal(remove(path), 0);
+    monitor_get_totals(monitor, &totals);
+    assert_true(isnan(totals.stolen_share));
+    monitor_stop(monitor);
+}
+
 static void test_totals(void **state)
 {
     (void)state;
@@ -303,6 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_units),
         cmocka_unit_test(test_absent),
+        cmocka_unit_test(test_stolen),
         cmocka_unit_test(test_totals),
         cmocka_unit_test(test_heat_stops),
         cmocka_unit_test(test_two_gpus),

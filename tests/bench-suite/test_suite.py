@@ -1,5 +1,6 @@
 """`llcuda bench --config` from outside: reports that are complete and true to their raw data, and
 engines, files and folders that are not as they should be."""
+import hashlib
 import html
 import html.parser
 import json
@@ -364,6 +365,49 @@ class Truth(unittest.TestCase):
         folder.remove()
 
 
+class Ends(unittest.TestCase):
+    """A load ends with its number of requests or with its time, whichever comes first."""
+
+    def test_whichever_comes_first(self):
+        common = {"sequence_lengths": [8], "output_tokens": 2, "warmup": 0}
+        folder = Folder(configuration([fake("one", "good", 5, 2)], [
+            {"name": "number", "batch_sizes": [2], "iterations": 4, "duration": 60, **common},
+            {"name": "time", "batch_sizes": [2], "iterations": 100000, "duration": 0.4, **common},
+            {"name": "open", "request_rates": [50], "num_prompts": 100000, "duration": 0.4, **common},
+            {"name": "preset", "preset": "interactive", "request_rates": [50], "num_prompts": 5, **common},
+        ], repeats=1))
+        sent = {}
+        for _, _, line in folder.raw():
+            if line["kind"] == "sample":
+                self.assertTrue(line["ok"])
+                sent.setdefault(line["workload"], []).append(line["due_us"])
+        self.assertEqual(len(sent["number"]), 8)
+        self.assertEqual(len(sent["preset"]), 5)
+        self.assertEqual(len(sent["time"]) % 2, 0)  # whole waves
+        for name in ("time", "open"):
+            self.assertGreater(max(sent[name]), 100e3, name)
+            self.assertLess(max(sent[name]), 400e3, name)
+        folder.remove()
+
+
+class Holding(unittest.TestCase):
+    """Lines may wait the longer, the slower they come; what waits stays below a pipe's 64 KB."""
+
+    def test_slow_engines_may_hold_lines_for_longer(self):
+        def holds(first_ms, token_ms, size, tokens):
+            folder = Folder(configuration([fake("one", "holds", first_ms, token_ms)], [
+                {"name": "w", "batch_sizes": [size], "sequence_lengths": [8],
+                 "output_tokens": tokens, "iterations": 3, "warmup": 1}], repeats=1))
+            log, = (folder.path / "logs").iterdir()
+            seen = [int(line.split()[1]) for line in log.read_text().splitlines()]
+            folder.remove()
+            return seen[3:]  # after the two whose greedy answers are compared, and warming up
+        self.assertEqual(holds(5, 20, 1, 4), [250000] * 3)
+        for hold in holds(0, 0, 64, 200):  # 70 bytes a line, at least 3,200 lines a second
+            self.assertGreaterEqual(hold, 50000)
+            self.assertLess(hold, 150000)
+
+
 class Failures(unittest.TestCase):
     """What goes wrong is a row that says why; the others are measured all the same."""
 
@@ -595,6 +639,31 @@ class Resume(unittest.TestCase):
         for name, data in kept.items():
             self.assertEqual((raw / name).read_bytes(), data, "a finished session was run again")
         self.assertEqual(len(list(raw.glob("*.jsonl"))), 8)
+        shutil.rmtree(root)
+
+    def test_interrupted_while_models_are_read(self):
+        root = pathlib.Path(tempfile.mkdtemp(prefix="llcuda-bench-"))
+        model = root / "big.gguf"
+        with open(model, "wb") as file:
+            file.truncate(64 << 30)  # takes no room
+        (root / "c.yaml").write_text(configuration([fake("one", model_path=str(model))], repeats=1))
+        command = [PROGRAM, "bench", "--config", root / "c.yaml", "--output", root / "out"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                                   env=ENVIRONMENT)
+        seen = b""
+        while b"checksum of" not in seen:
+            piece = os.read(process.stderr.fileno(), 1000)
+            self.assertTrue(piece, seen)
+            seen += piece
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+        self.assertNotEqual(process.returncode, 0)
+        self.assertFalse((root / "out/host.json").exists())
+        with open(model, "wb") as file:
+            file.write(b"small")
+        bench("--config", root / "c.yaml", "--output", root / "out")
+        host = json.loads((root / "out/host.json").read_text())
+        self.assertEqual(host["models"], {str(model): hashlib.sha256(b"small").hexdigest()})
         shutil.rmtree(root)
 
     def test_other_folders_are_refused(self):
@@ -1032,6 +1101,24 @@ class Compare(unittest.TestCase):
         self.assertAlmostEqual(metrics["gpu_throttled_share"]["mean"], 0.5)
         self.assertTrue(any("held down by power or heat" in row["text"] and "50 %" in row["evidence"]
                             for row in summary["recommendations"]))
+
+    def test_a_host_that_takes_processors_away(self):
+        def steal(share):
+            def watch(_, line):
+                if line["kind"] == "point":
+                    line["stolen_share"] = share
+            folder = self.edited(watch)
+            bench("report", folder)
+            summary = json.loads((folder / "summary.json").read_text())
+            told = [row for row in summary["recommendations"] if "to itself" in row["text"]]
+            return summary["results"][0]["metrics"]["stolen_share"]["mean"], told
+        share, told = steal(0.09)
+        self.assertAlmostEqual(share, 0.09)
+        self.assertEqual(len(told), 1)
+        self.assertIn("gave 9 % of their time to others while", told[0]["evidence"])
+        share, told = steal(0.01)
+        self.assertAlmostEqual(share, 0.01)
+        self.assertEqual(told, [])
 
     def test_few_runs_are_no_proof(self):
         few = Folder(configuration([fake("engine", "good", 10, 1)], [
