@@ -16,7 +16,7 @@
 #include "cli/open.h"
 
 #define LINE_BYTES_MAX (64u << 20)
-#define HOLD_US_MAX    100000
+#define HOLD_US_MAX    10000000
 
 struct stream {
     llcuda_request *request;

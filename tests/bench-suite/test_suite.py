@@ -408,6 +408,28 @@ class Holding(unittest.TestCase):
             self.assertLess(hold, 150000)
 
 
+    def test_llcuda_holds_lines_as_long_as_it_may(self):
+        def lines_of_tokens(hold_us):
+            process = subprocess.Popen([PROGRAM, "bench", "engine"], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+            def ask(**message):
+                process.stdin.write(json.dumps(message) + "\n")
+                process.stdin.flush()
+            ask(op="hello", version=1)
+            ask(op="load", model="builtin", device="cpu", threads=1, context=128, parallel=1)
+            ask(op="run", id=1, ignore_eos=True, hold_us=hold_us,
+                requests=[{"max_tokens": 16, "prompt_ids": [5, 6, 7]}])
+            count = 0
+            while (line := json.loads(process.stdout.readline())).get("op") != "run":
+                count += line.get("event") == "tokens"
+            self.assertTrue(line["ok"])
+            ask(op="stop")
+            process.communicate(timeout=30)
+            return count
+        self.assertEqual(lines_of_tokens(10_000_000), 1)
+        self.assertGreater(lines_of_tokens(1), 8)
+
+
 class Failures(unittest.TestCase):
     """What goes wrong is a row that says why; the others are measured all the same."""
 
