@@ -418,7 +418,7 @@ class Holding(unittest.TestCase):
             ask(op="hello", version=1)
             ask(op="load", model="builtin", device="cpu", threads=1, context=128, parallel=1)
             ask(op="run", id=1, ignore_eos=True, hold_us=hold_us,
-                requests=[{"max_tokens": 16, "prompt_ids": [5, 6, 7]}])
+                requests=[{"max_tokens": 64, "prompt_ids": [5, 6, 7]}])
             count = 0
             while (line := json.loads(process.stdout.readline())).get("op") != "run":
                 count += line.get("event") == "tokens"
@@ -427,7 +427,7 @@ class Holding(unittest.TestCase):
             process.communicate(timeout=30)
             return count
         self.assertEqual(lines_of_tokens(10_000_000), 1)
-        self.assertGreater(lines_of_tokens(1), 8)
+        self.assertGreater(lines_of_tokens(1), 3)
 
 
 class Failures(unittest.TestCase):
