@@ -413,6 +413,42 @@ static void compare_tokens(struct analysis *analysis)
 
 /* ---------------------------------------------------------------- the whole */
 
+double analysis_worst(const struct analysis *analysis, enum metric metric, uint32_t *engine,
+                      uint32_t *point)
+{
+    double most = NAN;
+    for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
+        for (uint32_t p = 0; p < analysis->point_count; p++) {
+            double mean = analysis_cell(analysis, e, p)->figures[metric].mean;
+            if (mean > most || (isnan(most) && !isnan(mean))) {
+                most = mean;
+                *engine = e;
+                *point = p;
+            }
+        }
+    }
+    return most;
+}
+
+double analysis_steal_limit(const struct analysis *analysis)
+{
+    double limit = analysis->config->system.steal_limit;
+    return limit > 0 ? limit : 0.05;
+}
+
+static uint32_t count_set_aside(const char *raw_path)
+{
+    uint32_t count = 0;
+    bool more = true;
+    while (more) {
+        char *path = runner_set_aside_path(raw_path, count + 1);
+        more = path && file_exists(path);
+        count += more;
+        free(path);
+    }
+    return count;
+}
+
 static llcuda_status read_sessions(struct analysis *analysis, struct llcuda_error *error)
 {
     const struct config *config = analysis->config;
@@ -426,6 +462,7 @@ static llcuda_status read_sessions(struct analysis *analysis, struct llcuda_erro
             if (file_exists(path)) {
                 status = raw_read(analysis, e, r, path, error);
             }
+            analysis->engines[e].sessions_set_aside += count_set_aside(path);
             free(path);
         }
     }

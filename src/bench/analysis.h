@@ -75,9 +75,10 @@ struct engine_result {
     double start_ms;         /* mean over runs */
     double gpu_before_bytes; /* most that was in use on its GPUs before it began; NaN */
     uint32_t sessions, sessions_failed;
-    double steps_host_share; /* of llcuda's own counters: host time / step time; NaN */
-    double rank_score;       /* geometric mean of speed against the baseline; NaN */
-    uint32_t rank;           /* 1 is best; 0: not ranked */
+    uint32_t sessions_set_aside; /* the host took too much of them, and they were measured again */
+    double steps_host_share;     /* of llcuda's own counters: host time / step time; NaN */
+    double rank_score;           /* geometric mean of speed against the baseline; NaN */
+    uint32_t rank;               /* 1 is best; 0: not ranked */
     uint32_t tokens_agreeing, tokens_checked; /* prompts, against the reference engine */
     char first_difference[300];
 };
@@ -149,6 +150,12 @@ struct analysis {
 llcuda_status analysis_open(const char *folder, struct analysis **analysis,
                             struct llcuda_error *error);
 void analysis_close(struct analysis *analysis);
+
+/* The largest mean of a figure among all engines and points, and where; NaN when none has it. */
+double analysis_worst(const struct analysis *analysis, enum metric metric, uint32_t *engine,
+                      uint32_t *point);
+/* How much of the processors' time a host may take: the configuration's limit, or 5 %. */
+double analysis_steal_limit(const struct analysis *analysis);
 
 static inline struct cell *analysis_cell(const struct analysis *analysis, uint32_t engine,
                                          uint32_t point)

@@ -216,8 +216,8 @@ static llcuda_status read_analysis(struct config_reader *reader, const struct ya
 
 static llcuda_status read_system(struct config_reader *reader, const struct yaml_node *map)
 {
-    static const char *const keys[] = {"gpu_device", "thermal_limit", "memory_limit_gb",
-                                       "monitor_hz", NULL};
+    static const char *const keys[] = {"gpu_device",  "thermal_limit", "memory_limit_gb",
+                                       "steal_limit", "monitor_hz",    NULL};
     struct config_system *system = &reader->config->system;
     if (!map) {
         return LLCUDA_OK;
@@ -233,6 +233,10 @@ static llcuda_status read_system(struct config_reader *reader, const struct yaml
     if (!status) {
         status = yaml_number(reader->tree, yaml_member(map, "memory_limit_gb"), 0, 1e6,
                              &system->memory_limit_gb, reader->error);
+    }
+    if (!status) {
+        status = yaml_number(reader->tree, yaml_member(map, "steal_limit"), 0, 1,
+                             &system->steal_limit, reader->error);
     }
     if (!status) {
         status = yaml_number(reader->tree, yaml_member(map, "monitor_hz"), 0.1, 100,

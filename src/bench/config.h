@@ -92,6 +92,7 @@ struct config_system {
     const char *gpu_device;
     double thermal_limit_c; /* 0: none */
     double memory_limit_gb; /* 0: none */
+    double steal_limit;     /* share of processors' time; 0: none */
     double monitor_hz;
 };
 

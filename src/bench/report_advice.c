@@ -303,28 +303,18 @@ static void advise_money(const struct analysis *analysis, struct advice *advice,
     }
 }
 
-/* The point at which an engine's figure is largest, and its mean there; NaN where none has it. */
-static double worst_of(const struct analysis *analysis, uint32_t engine, enum metric metric,
-                       uint32_t *point)
-{
-    double most = NAN;
-    for (uint32_t p = 0; p < analysis->point_count; p++) {
-        double share = analysis_cell(analysis, engine, p)->figures[metric].mean;
-        if (share > most || (isnan(most) && !isnan(share))) {
-            most = share;
-            *point = p;
-        }
-    }
-    return most;
-}
-
 /* Clocks that were held down measure the cooling, not the engine. */
 static void advise_throttling(const struct analysis *analysis, struct advice *advice,
                               uint32_t *count)
 {
     for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
         uint32_t worst = 0;
-        double share = worst_of(analysis, e, METRIC_GPU_THROTTLED, &worst);
+        for (uint32_t p = 0; p < analysis->point_count; p++) {
+            double share = analysis_cell(analysis, e, p)->figures[METRIC_GPU_THROTTLED].mean;
+            double most = analysis_cell(analysis, e, worst)->figures[METRIC_GPU_THROTTLED].mean;
+            worst = isnan(most) || share > most ? p : worst;
+        }
+        double share = analysis_cell(analysis, e, worst)->figures[METRIC_GPU_THROTTLED].mean;
         if (share > 0.05) {
             struct advice *next = add(advice, count);
             snprintf(
@@ -338,30 +328,20 @@ static void advise_throttling(const struct analysis *analysis, struct advice *ad
     }
 }
 
-/* The neighbours of a virtual machine are measured with it; said once, of the engine that they took
- * most from. */
+/* The neighbours of a virtual machine are measured with it. */
 static void advise_neighbours(const struct analysis *analysis, struct advice *advice,
                               uint32_t *count)
 {
     uint32_t engine = 0;
-    uint32_t worst = 0;
-    double most = 0;
-    for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
-        uint32_t point = 0;
-        double share = worst_of(analysis, e, METRIC_STOLEN, &point);
-        if (share > most) {
-            most = share;
-            engine = e;
-            worst = point;
-        }
-    }
-    if (most > 0.05) {
+    uint32_t point = 0;
+    double most = analysis_worst(analysis, METRIC_STOLEN, &engine, &point);
+    if (most > analysis_steal_limit(analysis)) {
         struct advice *next = add(advice, count);
         snprintf(next->text, sizeof next->text,
                  "Measure again while this virtual machine has its processors to itself.");
         snprintf(next->evidence, sizeof next->evidence,
                  "its host gave %.0f %% of their time to others while %s was measured at '%s'",
-                 most * 100, analysis->config->engines[engine].name, analysis->points[worst].key);
+                 most * 100, analysis->config->engines[engine].name, analysis->points[point].key);
     }
 }
 

@@ -175,6 +175,29 @@ static void scaling_criteria(const struct analysis *analysis, struct criterion *
     }
 }
 
+/* What the host of a virtual machine took, and what was measured again for it. */
+static void steal_criterion(const struct analysis *analysis, struct criterion *criteria,
+                            uint32_t *count)
+{
+    uint32_t engine = 0;
+    uint32_t point = 0;
+    uint32_t again = 0;
+    char text[80];
+    char seen[120];
+    double limit = analysis_steal_limit(analysis);
+    double most = analysis_worst(analysis, METRIC_STOLEN, &engine, &point);
+    for (uint32_t e = 0; e < analysis->config->engine_count; e++) {
+        again += analysis->engines[e].sessions_set_aside;
+    }
+    snprintf(text, sizeof text, "a machine's host takes at most %.0f %% of its processors' time",
+             limit * 100);
+    snprintf(seen, sizeof seen, "%.1f %% at its worst point, %.40s at %.30s; %u sessions set aside",
+             most * 100, analysis->config->engines[engine].name, analysis->points[point].key,
+             again);
+    criterion(criteria, count, text, isnan(most) ? -1 : most <= limit, "%s",
+              isnan(most) ? "no point says it" : seen);
+}
+
 uint32_t report_criteria(const struct analysis *analysis, struct criterion criteria[CRITERIA_MAX])
 {
     const struct config *config = analysis->config;
@@ -208,22 +231,13 @@ uint32_t report_criteria(const struct analysis *analysis, struct criterion crite
     }
     criterion(criteria, &count, "no request fails", all ? failed == 0 : -1,
               "%llu of %llu requests failed", (unsigned long long)failed, (unsigned long long)all);
-    double overhead = NAN;
-    const char *where = "";
-    for (uint32_t e = 0; e < config->engine_count; e++) {
-        for (uint32_t p = 0; p < analysis->point_count; p++) {
-            double share = analysis_cell(analysis, e, p)->figures[METRIC_OVERHEAD].mean;
-            if (share > 0 && !(share <= overhead)) {
-                overhead = share;
-                engine = e;
-                where = analysis->points[p].key;
-            }
-        }
-    }
+    uint32_t point = 0;
+    double overhead = analysis_worst(analysis, METRIC_OVERHEAD, &engine, &point);
     snprintf(seen, sizeof seen, "%.2f %% at its worst point, %.50s at %.40s", overhead * 100,
-             config->engines[engine].name, where);
+             config->engines[engine].name, analysis->points[point].key);
     criterion(criteria, &count, "the harness takes at most 1 % of the measured time",
               isnan(overhead) ? -1 : overhead <= 0.01, "%s",
               isnan(overhead) ? "no point was measured" : seen);
+    steal_criterion(analysis, criteria, &count);
     return count;
 }

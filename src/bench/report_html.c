@@ -387,8 +387,13 @@ static void write_engines(const struct analysis *analysis, struct buffer *out)
             buffer_printf(out, "<li>Host time over step time, by its own counters: %.2f %%</li>",
                           result->steps_host_share * 100);
         }
-        buffer_printf(out, "<li>Sessions: %u, failed: %u</li>", result->sessions,
+        buffer_printf(out, "<li>Sessions: %u, failed: %u", result->sessions,
                       result->sessions_failed);
+        if (result->sessions_set_aside) {
+            buffer_printf(out, "; %u more were measured again, since the host took too much",
+                          result->sessions_set_aside);
+        }
+        buffer_append_text(out, "</li>");
         if (result->reason[0]) {
             buffer_append_text(out, "<li class=\"bad\">");
             html_text(out, result->reason);

@@ -66,6 +66,7 @@ static void write_engine(struct json_writer *writer, const struct analysis *anal
     key_number(writer, "throughput_against_baseline", result->rank_score);
     key_number(writer, "prompts_checked", result->tokens_checked);
     key_number(writer, "prompts_agreeing", result->tokens_agreeing);
+    key_number(writer, "sessions_set_aside", result->sessions_set_aside);
     key_text(writer, "first_difference", result->first_difference);
     key_json(writer, "details", result->details);
     json_end_object(writer);

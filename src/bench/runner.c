@@ -20,6 +20,9 @@
 #include "bench/host.h"
 #include "bench/session.h"
 
+/* How often a session is measured again at most, when the host took too much. */
+#define AGAIN_MAX 9u
+
 struct runner {
     const struct config *config;
     const struct runner_options *options;
@@ -39,6 +42,16 @@ char *runner_raw_path(const struct config *config, const char *folder, uint32_t 
     }
     snprintf(name + length, sizeof name - (size_t)length, ".run%u.jsonl", repeat + 1);
     return file_path_join(folder, name);
+}
+
+char *runner_set_aside_path(const char *raw_path, uint32_t number)
+{
+    char ending[40];
+    struct buffer path = {0};
+    snprintf(ending, sizeof ending, ".stolen%u.jsonl", number);
+    buffer_append(&path, raw_path, strlen(raw_path) - strlen(".jsonl"));
+    buffer_append_text(&path, ending);
+    return path.failed ? NULL : path.data;
 }
 
 static llcuda_status make_folder(const char *path, struct llcuda_error *error)
@@ -276,6 +289,45 @@ static void say(const struct runner *runner, const char *format, ...)
     }
 }
 
+/* Keeps the raw file of a session under another name. */
+static llcuda_status set_aside(const char *raw_path, struct llcuda_error *error)
+{
+    char *path = NULL;
+    uint32_t number = 0;
+    do {
+        free(path);
+        path = runner_set_aside_path(raw_path, ++number);
+    } while (path && file_exists(path));
+    llcuda_status status = !path ? error_no_memory(error, "a path", 1)
+                           : rename(raw_path, path)
+                               ? error_from_errno(error, errno, "rename", raw_path)
+                               : LLCUDA_OK;
+    free(path);
+    return status;
+}
+
+/* Again, when the host of the virtual machine took too much, whatever the engine's figures are: a
+ * rule that does not look at results does not bend them. What was measured before is kept. */
+static llcuda_status measure_session(struct runner *runner, struct session_options *options,
+                                     char failure[256], struct llcuda_error *error)
+{
+    const struct config *config = runner->config;
+    const double limit = config->system.steal_limit;
+    double stolen = NAN;
+    options->stolen = &stolen;
+    llcuda_status status = session_run(options, failure, error);
+    for (uint32_t i = 0; i < AGAIN_MAX && !status && !failure[0] && limit > 0 && stolen > limit;
+         i++) {
+        say(runner, "%s, run %u: the host took %.0f %% of the processors' time; once more",
+            config->engines[options->engine].name, options->repeat + 1, stolen * 100);
+        status = set_aside(options->raw_path, error);
+        if (!status) {
+            status = session_run(options, failure, error);
+        }
+    }
+    return status;
+}
+
 static llcuda_status run_session(struct runner *runner, uint32_t engine, uint32_t repeat,
                                  struct llcuda_error *error)
 {
@@ -300,8 +352,9 @@ static llcuda_status run_session(struct runner *runner, uint32_t engine, uint32_
                                           .log_path = log,
                                           .environment = runner->options->environment,
                                           .user = runner,
-                                          .progress = session_progress};
-        status = session_run(&options, failure, error);
+                                          .progress = session_progress,
+                                          .processors_file = runner->options->processors_file};
+        status = measure_session(runner, &options, failure, error);
         if (failure[0]) {
             say(runner, "%s, run %u: %s", config->engines[engine].name, repeat + 1, failure);
             runner->given_up[engine] = strncmp(failure, "not installed", 13) == 0;

@@ -20,6 +20,7 @@ struct runner_options {
     void *user;
     bool (*progress)(void *user, const struct runner_progress *progress); /* false: stop */
     void (*message)(void *user, const char *text); /* one line; may be NULL */
+    const char *processors_file;                   /* see monitor_options */
 };
 
 /* Makes the folder, or goes on in it. Errors: INVALID_ARGUMENT when the folder holds something
@@ -30,5 +31,9 @@ llcuda_status runner_run(const struct config *config, const struct runner_option
 /* "raw_data/03-name.run2.jsonl" below the folder; the caller's (free). */
 char *runner_raw_path(const struct config *config, const char *folder, uint32_t engine,
                       uint32_t repeat);
+
+/* "….run2.stolen1.jsonl": where the `number`-th measurement of that session lies (from 1) that the
+ * host took too much of; the caller's. */
+char *runner_set_aside_path(const char *raw_path, uint32_t number);
 
 #endif

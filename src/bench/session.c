@@ -317,6 +317,7 @@ static llcuda_status start_monitor(struct session *session, struct llcuda_error 
         .thermal_limit_c = system->thermal_limit_c,
         .memory_limit_bytes = system->memory_limit_gb * 1e9,
         .gpu_memory_limited = on_gpu,
+        .processors_file = session->options->processors_file,
     };
     memcpy(options.gpus, session->gpus, sizeof options.gpus);
     options.gpu_count = session->gpu_count;
@@ -451,6 +452,7 @@ static llcuda_status measure(struct session *session, struct llcuda_error *error
     }
     if (!status) {
         raw_point(&session->raw, session->workload->name, session->point->key, &result, &totals);
+        *session->options->stolen = fmax(*session->options->stolen, totals.stolen_share);
     }
     load_result_deinit(&result);
     return status;
@@ -806,6 +808,7 @@ llcuda_status session_run(const struct session_options *options, char failure[25
 {
     struct session *session = calloc(1, sizeof *session);
     failure[0] = 0;
+    *options->stolen = NAN;
     if (!session) {
         return error_no_memory(error, "a session", sizeof *session);
     }

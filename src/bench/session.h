@@ -15,6 +15,8 @@ struct session_options {
     void *user;
     /* What is being done and how far it is, 0 … 1; false ends the run. */
     bool (*progress)(void *user, const char *what, double share);
+    const char *processors_file; /* see monitor_options */
+    double *stolen; /* gets what the host took at the worst point (monitor_totals); NaN */
 };
 
 /* Runs the session and writes its raw file, also when the engine fails: then `failure` (never

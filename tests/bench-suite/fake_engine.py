@@ -1,6 +1,8 @@
 """A scripted engine for the tests of the suite: behaves, or misbehaves as its argument says.
     fake_engine.py [good|rubbish|hang|die|version|refuse|fails|early|big] [first_ms] [token_ms]
     fake_engine.py holds [first_ms] [token_ms]   is good, and logs how long it may hold lines back
+    fake_engine.py steals FILE N      during its first N sessions a host takes half of the time: FILE
+        stands for /proc/stat
     fake_engine.py heat FILE          a GPU of 55 °C that FILE stands for is at 93 once it works
     fake_engine.py profile WHAT [FILE]
         tells its operations: WHAT is the tests of the answer as JSON, or one of refuse, rubbish, hang
@@ -11,8 +13,13 @@ import sys
 import time
 
 behaviour = sys.argv[1] if len(sys.argv) > 1 else "good"
-first_ms = float(sys.argv[2]) if len(sys.argv) > 2 and behaviour not in ("heat", "profile") else 2
-token_ms = float(sys.argv[3]) if len(sys.argv) > 3 and behaviour != "profile" else 0.5
+first_ms = float(sys.argv[2]) if len(sys.argv) > 2 and behaviour not in ("heat", "profile", "steals") else 2
+token_ms = float(sys.argv[3]) if len(sys.argv) > 3 and behaviour not in ("profile", "steals") else 0.5
+session = 0
+if behaviour == "steals":
+    with open(sys.argv[2] + ".sessions", "a+", encoding="ascii") as sessions:
+        sessions.write("x")
+        session = sessions.tell()
 
 
 def say(message):
@@ -50,6 +57,14 @@ def run(request):
     if behaviour == "fails":
         say({"ok": False, "op": "run", "id": request["id"], "error": "the scripted engine says no"})
         return
+    if behaviour == "steals":
+        with open(sys.argv[2], encoding="ascii") as file:
+            numbers = file.read().split()
+        idle, stolen = int(numbers[4]), int(numbers[8])
+        steals = session <= int(sys.argv[3])
+        with open(sys.argv[2] + ".new", "w", encoding="ascii") as file:
+            file.write(f"cpu 0 0 0 {idle + (50 if steals else 100)} 0 0 0 {stolen + 50 * steals} 0\n")
+        os.replace(sys.argv[2] + ".new", sys.argv[2])
     if behaviour == "holds":
         print("hold", request["hold_us"], file=sys.stderr, flush=True)
     time.sleep(first_ms / 1e3)
