@@ -20,6 +20,7 @@
 #include "bench/http_stream.h"
 #include "bench/load.h"
 #include "bench/stats.h"
+#include "paced.h"
 #include "watch.h"
 
 static const char events[] =
@@ -342,17 +343,18 @@ static void test_cuts(void **state)
     }
 }
 
-/* The best of three. */
+/* One attempt in ten must keep the bound: a host that takes the processors away for a while delays
+ * anybody. None of them is judged where a thread that only sleeps, beside each, is later than that.
+ */
 static void test_schedule(void **state)
 {
     (void)state;
-    enum { RATE = 2000, COUNT = 6000 };
+    enum { RATE = 2000, COUNT = 6000, ATTEMPTS = 10 };
     static double late_ms[COUNT];
     static struct watch watch;
-    double best = 1e9;
-    double share = 0;
-    double woken = 1e9; /* the least of the attempts */
-    for (int attempt = 0; attempt < 3 && best >= 1; attempt++) {
+    bool kept = false;
+    bool judged = false;
+    for (int attempt = 0; attempt < ATTEMPTS && !kept; attempt++) {
         struct server server;
         struct load_result result;
         struct arrivals arrivals;
@@ -375,30 +377,27 @@ static void test_schedule(void **state)
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
         run(&server, &plan, &result);
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
-        const double late = watch_end(&watch);
-        woken = late < woken ? late : woken;
+        const double woken_ms = watch_end(&watch);
         assert_int_equal(result.failed, 0);
         for (uint32_t i = 0; i < COUNT; i++) {
             late_ms[i] = (double)load_sample_at(&result, i)->late_us / 1e3;
         }
         stats_sort(late_ms, COUNT);
-        double p99 = stats_quantile(late_ms, COUNT, 0.99);
-        if (p99 < best) {
-            best = p99;
-            share = ((double)(after.tv_sec - before.tv_sec) * 1e9 +
-                     (double)(after.tv_nsec - before.tv_nsec)) /
-                    (double)result.wall_ns;
-        }
+        const double p99_ms = stats_quantile(late_ms, COUNT, 0.99);
+        const double used_ns =
+            (double)(after.tv_sec - before.tv_sec) * 1e9 + (double)(after.tv_nsec - before.tv_nsec);
+        print_message("2,000 requests a second: sent %.3f ms late at p99, %.1f %% of a processor; "
+                      "a thread that only sleeps: %.3f ms\n",
+                      p99_ms, used_ns / (double)result.wall_ns * 100, woken_ms);
+        kept = p99_ms < LATE_MS_MAX;
+        judged = judged || woken_ms < LATE_MS_MAX;
         load_result_deinit(&result);
         server_end(&server);
     }
-    print_message("2,000 requests a second: sent %.3f ms late at p99, %.1f %% of a processor\n",
-                  best, share * 100);
-    if (best >= 1 && woken >= 1) {
-        print_message("a thread that only sleeps is %.1f ms late here: not judged\n", woken);
+    if (!kept && !judged) {
         skip();
     }
-    assert_true(best < 1);
+    assert_true(kept);
 }
 
 /* Each event's text is what a parser finds, whether it was parsed or only compared. */
