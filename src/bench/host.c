@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/sha256.h"
 #include "bench/monitor_gpu.h"
+#include "bench/promptness.h"
 #include "build_config.h"
 
 #define FOLDER_FILES_MAX 1024
@@ -127,6 +128,11 @@ void host_write(struct json_writer *writer, const struct config *config, char *c
     write_text(writer, "cpu_clock_max_khz", text);
     read_line("/proc/loadavg", NULL, text, sizeof text);
     write_text(writer, "load_at_begin", text);
+    struct promptness before;
+    promptness_begin(&before, true);
+    promptness_end(&before);
+    json_key(writer, "load_priority");
+    json_write_string(writer, before.first ? "first" : "like others");
     write_gpu(writer, config);
     write_environment(writer, environment);
 }

@@ -7,9 +7,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 
 #include "base/random.h"
+#include "bench/promptness.h"
 
 #define WAVE_MAX       1024u
 #define LOOK_AROUND_NS 50000000ull /* how often stop and progress are asked … */
@@ -239,9 +239,8 @@ llcuda_status load_run(struct driver *driver, const struct load_plan *plan,
         return error_no_memory(error, "gaps", LOAD_GAPS_MAX * sizeof *result->gaps_us);
     }
     result->memory_bytes = LOAD_GAPS_MAX * sizeof *result->gaps_us;
-    /* The kernel may wake a sleeper 50 us late to save wake-ups, unless it is asked not to. */
-    int slack_ns = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
-    prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+    struct promptness before;
+    promptness_begin(&before, plan->first);
     load.begin_ns = driver->ops->now_ns(driver);
     uint64_t look_at = 0;
     while (!status) {
@@ -262,7 +261,7 @@ llcuda_status load_run(struct driver *driver, const struct load_plan *plan,
             status = driver->ops->wait(driver, load.begin_ns + until, &sink, error);
         }
     }
-    prctl(PR_SET_TIMERSLACK, slack_ns > 0 ? slack_ns : 0, 0, 0, 0);
+    promptness_end(&before);
     return status;
 }
 

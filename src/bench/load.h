@@ -26,6 +26,7 @@ _Static_assert(sizeof(struct load_sample) == 32, "a sample stays small");
 #define LOAD_GAPS_MAX      65536u
 
 struct load_plan {
+    bool first;             /* the thread goes before others (promptness.h); the driver sleeps */
     bool waves;             /* `parallel` requests at once, the next when all are done */
     uint32_t parallel;      /* in flight; 0: open loop */
     uint64_t request_count; /* measured requests; UINT64_MAX: until the time is over */

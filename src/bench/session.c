@@ -382,7 +382,8 @@ static void make_plan(struct session *session, bool warm, struct load_plan *plan
     uint32_t level = (uint32_t)session->point->level;
     bool closed = workload->kind == LOAD_BATCH || workload->kind == LOAD_CONCURRENT;
     uint64_t left = session->end_ns > clock_now_ns() ? timeout : 1;
-    *plan = (struct load_plan){.waves = workload->kind == LOAD_BATCH,
+    *plan = (struct load_plan){.first = true,
+                               .waves = workload->kind == LOAD_BATCH,
                                .parallel = closed ? level : 0,
                                .request_count = UINT64_MAX,
                                .duration_ns = UINT64_MAX,

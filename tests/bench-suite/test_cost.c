@@ -49,7 +49,8 @@ static struct cost measure(const char *step_us, const char *stamps, uint32_t par
         error);
     struct monitor_options options = {.group = adapter.process.pid, .rate_hz = 10};
     assert_ok(monitor_start(&options, &monitor, &error), error);
-    struct load_plan plan = {.waves = true,
+    struct load_plan plan = {.first = true,
+                             .waves = true,
                              .parallel = parallel,
                              .request_count = requests,
                              .duration_ns = UINT64_MAX,

@@ -97,7 +97,8 @@ static struct cost measure(const char *step_us, uint32_t parallel, uint64_t requ
     assert_ok(http_driver_ready(&driver, 10000, NULL, &error), error);
     struct monitor_options options = {.group = server.pid, .rate_hz = 10};
     assert_ok(monitor_start(&options, &monitor, &error), error);
-    struct load_plan plan = {.parallel = parallel,
+    struct load_plan plan = {.first = true,
+                             .parallel = parallel,
                              .request_count = requests,
                              .duration_ns = UINT64_MAX,
                              .timeout_ns = 60000000000u,

@@ -7,8 +7,10 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -367,7 +369,8 @@ static void test_schedule(void **state)
             strlen(events));
         server_begin(&server, head, events);
         arrivals_init(&arrivals, ARRIVAL_POISSON, RATE, 1, 17);
-        struct load_plan plan = {.request_count = COUNT,
+        struct load_plan plan = {.first = true,
+                                 .request_count = COUNT,
                                  .duration_ns = UINT64_MAX,
                                  .timeout_ns = 60000000000u,
                                  .user = &arrivals,
@@ -398,6 +401,52 @@ static void test_schedule(void **state)
         skip();
     }
     assert_true(kept);
+}
+
+static int nice_of_thread(void)
+{
+    return getpriority(PRIO_PROCESS, (id_t)gettid());
+}
+
+static void note_nice(void *user, uint64_t index, struct load_request *request)
+{
+    int *nice = user;
+    *nice = nice_of_thread();
+    make_request(NULL, index, request);
+}
+
+static bool may_go_first(void)
+{
+    const int before = nice_of_thread();
+    const bool may = setpriority(PRIO_PROCESS, (id_t)gettid(), -20) == 0;
+    setpriority(PRIO_PROCESS, (id_t)gettid(), before);
+    return may;
+}
+
+/* Where the system grants it, and only while the load runs. */
+static void test_goes_first(void **state)
+{
+    (void)state;
+    const bool may = may_go_first() && sched_getscheduler(0) == SCHED_OTHER;
+    const int usual = nice_of_thread();
+    for (int first = 0; first < 2; first++) {
+        struct server server;
+        struct load_result result;
+        int during = 0;
+        server_begin(&server,
+                     "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+                     "Connection: close\r\n\r\n",
+                     events);
+        struct load_plan plan = eight;
+        plan.first = first;
+        plan.user = &during;
+        plan.request = note_nice;
+        run(&server, &plan, &result);
+        assert_int_equal(during, first && may ? -20 : usual);
+        assert_int_equal(nice_of_thread(), usual);
+        load_result_deinit(&result);
+        server_end(&server);
+    }
 }
 
 /* Each event's text is what a parser finds, whether it was parsed or only compared. */
@@ -450,6 +499,7 @@ int main(void)
         cmocka_unit_test(test_unsaid_close),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_goes_first),
         cmocka_unit_test(test_schedule),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
