@@ -298,14 +298,38 @@ struct value_blocks {
     uint32_t position, count;
 };
 
-/* Turns a pair's weights in a run into digits of their products with the scales of the values:
- * of each block 16 words, [4 fours of positions][4 digits, the last one 0]. */
+SIMD_INLINE float *run_weights(const struct partition *p, uint32_t pair,
+                               const struct value_blocks *from)
+{
+    return p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS + (from->position - p->begin);
+}
+
+/* Turns the products of a pair's weights in a run with the scales of the values into digits: of
+ * each block 16 words, [4 fours of positions][4 digits, the last one 0]. Of floats that are not
+ * negative the bits have the same order, and NaN is above all. */
+SIMD_INLINE void store_digits(const struct partition *p, uint32_t pair,
+                              const struct value_blocks *from, const __m512 *product,
+                              __m512i largest)
+{
+    const __m512i transposed = transpose_fours();
+    float *weights = run_weights(p, pair, from);
+    uint32_t bits = _mm512_reduce_max_epu32(largest);
+    float most;
+    memcpy(&most, &bits, sizeof most);
+    float inverse = most >= 0x1p-100f ? WEIGHT_MOST / most : 0;
+    for (uint32_t b = 0; b < from->count; b++) {
+        __m512 scaled_up = simd_multiply(product[b], simd_set(inverse));
+        __m512i whole = _mm512_cvtps_epi32(simd_at_most(scaled_up, simd_set(WEIGHT_MOST)));
+        _mm512_storeu_si512(weights + b * KV_BLOCK_TOKENS, _mm512_shuffle_epi8(whole, transposed));
+    }
+    partial_tail(p, pair)[2] = most >= 0x1p-100f ? most / WEIGHT_MOST : most * 0;
+}
+
+/* Of a run that a pair may see a part of only. */
 SIMD_INLINE void quantise_weights(const struct partition *p, uint32_t pair,
                                   struct attention_span span, const struct value_blocks *from)
 {
-    const __m512i transposed = transpose_fours();
-    float *weights =
-        p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS + (from->position - p->begin);
+    const float *weights = run_weights(p, pair, from);
     __m512 product[RUN_BLOCKS];
     __m512i largest = _mm512_setzero_si512();
     for (uint32_t b = 0; b < from->count; b++) {
@@ -317,19 +341,30 @@ SIMD_INLINE void quantise_weights(const struct partition *p, uint32_t pair,
         __mmask16 seen = (__mmask16)(((1u << end) - 1) & ~((1u << begin) - 1));
         __m512 scales = load_scales(p, from->values[b], 0);
         product[b] = _mm512_maskz_mul_ps(seen, simd_load(weights + b * KV_BLOCK_TOKENS), scales);
-        /* Of floats that are not negative the bits have the same order, and NaN is above all. */
         largest = _mm512_max_epu32(largest, _mm512_castps_si512(product[b]));
     }
-    uint32_t bits = _mm512_reduce_max_epu32(largest);
-    float most;
-    memcpy(&most, &bits, sizeof most);
-    float inverse = most >= 0x1p-100f ? WEIGHT_MOST / most : 0;
-    for (uint32_t b = 0; b < from->count; b++) {
-        __m512 scaled_up = simd_multiply(product[b], simd_set(inverse));
-        __m512i whole = _mm512_cvtps_epi32(simd_at_most(scaled_up, simd_set(WEIGHT_MOST)));
-        _mm512_storeu_si512(weights + b * KV_BLOCK_TOKENS, _mm512_shuffle_epi8(whole, transposed));
+    store_digits(p, pair, from, product, largest);
+}
+
+/* Scores of a run that is seen as a whole become digits, and their weights are added up, as
+ * weigh_block and quantise_weights do it one after the other. */
+SIMD_INLINE void weigh_whole_run(const struct partition *p, uint32_t pair,
+                                 const struct value_blocks *from, struct running *running)
+{
+    const float *scores = run_weights(p, pair, from);
+    SIMD_VECTOR away = simd_set(-partial_tail(p, pair)[0]);
+    SIMD_VECTOR sum = running->sum;
+    __m512 product[RUN_BLOCKS];
+    __m512i largest = _mm512_setzero_si512();
+    for (uint32_t b = 0; b < RUN_BLOCKS; b++) {
+        SIMD_VECTOR score = simd_load(scores + b * KV_BLOCK_TOKENS);
+        SIMD_VECTOR weight = simd_exp_bounded(simd_add(score, away));
+        sum = simd_add(sum, weight);
+        product[b] = simd_multiply(weight, load_scales(p, from->values[b], 0));
+        largest = _mm512_max_epu32(largest, _mm512_castps_si512(product[b]));
     }
-    partial_tail(p, pair)[2] = most >= 0x1p-100f ? most / WEIGHT_MOST : most * 0;
+    running->sum = sum;
+    store_digits(p, pair, from, product, largest);
 }
 
 SIMD_INLINE void end_value(const struct partition *p, uint32_t vectors, uint32_t pair, uint32_t d,
@@ -464,6 +499,13 @@ static __attribute__((noinline)) void weigh_run(const struct partition *p,
                                                 const struct value_blocks *from,
                                                 struct attention_span span, struct running *running)
 {
+    uint32_t end = from->position + RUN_TOKENS;
+    if (from->count == RUN_BLOCKS && span.begin <= from->position && end <= span.end) {
+        for (uint32_t pair = 0; pair < p->pairs; pair++) {
+            weigh_whole_run(p, pair, from, &running[pair]);
+        }
+        return;
+    }
     for (uint32_t pair = 0; pair < p->pairs; pair++) {
         for (uint32_t b = 0; b < from->count; b++) {
             weigh_block(p, pair, from->position + b * KV_BLOCK_TOKENS, span, &running[pair]);
