@@ -69,7 +69,8 @@ SIMD_INLINE struct partition of_head(const struct partition *p, uint32_t head)
 SIMD_INLINE struct attention_span clip(const struct partition *p, uint32_t pair, uint32_t begin,
                                        uint32_t end)
 {
-    struct attention_span span = attention_span(p->call, pair / p->call->head_count);
+    uint32_t row = p->call->row_count == 1 ? 0 : pair / p->call->head_count;
+    struct attention_span span = attention_span(p->call, row);
     span.begin = span.begin > begin ? span.begin : begin;
     span.end = span.end < end ? span.end : end;
     span.begin = span.begin < span.end ? span.begin : span.end;
@@ -128,12 +129,56 @@ SIMD_INLINE uint32_t pieces_meanwhile(const struct partition *p)
     return pairs < FAR_PIECES || is_evened(p->call) ? FAR_PIECES : pairs;
 }
 
-SIMD_INLINE struct ahead piece_ahead(const struct partition *p, uint32_t position, uint32_t blocks,
-                                     bool values)
+/* The first head's piece of a block, and that of the block which all heads pass over next: with
+ * them most of what a head wants to know is an addition. */
+struct walk {
+    const unsigned char *here, *next;
+};
+
+SIMD_INLINE struct walk walk_at(const struct partition *p, uint32_t position, uint32_t blocks,
+                                bool values)
 {
+    struct partition first = of_head(p, 0);
+    return (struct walk){piece_at(p, position, 0, values),
+                         piece_after(&first, position, blocks, p->call->kv_heads, values)};
+}
+
+/* Of the keys of neighbouring blocks. */
+SIMD_INLINE void find_walks(const struct partition *p, uint32_t blocks, uint32_t position,
+                            struct walk *walks)
+{
+    for (uint32_t b = 0; b < blocks; b++) {
+        walks[b] = walk_at(p, position + b * KV_BLOCK_TOKENS, blocks, false);
+    }
+}
+
+SIMD_INLINE const unsigned char *walk_piece(const struct partition *p, const struct walk *walk)
+{
+    return walk->here + p->head * (p->call->layer->head_bytes / 2);
+}
+
+/* As piece_after. */
+SIMD_INLINE const unsigned char *walk_after(const struct partition *p, const struct walk *walk,
+                                            uint32_t position, uint32_t blocks, uint32_t steps,
+                                            bool values)
+{
+    uint32_t heads = p->call->kv_heads;
+    uint32_t head = p->head + steps;
+    uint64_t piece = p->call->layer->head_bytes / 2;
+    if (head < heads) {
+        return walk->here + head * piece;
+    }
+    return head < 2 * heads ? walk->next + (head - heads) * piece
+                            : piece_after(p, position, blocks, steps, values);
+}
+
+SIMD_INLINE struct ahead piece_ahead(const struct partition *p, const struct walk *walk,
+                                     uint32_t position, uint32_t blocks, bool values)
+{
+    uint32_t near = NEAR_PIECES / blocks;
     uint32_t far = values ? pieces_meanwhile(p) : FAR_PIECES / blocks;
-    return (struct ahead){piece_after(p, position, blocks, NEAR_PIECES / blocks, values),
-                          piece_after(p, position, blocks, far, values)};
+    return (struct ahead){walk_after(p, walk, position, blocks, near, values),
+                          walk_after(p, walk, position, blocks, far, values)};
 }
 
 /* All of the values' piece `index`, into the second-level cache. */
@@ -241,10 +286,21 @@ static __attribute__((noinline)) void soften(const struct partition *p, uint32_t
     }
 }
 
-/* The vectors of a pair's running softmax. */
+/* The vectors of a pair's running softmax: first the largest scores, then, with `away` the largest
+ * of all taken off, the sums of weights. */
 struct running {
-    SIMD_VECTOR largest, sum;
+    SIMD_VECTOR largest, away, sum;
 };
+
+/* The largest of a pair's scores is known. */
+SIMD_INLINE void end_limit(const struct partition *p, uint32_t pair, struct running *running)
+{
+    float *tail = attention_partial_tail(
+        p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size),
+        p->call->head_size);
+    tail[0] = simd_largest(running->largest);
+    running->away = simd_set(-tail[0]);
+}
 
 /* Scales a pair's scores in [begin, end), whole blocks, and remembers the largest. */
 SIMD_INLINE void limit_scores(const struct partition *p, uint32_t pair, uint32_t begin,
@@ -272,19 +328,44 @@ SIMD_INLINE void limit_scores(const struct partition *p, uint32_t pair, uint32_t
 SIMD_INLINE void weigh_block(const struct partition *p, uint32_t pair, uint32_t block,
                              struct attention_span span, struct running *running)
 {
-    const float *tail = attention_partial_tail(
-        p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size),
-        p->call->head_size);
     float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
-    SIMD_VECTOR away = simd_set(-tail[0]);
     uint32_t first = span.begin / SIMD_WIDTH * SIMD_WIDTH;
     for (uint32_t position = block > first ? block : first;
          position < block + KV_BLOCK_TOKENS && position < span.end; position += SIMD_WIDTH) {
         float *at = scores + (position - p->begin);
-        SIMD_VECTOR weight = simd_exp_bounded(simd_add(simd_load(at), away));
+        SIMD_VECTOR weight = simd_exp_bounded(simd_add(simd_load(at), running->away));
         running->sum = simd_add(running->sum, weight);
         simd_store(at, weight);
     }
+}
+
+/* The same of a block that is seen as a whole. */
+SIMD_INLINE void weigh_whole_block(float *scores, struct running *running)
+{
+    for (uint32_t v = 0; v < BLOCK_VECTORS; v++) {
+        float *at = scores + v * SIMD_WIDTH;
+        SIMD_VECTOR weight = simd_exp_bounded(simd_add(simd_load(at), running->away));
+        running->sum = simd_add(running->sum, weight);
+        simd_store(at, weight);
+    }
+}
+
+/* As limit_scores, of positions that are seen as a whole, without a cap. */
+SIMD_INLINE void limit_whole(float *scores, uint32_t count, float scale, struct running *running)
+{
+    SIMD_VECTOR factor = simd_set(scale);
+    SIMD_VECTOR largest = running->largest;
+    for (uint32_t i = 0; i < count; i += SIMD_WIDTH) {
+        SIMD_VECTOR score = simd_multiply(simd_load(scores + i), factor);
+        largest = simd_at_least(score, largest);
+        simd_store(scores + i, score);
+    }
+    running->largest = largest;
+}
+
+SIMD_INLINE bool is_whole(struct attention_span span, uint32_t begin, uint32_t end)
+{
+    return span.begin <= begin && end <= span.end;
 }
 
 /* All pairs together, whose chains of operations then overlap. */
@@ -292,7 +373,16 @@ static __attribute__((noinline)) void limit_all(const struct partition *p, uint3
                                                 uint32_t end, struct attention_span span,
                                                 struct running *running)
 {
-    for (uint32_t pair = 0; pair < p->pairs * p->call->kv_heads; pair++) {
+    uint32_t pairs = p->pairs * p->call->kv_heads;
+    if (p->call->soft_cap == 0 && is_whole(span, begin, end)) {
+        float *scores = p->scores + (begin - p->begin);
+        for (uint32_t pair = 0; pair < pairs; pair++) {
+            limit_whole(scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS, end - begin,
+                        p->call->scale, &running[pair]);
+        }
+        return;
+    }
+    for (uint32_t pair = 0; pair < pairs; pair++) {
         limit_scores(p, pair, begin, end, span, &running[pair]);
     }
 }

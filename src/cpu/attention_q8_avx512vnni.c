@@ -277,13 +277,13 @@ static __attribute__((noinline)) void score_all(const struct partition *p, uint3
 
 /* Pairs [begin, end) against the keys of the block at `position` and, of two, the next. */
 SIMD_INLINE void score_blocks(const struct partition *p, uint32_t blocks, uint32_t begin,
-                              uint32_t end, uint32_t position)
+                              uint32_t end, const struct walk *walks, uint32_t position)
 {
     struct key_blocks from;
     for (uint32_t b = 0; b < blocks; b++) {
         uint32_t at = position + b * KV_BLOCK_TOKENS;
-        from.keys[b] = piece_at(p, at, p->head, false);
-        from.ahead[b] = piece_ahead(p, at, blocks, false);
+        from.keys[b] = walk_piece(p, &walks[b]);
+        from.ahead[b] = piece_ahead(p, &walks[b], at, blocks, false);
     }
     score_all(p, blocks, begin, end, &from, p->scores + (position - p->begin));
 }
@@ -352,7 +352,7 @@ SIMD_INLINE void weigh_whole_run(const struct partition *p, uint32_t pair,
                                  const struct value_blocks *from, struct running *running)
 {
     const float *scores = run_weights(p, pair, from);
-    SIMD_VECTOR away = simd_set(-partial_tail(p, pair)[0]);
+    SIMD_VECTOR away = running->away;
     SIMD_VECTOR sum = running->sum;
     __m512 product[RUN_BLOCKS];
     __m512i largest = _mm512_setzero_si512();
@@ -500,7 +500,7 @@ static __attribute__((noinline)) void weigh_run(const struct partition *p,
                                                 struct attention_span span, struct running *running)
 {
     uint32_t end = from->position + RUN_TOKENS;
-    if (from->count == RUN_BLOCKS && span.begin <= from->position && end <= span.end) {
+    if (from->count == RUN_BLOCKS && is_whole(span, from->position, end)) {
         for (uint32_t pair = 0; pair < p->pairs; pair++) {
             weigh_whole_run(p, pair, from, &running[pair]);
         }
@@ -521,20 +521,22 @@ static void run_row(const struct partition *p)
     uint32_t heads = p->call->kv_heads;
     struct attention_span span = clip(p, 0, p->begin, p->end);
     for (uint32_t i = 0; i < heads * p->pairs; i++) {
-        running[i] = (struct running){simd_set(-INFINITY), simd_zero()};
+        running[i] = (struct running){simd_set(-INFINITY), simd_zero(), simd_zero()};
     }
     for (uint32_t position = p->first; position < span.end;) {
         uint32_t rest = (span.end - position + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
         uint32_t blocks = rest < KEY_BLOCKS ? 1 : KEY_BLOCKS;
+        struct walk walks[KEY_BLOCKS];
+        find_walks(p, blocks, position, walks);
         for (uint32_t head = 0; head < heads; head++) {
             struct partition one = of_head(p, head);
-            score_blocks(&one, blocks, 0, p->pairs, position);
+            score_blocks(&one, blocks, 0, p->pairs, walks, position);
         }
         limit_all(p, position, position + blocks * KV_BLOCK_TOKENS, span, running);
         position += blocks * KV_BLOCK_TOKENS;
     }
     for (uint32_t i = 0; i < heads * p->pairs; i++) {
-        partial_tail(p, i)[0] = simd_largest(running[i].largest);
+        end_limit(p, i, &running[i]);
     }
     for (uint32_t position = p->first; position < span.end;) {
         for (uint32_t head = 0; head < heads; head++) {
@@ -565,7 +567,9 @@ static void run_rows(const struct partition *p)
             begin = begin > chunk ? begin / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS : chunk;
             for (uint32_t at = begin; at < seen;) {
                 uint32_t blocks = at + KV_BLOCK_TOKENS < seen ? KEY_BLOCKS : 1;
-                score_blocks(p, blocks, pair, end, at);
+                struct walk walks[KEY_BLOCKS];
+                find_walks(p, blocks, at, walks);
+                score_blocks(p, blocks, pair, end, walks, at);
                 at += blocks * KV_BLOCK_TOKENS;
             }
         }

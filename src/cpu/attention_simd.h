@@ -65,8 +65,11 @@ static void arrange_queries(const struct partition *p)
         uint64_t head = (uint64_t)p->head * call->head_count + pair % call->head_count;
         const float *query =
             call->query + pair / call->head_count * call->query_stride + head * call->head_size;
-        for (uint32_t d = 0; d < call->head_size; d++) {
-            p->queries[d * p->pairs + pair] = query[d];
+        float *out = p->queries + pair;
+        const float *end = query + call->head_size;
+        while (query != end) {
+            *out = *query++;
+            out += p->pairs;
         }
     }
 }
@@ -247,13 +250,13 @@ SIMD_INLINE void score_typed(const struct partition *p, enum dtype dtype, uint32
 
 /* All pairs, at most SCORE_PAIRS of them: more are a tile. */
 SIMD_INLINE void score_blocks(const struct partition *p, enum dtype dtype, uint32_t blocks,
-                              uint32_t position)
+                              const struct walk *walks, uint32_t position)
 {
     struct key_blocks from;
     for (uint32_t b = 0; b < blocks; b++) {
         uint32_t at = position + b * KV_BLOCK_TOKENS;
-        from.keys[b] = piece_at(p, at, p->head, false);
-        from.ahead[b] = piece_ahead(p, at, blocks, false);
+        from.keys[b] = walk_piece(p, &walks[b]);
+        from.ahead[b] = piece_ahead(p, &walks[b], at, blocks, false);
     }
     score_typed(p, dtype, blocks, p->pairs, 0, &from, p->scores + (position - p->begin));
 }
@@ -413,13 +416,14 @@ SIMD_INLINE void value_all(const struct partition *p, enum dtype loaded,
     }
 }
 
-SIMD_INLINE void value_block(const struct partition *p, enum dtype dtype, uint32_t block)
+SIMD_INLINE void value_block(const struct partition *p, enum dtype dtype, const struct walk *walk,
+                             uint32_t block)
 {
-    const unsigned char *values = piece_at(p, block, p->head, true);
+    const unsigned char *values = walk_piece(p, walk);
     if (dtype == DTYPE_Q8_0) {
         scale_weights(p, values, block);
     }
-    struct ahead ahead = piece_ahead(p, block, 1, true);
+    struct ahead ahead = piece_ahead(p, walk, block, 1, true);
     if (dtype != DTYPE_F32 && p->pairs > VALUE_PAIRS) {
         convert(dtype, values, ahead, p->call->head_size, p->converted);
         value_all(p, DTYPE_F32, (const unsigned char *)p->converted, NULL, block);
@@ -435,9 +439,20 @@ SIMD_INLINE void value_block(const struct partition *p, enum dtype dtype, uint32
 SIMD_INLINE void score_heads(const struct partition *p, enum dtype dtype, uint32_t blocks,
                              uint32_t position)
 {
+    struct walk walks[SCORE_BLOCKS];
+    find_walks(p, blocks, position, walks);
     for (uint32_t head = 0; head < p->call->kv_heads; head++) {
         struct partition one = of_head(p, head);
-        score_blocks(&one, dtype, blocks, position);
+        score_blocks(&one, dtype, blocks, walks, position);
+    }
+}
+
+SIMD_INLINE void value_heads(const struct partition *p, enum dtype dtype, uint32_t position)
+{
+    struct walk walk = walk_at(p, position, 1, true);
+    for (uint32_t head = 0; head < p->call->kv_heads; head++) {
+        struct partition one = of_head(p, head);
+        value_block(&one, dtype, &walk, position);
     }
 }
 
@@ -470,17 +485,22 @@ SIMD_INLINE void run_partition(const struct partition *p, enum dtype dtype)
         }
     }
     for (position = p->first; position < last; position += KV_BLOCK_TOKENS) {
-        for (uint32_t head = 0; head < heads; head++) {
-            struct partition one = of_head(p, head);
-            value_block(&one, dtype, position);
-        }
+        value_heads(p, dtype, position);
     }
 }
 
 static __attribute__((noinline)) void weigh_all(const struct partition *p, uint32_t block,
                                                 struct attention_span span, struct running *running)
 {
-    for (uint32_t pair = 0; pair < p->pairs * p->call->kv_heads; pair++) {
+    uint32_t pairs = p->pairs * p->call->kv_heads;
+    if (is_whole(span, block, block + KV_BLOCK_TOKENS)) {
+        float *scores = p->scores + (block - p->begin);
+        for (uint32_t pair = 0; pair < pairs; pair++) {
+            weigh_whole_block(scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS, &running[pair]);
+        }
+        return;
+    }
+    for (uint32_t pair = 0; pair < pairs; pair++) {
         weigh_block(p, pair, block, span, &running[pair]);
     }
 }
@@ -495,7 +515,7 @@ SIMD_INLINE void run_evened(const struct partition *p, enum dtype dtype)
     uint32_t heads = p->call->kv_heads;
     struct attention_span span = clip(p, 0, p->begin, p->end);
     for (uint32_t i = 0; i < heads * p->pairs; i++) {
-        running[i] = (struct running){simd_set(-INFINITY), simd_zero()};
+        running[i] = (struct running){simd_set(-INFINITY), simd_zero(), simd_zero()};
     }
     uint32_t position = p->first;
     for (; position + (SCORE_BLOCKS - 1) * KV_BLOCK_TOKENS < span.end;
@@ -509,17 +529,14 @@ SIMD_INLINE void run_evened(const struct partition *p, enum dtype dtype)
     }
     for (uint32_t i = 0; i < heads * p->pairs; i++) {
         float *partial = p->partials + i * stride;
-        attention_partial_tail(partial, p->call->head_size)[0] = simd_largest(running[i].largest);
+        end_limit(p, i, &running[i]);
         for (uint32_t d = 0; d < p->call->head_size; d += SIMD_WIDTH) {
             simd_store(partial + d, simd_zero());
         }
     }
     for (position = p->first; position < span.end; position += KV_BLOCK_TOKENS) {
         weigh_all(p, position, span, running);
-        for (uint32_t head = 0; head < heads; head++) {
-            struct partition one = of_head(p, head);
-            value_block(&one, dtype, position);
-        }
+        value_heads(p, dtype, position);
     }
     for (uint32_t i = 0; i < heads * p->pairs; i++) {
         attention_partial_tail(p->partials + i * stride, p->call->head_size)[1] =
