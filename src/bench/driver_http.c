@@ -711,10 +711,12 @@ llcuda_status http_driver_ready(struct http_driver *driver, uint32_t timeout_ms,
             epoll_ctl(driver->epoll, EPOLL_CTL_ADD, http_tap_ends(driver->tap), &event);
         }
     }
-    if (is_loading(driver, until)) {
+    int status = get(driver, driver->prefix, "/v1/models", until, &stream);
+    /* Asked after an answer: a server that does not listen yet is not one that is not loading. */
+    if (status == 200 && is_loading(driver, until)) {
+        http_stream_deinit(&stream);
         return error_set(error, LLCUDA_BUSY, "the server at http://%s is loading", driver->host);
     }
-    int status = get(driver, driver->prefix, "/v1/models", until, &stream);
     if (status == 200) {
         find_version(driver, until);
         find_model(driver, buffer_view(&stream.body));

@@ -53,7 +53,8 @@ void http_driver_close(struct http_driver *driver);
 
 /* Asks once for /v1/models, whose first model is asked for from then on unless one was given, and
  * then where servers tell their version, waiting up to `timeout_ms`: OK when the server answers
- * 200; otherwise BUSY with what it answered instead. `body` (may be NULL) gets the answer. */
+ * 200 and does not say at /health that it still loads; otherwise BUSY with what it answered
+ * instead. `body` (may be NULL) gets the answer. */
 llcuda_status http_driver_ready(struct http_driver *driver, uint32_t timeout_ms,
                                 struct buffer *body, struct llcuda_error *error);
 

@@ -287,6 +287,63 @@ static void test_a_long_answer(void **state)
     server_end(&server);
 }
 
+/* A server that starts: it answers nobody at first, then lists its models before it has loaded. */
+struct starting {
+    int listener;
+    uint32_t connections; /* until the end */
+};
+
+static void *start(void *user)
+{
+    struct starting *starting = user;
+    for (uint32_t i = 0; i < starting->connections; i++) {
+        char request[1024] = "";
+        const char *answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+        int descriptor = accept(starting->listener, NULL, NULL);
+        ssize_t got = recv(descriptor, request, sizeof request - 1, 0);
+        if (strstr(request, "GET /health")) {
+            answer = i + 1 < starting->connections
+                         ? "HTTP/1.1 503 Loading\r\nContent-Length: 0\r\n\r\n"
+                         : "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        }
+        if (got > 0 && i > 0) {
+            send(descriptor, answer, strlen(answer), MSG_NOSIGNAL);
+        }
+        close(descriptor);
+    }
+    close(starting->listener);
+    return NULL;
+}
+
+static void test_starting_server(void **state)
+{
+    (void)state;
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t length = sizeof address;
+    struct llcuda_error error = {0};
+    struct http_driver driver;
+    pthread_t thread;
+    char url[64];
+    /* Nothing; models, loading; models, loaded. */
+    struct starting starting = {.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+                                .connections = 5};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(starting.listener, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(starting.listener, 8), 0);
+    assert_int_equal(getsockname(starting.listener, (struct sockaddr *)&address, &length), 0);
+    assert_int_equal(pthread_create(&thread, NULL, start, &starting), 0);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", ntohs(address.sin_port));
+    assert_ok(http_driver_open(&driver, url, "m", NULL, false, &error), error);
+    assert_int_equal(http_driver_ready(&driver, 1000, NULL, &error), LLCUDA_BUSY);
+    assert_non_null(strstr(error.message, "nothing answers"));
+    assert_int_equal(http_driver_ready(&driver, 1000, NULL, &error), LLCUDA_BUSY);
+    assert_non_null(strstr(error.message, "is loading"));
+    driver.version[0] = 'x'; /* is not asked for */
+    assert_ok(http_driver_ready(&driver, 1000, NULL, &error), error);
+    http_driver_close(&driver);
+    pthread_join(thread, NULL);
+}
+
 static void expect_failure(const char *head, const char *body, const char *reason)
 {
     struct server server;
@@ -497,6 +554,7 @@ int main(void)
         cmocka_unit_test(test_ends_wake),
         cmocka_unit_test(test_a_long_answer),
         cmocka_unit_test(test_unsaid_close),
+        cmocka_unit_test(test_starting_server),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_cuts),
         cmocka_unit_test(test_goes_first),
