@@ -65,6 +65,14 @@ SIMD_INLINE struct partition of_head(const struct partition *p, uint32_t head)
     return one;
 }
 
+/* The tail of a pair's partial: its largest score and its sum of weights. The rest is free until
+ * partials are merged. */
+SIMD_INLINE float *partial_tail(const struct partition *p, uint32_t pair)
+{
+    uint64_t stride = attention_partial_floats(p->call->head_size);
+    return attention_partial_tail(p->partials + pair * stride, p->call->head_size);
+}
+
 /* The part of a pair's span inside [begin, end); empty: begin == end. */
 SIMD_INLINE struct attention_span clip(const struct partition *p, uint32_t pair, uint32_t begin,
                                        uint32_t end)
@@ -223,7 +231,6 @@ SIMD_INLINE SIMD_VECTOR keep_span(SIMD_VECTOR v, uint32_t position, struct atten
 SIMD_INLINE void find_largest(const struct partition *p, uint32_t pair, struct attention_span span,
                               float soft_cap)
 {
-    float *partial = p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size);
     float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
     /* Kept here, since the compiler must think that a store of scores could change it there. */
     float scale = p->call->scale;
@@ -239,14 +246,13 @@ SIMD_INLINE void find_largest(const struct partition *p, uint32_t pair, struct a
         largest = simd_at_least(score, largest);
         simd_store(at, score);
     }
-    attention_partial_tail(partial, p->call->head_size)[0] = simd_largest(largest);
+    partial_tail(p, pair)[0] = simd_largest(largest);
 }
 
 /* Turns them into weights relative to the largest, and writes their sum. */
 SIMD_INLINE void weigh(const struct partition *p, uint32_t pair, struct attention_span span)
 {
-    float *partial = p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size);
-    float *tail = attention_partial_tail(partial, p->call->head_size);
+    float *tail = partial_tail(p, pair);
     float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
     uint32_t begin = p->begin;
     SIMD_VECTOR away = simd_set(-tail[0]);
@@ -295,9 +301,7 @@ struct running {
 /* The largest of a pair's scores is known. */
 SIMD_INLINE void end_limit(const struct partition *p, uint32_t pair, struct running *running)
 {
-    float *tail = attention_partial_tail(
-        p->partials + (uint64_t)pair * attention_partial_floats(p->call->head_size),
-        p->call->head_size);
+    float *tail = partial_tail(p, pair);
     tail[0] = simd_largest(running->largest);
     running->away = simd_set(-tail[0]);
 }
@@ -324,7 +328,15 @@ SIMD_INLINE void limit_scores(const struct partition *p, uint32_t pair, uint32_t
     running->largest = largest;
 }
 
-/* Turns a pair's scores in the block at `position` into weights, and adds them up. */
+/* Turns scores into weights, and adds them up. */
+SIMD_INLINE void weigh_vector(float *scores, struct running *running)
+{
+    SIMD_VECTOR weight = simd_exp_bounded(simd_add(simd_load(scores), running->away));
+    running->sum = simd_add(running->sum, weight);
+    simd_store(scores, weight);
+}
+
+/* Those of a pair in a block. */
 SIMD_INLINE void weigh_block(const struct partition *p, uint32_t pair, uint32_t block,
                              struct attention_span span, struct running *running)
 {
@@ -332,10 +344,7 @@ SIMD_INLINE void weigh_block(const struct partition *p, uint32_t pair, uint32_t 
     uint32_t first = span.begin / SIMD_WIDTH * SIMD_WIDTH;
     for (uint32_t position = block > first ? block : first;
          position < block + KV_BLOCK_TOKENS && position < span.end; position += SIMD_WIDTH) {
-        float *at = scores + (position - p->begin);
-        SIMD_VECTOR weight = simd_exp_bounded(simd_add(simd_load(at), running->away));
-        running->sum = simd_add(running->sum, weight);
-        simd_store(at, weight);
+        weigh_vector(scores + (position - p->begin), running);
     }
 }
 
@@ -343,10 +352,7 @@ SIMD_INLINE void weigh_block(const struct partition *p, uint32_t pair, uint32_t 
 SIMD_INLINE void weigh_whole_block(float *scores, struct running *running)
 {
     for (uint32_t v = 0; v < BLOCK_VECTORS; v++) {
-        float *at = scores + v * SIMD_WIDTH;
-        SIMD_VECTOR weight = simd_exp_bounded(simd_add(simd_load(at), running->away));
-        running->sum = simd_add(running->sum, weight);
-        simd_store(at, weight);
+        weigh_vector(scores + v * SIMD_WIDTH, running);
     }
 }
 

@@ -28,6 +28,7 @@
 #define RUN_TOKENS   (RUN_BLOCKS * KV_BLOCK_TOKENS)
 #define QUERY_MOST   8355711.0f /* 127 · (2¹⁶ + 2⁸ + 1): the largest number of three such digits */
 #define WEIGHT_MOST  16777215.0f
+#define TAIL_SCALE   2u  /* where a partial's tail has the scale of a run's weights */
 #define CHUNK_BLOCKS 16u /* of keys that many pairs pass over before the next */
 
 _Static_assert(ATTENTION_PARTITION_TOKENS % RUN_TOKENS == 0, "runs do not cross partitions");
@@ -62,14 +63,6 @@ SIMD_INLINE float scale_of_query(const struct partition *p, uint32_t pair)
     float scale;
     memcpy(&scale, query_number(p, pair, QUERY_SCALE), sizeof scale);
     return scale;
-}
-
-/* The tail of a pair's partial: after the largest score and the sum of weights the scale of the
- * weights of the run at hand. */
-SIMD_INLINE float *partial_tail(const struct partition *p, uint32_t pair)
-{
-    uint64_t stride = attention_partial_floats(p->call->head_size);
-    return attention_partial_tail(p->partials + pair * stride, p->call->head_size);
 }
 
 SIMD_INLINE SIMD_VECTOR query_part(const float *query, uint32_t size, uint32_t d)
@@ -322,7 +315,7 @@ SIMD_INLINE void store_digits(const struct partition *p, uint32_t pair,
         __m512i whole = _mm512_cvtps_epi32(simd_at_most(scaled_up, simd_set(WEIGHT_MOST)));
         _mm512_storeu_si512(weights + b * KV_BLOCK_TOKENS, _mm512_shuffle_epi8(whole, transposed));
     }
-    partial_tail(p, pair)[2] = most >= 0x1p-100f ? most / WEIGHT_MOST : most * 0;
+    partial_tail(p, pair)[TAIL_SCALE] = most >= 0x1p-100f ? most / WEIGHT_MOST : most * 0;
 }
 
 /* Of a run that a pair may see a part of only. */
@@ -372,7 +365,7 @@ SIMD_INLINE void end_value(const struct partition *p, uint32_t vectors, uint32_t
 {
     uint64_t stride = attention_partial_floats(p->call->head_size);
     float *partial = p->partials + pair * stride + d;
-    SIMD_VECTOR scale = simd_set(partial_tail(p, pair)[2]);
+    SIMD_VECTOR scale = simd_set(partial_tail(p, pair)[TAIL_SCALE]);
     SIMD_VECTOR sum = join_digits(sums->low[0], sums->middle[0], sums->high[0]);
     simd_store(partial, simd_multiply_add(sum, scale, simd_load(partial)));
     if (vectors > 1) {

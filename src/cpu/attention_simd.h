@@ -539,8 +539,7 @@ SIMD_INLINE void run_evened(const struct partition *p, enum dtype dtype)
         value_heads(p, dtype, position);
     }
     for (uint32_t i = 0; i < heads * p->pairs; i++) {
-        attention_partial_tail(p->partials + i * stride, p->call->head_size)[1] =
-            simd_sum(running[i].sum);
+        partial_tail(p, i)[1] = simd_sum(running[i].sum);
     }
 }
 

@@ -75,19 +75,26 @@ static void *serve(void *user)
     return NULL;
 }
 
-static void server_begin(struct server *server, const char *head, const char *body)
+/* A listening socket at a port of the system's choice. */
+static int listen_anywhere(uint16_t *port)
 {
     struct sockaddr_in address = {.sin_family = AF_INET};
     socklen_t length = sizeof address;
+    const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(listener, 1024), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &length), 0);
+    *port = ntohs(address.sin_port);
+    return listener;
+}
+
+static void server_begin(struct server *server, const char *head, const char *body)
+{
     *server = (struct server){0};
     server->answer_bytes =
         (size_t)snprintf(server->answer, sizeof server->answer, "%s%s", head, body);
-    server->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_int_equal(bind(server->listener, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(listen(server->listener, 1024), 0);
-    assert_int_equal(getsockname(server->listener, (struct sockaddr *)&address, &length), 0);
-    server->port = ntohs(address.sin_port);
+    server->listener = listen_anywhere(&server->port);
     assert_int_equal(pthread_create(&server->thread, NULL, serve, server), 0);
 }
 
@@ -318,21 +325,15 @@ static void *start(void *user)
 static void test_starting_server(void **state)
 {
     (void)state;
-    struct sockaddr_in address = {.sin_family = AF_INET};
-    socklen_t length = sizeof address;
     struct llcuda_error error = {0};
     struct http_driver driver;
     pthread_t thread;
+    uint16_t port;
     char url[64];
     /* Nothing; models, loading; models, loaded. */
-    struct starting starting = {.listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
-                                .connections = 5};
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_int_equal(bind(starting.listener, (struct sockaddr *)&address, sizeof address), 0);
-    assert_int_equal(listen(starting.listener, 8), 0);
-    assert_int_equal(getsockname(starting.listener, (struct sockaddr *)&address, &length), 0);
+    struct starting starting = {.listener = listen_anywhere(&port), .connections = 5};
     assert_int_equal(pthread_create(&thread, NULL, start, &starting), 0);
-    snprintf(url, sizeof url, "http://127.0.0.1:%u", ntohs(address.sin_port));
+    snprintf(url, sizeof url, "http://127.0.0.1:%u", port);
     assert_ok(http_driver_open(&driver, url, "m", NULL, false, &error), error);
     assert_int_equal(http_driver_ready(&driver, 1000, NULL, &error), LLCUDA_BUSY);
     assert_non_null(strstr(error.message, "nothing answers"));
