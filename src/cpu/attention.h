@@ -98,7 +98,7 @@ struct attention_call {
     uint32_t position;                         /* of the first row */
     const uint32_t *block_table;
     const struct kv_layer *layer;
-    uint32_t kv_head, kv_heads; /* the first, and how many */
+    uint32_t kv_head, kv_heads; /* the first, and how many: at most ATTENTION_PAIRS */
     float scale, soft_cap;
     uint32_t window;    /* 0: none */
     const float *sinks; /* [kv_heads · head_count] or NULL */

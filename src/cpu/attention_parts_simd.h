@@ -15,6 +15,9 @@
 #define NEAR_PIECES 2u
 #define FAR_PIECES  8u
 
+/* Neighbouring blocks whose keys or values are summed side by side, at most. */
+#define BLOCKS_TOGETHER 2u
+
 struct ahead {
     const unsigned char *near, *far;
 };
@@ -53,16 +56,18 @@ SIMD_INLINE struct partition make_partition(const struct attention_call *call, u
     };
 }
 
-/* The same for another key-value head. */
-SIMD_INLINE struct partition of_head(const struct partition *p, uint32_t head)
+/* The same for all key-value heads of the call. What takes several heads gets the first of them. */
+SIMD_INLINE void make_heads(const struct attention_call *call, uint32_t index, float *partials,
+                            struct partition *heads)
 {
-    struct partition one = *p;
-    uint64_t pairs = (uint64_t)head * p->pairs;
-    one.head = head;
-    one.queries += pairs * p->call->head_size;
-    one.scores += pairs * ATTENTION_PARTITION_TOKENS;
-    one.partials += pairs * attention_partial_floats(p->call->head_size);
-    return one;
+    struct partition p = make_partition(call, index, partials);
+    for (uint32_t head = 0; head < call->kv_heads; head++) {
+        heads[head] = p;
+        p.head++;
+        p.queries += (uint64_t)p.pairs * call->head_size;
+        p.scores += (uint64_t)p.pairs * ATTENTION_PARTITION_TOKENS;
+        p.partials += (uint64_t)p.pairs * attention_partial_floats(call->head_size);
+    }
 }
 
 /* The tail of a pair's partial: its largest score and its sum of weights. The rest is free until
@@ -102,15 +107,14 @@ SIMD_INLINE SIMD_VECTOR load_scales(const struct partition *p, const unsigned ch
     return simd_load((const float *)(const void *)scales + vector * SIMD_WIDTH);
 }
 
-/* The piece that will be wanted `steps` steps after that of the block at `position`, a step being
- * one head in `blocks` blocks: the next heads, the next blocks, after the keys the values, and
- * after those the keys of the next partition. Where nothing follows, any piece: inner loops fetch
- * without asking. */
+/* The piece that will be wanted as the one with the number `head`, counted from the first head's in
+ * `blocks` blocks from that at `position` on: after the last head the next blocks' follow, after
+ * the keys the values, and after those the keys of the next partition. Where nothing follows, any
+ * piece: inner loops fetch without asking. */
 SIMD_INLINE const unsigned char *piece_after(const struct partition *p, uint32_t position,
-                                             uint32_t blocks, uint32_t steps, bool values)
+                                             uint32_t blocks, uint32_t head, bool values)
 {
     uint32_t heads = p->call->kv_heads;
-    uint32_t head = p->head + steps;
     uint32_t end = p->seen_end < p->end ? p->seen_end : p->end;
     for (; head >= heads; head -= heads) {
         position += blocks * KV_BLOCK_TOKENS;
@@ -146,17 +150,17 @@ struct walk {
 SIMD_INLINE struct walk walk_at(const struct partition *p, uint32_t position, uint32_t blocks,
                                 bool values)
 {
-    struct partition first = of_head(p, 0);
     return (struct walk){piece_at(p, position, 0, values),
-                         piece_after(&first, position, blocks, p->call->kv_heads, values)};
+                         piece_after(p, position, blocks, p->call->kv_heads, values)};
 }
 
-/* Of the keys of neighbouring blocks. */
-SIMD_INLINE void find_walks(const struct partition *p, uint32_t blocks, uint32_t position,
-                            struct walk *walks)
+/* Of the keys or the values of `blocks` neighbouring blocks, where all heads pass over `together`
+ * of them before the next. */
+SIMD_INLINE void find_walks(const struct partition *p, uint32_t together, uint32_t blocks,
+                            uint32_t position, bool values, struct walk *walks)
 {
     for (uint32_t b = 0; b < blocks; b++) {
-        walks[b] = walk_at(p, position + b * KV_BLOCK_TOKENS, blocks, false);
+        walks[b] = walk_at(p, position + b * KV_BLOCK_TOKENS, together, values);
     }
 }
 
@@ -165,7 +169,7 @@ SIMD_INLINE const unsigned char *walk_piece(const struct partition *p, const str
     return walk->here + p->head * (p->call->layer->head_bytes / 2);
 }
 
-/* As piece_after. */
+/* As piece_after, `steps` heads after this one. */
 SIMD_INLINE const unsigned char *walk_after(const struct partition *p, const struct walk *walk,
                                             uint32_t position, uint32_t blocks, uint32_t steps,
                                             bool values)
@@ -177,23 +181,38 @@ SIMD_INLINE const unsigned char *walk_after(const struct partition *p, const str
         return walk->here + head * piece;
     }
     return head < 2 * heads ? walk->next + (head - heads) * piece
-                            : piece_after(p, position, blocks, steps, values);
+                            : piece_after(p, position, blocks, head, values);
 }
 
 SIMD_INLINE struct ahead piece_ahead(const struct partition *p, const struct walk *walk,
                                      uint32_t position, uint32_t blocks, bool values)
 {
     uint32_t near = NEAR_PIECES / blocks;
-    uint32_t far = values ? pieces_meanwhile(p) : FAR_PIECES / blocks;
+    uint32_t far = (values ? pieces_meanwhile(p) : FAR_PIECES) / blocks;
     return (struct ahead){walk_after(p, walk, position, blocks, near, values),
                           walk_after(p, walk, position, blocks, far, values)};
+}
+
+/* One head's keys or values in neighbouring blocks, and what is fetched while they are summed. */
+struct pieces {
+    const unsigned char *data[BLOCKS_TOGETHER];
+    struct ahead ahead[BLOCKS_TOGETHER];
+};
+
+SIMD_INLINE void find_pieces(const struct partition *p, const struct walk *walks, uint32_t blocks,
+                             uint32_t position, bool values, struct pieces *pieces)
+{
+    for (uint32_t b = 0; b < blocks; b++) {
+        uint32_t at = position + b * KV_BLOCK_TOKENS;
+        pieces->data[b] = walk_piece(p, &walks[b]);
+        pieces->ahead[b] = piece_ahead(p, &walks[b], at, blocks, values);
+    }
 }
 
 /* All of the values' piece `index`, into the second-level cache. */
 SIMD_INLINE void fetch_piece(const struct partition *p, uint32_t index)
 {
-    struct partition one = of_head(p, 0);
-    const unsigned char *from = piece_after(&one, p->first, 1, index, true);
+    const unsigned char *from = piece_after(p, p->first, 1, index, true);
     for (uint64_t line = 0; line < p->call->layer->head_bytes / 2; line += 64) {
         simd_prefetch_far(from + line);
     }
@@ -336,23 +355,23 @@ SIMD_INLINE void weigh_vector(float *scores, struct running *running)
     simd_store(scores, weight);
 }
 
-/* Those of a pair in a block. */
-SIMD_INLINE void weigh_block(const struct partition *p, uint32_t pair, uint32_t block,
-                             struct attention_span span, struct running *running)
+/* Those of a pair in [begin, end), whole blocks. */
+SIMD_INLINE void weigh_some(const struct partition *p, uint32_t pair, uint32_t begin, uint32_t end,
+                            struct attention_span span, struct running *running)
 {
     float *scores = p->scores + (uint64_t)pair * ATTENTION_PARTITION_TOKENS;
     uint32_t first = span.begin / SIMD_WIDTH * SIMD_WIDTH;
-    for (uint32_t position = block > first ? block : first;
-         position < block + KV_BLOCK_TOKENS && position < span.end; position += SIMD_WIDTH) {
+    for (uint32_t position = begin > first ? begin : first; position < end && position < span.end;
+         position += SIMD_WIDTH) {
         weigh_vector(scores + (position - p->begin), running);
     }
 }
 
-/* The same of a block that is seen as a whole. */
-SIMD_INLINE void weigh_whole_block(float *scores, struct running *running)
+/* The same of `count` positions that are seen as a whole. */
+SIMD_INLINE void weigh_whole(float *scores, uint32_t count, struct running *running)
 {
-    for (uint32_t v = 0; v < BLOCK_VECTORS; v++) {
-        weigh_vector(scores + v * SIMD_WIDTH, running);
+    for (uint32_t i = 0; i < count; i += SIMD_WIDTH) {
+        weigh_vector(scores + i, running);
     }
 }
 

@@ -27,9 +27,9 @@
 #define RUN_BLOCKS   4u /* blocks of values whose weights have one scale */
 #define RUN_TOKENS   (RUN_BLOCKS * KV_BLOCK_TOKENS)
 #define QUERY_MOST   8355711.0f /* 127 · (2¹⁶ + 2⁸ + 1): the largest number of three such digits */
-#define WEIGHT_MOST  16777215.0f
-#define TAIL_SCALE   2u  /* where a partial's tail has the scale of a run's weights */
-#define CHUNK_BLOCKS 16u /* of keys that many pairs pass over before the next */
+#define WEIGHT_MOST  16777200.0f /* a number of 24 bits, however the division rounds */
+#define TAIL_SCALE   2u          /* where a partial's tail has the scale of a run's weights */
+#define CHUNK_BLOCKS 16u         /* of keys that many pairs pass over before the next */
 
 _Static_assert(ATTENTION_PARTITION_TOKENS % RUN_TOKENS == 0, "runs do not cross partitions");
 
@@ -176,11 +176,6 @@ SIMD_INLINE SIMD_VECTOR join_digits(__m512i low, __m512i middle, __m512i high)
 
 /* --- scores --------------------------------------------------------------------------------- */
 
-struct key_blocks {
-    const unsigned char *keys[KEY_BLOCKS];
-    struct ahead ahead[KEY_BLOCKS];
-};
-
 SIMD_INLINE struct sums begin_score(const struct partition *p, uint32_t pair)
 {
     __m512i low = _mm512_set1_epi32(*query_number(p, pair, QUERY_ZEROS));
@@ -190,16 +185,16 @@ SIMD_INLINE struct sums begin_score(const struct partition *p, uint32_t pair)
 }
 
 SIMD_INLINE void end_score(const struct partition *p, uint32_t blocks, uint32_t pair,
-                           const struct key_blocks *from, const struct sums *sums, float *scores)
+                           const struct pieces *from, const struct sums *sums, float *scores)
 {
     SIMD_VECTOR scale = simd_set(scale_of_query(p, pair));
     SIMD_VECTOR score = join_digits(sums->low[0], sums->middle[0], sums->high[0]);
     scores += pair * (uint64_t)ATTENTION_PARTITION_TOKENS;
-    score = simd_multiply(simd_multiply(score, scale), load_scales(p, from->keys[0], 0));
+    score = simd_multiply(simd_multiply(score, scale), load_scales(p, from->data[0], 0));
     simd_store(scores, score);
     if (blocks > 1) {
         score = join_digits(sums->low[1], sums->middle[1], sums->high[1]);
-        score = simd_multiply(simd_multiply(score, scale), load_scales(p, from->keys[1], 0));
+        score = simd_multiply(simd_multiply(score, scale), load_scales(p, from->data[1], 0));
         simd_store(scores + KV_BLOCK_TOKENS, score);
     }
 }
@@ -207,7 +202,7 @@ SIMD_INLINE void end_score(const struct partition *p, uint32_t blocks, uint32_t 
 /* One pair, or GROUP of them from `pair`, against the keys of `blocks` blocks. The scores of a pair
  * lie a partition behind those of the one before. */
 SIMD_INLINE void score_some(const struct partition *p, uint32_t blocks, uint32_t count,
-                            uint32_t pair, const struct key_blocks *from, float *scores)
+                            uint32_t pair, const struct pieces *from, float *scores)
 {
     uint32_t step = count > 1 ? 1 : 0;
     const int32_t *query = query_digits(p, pair);
@@ -221,11 +216,11 @@ SIMD_INLINE void score_some(const struct partition *p, uint32_t blocks, uint32_t
     /* At least once, and the compiler should know: sums then never touch the stack. */
     do {
         fetch(from->ahead[0], line);
-        __m512i first = _mm512_loadu_si512(from->keys[0] + line);
+        __m512i first = _mm512_loadu_si512(from->data[0] + line);
         __m512i second = first;
         if (blocks > 1) {
             fetch(from->ahead[1], line);
-            second = _mm512_loadu_si512(from->keys[1] + line);
+            second = _mm512_loadu_si512(from->data[1] + line);
         }
         add_keys(&a, blocks, first, second, query);
         if (count > 1) {
@@ -249,7 +244,7 @@ SIMD_INLINE void score_some(const struct partition *p, uint32_t blocks, uint32_t
 
 static __attribute__((noinline)) void score_all(const struct partition *p, uint32_t blocks,
                                                 uint32_t begin, uint32_t end,
-                                                const struct key_blocks *from, float *scores)
+                                                const struct pieces *from, float *scores)
 {
     uint32_t pair = begin;
     for (; pair + GROUP <= end; pair += GROUP) {
@@ -272,12 +267,8 @@ static __attribute__((noinline)) void score_all(const struct partition *p, uint3
 SIMD_INLINE void score_blocks(const struct partition *p, uint32_t blocks, uint32_t begin,
                               uint32_t end, const struct walk *walks, uint32_t position)
 {
-    struct key_blocks from;
-    for (uint32_t b = 0; b < blocks; b++) {
-        uint32_t at = position + b * KV_BLOCK_TOKENS;
-        from.keys[b] = walk_piece(p, &walks[b]);
-        from.ahead[b] = piece_ahead(p, &walks[b], at, blocks, false);
-    }
+    struct pieces from;
+    find_pieces(p, walks, blocks, position, false, &from);
     score_all(p, blocks, begin, end, &from, p->scores + (position - p->begin));
 }
 
@@ -301,8 +292,8 @@ SIMD_INLINE float *run_weights(const struct partition *p, uint32_t pair,
  * each block 16 words, [4 fours of positions][4 digits, the last one 0]. Of floats that are not
  * negative the bits have the same order, and NaN is above all. */
 SIMD_INLINE void store_digits(const struct partition *p, uint32_t pair,
-                              const struct value_blocks *from, const __m512 *product,
-                              __m512i largest)
+                              const struct value_blocks *from, uint32_t blocks,
+                              const __m512 *product, __m512i largest)
 {
     const __m512i transposed = transpose_fours();
     float *weights = run_weights(p, pair, from);
@@ -310,9 +301,8 @@ SIMD_INLINE void store_digits(const struct partition *p, uint32_t pair,
     float most;
     memcpy(&most, &bits, sizeof most);
     float inverse = most >= 0x1p-100f ? WEIGHT_MOST / most : 0;
-    for (uint32_t b = 0; b < from->count; b++) {
-        __m512 scaled_up = simd_multiply(product[b], simd_set(inverse));
-        __m512i whole = _mm512_cvtps_epi32(simd_at_most(scaled_up, simd_set(WEIGHT_MOST)));
+    for (uint32_t b = 0; b < blocks; b++) {
+        __m512i whole = _mm512_cvtps_epi32(simd_multiply(product[b], simd_set(inverse)));
         _mm512_storeu_si512(weights + b * KV_BLOCK_TOKENS, _mm512_shuffle_epi8(whole, transposed));
     }
     partial_tail(p, pair)[TAIL_SCALE] = most >= 0x1p-100f ? most / WEIGHT_MOST : most * 0;
@@ -336,7 +326,7 @@ SIMD_INLINE void quantise_weights(const struct partition *p, uint32_t pair,
         product[b] = _mm512_maskz_mul_ps(seen, simd_load(weights + b * KV_BLOCK_TOKENS), scales);
         largest = _mm512_max_epu32(largest, _mm512_castps_si512(product[b]));
     }
-    store_digits(p, pair, from, product, largest);
+    store_digits(p, pair, from, from->count, product, largest);
 }
 
 /* Scores of a run that is seen as a whole become digits, and their weights are added up, as
@@ -357,7 +347,7 @@ SIMD_INLINE void weigh_whole_run(const struct partition *p, uint32_t pair,
         largest = _mm512_max_epu32(largest, _mm512_castps_si512(product[b]));
     }
     running->sum = sum;
-    store_digits(p, pair, from, product, largest);
+    store_digits(p, pair, from, RUN_BLOCKS, product, largest);
 }
 
 SIMD_INLINE void end_value(const struct partition *p, uint32_t vectors, uint32_t pair, uint32_t d,
@@ -456,23 +446,29 @@ static __attribute__((noinline)) void value_all(const struct partition *p,
     }
 }
 
-SIMD_INLINE struct value_blocks find_values(const struct partition *p, uint32_t position,
-                                            uint32_t end)
+/* How many blocks before `end` the run at `position` has. */
+SIMD_INLINE uint32_t blocks_of_run(uint32_t position, uint32_t end)
 {
-    struct value_blocks from = {.position = position};
-    uint32_t end_of_all = end;
     uint32_t run_end = position / RUN_TOKENS * RUN_TOKENS + RUN_TOKENS;
     end = end < run_end ? end : run_end;
-    for (uint32_t at = position; at < end; at += KV_BLOCK_TOKENS) {
-        uint32_t next = at + RUN_TOKENS < end_of_all ? at + RUN_TOKENS : at;
-        from.scales_ahead[from.count] =
-            piece_at(p, next, p->head, true) + kv_scales_offset(p->call->head_size);
-        from.values[from.count] = piece_at(p, at, p->head, true);
+    return (end - position + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
+}
+
+/* The values of a run, whose blocks' first pieces and the next run's are in `walks`. */
+SIMD_INLINE void find_values(const struct partition *p, const struct walk *walks, uint32_t position,
+                             uint32_t blocks, struct value_blocks *from)
+{
+    from->position = position;
+    from->count = blocks;
+    for (uint32_t b = 0; b < blocks; b++) {
+        uint32_t at = position + b * KV_BLOCK_TOKENS;
+        from->values[b] = walk_piece(p, &walks[b]);
+        from->scales_ahead[b] = walks[b].next + (from->values[b] - walks[b].here) +
+                                kv_scales_offset(p->call->head_size);
         /* A head's blocks follow one another here: one and two heads ahead. */
-        from.ahead[from.count++] = (struct ahead){piece_after(p, at, RUN_BLOCKS, 1, true),
-                                                  piece_after(p, at, RUN_BLOCKS, 2, true)};
+        from->ahead[b].near = walk_after(p, &walks[b], at, RUN_BLOCKS, 1, true);
+        from->ahead[b].far = walk_after(p, &walks[b], at, RUN_BLOCKS, 2, true);
     }
-    return from;
 }
 
 /* --- all of it ------------------------------------------------------------------------------ */
@@ -501,13 +497,14 @@ static __attribute__((noinline)) void weigh_run(const struct partition *p,
     }
     for (uint32_t pair = 0; pair < p->pairs; pair++) {
         for (uint32_t b = 0; b < from->count; b++) {
-            weigh_block(p, pair, from->position + b * KV_BLOCK_TOKENS, span, &running[pair]);
+            uint32_t block = from->position + b * KV_BLOCK_TOKENS;
+            weigh_some(p, pair, block, block + KV_BLOCK_TOKENS, span, &running[pair]);
         }
         quantise_weights(p, pair, span, from);
     }
 }
 
-/* One row: as run_evened in attention_simd.h, the values by runs. */
+/* One row of all heads: as run_evened in attention_simd.h, the values by runs. */
 static void run_row(const struct partition *p)
 {
     struct running running[ATTENTION_PAIRS];
@@ -520,10 +517,9 @@ static void run_row(const struct partition *p)
         uint32_t rest = (span.end - position + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
         uint32_t blocks = rest < KEY_BLOCKS ? 1 : KEY_BLOCKS;
         struct walk walks[KEY_BLOCKS];
-        find_walks(p, blocks, position, walks);
+        find_walks(p, blocks, blocks, position, false, walks);
         for (uint32_t head = 0; head < heads; head++) {
-            struct partition one = of_head(p, head);
-            score_blocks(&one, blocks, 0, p->pairs, walks, position);
+            score_blocks(&p[head], blocks, 0, p->pairs, walks, position);
         }
         limit_all(p, position, position + blocks * KV_BLOCK_TOKENS, span, running);
         position += blocks * KV_BLOCK_TOKENS;
@@ -532,11 +528,14 @@ static void run_row(const struct partition *p)
         end_limit(p, i, &running[i]);
     }
     for (uint32_t position = p->first; position < span.end;) {
+        uint32_t blocks = blocks_of_run(position, span.end);
+        struct walk walks[RUN_BLOCKS];
+        find_walks(p, RUN_BLOCKS, blocks, position, true, walks);
         for (uint32_t head = 0; head < heads; head++) {
-            struct partition one = of_head(p, head);
-            struct value_blocks from = find_values(&one, position, span.end);
-            weigh_run(&one, &from, span, running + (uint64_t)head * p->pairs);
-            value_all(&one, &from);
+            struct value_blocks from;
+            find_values(&p[head], walks, position, blocks, &from);
+            weigh_run(&p[head], &from, span, running + (uint64_t)head * p->pairs);
+            value_all(&p[head], &from);
         }
         position = position / RUN_TOKENS * RUN_TOKENS + RUN_TOKENS;
     }
@@ -561,7 +560,7 @@ static void run_rows(const struct partition *p)
             for (uint32_t at = begin; at < seen;) {
                 uint32_t blocks = at + KV_BLOCK_TOKENS < seen ? KEY_BLOCKS : 1;
                 struct walk walks[KEY_BLOCKS];
-                find_walks(p, blocks, at, walks);
+                find_walks(p, blocks, blocks, at, false, walks);
                 score_blocks(p, blocks, pair, end, walks, at);
                 at += blocks * KV_BLOCK_TOKENS;
             }
@@ -569,7 +568,11 @@ static void run_rows(const struct partition *p)
     }
     soften(p, 0, p->pairs);
     for (uint32_t position = p->first; position < last;) {
-        struct value_blocks from = find_values(p, position, last);
+        uint32_t blocks = blocks_of_run(position, last);
+        struct walk walks[RUN_BLOCKS];
+        struct value_blocks from;
+        find_walks(p, RUN_BLOCKS, blocks, position, true, walks);
+        find_values(p, walks, position, blocks, &from);
         for (uint32_t pair = 0; pair < p->pairs; pair++) {
             quantise_weights(p, pair, softmax_span(p, pair), &from);
         }
@@ -585,21 +588,20 @@ void attention_partition_avx512vnni(const struct attention_call *call, uint32_t 
         attention_partition_avx512(call, index, partials);
         return;
     }
-    struct partition p = make_partition(call, index, partials);
-    struct attention_span span = clip(&p, 0, p.begin, p.end);
-    clear_sums(&p, p.pairs * call->kv_heads);
+    struct partition heads[ATTENTION_PAIRS];
+    make_heads(call, index, partials, heads);
+    struct attention_span span = clip(heads, 0, heads->begin, heads->end);
+    clear_sums(heads, heads->pairs * call->kv_heads);
     for (uint32_t head = 0; head < call->kv_heads; head++) {
-        struct partition one = of_head(&p, head);
-        for (uint32_t pair = 0; pair < p.pairs; pair++) {
-            quantise_query(&one, pair);
+        for (uint32_t pair = 0; pair < heads->pairs; pair++) {
+            quantise_query(&heads[head], pair);
         }
     }
     if (is_evened(call) && span.begin < span.end) {
-        run_row(&p);
+        run_row(heads);
         return;
     }
     for (uint32_t head = 0; head < call->kv_heads; head++) {
-        struct partition one = of_head(&p, head);
-        run_rows(&one);
+        run_rows(&heads[head]);
     }
 }

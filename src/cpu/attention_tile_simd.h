@@ -104,8 +104,9 @@ SIMD_INLINE void widen_codes(const unsigned char *from, const unsigned char *ahe
         return;
     }
     for (uint32_t d = 0; d < size; d++) {
+        const unsigned char *line = from + kv_key_code(0, d / 4 * 4);
         for (uint32_t slot = 0; slot < KV_BLOCK_TOKENS; slot += SIMD_WIDTH) {
-            simd_store(out + d * KV_BLOCK_TOKENS + slot, load_key(DTYPE_Q8_0, from, d, slot));
+            simd_store(out + d * KV_BLOCK_TOKENS + slot, load_key(DTYPE_Q8_0, line, d % 4, slot));
         }
     }
 }
