@@ -15,9 +15,10 @@
 #include "cpu/topology.h"
 #include "cpu/toy.h"
 
-#define READ_BYTES   (64ull << 20) /* a piece of what the ceiling reads */
+#define READ_BYTES   (256ull << 20) /* a piece of what the ceiling reads */
 #define BUFFER_BYTES (768ull << 20)
 #define PREFILL_ROWS 256u
+#define DECODE_STEPS 48
 
 struct bench {
     struct pool *pool;
@@ -84,26 +85,37 @@ static double step_seconds(const struct bench *bench, struct device_model *model
 
 static uint32_t tokens[TOY_TABLE_STRIDE * KV_BLOCK_TOKENS];
 
+static int in_order(const void *a, const void *b)
+{
+    double difference = *(const double *)a - *(const double *)b;
+    return (difference > 0) - (difference < 0);
+}
+
+/* Steps and readings in turn: the best of each, and their medians. */
 static void decode(struct bench *bench, struct device_model *model, struct toy_batch *batch,
                    uint32_t context, enum dtype kv)
 {
-    double best = 1e30;
-    double ceiling = 0;
+    double seconds[DECODE_STEPS];
+    double read[DECODE_STEPS];
     uint64_t bytes = 0;
-    for (uint32_t i = 0; i < 24; i++) {
+    for (uint32_t i = 0; i < DECODE_STEPS; i++) {
         toy_batch_clear(batch);
         toy_batch_add(batch, 0, tokens, context + i, 1);
         uint64_t before = device_weight_bytes_read(model);
-        double seconds = step_seconds(bench, model, batch);
+        seconds[i] = step_seconds(bench, model, batch);
         struct plan_cost cost = plan_step_cost(model->plan, 1, context + i + 1, 1, kv);
         bytes = device_weight_bytes_read(model) - before + cost.cache_bytes;
-        best = seconds < best ? seconds : best;
-        double rate = read_rate(bench);
-        ceiling = rate > ceiling ? rate : ceiling;
+        read[i] = 1 / read_rate(bench);
     }
-    printf("decode at %u: %.1f MB a token, %.2f ms, %.2f of %.2f GB/s: %.1f %%\n", context,
-           (double)bytes / 1e6, best * 1e3, (double)bytes / best / 1e9, ceiling / 1e9,
-           (double)bytes / best / ceiling * 100);
+    qsort(seconds, DECODE_STEPS, sizeof *seconds, in_order);
+    qsort(read, DECODE_STEPS, sizeof *read, in_order);
+    printf("decode at %u: %.1f MB a token", context, (double)bytes / 1e6);
+    for (uint32_t i = 0; i <= DECODE_STEPS / 2; i += DECODE_STEPS / 2) {
+        double rate = (double)bytes / seconds[i];
+        printf("; %s %.2f ms, %.2f of %.2f GB/s: %.1f %%", i ? "median" : "best", seconds[i] * 1e3,
+               rate / 1e9, 1e-9 / read[i], rate * read[i] * 100);
+    }
+    printf("\n");
 }
 
 static void prefill(struct bench *bench, struct device_model *model, struct toy_batch *batch,
