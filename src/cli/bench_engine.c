@@ -453,7 +453,7 @@ int bench_engine(struct options *options)
         }
         if (waits[0].revents) {
             alive = read_lines(&side);
-            side.urgent = true; /* answers do not wait */
+            side.urgent = side.urgent || side.out.length > 0; /* answers do not wait */
         }
         drain(&side);
         if (hold_left_ms(&side) == 0) {

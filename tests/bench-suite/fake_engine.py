@@ -67,6 +67,7 @@ def run(request):
         os.replace(sys.argv[2] + ".new", sys.argv[2])
     if behaviour == "holds":
         print("hold", request["hold_us"], file=sys.stderr, flush=True)
+        began = time.monotonic()
     time.sleep(first_ms / 1e3)
     counts = [item["max_tokens"] for item in request["requests"]]
     for step in range(max(counts)):
@@ -79,6 +80,8 @@ def run(request):
                 say({"event": "done", "id": request["id"], "index": index, "finish": "length",
                      "prompt_tokens": len(request["requests"][index]["prompt_ids"]),
                      "completion_tokens": count})
+    if behaviour == "holds":
+        print("took", int((time.monotonic() - began) * 1e6), file=sys.stderr, flush=True)
     if behaviour == "profile":
         time.sleep(0.02)  # the harness asks for something else before it has read this
     say({"ok": True, "op": "run", "id": request["id"]})
