@@ -5,10 +5,11 @@
 #include "device/device.h"
 
 /* Instruction-set levels. The first three include those before them, and use what is beside them
- * (VNNI) as CPU flags say. The others are used only when they are asked for by name: NEON and AMX
- * because they have not been run on silicon, AVX512_BF16 because it is slower on the CPUs that it
- * was measured on (docs/internals/cpu-device.md). AVX512_BF16 and AMX are AVX-512 with other matrix
- * kernels, and like it where the CPU lacks them. */
+ * (VNNI) as CPU flags say; without a mask so do AMX's products of BF16. The others are used only
+ * when they are asked for by name: NEON because it has not been run on silicon, AVX512_BF16 because
+ * it is slower on the CPUs that it was measured on, AMX, which adds its products of integers,
+ * because those are no faster (docs/internals/cpu-device.md). AVX512_BF16 and AMX are AVX-512 with
+ * other matrix kernels, and like it where the CPU lacks them. */
 enum cpu_level {
     CPU_SCALAR,
     CPU_AVX2,

@@ -26,9 +26,10 @@ static void describe(const struct device *base, struct device_info *info)
     cpu_model_name(model_name, sizeof model_name);
     bool has_vnni = device->features.avx512_vnni || device->features.avx_vnni;
     snprintf(info->kind, sizeof info->kind, "cpu");
-    snprintf(info->name, sizeof info->name, "%s, %u thread%s, %s%s", model_name, info->thread_count,
-             info->thread_count == 1 ? "" : "s", cpu_level_name(device->level),
-             has_vnni ? "+vnni" : "");
+    bool has_tiles = device->features.amx_bf16 || device->features.amx_int8;
+    snprintf(info->name, sizeof info->name, "%s, %u thread%s, %s%s%s", model_name,
+             info->thread_count, info->thread_count == 1 ? "" : "s", cpu_level_name(device->level),
+             has_vnni ? "+vnni" : "", has_tiles ? "+amx" : "");
 }
 
 static void run_parallel(struct device_model *base, uint64_t item_count,

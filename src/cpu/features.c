@@ -34,10 +34,9 @@ void cpu_features_mask(struct cpu_features *features, enum cpu_level level, bool
     if (level != CPU_AVX512_BF16) {
         features->avx512_bf16 = false;
     }
-    if (level != CPU_AMX || !cpu_features_request_amx()) {
-        features->amx_int8 = false;
-        features->amx_bf16 = false;
-    }
+    bool has_tiles = (level == CPU_AMX || level == CPU_LEVEL_COUNT) && cpu_features_request_amx();
+    features->amx_bf16 = features->amx_bf16 && has_tiles;
+    features->amx_int8 = features->amx_int8 && has_tiles && level == CPU_AMX;
     if (!keep_avx2) {
         *features = (struct cpu_features){0};
     }

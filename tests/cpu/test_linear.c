@@ -279,13 +279,15 @@ static void the_table_is_in_order(void **state)
     struct cpu_features features;
     cpu_features_detect(&features);
     cpu_features_mask(&features, CPU_LEVEL_COUNT, false);
-    assert_false(features.amx_int8 || features.amx_bf16 || features.avx512_bf16);
+    assert_false(features.amx_int8 || features.avx512_bf16);
     for (int dtype = 0; dtype < DTYPE_F8_E4M3; dtype++) { /* 8-bit floats are converted before */
         const struct linear_kernel *scalar = linear_kernel_choose((enum dtype)dtype, 256, &none);
         assert_non_null(scalar);
         assert_non_null(strstr(scalar->name, "_scalar"));
         const struct linear_kernel *best = linear_kernel_choose((enum dtype)dtype, 256, &features);
-        if (features.avx512) {
+        if (dtype == DTYPE_BF16 && features.amx_bf16) {
+            assert_non_null(strstr(best->name, "_amxbf16"));
+        } else if (features.avx512) {
             assert_non_null(strstr(best->name, "_avx512"));
         } else if (features.avx2_fma_f16c) {
             assert_non_null(strstr(best->name, "_avx"));

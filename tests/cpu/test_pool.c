@@ -285,12 +285,14 @@ static void masks_lower_the_level(void **state)
                                      .avx512_vnni = true,
                                      .avx_vnni = true,
                                      .avx512_bf16 = true,
-                                     .amx_int8 = true};
+                                     .amx_int8 = true,
+                                     .amx_bf16 = true};
     struct cpu_features masked = all;
     cpu_features_mask(&masked, CPU_LEVEL_COUNT, false);
     assert_true(masked.avx512 && masked.avx512_vnni && masked.avx_vnni);
-    /* So have BF16 and AMX. */
+    /* Of what is beside AVX-512 only what is faster comes unasked. */
     assert_false(masked.avx512_bf16 || masked.amx_int8);
+    assert_int_equal(masked.amx_bf16, cpu_features_request_amx());
     masked = all;
     cpu_features_mask(&masked, CPU_AVX512_BF16, false);
     assert_true(masked.avx512_vnni && masked.avx512_bf16 && !masked.amx_int8);
@@ -298,6 +300,10 @@ static void masks_lower_the_level(void **state)
     cpu_features_mask(&masked, CPU_AMX, false);
     assert_true(masked.avx512_vnni && !masked.avx512_bf16);
     assert_int_equal(masked.amx_int8, cpu_features_request_amx());
+    assert_int_equal(masked.amx_bf16, cpu_features_request_amx());
+    masked = all;
+    cpu_features_mask(&masked, CPU_AVX512, false);
+    assert_false(masked.amx_int8 || masked.amx_bf16);
     /* NEON has to be asked for. */
     const struct cpu_features arm = {.neon = true, .dotprod = true, .i8mm = true};
     masked = arm;
@@ -312,12 +318,12 @@ static void masks_lower_the_level(void **state)
     masked = all;
     cpu_features_mask(&masked, CPU_AVX512, true);
     assert_int_equal(cpu_features_level(&masked), CPU_AVX512);
-    assert_false(masked.avx512_vnni || masked.avx_vnni || masked.avx512_bf16 || masked.amx_int8);
+    assert_false(masked.avx512_vnni || masked.avx_vnni || masked.avx512_bf16 || masked.amx_bf16);
     masked = all;
     cpu_features_mask(&masked, CPU_AVX2, false);
     assert_int_equal(cpu_features_level(&masked), CPU_AVX2);
     assert_true(masked.avx_vnni);
-    assert_false(masked.avx512_vnni || masked.amx_int8);
+    assert_false(masked.avx512_vnni || masked.amx_bf16);
     cpu_features_mask(&masked, CPU_SCALAR, false);
     assert_int_equal(cpu_features_level(&masked), CPU_SCALAR);
     assert_false(masked.avx_vnni);

@@ -324,7 +324,7 @@ static bool check(struct bench *bench)
     float *given = calloc((size_t)CHECK_TOKENS * width, sizeof *given);
     struct device *cpu = NULL;
     struct device_model *model = NULL;
-    const struct cpu_options options = {.level_max = CPU_LEVEL_COUNT};
+    const struct cpu_options options = {.level_max = CPU_AVX512};
     bool fine = expected && given;
     fine = fine && !failed(bench, cpu_device_open(&options, &cpu, &bench->error), "the CPU") &&
            !failed(bench, load(bench, cpu, &model), "the CPU's model");
