@@ -287,8 +287,11 @@ SIMD_INLINE void value_some(const struct partition *p, enum dtype loaded, bool f
         uint32_t end = span.end < block_end ? span.end : block_end;
         const float *weights = scores + (begin - position);
         const unsigned char *values = from->data[b];
-        struct ahead ahead = {from->ahead[b].near + d * cache_bytes(loaded),
-                              from->ahead[b].far + d * cache_bytes(loaded)};
+        struct ahead ahead = from->ahead[b];
+        if (fetched) {
+            ahead.near += d * cache_bytes(loaded);
+            ahead.far += d * cache_bytes(loaded);
+        }
         uint64_t offset = (uint64_t)(begin - block) * size * cache_bytes(loaded);
         for (uint32_t slot = begin - block; slot < end - block; slot++) {
             const unsigned char *row =

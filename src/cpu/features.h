@@ -12,8 +12,8 @@ void cpu_features_detect(struct cpu_features *features);
  * it refuses or the CPU has none. */
 bool cpu_features_request_amx(void);
 
-/* Clears everything above `level`, what was not asked for by name, and with no_extensions
- * everything beside the levels. */
+/* Clears everything above `level` (CPU_LEVEL_COUNT: no mask), what is used only when asked for by
+ * name (cpu/cpu.h says what and why), and with no_extensions everything beside the levels. */
 void cpu_features_mask(struct cpu_features *features, enum cpu_level level, bool no_extensions);
 
 /* The level that the features allow. */
