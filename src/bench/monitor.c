@@ -464,7 +464,9 @@ void monitor_mark(struct monitor *monitor)
     monitor->mark_ns = clock_now_ns();
     monitor->mark_energy_j = energy_read(&monitor->energy);
     monitor->mark_group_seconds = group_seconds(monitor);
-    monitor->at_mark = read_processors(monitor);
+    if (!monitor->started || !monitor->options.stolen_since_start) {
+        monitor->at_mark = read_processors(monitor);
+    }
     monitor->mark_own_seconds = own_seconds();
     pthread_mutex_unlock(&monitor->lock);
 }

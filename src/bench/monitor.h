@@ -34,6 +34,8 @@ struct monitor_options {
     bool gpu_memory_limited;         /* the limit holds for their memory too */
     const char *energy_folder;       /* of energy_open; NULL: the system's */
     const char *processors_file;     /* NULL: /proc/stat */
+    bool stolen_since_start; /* stolen_share counts from monitor_start, whatever the marks: for
+                                an engine that measures before it is asked, and replays */
 };
 
 struct monitor;
@@ -58,8 +60,9 @@ struct monitor_totals {
     double cpu_energy_j;      /* of all packages and their memory since monitor_mark; NaN */
     double group_cpu_seconds; /* processor time of the group since monitor_mark */
     double own_cpu_seconds;   /* of this process: what the harness itself took */
-    double stolen_share;      /* of all processors' time since monitor_mark: what the host of a
-                                 virtual machine gave to others; NaN */
+    double stolen_share;      /* of all processors' time since monitor_mark (stolen_since_start:
+                                 since the start): what the host of a virtual machine gave to
+                                 others; NaN */
     double seconds;           /* since monitor_mark */
 };
 void monitor_mark(struct monitor *monitor);

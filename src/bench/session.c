@@ -318,6 +318,7 @@ static llcuda_status start_monitor(struct session *session, struct llcuda_error 
         .memory_limit_bytes = system->memory_limit_gb * 1e9,
         .gpu_memory_limited = on_gpu,
         .processors_file = session->options->processors_file,
+        .stolen_since_start = session->engine->replayed,
     };
     memcpy(options.gpus, session->gpus, sizeof options.gpus);
     options.gpu_count = session->gpu_count;

@@ -46,18 +46,18 @@ static void test_units(void **state)
     struct monitor_gpu *gpu = monitor_gpu_open(0);
     assert_non_null(gpu);
     monitor_gpu_read(gpu, &sample);
-    assert_float_equal(sample.gpu_share, 0.75, 1e-9);
-    assert_float_equal(sample.gpu_memory_bytes, 43e9, 1);
-    assert_float_equal(sample.gpu_power_w, 412.5, 1e-9);
-    assert_float_equal(sample.gpu_temperature_c, 55, 1e-9);
-    assert_float_equal(sample.gpu_clock_mhz, 1755, 1e-9);
-    assert_float_equal(sample.gpu_throttled, 0, 1e-9);
+    assert_near(sample.gpu_share, 0.75, 1e-9);
+    assert_near(sample.gpu_memory_bytes, 43e9, 1);
+    assert_near(sample.gpu_power_w, 412.5, 1e-9);
+    assert_near(sample.gpu_temperature_c, 55, 1e-9);
+    assert_near(sample.gpu_clock_mhz, 1755, 1e-9);
+    assert_near(sample.gpu_throttled, 0, 1e-9);
     *reasons = 0x1; /* idle is no throttling */
     monitor_gpu_read(gpu, &sample);
-    assert_float_equal(sample.gpu_throttled, 0, 1e-9);
+    assert_near(sample.gpu_throttled, 0, 1e-9);
     *reasons = 0x4; /* held down by the power limit */
     monitor_gpu_read(gpu, &sample);
-    assert_float_equal(sample.gpu_throttled, 1, 1e-9);
+    assert_near(sample.gpu_throttled, 1, 1e-9);
     *reasons = 0;
     monitor_gpu_describe(gpu, text, sizeof text);
     assert_string_equal(text,
@@ -113,11 +113,11 @@ static void test_stolen(void **state)
     monitor_mark(monitor);
     write_processors(path, "cpu  140 1 20 525 5 1 2 55 0 0"); /* 100 ticks, 25 of them stolen */
     monitor_get_totals(monitor, &totals);
-    assert_float_equal(totals.stolen_share, 0.25, 1e-9);
+    assert_near(totals.stolen_share, 0.25, 1e-9);
     monitor_mark(monitor);
     write_processors(path, "cpu  150 1 20 526 5 1 2 55 0 0");
     monitor_get_totals(monitor, &totals);
-    assert_float_equal(totals.stolen_share, 0, 1e-9);
+    assert_near(totals.stolen_share, 0, 1e-9);
     assert_int_equal(remove(path), 0);
     monitor_get_totals(monitor, &totals);
     assert_true(isnan(totals.stolen_share));
@@ -135,10 +135,10 @@ static void test_totals(void **state)
         nap(10);
     }
     monitor_get_totals(monitor, &totals);
-    assert_float_equal(totals.gpu_mean, 0.75, 1e-9);
-    assert_float_equal(totals.gpu_power_mean_w, 412.5, 1e-9);
-    assert_float_equal(totals.gpu_memory_peak_bytes, 43e9, 1);
-    assert_float_equal(totals.gpu_throttled_share, 0, 1e-9);
+    assert_near(totals.gpu_mean, 0.75, 1e-9);
+    assert_near(totals.gpu_power_mean_w, 412.5, 1e-9);
+    assert_near(totals.gpu_memory_peak_bytes, 43e9, 1);
+    assert_near(totals.gpu_throttled_share, 0, 1e-9);
     assert_true(totals.temperature_peak_c >= 55);
     assert_true(totals.memory_peak_bytes > 100000); /* this process is in the group */
     assert_null(monitor_alarm(monitor));
@@ -181,9 +181,9 @@ static void test_two_gpus(void **state)
         nap(10);
     }
     monitor_get_totals(monitor, &totals);
-    assert_float_equal(totals.gpu_mean, 0.75, 1e-9);
-    assert_float_equal(totals.gpu_power_mean_w, 825, 1e-9);
-    assert_float_equal(totals.gpu_memory_peak_bytes, 86e9, 1);
+    assert_near(totals.gpu_mean, 0.75, 1e-9);
+    assert_near(totals.gpu_power_mean_w, 825, 1e-9);
+    assert_near(totals.gpu_memory_peak_bytes, 86e9, 1);
     assert_true(totals.temperature_peak_c >= 58);
     assert_null(monitor_alarm(monitor)); /* the engine does not use them */
     monitor_stop(monitor);

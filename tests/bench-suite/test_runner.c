@@ -35,27 +35,30 @@ static void write_counters(const char *path)
     assert_int_equal(fclose(file), 0);
 }
 
-/* A run of one session whose engine steals during its first `thefts` measurements; its analysis. */
-static struct analysis *run(struct place *place, const char *limit, unsigned thefts)
+static void make_place(struct place *place)
 {
-    struct llcuda_error error = {0};
-    struct config *config = NULL;
-    struct analysis *analysis = NULL;
-    char text[2000];
-    const struct config_places places = {"llcuda", "engines", "python3"};
     *place = (struct place){.folder = "/tmp/llcuda-runner-XXXXXX"};
     assert_non_null(mkdtemp(place->folder));
     snprintf(place->counters, sizeof place->counters, "%s/stat", place->folder);
     snprintf(place->output, sizeof place->output, "%s/out", place->folder);
     write_counters(place->counters);
+}
+
+/* A run of one session of `engine`, in the configuration's words; its analysis. */
+static struct analysis *run_engine(struct place *place, const char *limit, const char *engine)
+{
+    struct llcuda_error error = {0};
+    struct config *config = NULL;
+    struct analysis *analysis = NULL;
+    char text[2000];
+    const struct config_places places = {"llcuda", TEST_ENGINES, "python3"};
     snprintf(text, sizeof text,
              "{\"benchmark\": {\"name\": \"t\", \"repeats\": 1, \"model_path\": \"%s\"},"
-             " \"engines\": [{\"name\": \"one\", \"engine\": \"custom\", \"command\":"
-             " [\"python3\", \"%s\", \"steals\", \"%s\", \"%u\"]}],"
+             " \"engines\": [{\"name\": \"one\", %s}],"
              " \"workloads\": [{\"name\": \"w\", \"batch_sizes\": [1], \"sequence_lengths\": [8],"
-             " \"output_tokens\": 2, \"iterations\": 2, \"warmup\": 0}],"
+             " \"output_tokens\": 2, \"iterations\": 2, \"warmup\": 1}],"
              " \"system\": {\"steal_limit\": %s}}",
-             TEST_MODEL, TEST_FAKE_ENGINE, place->counters, thefts, limit);
+             TEST_MODEL, engine, limit);
     assert_ok(config_read("t.json", text, &places, &config, &error), error);
     const struct runner_options options = {.folder = place->output,
                                            .environment = environ,
@@ -66,6 +69,18 @@ static struct analysis *run(struct place *place, const char *limit, unsigned the
     config_destroy(config);
     assert_ok(analysis_open(place->output, &analysis, &error), error);
     return analysis;
+}
+
+/* Its engine steals during its first `thefts` measurements. */
+static struct analysis *run(struct place *place, const char *limit, unsigned thefts)
+{
+    char engine[500];
+    make_place(place);
+    snprintf(
+        engine, sizeof engine,
+        "\"engine\": \"custom\", \"command\": [\"python3\", \"%s\", \"steals\", \"%s\", \"%u\"]",
+        TEST_FAKE_ENGINE, place->counters, thefts);
+    return run_engine(place, limit, engine);
 }
 
 static void remove_place(struct place *place, struct analysis *analysis)
@@ -98,7 +113,7 @@ static void test_measured_again(void **state)
     assert_int_equal(place.messages, 2);
     assert_int_equal(analysis->engines[0].sessions, 1);
     assert_int_equal(analysis->engines[0].sessions_set_aside, 2);
-    assert_float_equal(stolen(analysis), 0, 1e-9);
+    assert_near(stolen(analysis), 0, 1e-9);
     assert_true(set_aside(&place, 1) && set_aside(&place, 2) && !set_aside(&place, 3));
     remove_place(&place, analysis);
 }
@@ -110,7 +125,7 @@ static void test_gives_up(void **state)
     struct analysis *analysis = run(&place, "0.1", 1000);
     assert_int_equal(place.messages, 9);
     assert_int_equal(analysis->engines[0].sessions_set_aside, 9);
-    assert_float_equal(stolen(analysis), 0.5, 1e-9);
+    assert_near(stolen(analysis), 0.5, 1e-9);
     remove_place(&place, analysis);
 }
 
@@ -121,7 +136,23 @@ static void test_no_limit(void **state)
     struct analysis *analysis = run(&place, "0", 1000);
     assert_int_equal(place.messages, 0);
     assert_int_equal(analysis->engines[0].sessions_set_aside, 0);
-    assert_float_equal(stolen(analysis), 0.5, 1e-9);
+    assert_near(stolen(analysis), 0.5, 1e-9);
+    remove_place(&place, analysis);
+}
+
+/* The tool measures while it warms up and replays from then on, while nobody steals. */
+static void test_of_a_tool_when_it_measured(void **state)
+{
+    (void)state;
+    struct place place;
+    char engine[500];
+    make_place(&place);
+    snprintf(engine, sizeof engine,
+             "\"engine\": \"llama_bench\", \"model_path\": \"%s\", \"options\": {\"program\":"
+             " [\"python3\", \"%s\"], \"flags\": [\"--steals\", \"%s\"]}",
+             TEST_MODEL, TEST_FAKE_LLAMA_BENCH, place.counters);
+    struct analysis *analysis = run_engine(&place, "0", engine);
+    assert_near(stolen(analysis), 0.5, 1e-9);
     remove_place(&place, analysis);
 }
 
@@ -131,6 +162,7 @@ int main(void)
         cmocka_unit_test(test_measured_again),
         cmocka_unit_test(test_gives_up),
         cmocka_unit_test(test_no_limit),
+        cmocka_unit_test(test_of_a_tool_when_it_measured),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -332,7 +332,7 @@ static void check_scalar(const struct linear_kernel *kernel)
                                                                    t * problem.stride),
                 columns, &magnitude);
             double found = (double)out[t * problem.rows + r];
-            if (fabs(found - exact) > 1e-6 * magnitude) {
+            if (!(fabs(found - exact) <= 1e-6 * magnitude)) {
                 fail_msg("%s: %.9g, expected %.9g", kernel->name, found, exact);
             }
             double real = reference_dot(kernel->dtype, blocks, x + t * columns, columns);
@@ -340,7 +340,7 @@ static void check_scalar(const struct linear_kernel *kernel)
             all += real * real;
         }
     }
-    if (sqrt(lost / all) > 1.2e-2) {
+    if (!(sqrt(lost / all) <= 1.2e-2)) {
         fail_msg("%s loses %.4f to 8-bit activations", kernel->name, sqrt(lost / all));
     }
     free(out);

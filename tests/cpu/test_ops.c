@@ -149,27 +149,27 @@ static void levels_agree_with_the_scalar_table(void **state)
 static void primitives_have_known_values(void **state)
 {
     (void)state;
-    assert_float_equal(reference_silu(1), 0.7310585786f, 1e-7f);
-    assert_float_equal(reference_gelu_tanh(1), 0.8411919906f, 1e-7f);
-    assert_float_equal(reference_gelu_erf(1), 0.8413447461f, 1e-7f);
-    assert_float_equal(reference_soft_cap(60, 30), 28.9208273f, 1e-5f);
-    assert_float_equal(reference_soft_cap(60, 0), 60, 0);
+    assert_near(reference_silu(1), 0.7310585786f, 1e-7f);
+    assert_near(reference_gelu_tanh(1), 0.8411919906f, 1e-7f);
+    assert_near(reference_gelu_erf(1), 0.8413447461f, 1e-7f);
+    assert_near(reference_soft_cap(60, 30), 28.9208273f, 1e-5f);
+    assert_near(reference_soft_cap(60, 0), 60, 0);
     float x[] = {3, 4};
     float weight[] = {1, 0};
     float out[2];
     reference_norm_rms(x, weight, 1, 0, 2, out);
-    assert_float_equal(out[0], 2 * 3 / sqrtf(12.5f), 1e-6f);
-    assert_float_equal(out[1], 4 / sqrtf(12.5f), 1e-6f);
+    assert_near(out[0], 2 * 3 / sqrtf(12.5f), 1e-6f);
+    assert_near(out[1], 4 / sqrtf(12.5f), 1e-6f);
     float bias[] = {0.5f, 0.25f};
     reference_norm_layer(x, weight, bias, 0, 0, 2, out);
-    assert_float_equal(out[0], -0.5f, 1e-6f);
-    assert_float_equal(out[1], 0.25f, 1e-6f);
+    assert_near(out[0], -0.5f, 1e-6f);
+    assert_near(out[1], 0.25f, 1e-6f);
     reference_add(x, 2, out);
-    assert_float_equal(out[1], 4.25f, 1e-6f);
+    assert_near(out[1], 4.25f, 1e-6f);
     float matrix[] = {1, 2, -3, 0.5f};
     reference_linear(DTYPE_F32, matrix, 2, 2, x, out);
-    assert_float_equal(out[0], 11, 0);
-    assert_float_equal(out[1], -7, 0);
+    assert_near(out[0], 11, 0);
+    assert_near(out[1], -7, 0);
 }
 
 static void rotary_turns_pairs(void **state)
@@ -179,21 +179,21 @@ static void rotary_turns_pairs(void **state)
     float cosines[2];
     float sines[2];
     reference_rotary_angles(2, frequencies, 4, 2, cosines, sines);
-    assert_float_equal(cosines[0], 2 * cosf(1), 1e-6f);
-    assert_float_equal(sines[1], 2 * sinf(0.5f), 1e-6f);
+    assert_near(cosines[0], 2 * cosf(1), 1e-6f);
+    assert_near(sines[1], 2 * sinf(0.5f), 1e-6f);
     float head[] = {1, 0, 0, 1, 7};
     reference_rotary(head, 4, true, cosines, sines);
-    assert_float_equal(head[0], 2 * cosf(1), 1e-6f);
-    assert_float_equal(head[1], 2 * sinf(1), 1e-6f);
-    assert_float_equal(head[2], -2 * sinf(0.5f), 1e-6f);
-    assert_float_equal(head[3], 2 * cosf(0.5f), 1e-6f);
-    assert_float_equal(head[4], 7, 0);
+    assert_near(head[0], 2 * cosf(1), 1e-6f);
+    assert_near(head[1], 2 * sinf(1), 1e-6f);
+    assert_near(head[2], -2 * sinf(0.5f), 1e-6f);
+    assert_near(head[3], 2 * cosf(0.5f), 1e-6f);
+    assert_near(head[4], 7, 0);
     float half[] = {1, 0, 0, 1, 7};
     reference_rotary(half, 4, false, cosines, sines); /* pairs (0, 2) and (1, 3) */
-    assert_float_equal(half[0], 2 * cosf(1), 1e-6f);
-    assert_float_equal(half[2], 2 * sinf(1), 1e-6f);
-    assert_float_equal(half[1], -2 * sinf(0.5f), 1e-6f);
-    assert_float_equal(half[3], 2 * cosf(0.5f), 1e-6f);
+    assert_near(half[0], 2 * cosf(1), 1e-6f);
+    assert_near(half[2], 2 * sinf(1), 1e-6f);
+    assert_near(half[1], -2 * sinf(0.5f), 1e-6f);
+    assert_near(half[3], 2 * cosf(0.5f), 1e-6f);
 }
 
 static const struct CMUnitTest tests[] = {

@@ -55,12 +55,12 @@ static void reads_every_field(void **state)
                         "\"add_generation_prompt\": true}");
     assert_int_equal(options->max_tokens, 7);
     assert_true(result.request.max_tokens_given);
-    assert_float_equal(options->temperature, 0.5, 0);
-    assert_float_equal(options->top_p, 0.25, 0);
-    assert_float_equal(options->min_p, 0.125, 0);
-    assert_float_equal(options->repetition_penalty, 1.5, 0);
-    assert_float_equal(options->presence_penalty, -2, 0);
-    assert_float_equal(options->frequency_penalty, 2, 0);
+    assert_near(options->temperature, 0.5, 0);
+    assert_near(options->top_p, 0.25, 0);
+    assert_near(options->min_p, 0.125, 0);
+    assert_near(options->repetition_penalty, 1.5, 0);
+    assert_near(options->presence_penalty, -2, 0);
+    assert_near(options->frequency_penalty, 2, 0);
     assert_int_equal(options->top_k, 3);
     assert_int_equal(options->choice_count, 2);
     assert_true(options->seed_given && options->seed == UINT64_MAX);
@@ -68,7 +68,7 @@ static void reads_every_field(void **state)
     assert_memory_equal(options->stop[1].data, "yz", 2);
     assert_int_equal(options->logit_bias_count, 1);
     assert_int_equal(options->logit_bias[0].token, 99);
-    assert_float_equal(options->logit_bias[0].bias, -100, 0);
+    assert_near(options->logit_bias[0].bias, -100, 0);
     assert_true(options->logprobs && options->top_logprobs == 4);
     assert_int_equal(options->stop_tokens[0], 5);
     assert_string_equal(options->cache_salt, "s");

@@ -43,6 +43,17 @@
         }                                                                                         \
     } while (0)
 
+/* Within `bound` of each other. cmocka's own comparison takes a NaN for equal to anything. */
+#define assert_near(actual, expected, bound)                                                   \
+    do {                                                                                       \
+        const double assert_near_actual = (double)(actual);                                    \
+        const double assert_near_expected = (double)(expected);                                \
+        if (!(fabs(assert_near_actual - assert_near_expected) <= (double)(bound))) {           \
+            fail_msg("%s is %.9g, expected %s = %.9g", #actual, assert_near_actual, #expected, \
+                     assert_near_expected);                                                    \
+        }                                                                                      \
+    } while (0)
+
 void test_seed_print(void);
 /* The next random 64-bit value of the run. */
 uint64_t test_random(void);
