@@ -122,9 +122,11 @@ static void merge(float *state, float *partial, uint32_t head_size)
         memcpy(state, partial, attention_partial_floats(head_size) * sizeof *state);
         return;
     }
-    float largest = state_tail[0] > tail[0] ? state_tail[0] : tail[0];
-    float old_scale = expf(state_tail[0] - largest);
-    float new_scale = expf(tail[0] - largest);
+    bool stays = state_tail[0] > tail[0];
+    float largest = stays ? state_tail[0] : tail[0];
+    /* e⁰ is 1: one of them need not be computed. */
+    float old_scale = stays ? 1.0f : expf(state_tail[0] - largest);
+    float new_scale = stays ? expf(tail[0] - largest) : 1.0f;
     for (uint32_t d = 0; d < head_size; d++) {
         state[d] = state[d] * old_scale + partial[d] * new_scale;
     }
@@ -132,9 +134,12 @@ static void merge(float *state, float *partial, uint32_t head_size)
     state_tail[1] = state_tail[1] * old_scale + tail[1] * new_scale;
 }
 
-/* `state` is the pair's of query head `head` of the call, in row `row`. */
-static void finish(const struct attention_call *call, float *state, uint32_t row, uint32_t head)
+/* The output of a pair whose partitions are merged in `state`. */
+static void finish(const struct attention_call *call, uint32_t pair, float *state)
 {
+    uint32_t kv_head = pair / (call->row_count * call->head_count);
+    uint32_t row = pair / call->head_count % call->row_count;
+    uint32_t head = kv_head * call->head_count + pair % call->head_count;
     const float *tail = attention_partial_tail(state, call->head_size);
     float scale = 1.0f;
     float total = tail[1];
@@ -151,29 +156,15 @@ static void finish(const struct attention_call *call, float *state, uint32_t row
     }
 }
 
-/* All pairs, whose states follow one another. */
-static void finish_all(const struct attention_call *call, float *states)
-{
-    for (uint32_t kv_head = 0; kv_head < call->kv_heads; kv_head++) {
-        for (uint32_t row = 0; row < call->row_count; row++) {
-            for (uint32_t head = 0; head < call->head_count; head++) {
-                finish(call, states, row, kv_head * call->head_count + head);
-                states += attention_partial_floats(call->head_size);
-            }
-        }
-    }
-}
-
-void attention_combine(const struct attention_call *call, float *partials, uint64_t stride)
+void attention_combine(const struct attention_call *call, uint32_t pair, float *partials,
+                       uint64_t stride)
 {
     uint32_t count = attention_partition_end(call) - attention_partition_begin(call);
-    for (uint32_t pair = 0; pair < attention_pairs(call); pair++) {
-        float *state = partials + (uint64_t)pair * attention_partial_floats(call->head_size);
-        for (uint32_t i = 1; i < count; i++) {
-            merge(state, state + i * stride, call->head_size);
-        }
+    float *state = partials + (uint64_t)pair * attention_partial_floats(call->head_size);
+    for (uint32_t i = 1; i < count; i++) {
+        merge(state, state + i * stride, call->head_size);
     }
-    finish_all(call, partials);
+    finish(call, pair, state);
 }
 
 /* --- scalar level -------------------------------------------------------------------------- */
@@ -285,5 +276,7 @@ void attention_run(const struct attention_call *call, const struct cpu_ops *ops)
             merge(states + pair * stride, partials + pair * stride, call->head_size);
         }
     }
-    finish_all(call, states);
+    for (uint32_t pair = 0; pair < pairs; pair++) {
+        finish(call, pair, states + pair * stride);
+    }
 }

@@ -178,8 +178,9 @@ static inline uint32_t attention_pairs(const struct attention_call *call)
 }
 
 /* The same in two steps: partitions in any order on any thread by ops->attention_partition, then
- * this, given the partials of all partitions [begin, end), [partition][pair][partial floats].
- * `stride`: floats from partition to partition. */
-void attention_combine(const struct attention_call *call, float *partials, uint64_t stride);
+ * this for every pair, given the partials of all partitions [begin, end),
+ * [partition][pair][partial floats]. `stride`: floats from partition to partition. */
+void attention_combine(const struct attention_call *call, uint32_t pair, float *partials,
+                       uint64_t stride);
 
 #endif

@@ -52,7 +52,7 @@ struct cpu_attention_tile {
     uint32_t partition_count;
     uint64_t partial_offset; /* floats into the partials, of kv head 0 */
     uint64_t item_begin;     /* first item of this tile */
-    uint32_t kv_heads;       /* of an item */
+    uint32_t together;       /* key-value heads that there is scratch for */
 };
 
 /* A worker's own memory, a cache line or more away from the others'. */
@@ -68,7 +68,6 @@ struct cpu_worker {
 struct cpu_expert_rows {
     uint32_t expert;
     uint32_t begin, count;
-    uint64_t item_begin; /* first item of a loop over all experts */
 };
 
 struct cpu_model {
@@ -189,8 +188,9 @@ struct linear_stage {
     const struct plan_op *op; /* for finish */
     enum cpu_work work;       /* what the profile calls it */
     /* Filled in by linear_stage_run. */
-    uint64_t tile_rows[3];
-    uint64_t tile_end[3]; /* items of the parts so far */
+    uint64_t item_rows[3];
+    uint64_t item_end[3]; /* items of the parts so far */
+    uint64_t range_items; /* at most so many at once */
 };
 
 /* Prepares the input in every format that the parts' kernels want but float, and runs them. */

@@ -62,8 +62,9 @@ struct pool {
     uint32_t started_count; /* threads that run, worker 0 not counted */
     struct worker *workers; /* [thread_count] */
     struct share *shares;   /* [thread_count] */
-    void (*task)(void *context, uint32_t worker, uint64_t item);
+    void (*task)(void *context, uint32_t worker, uint64_t begin, uint64_t end);
     void *context;
+    uint64_t most; /* items of a range */
 };
 
 static inline void relax(void)
@@ -75,22 +76,26 @@ static inline void relax(void)
 #endif
 }
 
-static bool take(struct share *share, bool from_back, uint64_t *item)
+/* Takes half of what is left, at most `most` items, from the front to the next multiple of it or
+ * from the back to the one before. */
+static bool take(struct share *share, bool from_back, uint64_t most, uint64_t *begin, uint64_t *end)
 {
     uint64_t span = atomic_load_explicit(&share->span, memory_order_relaxed);
     uint64_t rest;
-    uint32_t next;
-    uint32_t end;
     do {
-        next = (uint32_t)span;
-        end = (uint32_t)(span >> 32);
-        if (next >= end) {
+        uint64_t first = share->base + (uint32_t)span;
+        uint64_t last = share->base + (span >> 32);
+        if (first >= last) {
             return false;
         }
-        rest = from_back ? span - (1ull << 32) : span + 1;
+        uint64_t count = (last - first + 1) / 2;
+        uint64_t room = from_back ? (last - 1) % most + 1 : most - first % most;
+        count = count < room ? count : room;
+        *begin = from_back ? last - count : first;
+        *end = *begin + count;
+        rest = from_back ? span - (count << 32) : span + count;
     } while (!atomic_compare_exchange_weak_explicit(&share->span, &span, rest, memory_order_relaxed,
                                                     memory_order_relaxed));
-    *item = share->base + (from_back ? end - 1 : next);
     return true;
 }
 
@@ -99,9 +104,10 @@ static void work(struct pool *pool, uint32_t worker)
 {
     for (uint32_t i = 0; i < pool->thread_count; i++) {
         struct share *share = &pool->shares[(worker + i) % pool->thread_count];
-        uint64_t item;
-        while (take(share, i > 0, &item)) {
-            pool->task(pool->context, worker, item);
+        uint64_t begin;
+        uint64_t end;
+        while (take(share, i > 0, pool->most, &begin, &end)) {
+            pool->task(pool->context, worker, begin, end);
         }
     }
 }
@@ -223,21 +229,44 @@ static void run_items(struct pool *pool, uint64_t first, uint64_t item_count)
     }
 }
 
-void pool_run(struct pool *pool, uint64_t item_count,
-              void (*task)(void *context, uint32_t worker, uint64_t item), void *context)
+void pool_run_ranges(struct pool *pool, uint64_t item_count, uint64_t most,
+                     void (*task)(void *context, uint32_t worker, uint64_t begin, uint64_t end),
+                     void *context)
 {
     if (pool->thread_count == 1 || item_count <= 1) {
-        for (uint64_t item = 0; item < item_count; item++) {
-            task(context, 0, item);
+        for (uint64_t begin = 0; begin < item_count; begin += most) {
+            task(context, 0, begin, item_count - begin < most ? item_count : begin + most);
         }
         return;
     }
     pool->task = task;
     pool->context = context;
+    pool->most = most;
     for (uint64_t first = 0; first < item_count; first += UINT32_MAX) {
         uint64_t rest = item_count - first;
         run_items(pool, first, rest < UINT32_MAX ? rest : UINT32_MAX);
     }
+}
+
+/* A loop over single items. */
+struct items {
+    void (*task)(void *context, uint32_t worker, uint64_t item);
+    void *context;
+};
+
+static void run_each(void *context, uint32_t worker, uint64_t begin, uint64_t end)
+{
+    const struct items *items = context;
+    for (uint64_t item = begin; item < end; item++) {
+        items->task(items->context, worker, item);
+    }
+}
+
+void pool_run(struct pool *pool, uint64_t item_count,
+              void (*task)(void *context, uint32_t worker, uint64_t item), void *context)
+{
+    struct items items = {task, context};
+    pool_run_ranges(pool, item_count, 1, run_each, &items);
 }
 
 uint64_t pool_share_begin(const struct pool *pool, uint32_t worker, uint64_t item_count)

@@ -2,9 +2,11 @@
  * work must cost a microsecond and waiting must cost nothing once the device is idle.
  *
  * Worker 0 is the thread that calls pool_run; the others are pinned to a CPU each. A loop's items
- * are split into one contiguous share a worker; who finishes early takes items from the ends of the
- * others' shares, one at a time. A worker that the system has put aside is not waited for unless it
- * holds an item. Results must not depend on which worker runs an item. */
+ * are split into one contiguous share a worker, who takes ranges of it from the front; who finishes
+ * early takes from the ends of the others' shares. Ranges become smaller as a share does, to one
+ * item, so that nobody is long alone with his last. A worker that the system has put aside is not
+ * waited for unless it holds a range. Results must not depend on which worker runs an item, or on
+ * how items are put into ranges. */
 #ifndef CPU_POOL_H
 #define CPU_POOL_H
 
@@ -27,6 +29,13 @@ uint32_t pool_thread_count(const struct pool *pool);
  * number, so that workers may own scratch memory. One caller at a time; tasks may not call it. */
 void pool_run(struct pool *pool, uint64_t item_count,
               void (*task)(void *context, uint32_t worker, uint64_t item), void *context);
+
+/* The same by ranges: task(context, worker, begin, end) for the items [begin, end), at most `most`
+ * of them (1 or more) and none across a multiple of it, so that what costs a range can be spread
+ * over some items that lie together. */
+void pool_run_ranges(struct pool *pool, uint64_t item_count, uint64_t most,
+                     void (*task)(void *context, uint32_t worker, uint64_t begin, uint64_t end),
+                     void *context);
 
 /* The first item of a worker's share of a loop of item_count items. */
 uint64_t pool_share_begin(const struct pool *pool, uint32_t worker, uint64_t item_count);

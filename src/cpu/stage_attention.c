@@ -1,11 +1,11 @@
-/* Owns how the attention of a step is cut into items: (tile of rows, some neighbouring key-value
- * heads), and when there are too few of those for the threads — long sequences, few of them — also
- * partitions of 512 positions, merged afterwards. The sums are the same in the same order either
- * way. Heads together are read in the order in which they lie in memory, which is why an item has
- * as many as there is scratch for. */
+/* Owns how the attention of a step is cut into items: (tile of rows, key-value head), and when
+ * there are too few of those for the threads — long sequences, few of them — (tile, partition of
+ * 512 positions, key-value head), merged afterwards. The sums are the same in the same order either
+ * way. Neighbouring heads of a range of items are computed together, as many as there is scratch
+ * for: they are then read in the order in which they lie in memory. */
 #include "cpu/model.h"
 
-/* Items a thread: who is late holds one of them. */
+/* Tiles are made small enough for so many items a thread. */
 #define ITEMS_PER_THREAD 4u
 
 struct stage {
@@ -67,20 +67,35 @@ static const struct cpu_attention_tile *tile_of(const struct stage *stage, uint6
     return &tiles[low];
 }
 
-static struct attention_call item_call(const struct stage *stage, uint32_t worker,
-                                       const struct cpu_attention_tile *tile, uint64_t set)
+/* Runs `part` for the items [begin, end), neighbouring heads together. */
+static void run_heads(const struct stage *stage, uint32_t worker, uint64_t begin, uint64_t end,
+                      void (*part)(const struct stage *stage, const struct cpu_attention_tile *tile,
+                                   uint64_t partition, const struct attention_call *call))
 {
-    uint32_t kv_head = (uint32_t)set * tile->kv_heads;
-    uint32_t rest = stage->op->attention.kv_head_count - kv_head;
-    return make_call(stage, worker, tile, kv_head, rest < tile->kv_heads ? rest : tile->kv_heads);
+    uint32_t kv_heads = stage->op->attention.kv_head_count;
+    while (begin < end) {
+        const struct cpu_attention_tile *tile = tile_of(stage, begin);
+        uint64_t partition = (begin - tile->item_begin) / kv_heads;
+        uint32_t head = (uint32_t)((begin - tile->item_begin) % kv_heads);
+        uint32_t count = kv_heads - head < tile->together ? kv_heads - head : tile->together;
+        count = end - begin < count ? (uint32_t)(end - begin) : count;
+        struct attention_call call = make_call(stage, worker, tile, head, count);
+        part(stage, tile, partition, &call);
+        begin += count;
+    }
 }
 
-static void run_tile(void *context, uint32_t worker, uint64_t item)
+static void run_whole(const struct stage *stage, const struct cpu_attention_tile *tile,
+                      uint64_t partition, const struct attention_call *call)
 {
-    const struct stage *stage = context;
-    const struct cpu_attention_tile *tile = tile_of(stage, item);
-    struct attention_call call = item_call(stage, worker, tile, item - tile->item_begin);
-    attention_run(&call, stage->model->device->ops);
+    (void)tile;
+    (void)partition;
+    attention_run(call, stage->model->device->ops);
+}
+
+static void run_tiles(void *context, uint32_t worker, uint64_t begin, uint64_t end)
+{
+    run_heads(context, worker, begin, end, run_whole);
 }
 
 /* Floats of a tile's partials in one partition, by kv head. */
@@ -91,30 +106,34 @@ static uint64_t head_floats(const struct stage *stage, const struct cpu_attentio
            attention_partial_floats(stage->op->attention.head_size);
 }
 
-static void run_partition(void *context, uint32_t worker, uint64_t item)
+static void run_partition(const struct stage *stage, const struct cpu_attention_tile *tile,
+                          uint64_t partition, const struct attention_call *call)
 {
-    const struct stage *stage = context;
-    const struct cpu_attention_tile *tile = tile_of(stage, item);
-    uint64_t set = (item - tile->item_begin) / tile->partition_count;
-    uint32_t partition = (uint32_t)((item - tile->item_begin) % tile->partition_count);
-    struct attention_call call = item_call(stage, worker, tile, set);
-    uint64_t heads = (uint64_t)partition * stage->op->attention.kv_head_count + call.kv_head;
+    uint64_t heads = partition * stage->op->attention.kv_head_count + call->kv_head;
     float *partials =
         stage->model->partials + tile->partial_offset + heads * head_floats(stage, tile);
     stage->model->device->ops->attention_partition(
-        &call, attention_partition_begin(&call) + partition, partials);
+        call, attention_partition_begin(call) + (uint32_t)partition, partials);
 }
 
-static void combine_tile(void *context, uint32_t worker, uint64_t item)
+static void run_partitions(void *context, uint32_t worker, uint64_t begin, uint64_t end)
+{
+    run_heads(context, worker, begin, end, run_partition);
+}
+
+/* One pair of a tile. */
+static void combine_pair(void *context, uint32_t worker, uint64_t item)
 {
     const struct stage *stage = context;
     uint32_t kv_heads = stage->op->attention.kv_head_count;
-    const struct cpu_attention_tile *tile = &stage->model->tiles[item / kv_heads];
-    uint32_t kv_head = (uint32_t)(item % kv_heads);
-    struct attention_call call = make_call(stage, worker, tile, kv_head, 1);
-    uint64_t floats = head_floats(stage, tile);
-    attention_combine(&call, stage->model->partials + tile->partial_offset + kv_head * floats,
-                      kv_heads * floats);
+    uint32_t group = stage->op->attention.head_count / kv_heads;
+    const struct cpu_attention_tile *tile = stage->model->tiles;
+    while (item >= (uint64_t)tile->row_count * group * kv_heads) {
+        item -= (uint64_t)tile++->row_count * group * kv_heads;
+    }
+    struct attention_call call = make_call(stage, worker, tile, 0, kv_heads);
+    attention_combine(&call, (uint32_t)item, stage->model->partials + tile->partial_offset,
+                      kv_heads * head_floats(stage, tile));
 }
 
 static void cut_run(struct stage *stage, uint32_t run_index, uint32_t tile_rows)
@@ -134,29 +153,18 @@ static void cut_run(struct stage *stage, uint32_t run_index, uint32_t tile_rows)
     }
 }
 
-/* Gives each tile its items: as many key-value heads together as scratch allows and as leave
- * `wanted` items, `partitions` of them spread or not. Returns the number of items. */
-static uint64_t place_items(struct stage *stage, uint64_t wanted)
+/* Gives each tile its items; returns their number. */
+static uint64_t place_items(struct stage *stage)
 {
-    const struct plan_op *op = stage->op;
-    uint32_t kv_heads = op->attention.kv_head_count;
-    uint32_t group = op->attention.head_count / kv_heads;
-    uint64_t parts = 0;
-    for (uint32_t i = 0; i < stage->tile_count; i++) {
-        parts += stage->spread ? stage->model->tiles[i].partition_count : 1;
-    }
+    uint32_t kv_heads = stage->op->attention.kv_head_count;
+    uint32_t group = stage->op->attention.head_count / kv_heads;
     uint64_t items = 0;
     for (uint32_t i = 0; i < stage->tile_count; i++) {
         struct cpu_attention_tile *tile = &stage->model->tiles[i];
-        uint32_t most = ATTENTION_PAIRS / (tile->row_count * group);
-        uint64_t sets = (wanted + parts - 1) / parts;
-        sets = sets < kv_heads ? sets : kv_heads;
-        uint32_t together = (uint32_t)(kv_heads / sets);
-        together = together < most ? together : most;
-        tile->kv_heads = together ? together : 1;
+        uint32_t together = ATTENTION_PAIRS / (tile->row_count * group);
+        tile->together = together ? together : 1;
         tile->item_begin = items;
-        items += (uint64_t)((kv_heads + tile->kv_heads - 1) / tile->kv_heads) *
-                 (stage->spread ? tile->partition_count : 1);
+        items += (uint64_t)kv_heads * (stage->spread ? tile->partition_count : 1);
     }
     return items;
 }
@@ -179,7 +187,7 @@ static uint64_t place_tiles(struct stage *stage)
         }
         stage->spread = floats <= model->partial_floats && partitions > stage->tile_count;
     }
-    return place_items(stage, ITEMS_PER_THREAD * threads);
+    return place_items(stage);
 }
 
 /* Cache bytes are counted once a tile of rows, products for every position that a row sees. */
@@ -232,12 +240,16 @@ void attention_stage_run(struct cpu_model *model, const struct plan_op *op)
     }
     struct pool *pool = model->device->pool;
     uint64_t items = place_tiles(&stage);
+    uint32_t kv_heads = op->attention.kv_head_count;
     if (stage.spread) {
-        pool_run(pool, items, run_partition, &stage);
-        pool_run(pool, (uint64_t)stage.tile_count * op->attention.kv_head_count, combine_tile,
-                 &stage);
+        uint64_t pairs = 0;
+        for (uint32_t i = 0; i < stage.tile_count; i++) {
+            pairs += (uint64_t)model->tiles[i].row_count * op->attention.head_count;
+        }
+        pool_run_ranges(pool, items, kv_heads, run_partitions, &stage);
+        pool_run(pool, pairs, combine_pair, &stage);
     } else {
-        pool_run(pool, items, run_tile, &stage);
+        pool_run_ranges(pool, items, kv_heads, run_tiles, &stage);
     }
     if (model->profile.on) {
         profile_attention(&stage, clock_now_ns() - began);

@@ -3,16 +3,18 @@
  * are. Invariant: an item writes only its own range of rows of `out`. */
 #include "cpu/model.h"
 
-/* A range that one item multiplies should fit the second-level cache beside the activations, since
- * kernels may walk it once per few tokens … */
-#define TILE_BYTES_MAX (256u << 10)
-/* … but few tokens stream weights once, and every new range makes memory wait … */
-#define TILE_BYTES_FEW  (512u << 10)
-#define TILE_TOKENS_FEW 4u
-/* … while who is late should hold as little as possible at the end: so many items a thread … */
-#define ITEMS_PER_THREAD 8u
-/* … and be worth handing out: about 10 µs of multiply-adds. */
-#define TILE_WORK_MIN (1u << 17)
+/* A range of rows that is multiplied at once should fit the second-level cache beside the
+ * activations, since kernels may walk it once per few tokens … */
+#define RANGE_BYTES_MAX (256u << 10)
+/* … but few tokens stream weights once, and every new range makes memory wait. */
+#define RANGE_BYTES_FEW  (512u << 10)
+#define RANGE_TOKENS_FEW 4u
+/* Who is late should hold as little as possible at the end: an item is the fewest rows that are
+ * worth handing out, about 5 µs of multiply-adds … */
+#define ITEM_WORK_MIN (1u << 16)
+/* … and two groups of rows, which kernels read side by side when one token leaves them waiting for
+ * memory, where these are not much. */
+#define ITEM_BYTES_TWO (64u << 10)
 /* Of the next product's weights, what a thread fetches while it waits at the end of this one: a
  * part of the second-level cache of today's CPUs. */
 #define FETCH_BYTES (512u << 10)
@@ -86,81 +88,79 @@ static void multiply(const struct linear_stage *stage, const struct linear_rows 
     model->workers[worker].weight_bytes_read += groups * weight->group_bytes;
 }
 
-static uint64_t range_end(uint64_t begin, uint64_t rows, uint64_t row_count)
+/* Items of one weight, and what they multiply. */
+struct linear_items {
+    struct linear_rows rows;
+    uint32_t part;
+    uint64_t begin, end;
+};
+
+/* Those that `item` is one of. */
+static struct linear_items items_of(const struct linear_stage *stage, uint64_t item)
 {
-    return rows < row_count - begin ? begin + rows : row_count;
+    struct linear_items items = {.rows = {.count = stage->token_count}};
+    if (stage->experts) {
+        uint64_t own = stage->item_end[0] / stage->expert_count;
+        const struct cpu_expert_rows *found = &stage->experts[item / own];
+        items.rows = (struct linear_rows){found->expert, found->begin, found->count};
+        items.begin = item / own * own;
+        items.end = items.begin + own;
+        return items;
+    }
+    while (item >= stage->item_end[items.part]) {
+        items.begin = stage->item_end[items.part++];
+    }
+    items.end = stage->item_end[items.part];
+    return items;
 }
 
-/* Which rows item `item` multiplies; *first becomes the first item of them. */
-static struct linear_rows rows_of_item(const struct linear_stage *stage, uint64_t item,
-                                       uint64_t *first)
+/* Items [begin, end) of one weight. */
+static void run_items(const struct linear_stage *stage, uint32_t worker,
+                      const struct linear_items *items, uint64_t begin, uint64_t end)
 {
-    if (!stage->experts) {
-        return (struct linear_rows){.count = stage->token_count};
-    }
-    uint32_t low = 0;
-    uint32_t high = stage->expert_count;
-    while (high - low > 1) {
-        uint32_t middle = low + (high - low) / 2;
-        if (stage->experts[middle].item_begin <= item) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    const struct cpu_expert_rows *found = &stage->experts[low];
-    *first = found->item_begin;
-    return (struct linear_rows){found->expert, found->begin, found->count};
-}
-
-static void run_item(void *context, uint32_t worker, uint64_t item)
-{
-    const struct linear_stage *stage = context;
-    uint64_t first = 0;
-    struct linear_rows rows = rows_of_item(stage, item, &first);
-    uint32_t part = 0;
-    while (!stage->experts && item >= stage->tile_end[part]) {
-        first = stage->tile_end[part++];
-    }
-    uint64_t row_count = stage->model->weights[stage->parts[part].weight].rows;
-    uint64_t begin = (item - first) * stage->tile_rows[part];
-    uint64_t end = range_end(begin, stage->tile_rows[part], row_count);
-    multiply(stage, &rows, worker, part, begin, end);
+    uint64_t row_count = stage->model->weights[stage->parts[items->part].weight].rows;
+    uint64_t row_begin = (begin - items->begin) * stage->item_rows[items->part];
+    uint64_t row_end = (end - items->begin) * stage->item_rows[items->part];
+    row_end = row_end < row_count ? row_end : row_count;
+    multiply(stage, &items->rows, worker, items->part, row_begin, row_end);
     for (uint32_t i = 1; stage->side_by_side && i < stage->part_count; i++) {
-        multiply(stage, &rows, worker, i, begin, end);
+        multiply(stage, &items->rows, worker, i, row_begin, row_end);
     }
     if (stage->finish) {
-        stage->finish(stage, &rows, begin, end);
+        stage->finish(stage, &items->rows, row_begin, row_end);
     }
 }
 
-/* Rows of all parts that items are cut from. */
-static uint64_t stage_rows(const struct linear_stage *stage)
+static void run_range(void *context, uint32_t worker, uint64_t begin, uint64_t end)
 {
-    uint64_t rows = 0;
-    uint32_t counted = stage->side_by_side ? 1 : stage->part_count;
-    for (uint32_t i = 0; i < counted; i++) {
-        rows += stage->model->weights[stage->parts[i].weight].rows;
+    const struct linear_stage *stage = context;
+    while (begin < end) {
+        struct linear_items items = items_of(stage, begin);
+        uint64_t stop = end < items.end ? end : items.end;
+        run_items(stage, worker, &items, begin, stop);
+        begin = stop;
     }
-    return rows;
 }
 
-/* Rows of an item: a multiple of the group, about ITEMS_PER_THREAD items a thread, within the two
- * limits. Experts share the items of a thread, and their rows: what is right on average. */
-static uint64_t tile_rows(const struct linear_stage *stage, const struct cpu_weight *weight,
+/* Tokens that an expert has on average, or all. */
+static uint64_t tokens_of_weight(const struct linear_stage *stage)
+{
+    uint64_t sharers = stage->experts ? stage->expert_count : 1;
+    return (stage->token_count + sharers - 1) / sharers;
+}
+
+static uint64_t row_bytes(const struct cpu_weight *weight)
+{
+    return weight->group_bytes / weight->kernel->row_group + 1;
+}
+
+/* Rows of an item: a multiple of the group. */
+static uint64_t item_rows(const struct linear_stage *stage, const struct cpu_weight *weight,
                           uint64_t group)
 {
-    uint64_t threads = pool_thread_count(stage->model->device->pool);
-    uint64_t row_bytes = weight->group_bytes / weight->kernel->row_group + 1;
-    uint64_t sharers = stage->experts ? stage->expert_count : 1;
-    uint64_t tokens = (stage->token_count + sharers - 1) / sharers;
-    uint64_t rows = stage_rows(stage) * sharers / (threads * ITEMS_PER_THREAD);
-    uint64_t most = (tokens <= TILE_TOKENS_FEW ? TILE_BYTES_FEW : TILE_BYTES_MAX) / row_bytes;
-    uint64_t least = TILE_WORK_MIN / (weight->columns * tokens) + 1;
-    rows = rows < most ? rows : most;
-    rows = rows > least ? rows : least;
-    /* Kernels read two groups side by side when one token leaves them waiting for memory. */
-    rows = rows > 2 * group ? rows : 2 * group;
+    uint64_t least = ITEM_WORK_MIN / (weight->columns * tokens_of_weight(stage)) + 1;
+    uint64_t groups = 2 * group * row_bytes(weight) <= ITEM_BYTES_TWO ? 2 : 1;
+    uint64_t rows = least > groups * group ? least : groups * group;
     return (rows + group - 1) / group * group;
 }
 
@@ -218,39 +218,37 @@ static uint64_t cut_items(struct linear_stage *stage)
         /* Groups are powers of two: the largest serves all. */
         group = weight->kernel->row_group > group ? weight->kernel->row_group : group;
     }
+    bool few = tokens_of_weight(stage) <= RANGE_TOKENS_FEW;
     uint64_t items = 0;
+    uint64_t largest = 1;
     uint32_t counted = stage->side_by_side ? 1 : stage->part_count;
     for (uint32_t i = 0; i < counted; i++) {
         const struct cpu_weight *weight = &stage->model->weights[stage->parts[i].weight];
-        stage->tile_rows[i] = tile_rows(stage, weight, group);
-        uint64_t tiles = (weight->rows + stage->tile_rows[i] - 1) / stage->tile_rows[i];
-        for (uint32_t e = 0; stage->experts && e < stage->expert_count; e++) {
-            stage->experts[e].item_begin = e * tiles;
-        }
-        items += stage->experts ? tiles * stage->expert_count : tiles;
-        stage->tile_end[i] = items;
+        uint64_t rows = stage->item_rows[i] = item_rows(stage, weight, group);
+        uint64_t own = (weight->rows + rows - 1) / rows;
+        items += stage->experts ? own * stage->expert_count : own;
+        stage->item_end[i] = items;
+        largest = rows * row_bytes(weight) > largest ? rows * row_bytes(weight) : largest;
     }
+    stage->range_items = (few ? RANGE_BYTES_FEW : RANGE_BYTES_MAX) / largest;
+    stage->range_items = stage->range_items ? stage->range_items : 1;
     return items;
 }
 
 void linear_stage_fetch(struct linear_stage *stage)
 {
     struct pool *pool = stage->model->device->pool;
-    uint64_t items = stage->part_count ? cut_items(stage) : 0;
+    uint64_t count = stage->part_count ? cut_items(stage) : 0;
     for (uint32_t worker = 0; worker < pool_thread_count(pool); worker++) {
-        uint64_t item = pool_share_begin(pool, worker, items);
-        uint64_t first = 0;
-        uint32_t part = 0;
-        while (part < stage->part_count && item >= stage->tile_end[part]) {
-            first = stage->tile_end[part++];
-        }
-        if (part == stage->part_count || items == 0) {
+        uint64_t item = pool_share_begin(pool, worker, count);
+        if (item >= count) {
             pool_fetch_meanwhile(pool, worker, NULL, 0);
             continue;
         }
-        const struct cpu_weight *weight = &stage->model->weights[stage->parts[part].weight];
-        uint64_t groups = (item - first) * stage->tile_rows[part] / weight->kernel->row_group;
-        uint64_t offset = groups * weight->group_bytes;
+        struct linear_items items = items_of(stage, item);
+        const struct cpu_weight *weight = &stage->model->weights[stage->parts[items.part].weight];
+        uint64_t row = (item - items.begin) * stage->item_rows[items.part];
+        uint64_t offset = row / weight->kernel->row_group * weight->group_bytes;
         pool_fetch_meanwhile(pool, worker, (const unsigned char *)weight->data + offset,
                              FETCH_BYTES);
     }
@@ -273,7 +271,7 @@ void linear_stage_run(struct linear_stage *stage)
     }
     uint64_t items = cut_items(stage);
     began = cpu_profile_now(profile);
-    pool_run(stage->model->device->pool, items, run_item, stage);
+    pool_run_ranges(stage->model->device->pool, items, stage->range_items, run_range, stage);
     if (profile->on) {
         profile_parts(stage, clock_now_ns() - began);
     }

@@ -45,7 +45,7 @@ struct loop {
     struct attention_call call; /* of no heads */
     struct kv_layer layer;
     uint64_t width; /* floats of one kv head's queries */
-    uint32_t heads, sets;
+    uint32_t heads;
     float *scratch, *partials;
     uint64_t scratch_floats, partial_floats; /* of a worker, of a kv head */
     unsigned char *cache;
@@ -57,7 +57,7 @@ static struct attention_call of_heads(const struct loop *loop, uint32_t worker, 
 {
     struct attention_call call = loop->call;
     call.kv_head = head;
-    call.kv_heads = KV_HEADS - head < heads ? KV_HEADS - head : heads;
+    call.kv_heads = heads;
     uint64_t own = (uint64_t)call.head_count * call.head_size; /* of a row */
     call.query += head * own;
     call.out += head * own;
@@ -65,24 +65,27 @@ static struct attention_call of_heads(const struct loop *loop, uint32_t worker, 
     return call;
 }
 
-static void run_item(void *context, uint32_t worker, uint64_t item)
+/* As the device's: items are heads of partitions, and those of a range are computed together. */
+static void run_heads(void *context, uint32_t worker, uint64_t begin, uint64_t end)
 {
     const struct loop *loop = context;
-    uint32_t partitions = attention_partition_end(&loop->call);
-    uint32_t head = (uint32_t)(item / partitions) * loop->heads;
-    uint32_t partition = (uint32_t)(item % partitions);
-    struct attention_call call = of_heads(loop, worker, head, loop->heads);
-    loop->ops->attention_partition(&call, partition,
-                                   loop->partials + ((uint64_t)partition * KV_HEADS + head) *
-                                                        loop->partial_floats);
+    while (begin < end) {
+        uint32_t partition = (uint32_t)(begin / KV_HEADS);
+        uint32_t head = (uint32_t)(begin % KV_HEADS);
+        uint32_t count = KV_HEADS - head < loop->heads ? KV_HEADS - head : loop->heads;
+        count = end - begin < count ? (uint32_t)(end - begin) : count;
+        struct attention_call call = of_heads(loop, worker, head, count);
+        loop->ops->attention_partition(&call, partition,
+                                       loop->partials + begin * loop->partial_floats);
+        begin += count;
+    }
 }
 
-static void combine_item(void *context, uint32_t worker, uint64_t head)
+static void combine_pair(void *context, uint32_t worker, uint64_t pair)
 {
     const struct loop *loop = context;
-    struct attention_call call = of_heads(loop, worker, (uint32_t)head, 1);
-    attention_combine(&call, loop->partials + head * loop->partial_floats,
-                      KV_HEADS * loop->partial_floats);
+    struct attention_call call = of_heads(loop, worker, 0, KV_HEADS);
+    attention_combine(&call, (uint32_t)pair, loop->partials, KV_HEADS * loop->partial_floats);
 }
 
 static void read_item(void *context, uint32_t worker, uint64_t item)
@@ -125,15 +128,16 @@ static void fill_call(struct loop *loop, float *query, uint32_t blocks)
 static void measure(struct loop *loop, struct pool *pool, uint64_t bytes, uint64_t layers,
                     double *best, double *best_read)
 {
-    uint64_t items = (uint64_t)loop->sets * attention_partition_end(&loop->call);
+    uint64_t items = (uint64_t)KV_HEADS * attention_partition_end(&loop->call);
+    uint64_t pairs = (uint64_t)KV_HEADS * loop->call.row_count * loop->call.head_count;
     *best = *best_read = 1e30;
     double begin = seconds_now();
     while (seconds_now() - begin < SECONDS) {
         double start = seconds_now();
         for (uint64_t i = 0; i < layers; i++) {
             loop->layer.data = loop->cache + i * bytes;
-            pool_run(pool, items, run_item, loop);
-            pool_run(pool, KV_HEADS, combine_item, loop);
+            pool_run_ranges(pool, items, loop->heads, run_heads, loop);
+            pool_run(pool, pairs, combine_pair, loop);
         }
         double middle = seconds_now();
         pool_run(pool, layers * bytes / READ_BYTES, read_item, loop);
@@ -169,7 +173,6 @@ static void bench(enum dtype dtype, const uint32_t *numbers, struct pool *pool)
                                          : &measure_scalar,
         .width = (uint64_t)pairs * size,
         .heads = heads,
-        .sets = (KV_HEADS + heads - 1) / heads,
         .scratch_floats = (attention_scratch_floats(pairs * heads, size, positions) + 63) / 64 * 64,
         .partial_floats = (uint64_t)pairs * attention_partial_floats(size),
         .call = {.query_stride = (uint64_t)KV_HEADS * group * size,

@@ -197,7 +197,9 @@ static void check_spread(struct scene *s, const struct cpu_ops *ops, const float
         memset(s->scratch, 0xff, s->scratch_bytes);
         ops->attention_partition(&s->call, begin + partition, partials + partition * floats);
     }
-    attention_combine(&s->call, partials, floats);
+    for (uint32_t pair = 0; pair < attention_pairs(&s->call); pair++) {
+        attention_combine(&s->call, pair, partials, floats);
+    }
     assert_memory_equal(s->out, whole, s->out_bytes);
     guard_free(partials, count * floats * sizeof *partials);
 }
