@@ -9,12 +9,14 @@
 /* … but few tokens stream weights once, and every new range makes memory wait. */
 #define RANGE_BYTES_FEW  (512u << 10)
 #define RANGE_TOKENS_FEW 4u
-/* Who is late should hold as little as possible at the end: an item is the fewest rows that are
- * worth handing out, about 5 µs of multiply-adds … */
-#define ITEM_WORK_MIN (1u << 16)
-/* … and two groups of rows, which kernels read side by side when one token leaves them waiting for
- * memory, where these are not much. */
-#define ITEM_BYTES_TWO (64u << 10)
+/* Kernels read two groups of rows side by side when one token leaves them waiting for memory, and
+ * pass over many tokens for each range: it has so many groups at least, … */
+#define RANGE_GROUPS_MIN 2u
+/* … but for the last ones of few tokens, since who is late should hold as little as possible at the
+ * end. An item is what is worth handing out then: about 5 µs of multiply-adds, and more than a
+ * group where that is small. */
+#define ITEM_WORK_MIN  (1u << 16)
+#define ITEM_BYTES_MIN (32u << 10)
 /* Of the next product's weights, what a thread fetches while it waits at the end of this one: a
  * part of the second-level cache of today's CPUs. */
 #define FETCH_BYTES (512u << 10)
@@ -158,10 +160,22 @@ static uint64_t row_bytes(const struct cpu_weight *weight)
 static uint64_t item_rows(const struct linear_stage *stage, const struct cpu_weight *weight,
                           uint64_t group)
 {
-    uint64_t least = ITEM_WORK_MIN / (weight->columns * tokens_of_weight(stage)) + 1;
-    uint64_t groups = 2 * group * row_bytes(weight) <= ITEM_BYTES_TWO ? 2 : 1;
-    uint64_t rows = least > groups * group ? least : groups * group;
+    uint64_t tokens = tokens_of_weight(stage);
+    uint64_t rows = ITEM_WORK_MIN / (weight->columns * tokens) + 1;
+    uint64_t least =
+        tokens > RANGE_TOKENS_FEW ? RANGE_GROUPS_MIN * group : ITEM_BYTES_MIN / row_bytes(weight);
+    rows = rows > least ? rows : least;
     return (rows + group - 1) / group * group;
+}
+
+/* Items of a range of this weight's rows. */
+static uint64_t range_items(const struct linear_stage *stage, const struct cpu_weight *weight,
+                            uint64_t group, uint64_t rows)
+{
+    bool few = tokens_of_weight(stage) <= RANGE_TOKENS_FEW;
+    uint64_t most = (few ? RANGE_BYTES_FEW : RANGE_BYTES_MAX) / row_bytes(weight);
+    most = most > RANGE_GROUPS_MIN * group ? most : RANGE_GROUPS_MIN * group;
+    return (most + rows - 1) / rows;
 }
 
 /* The stage's time goes to its parts in proportion to what workers spent in their products. */
@@ -218,20 +232,18 @@ static uint64_t cut_items(struct linear_stage *stage)
         /* Groups are powers of two: the largest serves all. */
         group = weight->kernel->row_group > group ? weight->kernel->row_group : group;
     }
-    bool few = tokens_of_weight(stage) <= RANGE_TOKENS_FEW;
     uint64_t items = 0;
-    uint64_t largest = 1;
     uint32_t counted = stage->side_by_side ? 1 : stage->part_count;
+    stage->range_items = UINT64_MAX;
     for (uint32_t i = 0; i < counted; i++) {
         const struct cpu_weight *weight = &stage->model->weights[stage->parts[i].weight];
         uint64_t rows = stage->item_rows[i] = item_rows(stage, weight, group);
+        uint64_t most = range_items(stage, weight, group, rows);
         uint64_t own = (weight->rows + rows - 1) / rows;
         items += stage->experts ? own * stage->expert_count : own;
         stage->item_end[i] = items;
-        largest = rows * row_bytes(weight) > largest ? rows * row_bytes(weight) : largest;
+        stage->range_items = most < stage->range_items ? most : stage->range_items;
     }
-    stage->range_items = (few ? RANGE_BYTES_FEW : RANGE_BYTES_MAX) / largest;
-    stage->range_items = stage->range_items ? stage->range_items : 1;
     return items;
 }
 

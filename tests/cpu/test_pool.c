@@ -68,6 +68,59 @@ static void every_item_runs_once(void **state)
     }
 }
 
+struct ranges {
+    struct tally tally;
+    uint64_t most, item_count;
+    _Atomic uint32_t shortest;
+};
+
+static void count_range(void *context, uint32_t worker, uint64_t begin, uint64_t end)
+{
+    struct ranges *ranges = context;
+    uint32_t length = (uint32_t)(end - begin);
+    if (begin >= end || end > ranges->item_count ||
+        begin / ranges->most != (end - 1) / ranges->most) {
+        atomic_fetch_add(&ranges->tally.trouble, 1);
+        return;
+    }
+    uint32_t shortest = atomic_load(&ranges->shortest);
+    while (length < shortest &&
+           !atomic_compare_exchange_weak(&ranges->shortest, &shortest, length)) {
+    }
+    for (uint64_t item = begin; item < end; item++) {
+        count_item(&ranges->tally, worker, item);
+    }
+}
+
+/* Every item once, no range across a multiple of the most, and of several threads nobody is long
+ * alone with the last one. */
+static void ranges_become_short(void **state)
+{
+    (void)state;
+    static struct ranges ranges;
+    for (uint32_t threads = 1; threads <= 8; threads++) {
+        struct pool *pool;
+        struct llcuda_error error;
+        assert_ok(pool_create(threads, NULL, 0, &pool, &error), error);
+        for (int round = 0; round < 100; round++) {
+            memset(&ranges, 0, sizeof ranges);
+            ranges.tally.threads = threads;
+            ranges.most = 1 + test_random_below(round % 2 ? 40 : 4);
+            ranges.item_count = test_random_below(round % 10 == 0 ? 2000 : 100);
+            ranges.shortest = UINT32_MAX;
+            pool_run_ranges(pool, ranges.item_count, ranges.most, count_range, &ranges);
+            assert_int_equal(ranges.tally.trouble, 0);
+            for (uint64_t i = 0; i < ranges.item_count; i++) {
+                assert_int_equal(ranges.tally.plain[i], 1);
+            }
+            if (threads > 1 && ranges.item_count > 0) {
+                assert_int_equal(ranges.shortest, 1);
+            }
+        }
+        pool_destroy(pool);
+    }
+}
+
 /* What each worker ran first, and whether its own items came in order. */
 struct shares {
     _Atomic uint32_t arrived;
@@ -331,11 +384,17 @@ static void masks_lower_the_level(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(every_item_runs_once),         cmocka_unit_test(shares_begin_where_promised),
-    cmocka_unit_test(a_node_has_neighbouring_rows), cmocka_unit_test(idle_threads_use_no_time),
-    cmocka_unit_test(pinned_threads_work),          cmocka_unit_test(thread_counts_have_limits),
-    cmocka_unit_test(topology_makes_sense),         cmocka_unit_test(quotas_are_read),
-    cmocka_unit_test(masks_lower_the_level),        cmocka_unit_test(nodes_and_cores_are_found),
+    cmocka_unit_test(every_item_runs_once),
+    cmocka_unit_test(ranges_become_short),
+    cmocka_unit_test(shares_begin_where_promised),
+    cmocka_unit_test(a_node_has_neighbouring_rows),
+    cmocka_unit_test(idle_threads_use_no_time),
+    cmocka_unit_test(pinned_threads_work),
+    cmocka_unit_test(thread_counts_have_limits),
+    cmocka_unit_test(topology_makes_sense),
+    cmocka_unit_test(quotas_are_read),
+    cmocka_unit_test(masks_lower_the_level),
+    cmocka_unit_test(nodes_and_cores_are_found),
     cmocka_unit_test(fast_cores_come_first),
 };
 
