@@ -419,6 +419,9 @@ class Holding(unittest.TestCase):
                 process.stdin.flush()
             ask(op="hello", version=1)
             ask(op="load", model="builtin", device="cpu", threads=1, context=128, parallel=1)
+            # Tokens that are there when an answer is written go with it.
+            while json.loads(process.stdout.readline()).get("op") != "load":
+                pass
             ask(op="run", id=1, ignore_eos=True, hold_us=hold_us,
                 requests=[{"max_tokens": 64, "prompt_ids": [5, 6, 7]}])
             count = 0
@@ -430,7 +433,7 @@ class Holding(unittest.TestCase):
             return count
         self.assertEqual(lines_of_tokens(10_000_000), 1)
         # Tokens that come while a busy machine runs something else share a line.
-        self.assertTrue(any(lines_of_tokens(1) > 3 for attempt in range(3)))
+        self.assertTrue(any(lines_of_tokens(1) > 3 for attempt in range(10)))
 
 
 class Failures(unittest.TestCase):
